@@ -1,0 +1,1 @@
+"""Measurements of a network. One file is one analysis; a new file is found by being there."""

@@ -1,0 +1,111 @@
+"""Frozen configs that validate themselves, hash to a digest, and survive JSON.
+
+This module and every `config.py` below it import no torch, so that the command line can build, check and refuse
+a configuration before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Self
+
+from mechmem.errors import ConfigError, unknown_name
+
+_KINDS: dict[str, type[Config]] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Base of all configs. A subclass names itself with `kind`, which JSON files carry."""
+
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Register the subclass under its `kind`, refusing a name that is taken."""
+        super().__init_subclass__(**kwargs)
+        kind = cls.__dict__.get("kind", "")
+        if not kind:
+            return
+        taken = _KINDS.get(kind)
+        if taken is not None and taken.__qualname__ != cls.__qualname__:
+            raise ConfigError(f"config kind {kind!r} is taken by {taken.__qualname__}")
+        _KINDS[kind] = cls
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values only; nested configs become dicts that carry their `kind`."""
+        values: dict[str, Any] = {"kind": self.kind}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Config):
+                value = value.to_dict()
+            values[field.name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild a config from `to_dict`.
+
+        Raises:
+            ConfigError: a field is missing or unknown, or the values do not validate.
+            UnknownNameError: no config of this `kind` exists.
+        """
+        if not isinstance(values, Mapping) or "kind" not in values:
+            raise ConfigError("a config is a mapping with a 'kind'")
+        kind = _KINDS.get(values["kind"])
+        if kind is None:
+            raise unknown_name("config kind", str(values["kind"]), _KINDS)
+        if not issubclass(kind, cls):
+            raise ConfigError(f"expected a {cls.__name__}, found kind {values['kind']!r}")
+        names = {field.name for field in dataclasses.fields(kind)}
+        given = {key: value for key, value in values.items() if key != "kind"}
+        unknown = sorted(set(given) - names)
+        if unknown:
+            raise unknown_name(f"{kind.kind} setting", unknown[0], names)
+        decoded = {
+            key: Config.from_dict(value)
+            if isinstance(value, Mapping)
+            else tuple(value)
+            if isinstance(value, list)
+            else value
+            for key, value in given.items()
+        }
+        try:
+            return kind(**decoded)
+        except TypeError as error:
+            raise ConfigError(f"{kind.kind}: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        """A 16-digit hash of the config's content, equal across processes and machines."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def check_choice(setting: str, value: str, allowed: Collection[str]) -> None:
+    """Refuse a name that is not one of `allowed`, naming the nearest."""
+    if value not in allowed:
+        raise unknown_name(setting, str(value), allowed)
+
+
+def check_fraction(setting: str, value: float) -> None:
+    """Refuse NaN and anything outside [0, 1]."""
+    if not isinstance(value, int | float) or math.isnan(value) or not 0 <= value <= 1:
+        raise ConfigError(f"{setting} must lie in [0, 1], got {value}")
+
+
+def check_number(setting: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
+    """Refuse anything not finite, not greater than `above`, or less than `least`."""
+    wanted = f"greater than {above}" if above is not None else f"at least {least}"
+    finite = isinstance(value, int | float) and math.isfinite(value)
+    if not finite or (above is not None and value <= above) or (least is not None and value < least):
+        raise ConfigError(f"{setting} must be finite and {wanted}, got {value}")
+
+
+def check_whole(setting: str, value: int, least: int) -> None:
+    """Refuse anything that is not a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{setting} must be a whole number of at least {least}, got {value}")

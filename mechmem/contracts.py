@@ -1,0 +1,295 @@
+"""The words that every part of mechmem speaks: predictor, group, task, roles, recipe, run, subject."""
+
+from __future__ import annotations
+
+import abc
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import einops
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from mechmem.errors import MissingNeedError, RoleError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
+"""Scores for examples by id. It is called once with all training ids and once with all test ids, never with one
+split of the training set: the choice of ids must not tell it which labels are wrong."""
+
+
+class Group(Protocol):
+    """The group that a task's symbols form; what "frequency" means is its business (an irrep, in general)."""
+
+    @property
+    def n_frequencies(self) -> int:
+        """How many nontrivial frequencies a real vector over the symbols has; numbered from 1."""
+        ...
+
+    def power(self, vectors: Float[Tensor, symbol * rest]) -> Float[Tensor, freq * rest]:
+        """Energy of each vector at frequencies 1 … n_frequencies."""
+        ...
+
+    def keep(
+        self, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]
+    ) -> Float[Tensor, "symbol neuron"]:
+        """Each vector's part at its own frequency, 1 … n_frequencies (0 would be the trivial one)."""
+        ...
+
+    @property
+    def outside(self) -> Int[Tensor, " symbol"]:
+        """Symbols that have no place in the group (0 under multiplication)."""
+        ...
+
+
+class Task(abc.ABC):
+    """Examples by stable id: inputs, the labels given in training, the truth, and the split.
+
+    Attributes:
+        n_classes: number of classes.
+        ids: every id the task can make inputs for, labelled or not (the whole grid for modular arithmetic).
+        train_ids: ids of the training set.
+        test_ids: ids of the held-out set.
+    """
+
+    n_classes: int
+    ids: Int[Tensor, " example"]
+    train_ids: Int[Tensor, " example"]
+    test_ids: Int[Tensor, " example"]
+    operands: Int[Tensor, "example 2"] | None = None
+    group: Group | None = None
+    operation: str | None = None
+
+    @abc.abstractmethod
+    def batch(
+        self, ids: Int[Tensor, " example"], step: int | None = None
+    ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
+        """Return model inputs and given labels of these ids; `step` picks the augmented view, where there is one."""
+
+    @abc.abstractmethod
+    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+        """Return true labels of these ids, or None where the truth is not known for all of them."""
+
+    @property
+    @abc.abstractmethod
+    def digest(self) -> str:
+        """Hash of everything that defines the task; part of every artifact made from it."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Plain values that describe the task in a scorecard."""
+        return {"classes": self.n_classes, "n_train": len(self.train_ids), "n_test": len(self.test_ids)}
+
+    def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the labels given in training (on test ids, the true ones)."""
+        return self.batch(ids)[1]
+
+    @functools.cached_property
+    def _order(self) -> torch.Tensor:
+        return torch.argsort(self.ids)
+
+    def rows(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the positions of these ids in `ids` (and so in `operands`).
+
+        Raises:
+            UnknownNameError: an id is not one of the task's.
+        """
+        place = torch.searchsorted(self.ids[self._order], ids).clamp(max=len(self.ids) - 1)
+        rows = self._order[place]
+        if (self.ids[rows] != ids).any():
+            stranger = int(ids[self.ids[rows] != ids][0])
+            raise unknown_name("example id", str(stranger), [])
+        return rows
+
+    @functools.cached_property
+    def noisy(self) -> torch.Tensor | None:
+        """Which training examples carry a false label, in the order of `train_ids`; None where not known."""
+        truth = self.true(self.train_ids)
+        return None if truth is None else truth != self.given(self.train_ids)
+
+    @functools.cached_property
+    def splits(self) -> dict[str, Int[Tensor, " example"] | None]:
+        """Ids of `train_clean`, `train_noisy` and `test`; None for a split that cannot be known."""
+        noisy = self.noisy
+        return {
+            "train_clean": None if noisy is None else self.train_ids[~noisy],
+            "train_noisy": None if noisy is None else self.train_ids[noisy],
+            "test": self.test_ids,
+        }
+
+    @property
+    def symbols(self) -> int:
+        """How many symbols an operand can take; the grid of inputs has this side.
+
+        Raises:
+            MissingNeedError: the inputs are not pairs.
+        """
+        if self.operands is None:
+            raise MissingNeedError("this task's inputs are not pairs of symbols")
+        return int(self.operands.max()) + 1
+
+    def cell(self, a: int, b: int) -> int:
+        """Return the id of the input pair (a, b).
+
+        Raises:
+            MissingNeedError: the inputs are not pairs.
+            UnknownNameError: there is no such pair.
+        """
+        if self.operands is None:
+            raise MissingNeedError("this task's inputs are not pairs of symbols")
+        found = self.ids[(self.operands == torch.tensor([a, b])).all(1)]
+        if len(found) != 1:
+            raise unknown_name("cell", f"({a}, {b})", [])
+        return int(found[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """How one of a model's parameters is read as a matrix with named axes, and written back.
+
+    Attributes:
+        parameter: the parameter's name, or several names that are stacked along a new first axis.
+        pattern: an einops pattern from the stored shape to "operand p neuron" (input embedding) or "neuron class"
+            (readout). An axis missing on the left is repeated when read and averaged when written (tied inputs).
+        sizes: axis sizes that the pattern cannot infer.
+    """
+
+    parameter: str | tuple[str, ...]
+    pattern: str
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameter names, one or several."""
+        return (self.parameter,) if isinstance(self.parameter, str) else self.parameter
+
+    def read(self, model: nn.Module) -> Float[Tensor, ...]:
+        """Return the parameter in the role's shape, detached; a view where the pattern allows one.
+
+        Raises:
+            RoleError: there is no such parameter, or the pattern does not fit its shape.
+        """
+        return self.arrange([_parameter(model, name).detach() for name in self.names])
+
+    def arrange(self, stored: Sequence[Tensor]) -> Float[Tensor, ...]:
+        """Bring tensors of the stored shape (parameters, or their gradients) into the role's shape."""
+        tensors = stored[0] if isinstance(self.parameter, str) else torch.stack(list(stored))
+        try:
+            return einops.repeat(tensors, self.pattern, **self.sizes)
+        except einops.EinopsError as error:
+            shapes = [tuple(tensor.shape) for tensor in stored]
+            raise RoleError(
+                f"pattern {self.pattern!r} does not fit {self.parameter!r} of shape {shapes}: {error}"
+            ) from error
+
+    def write(self, model: nn.Module, value: Float[Tensor, ...]) -> None:
+        """Store a value of the role's shape back into the parameter, in place."""
+        read, shown = self.pattern.split("->")
+        stored = einops.reduce(value, f"{shown.strip()} -> {read.strip()}", "mean", **self.sizes)
+        parts = [stored] if isinstance(self.parameter, str) else list(stored)
+        for name, part in zip(self.names, parts, strict=True):
+            with torch.no_grad():
+                _parameter(model, name).copy_(part)
+
+
+def _parameter(model: nn.Module, name: str) -> Tensor:
+    named = dict(model.named_parameters())
+    if name not in named:
+        raise RoleError(str(unknown_name("parameter", name, named)))
+    return named[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """What the parts of a model are for. A part left out makes the plugins that need it refuse, not guess.
+
+    Attributes:
+        input_embedding: read as "operand p neuron".
+        readout: read as "neuron class".
+        bias: the readout's bias, read as "class".
+        activation: name of the submodule that is the nonlinearity.
+        hidden: names of the hook points that hold the neurons, in layer order.
+        logits: name of the hook point that holds the logits.
+    """
+
+    input_embedding: Role | None = None
+    readout: Role | None = None
+    bias: Role | None = None
+    activation: str | None = None
+    hidden: tuple[str, ...] = ()
+    logits: str | None = None
+
+
+TwinKind = Literal["untrained", "one_step", "noise_only"]
+
+
+class Recipe(Protocol):
+    """How a model was trained, so that its controls can be made."""
+
+    def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
+        """Return the twin: same initialisation untrained, after one step, or trained on uniformly random labels."""
+        ...
+
+
+class RunFiles(Protocol):
+    """What plugins may read from a run directory."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+
+    def history(self) -> pd.DataFrame:
+        """One row per evaluation: step, losses, accuracies."""
+        ...
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps with a saved state."""
+        ...
+
+    def model_at(self, step: int) -> nn.Module:
+        """The model as it was at a saved step."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """What every plugin takes: a model, its task, what its parts are for, and where it came from.
+
+    Attributes:
+        model: the network; plugins never change it (surgeries copy it).
+        task: the data it was trained on.
+        roles: what its parameters and points are for.
+        run: the run directory it came from, or None.
+        recipe: how to train its twins, or None.
+        name: how it is called in tables and reports.
+    """
+
+    model: nn.Module
+    task: Task
+    roles: Roles = Roles()
+    run: RunFiles | None = None
+    recipe: Recipe | None = None
+    name: str = "network"
+    _memo: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def memo(self, key: str, compute: Callable[[], T]) -> T:
+        """Compute something of this subject once (its logits on the grid, say) and keep it while the subject lives."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]
+
+    def with_model(self, model: nn.Module) -> Subject:
+        """Return the same subject with another model; nothing computed from the old one is kept."""
+        return dataclasses.replace(self, model=model)
+
+    def copy_model(self) -> nn.Module:
+        """Return a deep copy of the model for a surgery to change."""
+        return copy.deepcopy(self.model)

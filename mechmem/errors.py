@@ -1,0 +1,53 @@
+"""Typed errors. Each says what was wrong, what was seen and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MechmemError(Exception):
+    """Base of every error that mechmem raises on purpose."""
+
+
+class ConfigError(MechmemError, ValueError):
+    """A setting is outside what is allowed; nothing has been written."""
+
+
+class UnknownNameError(MechmemError, LookupError):
+    """A plugin, point, option or cell was asked for by a name that does not exist."""
+
+
+class MissingNeedError(MechmemError):
+    """A plugin needs something this subject does not have (a role, a group, a recipe)."""
+
+
+class ActivationError(MechmemError, LookupError):
+    """A point never fired, fired several times and was asked for by its bare name, or is unknown."""
+
+
+class RoleError(MechmemError, ValueError):
+    """A role does not fit the model: no such parameter, or a pattern that its shape does not match."""
+
+
+class RunDirectoryError(MechmemError):
+    """A run directory is empty, damaged, truncated, of another shape, or holds something else."""
+
+
+class TrainingFailedError(MechmemError, RuntimeError):
+    """Training produced a loss that is not a number, or could not write its results."""
+
+
+def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> UnknownNameError:
+    """Build the error for a name that is not one of `allowed`, with the nearest match.
+
+    Args:
+        kind: what was looked up, in the singular ("extractor", "hook point").
+        name: the name that was asked for.
+        allowed: the names that exist.
+    """
+    names = sorted(allowed)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
+    return UnknownNameError(f"no {kind} {name!r}.{hint} One of: {shown or '(none)'}")

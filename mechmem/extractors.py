@@ -1,0 +1,156 @@
+"""Extractors: zero or more surgeries, then one readout, named by the chain.
+
+raw                          the network's own logits
+frequency+quadratic          filter, swap the activation, read the logits
+frequency(part=R)            settings in parentheses, by name or in order
+additive_free                a readout alone
+frequency+additive_free      a surgery, then a readout
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+
+from mechmem.contracts import Predictor, Subject
+from mechmem.errors import ConfigError, unknown_name
+from mechmem.plugins import Plugin, Readout, Surgery, plugins
+from mechmem.readouts.logits import Logits
+
+RAW = "raw"
+_TERM = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<arguments>.*)\))?\s*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Extractor:
+    """A way to read generalization out of a network.
+
+    Attributes:
+        surgeries: applied in order, each to a copy.
+        readout: applied to what is left.
+    """
+
+    surgeries: tuple[Surgery, ...]
+    readout: Readout
+
+    @property
+    def parts(self) -> tuple[Plugin, ...]:
+        """Surgeries and readout."""
+        return (*self.surgeries, self.readout)
+
+    @property
+    def name(self) -> str:
+        """The chain's name; the readout is left out where it is the logits."""
+        labels = [part.label() for part in self.surgeries]
+        if self.readout.name != "logits":
+            labels.append(self.readout.label())
+        return "+".join(labels) or RAW
+
+    @property
+    def knows(self) -> frozenset[str]:
+        """Everything that any part was told."""
+        return frozenset().union(*(part.knows for part in self.parts))
+
+    @property
+    def cites(self) -> str:
+        """The parts' sources."""
+        return "; ".join(dict.fromkeys(part.cites for part in self.parts))
+
+    def missing(self, subject: Subject) -> list[str]:
+        """List what the parts need and the subject does not have."""
+        return sorted({need for part in self.parts for need in part.missing(subject)})
+
+    def control(self) -> Extractor | None:
+        """Return the same chain with its parts replaced by their controls, or None where no part has one."""
+        if not any(part.control for part in self.parts):
+            return None
+        return extractor("+".join(_control(part).label() for part in self.parts))
+
+    def __call__(self, subject: Subject) -> Predictor:
+        """Return the predictor.
+
+        Raises:
+            MissingNeedError: the subject lacks something that a part needs.
+        """
+        for surgery in self.surgeries:
+            subject = surgery(subject)
+        return self.readout(subject)
+
+
+def extractor(name: str) -> Extractor:
+    """Parse an extractor's name.
+
+    Raises:
+        UnknownNameError: a part or one of its settings does not exist; the nearest is named.
+        ConfigError: the name cannot be read, a setting is not allowed, or a readout is not the last part.
+    """
+    terms = _split(name)
+    if terms == [RAW]:
+        terms = ["logits"]
+    surgeries, readouts = plugins("surgeries"), plugins("readouts")
+    chain: list[Surgery] = []
+    readout: Readout | None = None
+    for term in terms:
+        part_name, arguments = _read(term, name)
+        if readout is not None:
+            raise ConfigError(f"extractor {name!r}: {readout.label()!r} is a readout and must come last")
+        if part_name not in surgeries and part_name not in readouts:
+            raise unknown_name("extractor", part_name, {RAW, *surgeries, *readouts})
+        part = _build({**surgeries, **readouts}[part_name], part_name, arguments, name)
+        if isinstance(part, Readout):
+            readout = part
+        elif isinstance(part, Surgery):
+            chain.append(part)
+    return Extractor(tuple(chain), readout or Logits())
+
+
+def _split(name: str) -> list[str]:
+    """Split at plus signs outside parentheses."""
+    terms, depth, current = [], 0, ""
+    for character in name:
+        depth += (character == "(") - (character == ")")
+        if character == "+" and depth == 0:
+            terms.append(current)
+            current = ""
+        else:
+            current += character
+    return [*terms, current]
+
+
+def _read(term: str, whole: str) -> tuple[str, list[tuple[str, str]]]:
+    match = _TERM.fullmatch(term)
+    if match is None:
+        raise ConfigError(f"cannot read extractor {whole!r}: {term!r} is not a name with settings in parentheses")
+    arguments = [part.strip() for part in (match["arguments"] or "").split(",") if part.strip()]
+    return match["name"], [(key.strip(), value.strip()) for key, _, value in (a.rpartition("=") for a in arguments)]
+
+
+def _build(cls: type[Plugin], name: str, arguments: list[tuple[str, str]], whole: str) -> Plugin:
+    fields = [field.name for field in dataclasses.fields(cls)]
+    values = dict(cls.aliases.get(name, {}))
+    free = [field for field in fields if field not in values]
+    for key, text in arguments:
+        if not key and not free:
+            raise ConfigError(f"extractor {whole!r}: {name!r} takes no further setting, got {text!r}")
+        key = key or free[0]
+        if key not in fields:
+            raise unknown_name(f"setting of {name!r}", key, fields)
+        free = [field for field in free if field != key]
+        try:
+            values[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values[key] = text
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ConfigError(f"extractor {whole!r}: {name!r} needs the settings {', '.join(fields)} ({error})") from error
+
+
+def _control(part: Plugin) -> Plugin:
+    """Return the plugin that stands in for this one, with the settings that both have."""
+    if not part.control:
+        return part
+    cls = plugins("surgeries" if isinstance(part, Surgery) else "readouts")[part.control]
+    shared = {field.name for field in dataclasses.fields(cls)} & {field.name for field in dataclasses.fields(part)}
+    return cls(**{name: getattr(part, name) for name in shared})

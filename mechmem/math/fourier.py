@@ -1,0 +1,106 @@
+"""Real Fourier analysis of vectors over a cyclic group, batched over neurons.
+
+Frequencies are numbered as in the papers: k = 1 … n // 2, where 0 is the constant. Every frequency has a cosine and
+a sine, except the Nyquist frequency n / 2 of an even n, which has the alternating vector alone.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+
+@functools.lru_cache(maxsize=32)
+def _basis(n: int) -> Float[Tensor, "row n"]:
+    position = torch.arange(n, dtype=torch.float64)
+    k = rearrange(torch.arange(1, n // 2 + 1), "freq -> freq 1")
+    # (k · position) mod n keeps the angle small, so that cos and sin are exact to the last bit.
+    angle = 2 * torch.pi * ((k * torch.arange(n)) % n).double() / n
+    waves = torch.stack([angle.cos(), angle.sin()], 1) * (2 / n) ** 0.5
+    if n % 2 == 0:
+        waves[-1, 0] = (1 - 2 * (position % 2)) / n**0.5
+        waves[-1, 1] = 0
+    constant = torch.full((1, n), n**-0.5, dtype=torch.float64)
+    return torch.cat([constant, rearrange(waves, "freq wave n -> (freq wave) n")])
+
+
+def real_basis(n: int, like: Tensor | None = None) -> Float[Tensor, "row n"]:
+    """Orthonormal real Fourier basis with rows const, cos 1, sin 1, cos 2, sin 2 and so on.
+
+    For an even n the last cosine is the alternating vector and the last sine is zero, so that frequency k always owns
+    rows 2k − 1 and 2k.
+
+    Args:
+        n: length of the vectors.
+        like: tensor whose dtype and device to use (float64 on the CPU by default).
+    """
+    basis = _basis(n)
+    return basis.clone() if like is None else basis.to(like)
+
+
+def power(vectors: Float[Tensor, symbol * rest]) -> Float[Tensor, freq * rest]:
+    """Energy of each vector at frequencies 1 … n // 2; with the constant's they sum to its squared norm."""
+    n = vectors.shape[0]
+    coefficients = torch.tensordot(real_basis(n, vectors)[1:], vectors, dims=1)
+    return rearrange(coefficients.square(), "(freq wave) ... -> freq wave ...", wave=2).sum(1)
+
+
+def coefficients_at(vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuron"]) -> Float[Tensor, "2 neuron"]:
+    """Cosine and sine coefficients (in the orthonormal basis) of each vector at its own frequency."""
+    basis = real_basis(vectors.shape[0], vectors)
+    rows = torch.stack([basis[2 * k - 1], basis[2 * k]])
+    return einsum(rows, vectors, "wave neuron symbol, symbol neuron -> wave neuron")
+
+
+def keep_frequency(
+    vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuron"]
+) -> Float[Tensor, "symbol neuron"]:
+    """Project each vector on its own frequency; the cosine is synthesised directly, without an inverse transform.
+
+    Args:
+        vectors: one column per neuron.
+        k: a frequency in 1 … n // 2 per neuron.
+
+    Raises:
+        ValueError: a frequency lies outside that range.
+    """
+    n = vectors.shape[0]
+    if len(k) and not (1 <= int(k.min()) and int(k.max()) <= n // 2):
+        raise ValueError(f"frequencies must lie in 1 … {n // 2}, got {int(k.min())} … {int(k.max())}")
+    basis = real_basis(n, vectors)
+    cosine, sine = coefficients_at(vectors, k)
+    return rearrange(
+        cosine[:, None] * basis[2 * k - 1] + sine[:, None] * basis[2 * k], "neuron symbol -> symbol neuron"
+    )
+
+
+def phase_at(vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
+    """Phase φ in (−π, π] of each vector's part A·cos(2πk i/n + φ) at its own frequency."""
+    cosine, sine = coefficients_at(vectors, k)
+    return torch.atan2(-sine, cosine)
+
+
+def grid_modes(table: Float[Tensor, "n n class"]) -> Complex[Tensor, "n half class"]:
+    """2-D DFT over both operands of a table on the grid of inputs, one-sided in the second."""
+    return torch.fft.rfft2(table, dim=(0, 1), norm="ortho")
+
+
+def mode_energy(modes: Complex[Tensor, "n half class"]) -> Float[Tensor, "n half"]:
+    """Energy of each mode (k₁, k₂) summed over classes, a mode and its conjugate counted together."""
+    n = modes.shape[0]
+    energy = modes.abs().square().sum(-1)
+    twice = torch.full((modes.shape[1],), 2.0, dtype=energy.dtype, device=energy.device)
+    twice[0] = 1
+    if n % 2 == 0:
+        twice[-1] = 1
+    return energy * twice
+
+
+def from_modes(modes: Complex[Tensor, "n half class"]) -> Float[Tensor, "n n class"]:
+    """Inverse of `grid_modes`."""
+    n = modes.shape[0]
+    return torch.fft.irfft2(modes, s=(n, n), dim=(0, 1), norm="ortho")

@@ -1,0 +1,1 @@
+"""Hooked networks with named points."""

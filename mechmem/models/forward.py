@@ -1,0 +1,59 @@
+"""Running a network over many examples in row blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mechmem.contracts import Subject, Task
+
+BLOCK_ELEMENTS = 2**20
+"""Activation elements per row block: 4 MB in float32, so that a block stays in cache."""
+
+
+def block_rows(model: nn.Module) -> int:
+    """Choose how many examples go through the network at once, from its widest matrix."""
+    width = max((max(p.shape[-2:]) for p in model.parameters() if p.ndim > 1), default=1)
+    return max(256, min(4096, BLOCK_ELEMENTS // width))
+
+
+def blocks(n: int, rows: int) -> Iterator[slice]:
+    """Yield slices that cover 0 … n."""
+    for start in range(0, n, rows):
+        yield slice(start, min(start + rows, n))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the first parameter or buffer (the CPU for a model without any)."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    """Widen half precision to float32; leave float32 and float64 as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
+    """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode."""
+    device = device_of(model)
+    was_training = model.training
+    model.eval()
+    try:
+        rows = [
+            full_precision(model(task.batch(ids[block])[0].to(device))).cpu()
+            for block in blocks(len(ids), block_rows(model))
+        ]
+    finally:
+        model.train(was_training)
+    return torch.cat(rows) if rows else torch.empty(0, task.n_classes)
+
+
+def all_logits(subject: Subject) -> Float[Tensor, "example class"]:
+    """Return logits on every id of the task, in the order of `task.ids`; the network runs once per subject."""
+    return subject.memo("logits", lambda: logits_of(subject.model, subject.task, subject.task.ids))

@@ -1,0 +1,184 @@
+"""The kinds of plugin, the result they return, and how they are found.
+
+A plugin is one frozen dataclass in one file of its kind's folder (`surgeries/`, `readouts/`, `analyses/`), found by
+being there; other packages add theirs through an entry point of the same name (`mechmem.surgeries`, …). Its fields are
+its parameters; its class attributes say how it is named, what it needs, what it is told and where it comes from.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from mechmem import storage
+from mechmem.contracts import Predictor, Subject
+from mechmem.errors import MissingNeedError, RunDirectoryError, unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+KNOWLEDGE = {
+    "pairs": "that an input is a pair",
+    "input_group": "the group that the input symbols form",
+    "output_group": "the order of the classes in the group",
+    "slopes": "that the answer is ±a ±b, not a + 2b",
+    "operation": "the operation, hence which inputs share an answer",
+    "given_labels": "the labels it was trained on, right or wrong",
+    "true_train_labels": "the true labels of the training examples",
+    "noise_mask": "which training labels are wrong",
+    "test_inputs": "the other held-out inputs (transductive: reads the whole grid)",
+    "checkpoints": "earlier states of the network",
+    "test_labels": "the test labels (an optimistic figure)",
+}
+"""What an extractor may be told, token by token; an extractor declares a subset, checked by contract tests."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plugin:
+    """Base of the plugin kinds. A final class sets the class attributes and nothing else is needed.
+
+    Attributes:
+        name: how it is called in an extractor's name or a table.
+        needs: what the subject must have: "role:input_embedding", "pairs", "group", "operation", "run", "recipe".
+        knows: what it is told, tokens of `KNOWLEDGE`.
+        cites: the source.
+        aliases: short names for settings of the fields, e.g. {"quadratic": {"to": "quadratic"}}.
+        control: name of the plugin that stands in for this one as its own control, or "".
+    """
+
+    name: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    knows: ClassVar[frozenset[str]] = frozenset()
+    cites: ClassVar[str] = ""
+    aliases: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    control: ClassVar[str] = ""
+
+    def label(self) -> str:
+        """How this instance is written in an extractor's name: an alias, or the name with its changed fields."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        changed = {f.name: values[f.name] for f in dataclasses.fields(self) if values[f.name] != f.default}
+        for alias, preset in self.aliases.items():
+            if changed == dict(preset):
+                return alias
+        if not changed:
+            return self.name
+        return f"{self.name}({','.join(f'{key}={value}' for key, value in changed.items())})"
+
+    def missing(self, subject: Subject) -> list[str]:
+        """List what this plugin needs and the subject does not have."""
+        return [need for need in sorted(self.needs) if not _has(subject, need)]
+
+    def require(self, subject: Subject) -> None:
+        """Raise `MissingNeedError` where the subject lacks something."""
+        missing = self.missing(subject)
+        if missing:
+            raise MissingNeedError(f"{self.name or type(self).__name__!r} needs {', '.join(missing)}")
+
+
+def _has(subject: Subject, need: str) -> bool:
+    kind, _, value = need.partition(":")
+    if kind == "role":
+        return bool(getattr(subject.roles, value))
+    if kind in ("run", "recipe"):
+        return getattr(subject, kind) is not None
+    if kind == "pairs":
+        return subject.task.operands is not None
+    return getattr(subject.task, kind) is not None
+
+
+class Surgery(Plugin):
+    """A change to a copy of the network."""
+
+    @abc.abstractmethod
+    def __call__(self, subject: Subject) -> Subject:
+        """Return a subject with a changed copy of the model; the one given is left as it was."""
+
+
+class Readout(Plugin):
+    """A way to get predictions out of a network."""
+
+    @abc.abstractmethod
+    def __call__(self, subject: Subject) -> Predictor:
+        """Return the predictor."""
+
+
+class Analysis(Plugin):
+    """A measurement of a network."""
+
+    @abc.abstractmethod
+    def __call__(self, subject: Subject) -> Result:
+        """Return the result."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result(abc.ABC):
+    """Base of what analyses return: frozen, documented field by field, drawable, storable."""
+
+    @abc.abstractmethod
+    def to_frame(self) -> pd.DataFrame:
+        """Return the result as a tidy table."""
+
+    @abc.abstractmethod
+    def plot(self) -> go.Figure:
+        """Return the result as a plotly figure."""
+
+    def _repr_html_(self) -> str:
+        return self.to_frame().to_html(max_rows=60)
+
+    def save(self, path: str | Path) -> None:
+        """Save without loss to one safetensors file."""
+        storage.save_record(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Load what `save` wrote.
+
+        Raises:
+            RunDirectoryError: the file is damaged or holds something else.
+        """
+        loaded = storage.load_record(Path(path))
+        if not isinstance(loaded, cls):
+            raise RunDirectoryError(f"{path} holds a {type(loaded).__name__}, not a {cls.__name__}")
+        return loaded
+
+
+KINDS: dict[str, type[Plugin]] = {"surgeries": Surgery, "readouts": Readout, "analyses": Analysis}
+"""Folder (and entry-point group) of each kind of plugin."""
+
+
+@functools.cache
+def plugins(kind: str) -> dict[str, type[Plugin]]:
+    """Find every plugin of a kind ("surgeries", "readouts", "analyses"), by name.
+
+    Raises:
+        UnknownNameError: there is no such kind.
+        ValueError: two plugins share a name.
+    """
+    if kind not in KINDS:
+        raise unknown_name("plugin kind", kind, KINDS)
+    package = importlib.import_module(f"mechmem.{kind}")
+    modules = [
+        importlib.import_module(f"mechmem.{kind}.{info.name}") for info in pkgutil.iter_modules(package.__path__)
+    ]
+    classes = [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, KINDS[kind]) and value.__module__ == module.__name__
+    ]
+    classes += [entry.load() for entry in importlib.metadata.entry_points(group=f"mechmem.{kind}")]
+    found: dict[str, type[Plugin]] = {}
+    for cls in classes:
+        for name in (cls.name, *cls.aliases):
+            if name in found:
+                raise ValueError(f"{cls.__module__}.{cls.__name__} takes the name {name!r} of {found[name].__module__}")
+            found[name] = cls
+    return found

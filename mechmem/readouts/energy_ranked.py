@@ -1,0 +1,74 @@
+"""Logits rebuilt from their strongest two-dimensional Fourier modes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.config import check_whole
+from mechmem.contracts import Predictor, Subject
+from mechmem.math.fourier import from_modes, grid_modes, mode_energy
+from mechmem.models.forward import all_logits
+from mechmem.plugins import Readout
+from mechmem.tasks.grid import grid_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class EnergyRanked(Readout):
+    """Keep the modes (k₁, k₂) of the logits over both operands that hold the most energy, summed over classes.
+
+    Modes (0, ·) and (·, 0) are left out: they are the additive part, which would win in cross-entropy networks. It
+    reads the whole grid, training cells included, so it finds the rule in the labels' own one-hot grid as well.
+
+    Attributes:
+        modes: how many modes to keep, a mode and its conjugate counted as one; 0 for as many as the rule of a cyclic
+            group has (n // 2).
+    """
+
+    name: ClassVar[str] = "energy_ranked"
+    needs: ClassVar[frozenset[str]] = frozenset({"pairs", "group"})
+    knows: ClassVar[frozenset[str]] = frozenset({"pairs", "input_group", "test_inputs"})
+    cites: ClassVar[str] = "Liu & Lu 2026, arXiv 2605.18022"
+
+    modes: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_whole("number of modes", self.modes, 0)
+
+    def __call__(self, subject: Subject) -> Predictor:
+        """Return the predictor."""
+        self.require(subject)
+
+        def rebuild() -> Float[Tensor, "example class"]:
+            rows = grid_rows(subject.task)
+            table = grid_modes(all_logits(subject)[rows].double())
+            energy = mode_energy(table)
+            energy[0], energy[:, 0] = 0, 0
+            # Two entries of a one-sided spectrum are conjugates of each other in its Nyquist column: count them once.
+            if len(rows) % 2 == 0:
+                energy[len(rows) // 2 + 1 :, -1] = 0
+            count = self.modes or len(rows) // 2
+            best = energy.flatten().topk(min(count, energy.numel())).indices
+            keep = torch.zeros(energy.numel(), dtype=torch.bool)
+            keep[best] = True
+            keep = keep.reshape(energy.shape)
+            if len(rows) % 2 == 0:
+                keep[1:, -1] |= keep[1:, -1].flip(0)
+            return scatter(rows, from_modes(table * keep[..., None]), len(subject.task.ids))
+
+        def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
+            return subject.memo(self.label(), rebuild)[subject.task.rows(ids)]
+
+        return predict
+
+
+def scatter(rows: Int[Tensor, "n n"], table: Float[Tensor, "n n class"], n_ids: int) -> Float[Tensor, "example class"]:
+    """Bring a table on the grid back to ids; an id off the grid (an operand with no place in the group) gets zeros."""
+    values = torch.zeros(n_ids, table.shape[-1], dtype=table.dtype)
+    values[rows.flatten()] = table.flatten(0, 1)
+    return values

@@ -1,0 +1,79 @@
+"""Frequency filtration: keep one frequency per neuron, or everything else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
+
+from mechmem.contracts import Subject
+from mechmem.errors import MissingNeedError, unknown_name
+from mechmem.math.filtration import frequency_power, key_frequency, split_by_frequency
+from mechmem.plugins import Surgery
+
+
+@dataclasses.dataclass(frozen=True)
+class FrequencyFiltration(Surgery):
+    """Keep one frequency per neuron in its input and output vectors (network G), or all the rest (network R).
+
+    The frequency is the one with the largest share of the energy of u, v and w together. G drops the constant of all
+    three vectors and the readout bias; R keeps them. Symbols without a place in the group keep their raw weights, and
+    their bias, in both (Liu & Lu 2026, arXiv 2605.18022).
+
+    Attributes:
+        part: "G", the kept frequency, or "R", the remainder.
+    """
+
+    name: ClassVar[str] = "frequency"
+    needs: ClassVar[frozenset[str]] = frozenset({"pairs", "group", "role:input_embedding", "role:readout"})
+    knows: ClassVar[frozenset[str]] = frozenset({"pairs", "input_group", "output_group", "slopes"})
+    cites: ClassVar[str] = "Liu & Lu 2026, arXiv 2605.18022"
+    aliases: ClassVar[Mapping[str, Mapping[str, Any]]] = {"frequency_rest": {"part": "R"}}
+    control: ClassVar[str] = "random_frequency"
+
+    part: Literal["G", "R"] = "G"
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if self.part not in ("G", "R"):
+            raise unknown_name("part of a filtration", self.part, ("G", "R"))
+
+    def __call__(self, subject: Subject) -> Subject:
+        """Return the subject with a filtered copy of its model."""
+        self.require(subject)
+        group, roles = subject.task.group, subject.roles
+        assert group is not None and roles.input_embedding is not None and roles.readout is not None
+        embedding, readout = roles.input_embedding.read(subject.model), roles.readout.read(subject.model)
+        return filtered(subject, key_frequency(frequency_power(group, embedding, readout)), self.part)
+
+
+def filtered(subject: Subject, freq: Int[Tensor, " neuron"], part: Literal["G", "R"]) -> Subject:
+    """Return the subject with a copy of its model that keeps these frequencies (G), or the rest (R).
+
+    Args:
+        subject: needs a group, and the roles input_embedding and readout.
+        freq: a frequency per neuron, numbered from 1.
+        part: which of the two networks.
+    """
+    group, roles = subject.task.group, subject.roles
+    if group is None or roles.input_embedding is None or roles.readout is None:
+        raise MissingNeedError("filtration needs a group and the roles input_embedding and readout")
+    model = subject.copy_model()
+    side = 0 if part == "G" else 1
+    embedding = roles.input_embedding.read(model)
+    kept = torch.stack([split_by_frequency(group, vectors, freq)[side] for vectors in embedding])
+    readout = rearrange(roles.readout.read(model), "neuron class -> class neuron")
+    kept_readout = split_by_frequency(group, readout, freq)[side]
+    roles.input_embedding.write(model, kept)
+    roles.readout.write(model, rearrange(kept_readout, "class neuron -> neuron class"))
+    if roles.bias is not None and part == "G":
+        bias = roles.bias.read(model)
+        only_outside = torch.zeros_like(bias)
+        only_outside[group.outside] = bias[group.outside]
+        roles.bias.write(model, only_outside)
+    return subject.with_model(model)

@@ -1,0 +1,101 @@
+"""A task from a user's own arrays."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
+
+from mechmem.contracts import Task
+from mechmem.errors import ConfigError
+from mechmem.tasks.config import is_prime
+from mechmem.tasks.groups import CyclicGroup
+
+
+class ArrayTask(Task):
+    """A user's own (inputs, given, true, split). An id is a row of the arrays.
+
+    Args:
+        inputs: what the model is called with, one row per example.
+        given: the labels used in training; ignored on held-out examples.
+        true: the true labels; −1 on training examples where the truth is not known.
+        train: True where the example was trained on; every other example is held out.
+        operands: the symbols (a, b) of each example, where inputs are pairs; taken from `inputs` where these are
+            integer pairs themselves.
+        operation: "add", "subtract" or "multiply" where the truth is modular arithmetic on the operands; without it the
+            plugins that need a group refuse.
+        n_classes: number of classes; by default one more than the largest label.
+
+    Raises:
+        ConfigError: lengths differ, a held-out truth is missing, labels lie outside the classes, or the training or
+            test set is empty.
+    """
+
+    def __init__(
+        self,
+        inputs: Shaped[Tensor, "example ..."],
+        given: Int[Tensor, " example"],
+        true: Int[Tensor, " example"],
+        train: Bool[Tensor, " example"],
+        *,
+        operands: Int[Tensor, "example 2"] | None = None,
+        operation: str | None = None,
+        n_classes: int | None = None,
+    ):
+        lengths = {len(inputs), len(given), len(true), len(train)}
+        if len(lengths) != 1:
+            raise ConfigError(f"inputs, given, true and train must have one length, got {sorted(lengths)}")
+        if not train.any() or train.all():
+            raise ConfigError(f"{'the test' if train.all() else 'the training'} set is empty")
+        if (true[~train] < 0).any():
+            raise ConfigError("the true label of every held-out example must be known")
+        self.inputs = inputs
+        self.ids = torch.arange(len(inputs))
+        self.train_ids, self.test_ids = self.ids[train], self.ids[~train]
+        self._true = true.long()
+        self._given = torch.where(train, given.long(), self._true)
+        self.n_classes = n_classes or int(torch.stack([self._given.max(), self._true.max()]).max()) + 1
+        if int(self._given.min()) < 0 or max(int(self._given.max()), int(self._true.max())) >= self.n_classes:
+            raise ConfigError(f"labels must lie in 0 … {self.n_classes - 1}")
+        if operands is None and inputs.ndim == 2 and inputs.shape[1] == 2 and not inputs.is_floating_point():
+            operands = inputs.long()
+        state = hashlib.blake2b(digest_size=8)
+        for tensor in (inputs, self._given, self._true, self.train_ids):
+            state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        self._digest = state.hexdigest()
+        self.operands = operands
+        self.operation = operation
+        if operation is not None:
+            self.group = self._group(operation)
+
+    def _group(self, operation: str) -> CyclicGroup:
+        if operation not in ("add", "subtract", "multiply") or self.operands is None:
+            raise ConfigError(f"operation {operation!r} needs integer operands and one of add, subtract, multiply")
+        if operation == "multiply" and not is_prime(self.n_classes):
+            raise ConfigError(f"multiplication needs a prime number of classes, got {self.n_classes}")
+        if int(self.operands.max()) >= self.n_classes:
+            raise ConfigError(f"operands must lie in 0 … {self.n_classes - 1} for {operation!r}")
+        return CyclicGroup(self.n_classes, multiplicative=operation == "multiply")
+
+    @property
+    def symbols(self) -> int:
+        """Number of symbols of an operand: the number of classes where an operation is named."""
+        return self.n_classes if self.operation else super().symbols
+
+    @property
+    def digest(self) -> str:
+        """Hash of all arrays."""
+        return self._digest
+
+    def batch(
+        self, ids: Int[Tensor, " example"], step: int | None = None
+    ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
+        """Return rows of the inputs and the given labels."""
+        return self.inputs[ids], self._given[ids]
+
+    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+        """Return the true labels, or None where one of them is not known."""
+        labels = self._true[ids]
+        return None if (labels < 0).any() else labels

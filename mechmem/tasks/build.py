@@ -1,0 +1,19 @@
+"""From a config to a task."""
+
+from __future__ import annotations
+
+from mechmem.contracts import Task
+from mechmem.errors import ConfigError
+from mechmem.tasks.config import ModularConfig, TaskConfig
+from mechmem.tasks.modular import ModularTask
+
+
+def build_task(config: TaskConfig) -> Task:
+    """Build the task that a config describes.
+
+    Raises:
+        ConfigError: no such task, or the config leaves it without training or test examples.
+    """
+    if not isinstance(config, ModularConfig):
+        raise ConfigError(f"no task is built from a {type(config).__name__}")
+    return ModularTask(config)

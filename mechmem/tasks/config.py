@@ -1,0 +1,84 @@
+"""Configs of tasks and of label noise. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal, get_args
+
+from mechmem.config import Config, check_choice, check_fraction, check_whole
+from mechmem.errors import ConfigError
+
+Operation = Literal["add", "subtract", "multiply"]
+NoiseKind = Literal["wrong", "any", "symmetric", "bijective"]
+SplitKind = Literal["random", "stratified", "answers"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelNoise(Config):
+    """Which training labels are replaced, and by what.
+
+    Attributes:
+        fraction: share ξ of the training labels that is replaced.
+        distribution: "wrong", uniform over the incorrect classes (Liu & Lu 2026); "any", uniform over all classes,
+            so a replaced label may equal the truth (Doshi et al. 2024); "symmetric", uniform over the incorrect classes
+            with (a, b) and (b, a) replaced alike; "bijective", the label of a Latin square (arXiv 2610.11833).
+    """
+
+    kind: ClassVar[str] = "label_noise"
+    fraction: float = 0.0
+    distribution: NoiseKind = "wrong"
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_fraction("label noise", self.fraction)
+        check_choice("noise kind", self.distribution, get_args(NoiseKind))
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig(Config):
+    """Base of the configs that a task can be built from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModularConfig(TaskConfig):
+    """Modular arithmetic c = a ∘ b (mod p), with some training labels wrong.
+
+    Attributes:
+        op: the operation.
+        p: the modulus, at least 2; multiplication asks for a prime, bijective noise for an odd prime.
+        train_fraction: share α of the p² cells (for "answers": of the p answers) that is trained on.
+        split: "random" cells; "stratified", the same share of every answer; "answers", whole answers held out.
+        noise: the label noise.
+        seed: seed of the split and of the noise.
+    """
+
+    kind: ClassVar[str] = "modular"
+    op: Operation = "add"
+    p: int = 59
+    train_fraction: float = 0.8
+    split: SplitKind = "random"
+    noise: LabelNoise = dataclasses.field(default_factory=LabelNoise)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate, without building anything."""
+        check_choice("operation", self.op, get_args(Operation))
+        check_whole("p", self.p, 2)
+        check_fraction("train fraction", self.train_fraction)
+        check_choice("split", self.split, get_args(SplitKind))
+        check_whole("seed", self.seed, 0)
+        units = self.p if self.split == "answers" else self.p**2
+        kept = round(self.train_fraction * units)
+        if kept == 0:
+            raise ConfigError(f"train fraction {self.train_fraction} leaves an empty training set at p={self.p}")
+        if kept == units:
+            raise ConfigError(f"train fraction {self.train_fraction} leaves an empty test set at p={self.p}")
+        if self.op == "multiply" and not is_prime(self.p):
+            raise ConfigError(f"multiplication needs a prime p (its nonzero residues form a group), got {self.p}")
+        if self.noise.distribution == "bijective" and (self.p == 2 or not is_prime(self.p)):
+            raise ConfigError(f"bijective noise needs an odd prime p (it uses quadratic residues), got {self.p}")
+
+
+def is_prime(p: int) -> bool:
+    """Tell whether p is prime, without loading sympy for a number this small."""
+    return p >= 2 and all(p % d for d in range(2, int(p**0.5) + 1))

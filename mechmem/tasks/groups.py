@@ -1,0 +1,68 @@
+"""The groups that a task's symbols form, and what a frequency is in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import sympy.ntheory
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.math import fourier
+
+
+@dataclasses.dataclass(frozen=True)
+class CyclicGroup:
+    """A cyclic group on the residues mod p: all of them under addition, the nonzero ones under multiplication.
+
+    Attributes:
+        p: the modulus, which is the number of symbols.
+        multiplicative: whether the group is (Z/p)*, in the order of the powers of its smallest generator.
+    """
+
+    p: int
+    multiplicative: bool = False
+
+    @functools.cached_property
+    def elements(self) -> torch.Tensor:
+        """Residues in the order of the group: position i holds the generator's i-th multiple (or power)."""
+        if not self.multiplicative:
+            return torch.arange(self.p)
+        root = sympy.ntheory.primitive_root(self.p) or 1
+        return torch.tensor([pow(int(root), i, self.p) for i in range(self.p - 1)])
+
+    @property
+    def outside(self) -> torch.Tensor:
+        """Residues with no place in the group: 0 under multiplication, none under addition."""
+        return torch.arange(1) if self.multiplicative else torch.arange(0)
+
+    @functools.cached_property
+    def logarithm(self) -> torch.Tensor:
+        """Position of each residue in the group; −1 for those outside."""
+        positions = torch.full((self.p,), -1)
+        positions[self.elements] = torch.arange(len(self.elements))
+        return positions
+
+    @property
+    def n_frequencies(self) -> int:
+        """Frequencies 1 … n // 2 for a group of n elements."""
+        return len(self.elements) // 2
+
+    def power(self, vectors: Float[Tensor, symbol * rest]) -> Float[Tensor, freq * rest]:
+        """Energy of each vector at each frequency (see `fourier.power`); symbols outside the group do not count."""
+        return fourier.power(vectors[self.elements.to(vectors.device)])
+
+    def keep(
+        self, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]
+    ) -> Float[Tensor, "symbol neuron"]:
+        """Each vector's part at its own frequency; zero on symbols outside the group."""
+        kept = torch.zeros_like(vectors)
+        elements = self.elements.to(vectors.device)
+        kept[elements] = fourier.keep_frequency(vectors[elements], freq)
+        return kept
+
+    def phase(self, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
+        """Phase of each vector at its own frequency, in radians."""
+        return fourier.phase_at(vectors[self.elements.to(vectors.device)], freq)

@@ -1,0 +1,99 @@
+"""Config of a training run. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import ClassVar, Literal, get_args
+
+from mechmem.config import Config, check_choice, check_number, check_whole
+from mechmem.errors import ConfigError
+from mechmem.models.config import MLPConfig, ModelConfig
+from mechmem.tasks.config import ModularConfig, TaskConfig
+
+Loss = Literal["cross_entropy", "mse"]
+OptimizerName = Literal["adam", "adamw", "sgd", "muon"]
+Precision = Literal["fp32", "bf16"]
+
+SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
+"""The four accuracies that everything is reported on."""
+
+_CONDITION = re.compile(rf"({'|'.join(SPLITS)})\s*(>=|<=)\s*([0-9.eE+-]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Config):
+    """Everything that a run's result depends on, beside the machine and its thread count.
+
+    Attributes:
+        task: what is trained on.
+        model: the network.
+        loss: "cross_entropy", or "mse" on one-hot targets (mean over examples and classes).
+        optimizer: "adam", "adamw", "sgd", or "muon" (the matrices by Muon, the bias by AdamW).
+        lr: learning rate.
+        weight_decay: weight decay; decoupled for adamw and muon, added to the gradient for adam and sgd.
+        betas: decay rates of Adam's moments.
+        momentum: momentum of sgd and muon.
+        steps: number of optimisation steps.
+        batch_size: examples per step; 0 for the full batch.
+        precision: "fp32", or "bf16" for matrix products in bfloat16 (weights, sums and the optimiser stay float32).
+        seed: seed of the initialisation and of the order of minibatches.
+        evaluations: number of evaluations after step 0, log-spaced.
+        checkpoints: number of saved states after step 0, log-spaced.
+        stop_when: condition that ends training early at an evaluation, e.g. "test >= 0.99"; "" for none.
+    """
+
+    kind: ClassVar[str] = "train"
+    task: TaskConfig = dataclasses.field(default_factory=ModularConfig)
+    model: ModelConfig = dataclasses.field(default_factory=MLPConfig)
+    loss: Loss = "cross_entropy"
+    optimizer: OptimizerName = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    steps: int = 4000
+    batch_size: int = 0
+    precision: Precision = "fp32"
+    seed: int = 0
+    evaluations: int = 60
+    checkpoints: int = 12
+    stop_when: str = ""
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_choice("loss", self.loss, get_args(Loss))
+        check_choice("optimizer", self.optimizer, get_args(OptimizerName))
+        check_choice("precision", self.precision, get_args(Precision))
+        check_number("learning rate", self.lr, above=0)
+        check_number("weight decay", self.weight_decay, least=0)
+        for setting, value in (("betas", self.betas[0]), ("betas", self.betas[1]), ("momentum", self.momentum)):
+            check_number(setting, value, least=0)
+            if value >= 1:
+                raise ConfigError(f"{setting} must be below 1, got {value}")
+        check_whole("steps", self.steps, 1)
+        check_whole("batch size", self.batch_size, 0)
+        check_whole("seed", self.seed, 0)
+        check_whole("evaluations", self.evaluations, 1)
+        check_whole("checkpoints", self.checkpoints, 1)
+        self.stop_condition()
+
+    def stop_condition(self) -> tuple[str, str, float] | None:
+        """Return (split, comparison, threshold) of `stop_when`, or None.
+
+        Raises:
+            ConfigError: the condition cannot be read.
+        """
+        if not self.stop_when:
+            return None
+        match = _CONDITION.fullmatch(self.stop_when.strip())
+        if match is None:
+            allowed = " or ".join(SPLITS)
+            raise ConfigError(f"stop_when reads like 'test >= 0.99', with {allowed}; got {self.stop_when!r}")
+        return match[1], match[2], float(match[3])
+
+
+def log_schedule(steps: int, count: int) -> list[int]:
+    """Return 0, then up to `count` log-spaced steps in 1 … `steps`, the last one always among them."""
+    spaced = {round(steps ** (i / max(count - 1, 1))) for i in range(count)} if count > 1 else set()
+    return sorted({0, steps} | {step for step in spaced if 1 <= step <= steps})

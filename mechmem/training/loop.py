@@ -1,0 +1,144 @@
+"""The training loop: full batch in cache-sized row blocks, or minibatches; every step derives from (seed, step)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from mechmem.contracts import Task
+from mechmem.errors import TrainingFailedError
+from mechmem.models.forward import block_rows, blocks
+from mechmem.randomness import generator
+from mechmem.training.config import TrainConfig
+from mechmem.training.evaluate import loss_of
+from mechmem.training.optimizers import Optimizers
+from mechmem.training.progress import reporter
+from mechmem.training.recorder import Recorder
+
+
+def optimize(
+    config: TrainConfig,
+    model: nn.Module,
+    task: Task,
+    optimizers: Optimizers,
+    recorder: Recorder,
+    *,
+    first: int | None,
+    progress: bool,
+    title: str,
+) -> int:
+    """Take the steps that are left.
+
+    Args:
+        config: what to train and how.
+        model: the network, initialised or restored.
+        task: its task.
+        optimizers: its optimiser, fresh or restored.
+        recorder: told after every step.
+        first: steps already taken; None where not even step 0 has been recorded.
+        progress: whether to show a bar.
+        title: what the bar calls the run.
+
+    Returns:
+        the number of the last step: `config.steps`, or less where `config.stop_when` held.
+
+    Raises:
+        TrainingFailedError: the loss is not a number, or a result could not be written.
+    """
+    device = next(model.parameters()).device
+    _widen_heap()
+    batches = _Batches(config, task, device)
+    rows = block_rows(model)
+    step = first or 0
+    stop = config.stop_condition()
+    try:
+        with reporter(title, step, config.steps, show=progress) as report:
+            if first is None:
+                report.step(0, recorder(0, optimizers))
+            while step < config.steps:
+                loss = float(training_step(model, optimizers, *batches.at(step), config, rows))
+                step += 1
+                if not math.isfinite(loss):
+                    raise TrainingFailedError(
+                        f"the loss is {loss} at step {step}; nothing after the last checkpoint is kept"
+                    )
+                row = recorder(step, optimizers)
+                report.step(step, row)
+                if row is not None and stop is not None and _holds(row, stop):
+                    break
+    except KeyboardInterrupt:
+        recorder.checkpoint(step, optimizers)
+        raise
+    except OSError as error:
+        raise TrainingFailedError(f"could not write to {recorder.path} at step {step}: {error}") from error
+    if step not in recorder.checkpoint_at:
+        recorder.checkpoint(step, optimizers)
+    recorder.finish(step, "all steps taken" if step == config.steps else config.stop_when)
+    return step
+
+
+def training_step(
+    model: nn.Module,
+    optimizers: Optimizers,
+    inputs: Shaped[Tensor, "example ..."],
+    given: Int[Tensor, " example"],
+    config: TrainConfig,
+    rows: int,
+) -> Float[Tensor, ""]:
+    """Take one step on these examples, in row blocks whose gradients add up to the whole batch's; return the loss."""
+    optimizers.zero_grad()
+    total = torch.zeros((), device=given.device)
+    n = len(given)
+    # One autocast region around all blocks: a weight is cast to bfloat16 once per step.
+    low = config.precision == "bf16"
+    with torch.autocast(given.device.type, torch.bfloat16) if low else contextlib.nullcontext():
+        for block in blocks(n, rows):
+            logits = model(inputs[block]).float()
+            share = len(logits) / n
+            loss = loss_of(logits, given[block], config.loss) * share
+            loss.backward()
+            total += loss.detach()
+    optimizers.step()
+    return total
+
+
+class _Batches:
+    """The examples of each step; a minibatch's order is derived from (seed, epoch), so a resume needs no state."""
+
+    def __init__(self, config: TrainConfig, task: Task, device: torch.device):
+        inputs, given = task.batch(task.train_ids)
+        self._inputs, self._given = inputs.to(device), given.to(device)
+        self._config = config
+        self._size = config.batch_size if 0 < config.batch_size < len(given) else len(given)
+        self._order: tuple[int, Tensor] | None = None
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return inputs and given labels of a step (counted from 0)."""
+        if self._size == len(self._given):
+            return self._inputs, self._given
+        per_epoch = -(-len(self._given) // self._size)
+        epoch, position = divmod(step, per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            draw = generator(self._config.seed, "order", epoch)
+            self._order = epoch, torch.randperm(len(self._given), generator=draw).to(self._given.device)
+        chosen = self._order[1][position * self._size : (position + 1) * self._size]
+        return self._inputs[chosen], self._given[chosen]
+
+
+def _holds(row: dict[str, float | None], condition: tuple[str, str, float]) -> bool:
+    split, comparison, threshold = condition
+    value = row[split]
+    return value is not None and (value >= threshold if comparison == ">=" else value <= threshold)
+
+
+def _widen_heap() -> None:
+    """Let the C allocator keep blocks of up to 31 MB instead of returning them to the system after every use.
+
+    glibc raises its threshold to the size of the largest block freed so far (up to 32 MB). Without this a step at
+    width 2048 spends a third of its time on page faults.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)

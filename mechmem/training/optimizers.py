@@ -1,0 +1,112 @@
+"""Optimisers by name, and their state as plain tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mechmem.contracts import Role, Roles
+from mechmem.errors import ConfigError, RunDirectoryError
+from mechmem.training.config import TrainConfig
+
+
+class Optimizers:
+    """One or two torch optimisers that are stepped, saved and loaded as one.
+
+    Muon orthogonalises a whole matrix, so what counts as a matrix, and which way it stands, changes the result. It gets
+    U and V as neuron × p and W as p × neuron through the model's roles, as views that share the parameters' storage.
+
+    Args:
+        config: names the optimiser and its settings.
+        model: the network whose parameters are trained.
+        roles: which of them are the matrices.
+    """
+
+    def __init__(self, config: TrainConfig, model: nn.Module, roles: Roles):
+        self._model = model
+        self._matrices: list[tuple[Role, int | None, Tensor]] = []
+        parameters = list(model.parameters())
+        if config.optimizer == "sgd":
+            self.parts: list[torch.optim.Optimizer] = [
+                torch.optim.SGD(parameters, momentum=config.momentum, **settings)
+            ]
+        elif config.optimizer == "muon":
+            self.parts = self._muon(config, roles)
+        else:
+            kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+            self.parts = [kind(parameters, lr=lr, weight_decay=decay, betas=config.betas, fused=True)]
+
+    def _muon(self, config: TrainConfig, roles: Roles) -> list[torch.optim.Optimizer]:
+        if roles.input_embedding is None or roles.readout is None:
+            raise ConfigError("muon needs a model with the roles input_embedding and readout")
+        embedding, readout = roles.input_embedding, roles.readout
+        # Tied inputs are one matrix: their role repeats it, and one copy is trained.
+        copies = 1 if "operand" not in embedding.pattern.split("->")[0] else len(embedding.read(self._model))
+        for role, index in (*((embedding, i) for i in range(copies)), (readout, None)):
+            view = _oriented(role.read(self._model), index)
+            if view.untyped_storage().data_ptr() != _storage(self._model, role):
+                raise ConfigError(f"muon cannot train {role.parameter!r} in place: its role's pattern copies it")
+            self._matrices.append((role, index, view))
+        matrices = {name for role, _, _ in self._matrices for name in role.names}
+        rest = [parameter for name, parameter in self._model.named_parameters() if name not in matrices]
+        views = [view for _, _, view in self._matrices]
+        lr, decay = config.lr, config.weight_decay
+        parts: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(views, lr=lr, weight_decay=decay, momentum=config.momentum)
+        ]
+        if rest:
+            parts.append(torch.optim.AdamW(rest, lr=lr, weight_decay=decay, betas=config.betas, fused=True))
+        return parts
+
+    def step(self) -> None:
+        """Apply the gradients that backward has left on the parameters."""
+        parameters = dict(self._model.named_parameters())
+        for role, index, view in self._matrices:
+            gradients = [parameters[name].grad for name in role.names]
+            view.grad = _oriented(role.arrange([g for g in gradients if g is not None]), index)
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self._model.zero_grad(set_to_none=True)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return the state as named tensors (moments, step counts, momentum buffers)."""
+        return {
+            f"{number}.{index}.{key}": torch.as_tensor(value)
+            for number, part in enumerate(self.parts)
+            for index, entries in part.state_dict()["state"].items()
+            for key, value in entries.items()
+            if value is not None
+        }
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `state_tensors` returned.
+
+        Raises:
+            RunDirectoryError: the tensors belong to another optimiser or another shape of network.
+        """
+        for number, part in enumerate(self.parts):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                owner, index, key = name.split(".", 2)
+                if int(owner) == number:
+                    state.setdefault(int(index), {})[key] = tensor.clone()
+            parameters = [p for group in part.param_groups for p in group["params"]]
+            for index, entries in state.items():
+                shapes = {tuple(t.shape) for key, t in entries.items() if key != "step"}
+                if index >= len(parameters) or shapes - {tuple(parameters[index].shape)}:
+                    raise RunDirectoryError("the saved optimiser state does not fit this network")
+            part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
+
+
+def _oriented(value: Tensor, index: int | None) -> Tensor:
+    """Turn a role's value into the matrix Muon sees: U, V (p, neuron) and W (neuron, p) alike are transposed."""
+    return (value if index is None else value[index]).T
+
+
+def _storage(model: nn.Module, role: Role) -> int:
+    return dict(model.named_parameters())[role.names[0]].untyped_storage().data_ptr()

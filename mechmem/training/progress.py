@@ -1,0 +1,93 @@
+"""What a person sees while a network trains: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from mechmem.training.config import SPLITS
+
+SHORT = {"train_clean": "clean", "train_noisy": "noisy", "train_noisy_true": "noisy→true", "test": "test"}
+
+
+class Reporter(Protocol):
+    """Told about every step of one training run."""
+
+    def step(self, step: int, row: dict[str, Any] | None) -> None:
+        """Say that `step` updates are done; `row` is the history's new row, where one was added."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def step(self, step: int, row: dict[str, Any] | None) -> None:
+        """Say nothing."""
+
+
+def accuracies(row: dict[str, Any]) -> str:
+    """Write the four accuracies of a history row in a line, in percent."""
+    parts = [f"{SHORT[split]} {'–' if row[split] is None else f'{100 * row[split]:.0f}%'}" for split in SPLITS]
+    return " · ".join(parts)
+
+
+class Bar:
+    """A bar with rate and the four accuracies."""
+
+    def __init__(self, progress: Progress, title: str, start: int, total: int):
+        self._progress = progress
+        self._clock, self._start = time.perf_counter(), start
+        self._task = progress.add_task(title, total=total, completed=start, rate="", split="")
+
+    def step(self, step: int, row: dict[str, Any] | None) -> None:
+        """Move the bar; show new accuracies where there are some."""
+        rate = (step - self._start) / max(time.perf_counter() - self._clock, 1e-9)
+        fields: dict[str, Any] = {"rate": f"{rate:.0f} steps/s"}
+        if row is not None:
+            fields["split"] = accuracies(row)
+        self._progress.update(self._task, completed=step, **fields)
+
+
+class Lines:
+    """A plain line every tenth of the way, for logs."""
+
+    def __init__(self, console: Console, title: str, start: int, total: int):
+        self._console, self._title, self._total = console, title, total
+        self._clock, self._start, self._next = time.perf_counter(), start, start
+
+    def step(self, step: int, row: dict[str, Any] | None) -> None:
+        """Print a line, where one is due and accuracies are known."""
+        if row is None or (step < self._next and step < self._total):
+            return
+        rate = (step - self._start) / max(time.perf_counter() - self._clock, 1e-9)
+        self._console.print(
+            f"{self._title}: step {step}/{self._total}, {rate:.0f} steps/s, {accuracies(row)}", highlight=False
+        )
+        self._next = step + max(self._total // 10, 1)
+
+
+@contextlib.contextmanager
+def reporter(title: str, start: int, total: int, *, show: bool) -> Iterator[Reporter]:
+    """Yield the reporter that fits where standard error goes; the bar is gone when the block ends, however it ends."""
+    console = Console(stderr=True)
+    if not show:
+        yield Silent()
+    elif not console.is_terminal:
+        yield Lines(console, title, start, total)
+    else:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[split]}", style="cyan"),
+        )
+        with Progress(*columns, console=console) as progress:
+            yield Bar(progress, title, start, total)

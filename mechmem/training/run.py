@@ -1,0 +1,196 @@
+"""A run directory: config, checkpoints, history, all whole or absent.
+
+config.json                         format, config, thread count, versions
+checkpoints/step_N.safetensors      the network's state
+checkpoints/step_N.optimizer.safetensors   the optimiser's state, for the newest checkpoint only
+history.jsonl                       one line per evaluation
+history.bits                        per evaluation, packed: prediction = given, prediction = true, for every id
+finished.json                       last step and why training ended
+twins/                              control networks, by a hash of what made them
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from mechmem import storage
+from mechmem.contracts import Roles, Task
+from mechmem.errors import MissingNeedError, RunDirectoryError
+from mechmem.models.build import build_model
+from mechmem.tasks.build import build_task
+from mechmem.training.config import TrainConfig
+
+FORMAT = 1
+
+
+class Run:
+    """A run on disk.
+
+    Args:
+        path: the directory.
+        model: for a run that a user's own loop recorded, a network of the shape that was recorded; its weights are not
+            used or changed.
+        task: for such a run, its task.
+        roles: for such a run, its roles.
+        owner: whatever must live as long as the run does (the handle of a temporary directory).
+
+    Raises:
+        RunDirectoryError: the directory is missing, empty, damaged, or not a run of this format.
+        MissingNeedError: the run came from a user's own loop, and its model or task was not passed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        model: nn.Module | None = None,
+        task: Task | None = None,
+        roles: Roles = Roles(),
+        owner: object = None,
+    ):
+        self._owner = owner
+        self.path = Path(path)
+        header = read_header(self.path)
+        self.threads = int(header["threads"])
+        self.config = None if header["config"] is None else TrainConfig.from_dict(header["config"])
+        self._model, self._task, self._roles = model, task, roles
+        if self.config is None and (model is None or task is None):
+            raise MissingNeedError(f"{path} was recorded from a user's own loop: pass its model= and task= to open it")
+        if self._task is not None and self._task.digest != header["task"]:
+            raise RunDirectoryError(f"{path} was recorded on another task ({header['task']}, not {self._task.digest})")
+
+    def task(self) -> Task:
+        """Return the task that was trained on."""
+        if self._task is None:
+            assert self.config is not None
+            self._task = build_task(self.config.task)
+        return self._task
+
+    def roles(self) -> Roles:
+        """Return the roles of the network."""
+        return self._roles if self.config is None else self._fresh().roles
+
+    def _fresh(self) -> Any:
+        assert self.config is not None
+        return build_model(self.config.model, self.task(), self.config.seed)
+
+    def checkpoint_steps(self) -> list[int]:
+        """Return the steps with a saved state, in order."""
+        names = (self.path / "checkpoints").glob("step_*.safetensors")
+        return sorted(int(path.name.split("_")[1].split(".")[0]) for path in names if ".optimizer." not in path.name)
+
+    def model_at(self, step: int) -> nn.Module:
+        """Return the network as it was at a saved step.
+
+        Raises:
+            RunDirectoryError: there is no such checkpoint, or it is damaged or of another shape.
+        """
+        model = copy.deepcopy(self._model) if self._model is not None else self._fresh()
+        load_state(model, self._checkpoint(step))
+        return model
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.path / "checkpoints" / f"step_{step}.safetensors"
+
+    def finished(self) -> Mapping[str, Any] | None:
+        """Return {"step", "reason"} of a run that has ended, or None."""
+        path = self.path / "finished.json"
+        return storage.read_json(path) if path.exists() else None
+
+    def history(self) -> pd.DataFrame:
+        """Return one row per evaluation: step, losses and accuracies per split (NaN where a split is empty)."""
+        return pd.DataFrame(self.rows())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the history as written."""
+        path = self.path / "history.jsonl"
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except OSError as error:
+            raise RunDirectoryError(f"cannot read {path}: {error}") from error
+        except ValueError as error:
+            raise RunDirectoryError(f"{path} is damaged: {error}") from error
+
+    def correctness(self) -> tuple[Bool[np.ndarray, "evaluation example"], Bool[np.ndarray, "evaluation example"]]:
+        """Return, per evaluation and id, whether the prediction was the given label, and the true one."""
+        n = len(self.task().ids)
+        width = -(-n // 8)
+        packed = np.fromfile(self.path / "history.bits", dtype=np.uint8)
+        if len(packed) != 2 * width * len(self.rows()):
+            raise RunDirectoryError(f"{self.path / 'history.bits'} does not match the history")
+        bits = np.unpackbits(packed.reshape(-1, 2, width), axis=-1, count=n).astype(bool)
+        return bits[:, 0], bits[:, 1]
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read and check `config.json` of a run.
+
+    Raises:
+        RunDirectoryError: missing, empty, damaged, or of another format.
+    """
+    if not path.is_dir():
+        raise RunDirectoryError(
+            f"{path} is not a run directory: {'it is a file' if path.exists() else 'it does not exist'}"
+        )
+    if not any(path.iterdir()):
+        raise RunDirectoryError(f"{path} is empty, not a run directory")
+    if not (path / "config.json").exists():
+        raise RunDirectoryError(f"{path} holds something else: there is no config.json in it")
+    header = storage.read_json(path / "config.json")
+    if (
+        not isinstance(header, dict)
+        or header.get("format") != FORMAT
+        or not {"config", "threads", "task"} <= set(header)
+    ):
+        raise RunDirectoryError(f"{path / 'config.json'} is not of run format {FORMAT}")
+    return header
+
+
+def write_header(path: Path, config: TrainConfig | None, task: Task) -> None:
+    """Start a run directory."""
+    storage.write_json(
+        path / "config.json",
+        {
+            "format": FORMAT,
+            "config": None if config is None else config.to_dict(),
+            "task": task.digest,
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        },
+    )
+
+
+def write_checkpoint(path: Path, step: int, model: nn.Module, optimizer: Mapping[str, Tensor] | None) -> None:
+    """Save a state; the optimiser goes first, so that a checkpoint that exists can be resumed."""
+    folder = path / "checkpoints"
+    if optimizer is not None:
+        storage.write_tensors(folder / f"step_{step}.optimizer.safetensors", optimizer)
+    storage.write_tensors(folder / f"step_{step}.safetensors", model.state_dict())
+    for old in folder.glob("step_*.optimizer.safetensors"):
+        if optimizer is not None and old.name != f"step_{step}.optimizer.safetensors":
+            old.unlink()
+
+
+def load_state(model: nn.Module, path: Path) -> None:
+    """Load a saved state into a model, in place.
+
+    Raises:
+        RunDirectoryError: the file is damaged, or belongs to a network of another shape.
+    """
+    saved = storage.read_tensors(path)
+    current = model.state_dict()
+    shapes = {name: tuple(t.shape) for name, t in saved.items()}
+    expected = {name: tuple(t.shape) for name, t in current.items()}
+    if shapes != expected:
+        raise RunDirectoryError(f"{path} holds a network of another shape: {shapes}, expected {expected}")
+    model.load_state_dict(saved)

@@ -1,0 +1,195 @@
+"""From a config, or a run directory, to a subject; and from either to its control networks."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mechmem.contracts import Roles, Subject, Task, TwinKind
+from mechmem.errors import MissingNeedError, RunDirectoryError
+from mechmem.models.build import build_model
+from mechmem.storage import read_tensors
+from mechmem.tasks.build import build_task
+from mechmem.tasks.config import LabelNoise, ModularConfig
+from mechmem.training.config import TrainConfig
+from mechmem.training.loop import optimize
+from mechmem.training.optimizers import Optimizers
+from mechmem.training.recorder import Recorder
+from mechmem.training.run import Run, load_state, read_header
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigRecipe:
+    """How to train the twins of a run: same config and initialisation, other labels or fewer steps.
+
+    Attributes:
+        config: the run's config.
+        steps: how many steps the run took.
+        folder: where twins are kept, by a hash of what made them; each is a run of its own.
+        device: where they are trained.
+        owner: whatever must live as long as the folder.
+    """
+
+    config: TrainConfig
+    steps: int
+    folder: Path
+    device: str = "cpu"
+    owner: object = None
+
+    def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
+        """Return a twin, trained now or opened from the folder.
+
+        Args:
+            kind: "untrained" (same initialisation), "one_step", or "noise_only" (every training label uniform over all
+                classes: wrong-only labels would say what the answer is not, and are no null).
+            progress: whether to show a bar.
+
+        Raises:
+            MissingNeedError: the task has no label noise to replace.
+        """
+        if kind == "untrained":
+            return build_model(self.config.model, build_task(self.config.task), self.config.seed).to(self.device)
+        settings = {"stop_when": "", "evaluations": 10, "checkpoints": 1}
+        if kind == "one_step":
+            twin = dataclasses.replace(self.config, steps=1, **settings)
+        elif isinstance(self.config.task, ModularConfig):
+            task = dataclasses.replace(self.config.task, noise=LabelNoise(1.0, "any"))
+            twin = dataclasses.replace(self.config, task=task, steps=self.steps, **settings)
+        else:
+            raise MissingNeedError(f"a {type(self.config.task).__name__} has no label noise to replace")
+        made_by = f"{twin.digest}|{torch.__version__}|{torch.get_num_threads()}|{self.device}"
+        out = self.folder / f"{kind}-{hashlib.blake2b(made_by.encode(), digest_size=6).hexdigest()}"
+        return train(twin, out=out, device=self.device, progress=progress, title=kind.replace("_", "-") + " twin").model
+
+
+def train(
+    config: TrainConfig,
+    *,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+    title: str = "training",
+) -> Subject:
+    """Train a network, or go on where an interrupted run of the same config stopped.
+
+    The same config gives the same bits on the same machine and thread count, resumed or not.
+
+    Args:
+        config: what to train and how.
+        out: the run directory; a run of the same config in it is resumed, a finished one is returned as it is. None for
+            a temporary directory.
+        device: where to train.
+        progress: whether to show a bar (plain lines where standard error is not a terminal).
+        title: what the bar calls the run.
+
+    Raises:
+        ConfigError: the config cannot be built.
+        RunDirectoryError: `out` holds something else, a run of another config, or a damaged run.
+        TrainingFailedError: the loss is not a number, or a result could not be written.
+        KeyboardInterrupt: interrupted; the state reached has been saved in `out`.
+    """
+    task = build_task(config.task)
+    started = Path(out) if out is not None and (Path(out) / "config.json").exists() else None
+    if started is not None:
+        _check_same(started, config)
+    with _threads(None if started is None else int(read_header(started)["threads"])):
+        model = build_model(config.model, task, config.seed).to(device)
+        optimizers = Optimizers(config, model, model.roles)
+        recorder = Recorder(
+            model,
+            task,
+            steps=config.steps,
+            out=out,
+            roles=model.roles,
+            loss=config.loss,
+            evaluations=config.evaluations,
+            checkpoints=config.checkpoints,
+            config=config,
+        )
+        run = recorder.run()
+        last = None if started is None else _restore(run, recorder, model, optimizers)
+        if last is None or run.finished() is None:
+            last = optimize(config, model, task, optimizers, recorder, first=last, progress=progress, title=title)
+    recipe = ConfigRecipe(config, steps=last, folder=run.path / "twins", device=device, owner=run)
+    return Subject(model, task, model.roles, run=run, recipe=recipe, name=title if out is None else run.path.name)
+
+
+def load(
+    path: str | Path,
+    *,
+    model: nn.Module | None = None,
+    task: Task | None = None,
+    roles: Roles = Roles(),
+    step: int | None = None,
+    device: str = "cpu",
+) -> Subject:
+    """Open a run as a subject, at its last checkpoint or at `step`.
+
+    Args:
+        path: the run directory.
+        model: for a run recorded from a user's own loop, a network of that shape (its weights are not used).
+        task: for such a run, its task.
+        roles: for such a run, its roles.
+        step: a saved step; the last one by default.
+        device: where the network is put, and its twins trained.
+
+    Raises:
+        RunDirectoryError: the directory is missing, empty, damaged, truncated, or has no such checkpoint.
+        MissingNeedError: the run was recorded from a user's own loop, and its model or task was not passed.
+    """
+    run = Run(path, model, task, roles)
+    steps = run.checkpoint_steps()
+    if not steps:
+        raise RunDirectoryError(f"{path} has no checkpoint")
+    chosen = steps[-1] if step is None else step
+    network = run.model_at(chosen).to(device)
+    recipe = None
+    if run.config is not None:
+        recipe = ConfigRecipe(run.config, steps=max(chosen, 1), folder=run.path / "twins", device=device)
+    return Subject(network, run.task(), run.roles(), run=run, recipe=recipe, name=run.path.resolve().name)
+
+
+def _check_same(path: Path, config: TrainConfig) -> None:
+    recorded = read_header(path)["config"]
+    if recorded is None:
+        raise RunDirectoryError(f"{path} was recorded from another training loop; choose another directory")
+    wanted = config.to_dict()
+    if recorded != wanted:
+        changed = [key for key in wanted if recorded.get(key) != wanted[key]]
+        raise RunDirectoryError(
+            f"{path} holds a run of another config (it differs in {', '.join(changed)}); choose another directory"
+        )
+
+
+def _restore(run: Run, recorder: Recorder, model: nn.Module, optimizers: Optimizers) -> int | None:
+    """Bring model, optimiser and history to the newest state that can be resumed; None where there is none yet."""
+    folder = run.path / "checkpoints"
+    saved = run.checkpoint_steps()
+    steps = [step for step in saved if (folder / f"step_{step}.optimizer.safetensors").exists()]
+    if not steps:
+        if saved:
+            raise RunDirectoryError(f"{run.path} has no optimiser state to resume from")
+        recorder.resume_at(-1)
+        return None
+    load_state(model, folder / f"step_{steps[-1]}.safetensors")
+    if run.finished() is None:
+        optimizers.load_state_tensors(read_tensors(folder / f"step_{steps[-1]}.optimizer.safetensors"))
+        recorder.resume_at(steps[-1])
+    return steps[-1]
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Run with the recorded number of threads, since sums depend on how they are split; restore it afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
