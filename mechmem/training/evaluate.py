@@ -18,8 +18,8 @@ class Evaluation:
     """One evaluation of a network.
 
     Attributes:
-        row: plain values per split: `<split>` the accuracy and `<split>_loss` the mean cross-entropy in nats (None
-            where the split is empty or not known), `train_loss` over the whole training set, in the training loss's units.
+        row: plain values per split: `<split>` the accuracy and `<split>_loss` the mean cross-entropy in nats
+            (None where the split is empty or not known), `train_loss` over the training set in the training loss's units.
         given: whether the prediction is the given label, per id of the task.
         true: whether the prediction is the true label, per id of the task (False where the truth is not known).
     """
