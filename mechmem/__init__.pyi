@@ -3,10 +3,11 @@ from .caching import Mean as Mean
 from .caching import Reduction as Reduction
 from .caching import Variance as Variance
 from .caching import activations as activations
-from .auditing import Scorecard as Scorecard
-from .auditing import audit as audit
-from .auditing import audit_logits as audit_logits
-from .auditing import compare as compare
+from .auditing.scorecard import Scorecard as Scorecard
+from .auditing.assemble import audit as audit
+from .auditing.assemble import audit_logits as audit_logits
+from .auditing.pooling import Comparison as Comparison
+from .auditing.pooling import compare as compare
 from .contracts import Role as Role
 from .contracts import Roles as Roles
 from .contracts import Subject as Subject

@@ -28,10 +28,10 @@ class Optimizers:
         self._model = model
         self._matrices: list[tuple[Role, int | None, Tensor]] = []
         parameters = list(model.parameters())
+        lr, decay = config.lr, config.weight_decay
+        self.parts: Sequence[torch.optim.Optimizer]
         if config.optimizer == "sgd":
-            self.parts: list[torch.optim.Optimizer] = [
-                torch.optim.SGD(parameters, momentum=config.momentum, **settings)
-            ]
+            self.parts = [torch.optim.SGD(parameters, lr=lr, weight_decay=decay, momentum=config.momentum)]
         elif config.optimizer == "muon":
             self.parts = self._muon(config, roles)
         else:

@@ -65,9 +65,8 @@ class Lines:
         if row is None or (step < self._next and step < self._total):
             return
         rate = (step - self._start) / max(time.perf_counter() - self._clock, 1e-9)
-        self._console.print(
-            f"{self._title}: step {step}/{self._total}, {rate:.0f} steps/s, {accuracies(row)}", highlight=False
-        )
+        line = f"{self._title}: step {step}/{self._total}, {rate:.0f} steps/s, {accuracies(row)}"
+        self._console.print(line, highlight=False, soft_wrap=True)
         self._next = step + max(self._total // 10, 1)
 
 

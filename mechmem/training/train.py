@@ -57,6 +57,7 @@ class ConfigRecipe:
             return build_model(self.config.model, build_task(self.config.task), self.config.seed).to(self.device)
         settings = {"stop_when": "", "evaluations": 10, "checkpoints": 1}
         if kind == "one_step":
+            progress = False
             twin = dataclasses.replace(self.config, steps=1, **settings)
         elif isinstance(self.config.task, ModularConfig):
             task = dataclasses.replace(self.config.task, noise=LabelNoise(1.0, "any"))

@@ -1,0 +1,180 @@
+"""`audit`: fill the scorecard."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mechmem.auditing.controls import LABEL_CONTROLS, NETWORK_CONTROLS, Train, control_models
+from mechmem.auditing.pooling import pool
+from mechmem.auditing.scorecard import Cell, Row, Scorecard
+from mechmem.auditing.structure import held_out_structure
+from mechmem.auditing.votes import vote_by_answer, vote_by_group
+from mechmem.contracts import Predictor, Roles, Subject, Task
+from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.extractors import Extractor, extractor
+from mechmem.models.table import LogitTable
+from mechmem.stats import wilson
+from mechmem.training.config import SPLITS
+
+DEFAULT_EXTRACTORS = (
+    "raw",
+    "frequency",
+    "frequency+quadratic",
+    "frequency_rest",
+    "additive_free",
+    "energy_ranked",
+    "diagonal",
+)
+"""What is read out of a network unless something else is asked for; what the task cannot carry is left out."""
+
+TASK_NEEDS = ("pairs", "group", "operation")
+
+
+def audit(
+    subject: Subject | Sequence[Subject],
+    extractors: Sequence[str] | None = None,
+    *,
+    untrained: nn.Module | None = None,
+    one_step: nn.Module | None = None,
+    noise_only: nn.Module | None = None,
+    train: Train | None = None,
+    progress: bool = False,
+) -> Scorecard:
+    """Set every extractor beside its controls, what it was told, and the network's held-out structure.
+
+    Twins come from the subject's recipe, or from the arguments; without either their cells are empty and say why, and
+    the sentence says "uncontrolled".
+
+    Args:
+        subject: the network with its task; several (runs that differ in their seed) are pooled.
+        extractors: names, e.g. "frequency+quadratic"; by default all that the task can carry.
+        untrained: the network at its initialisation.
+        one_step: the network after one gradient step.
+        noise_only: the same network trained on labels uniform over all classes.
+        train: trains a network on a task like the subject's; makes the noise-only twin.
+        progress: whether training a twin shows a bar.
+
+    Raises:
+        UnknownNameError: there is no extractor of a name.
+        ConfigError: nothing to audit, or twins were passed for several subjects.
+    """
+    if not isinstance(subject, Subject):
+        if not subject:
+            raise ConfigError("there is no subject to audit")
+        if any(twin is not None for twin in (untrained, one_step, noise_only)):
+            raise ConfigError("twins belong to one subject; give several subjects recipes, or train=")
+        return pool([audit(one, extractors, train=train, progress=progress) for one in subject])
+    task = subject.task
+    chosen = [extractor(name) for name in extractors] if extractors is not None else _default(subject)
+    twins = {"untrained": untrained, "one_step": one_step, "noise_only": noise_only}
+    controls = control_models(subject, twins, train, progress=progress)
+    controlled: dict[str, Subject | str] = {
+        name: model if isinstance(model, str) else _as_control(subject, name, model) for name, model in controls.items()
+    }
+    structure = held_out_structure(subject)
+    return Scorecard(
+        name=subject.name,
+        task=task.summary,
+        chance=1 / task.n_classes,
+        rows=tuple(_row(each, subject, controlled) for each in chosen),
+        votes=(vote_by_answer(task), vote_by_group(task)),
+        structure=structure,
+        verdicts=(structure.verdict,),
+    )
+
+
+def audit_logits(
+    logits: Float[Tensor, "*examples class"],
+    task: Task,
+    extractors: Sequence[str] | None = None,
+    *,
+    name: str = "logits",
+) -> Scorecard:
+    """Audit a network of which only the logits are at hand.
+
+    Args:
+        logits: one row per id of the task, in the order of `task.ids`; or the grid (a, b, class).
+        task: the task that the network was trained on.
+        extractors: names; by default all that read nothing but logits and that the task can carry.
+        name: how the network is called.
+
+    Raises:
+        ConfigError: the shape does not fit the task, or a value is not finite.
+    """
+    flat = rearrange(logits, "a b class -> (a b) class") if logits.ndim == 3 else logits
+    subject = Subject(LogitTable(torch.as_tensor(flat), task), task, name=name)
+    chosen = [e.name for e in _default(subject) if not e.missing(subject)] if extractors is None else extractors
+    return audit(subject, chosen)
+
+
+def _default(subject: Subject) -> list[Extractor]:
+    """Take the default extractors that the task can carry; a missing role makes an empty row, with its reason."""
+    every = [extractor(name) for name in DEFAULT_EXTRACTORS]
+    return [each for each in every if not any(need in TASK_NEEDS for need in each.missing(subject))]
+
+
+def _as_control(subject: Subject, name: str, model: nn.Module) -> Subject:
+    """Put a control's model in the subject's place; a table of logits has none of the network's roles."""
+    roles = subject.roles if name in NETWORK_CONTROLS else Roles()
+    return dataclasses.replace(subject, model=model, roles=roles, run=None, recipe=None)
+
+
+def _row(each: Extractor, subject: Subject, controlled: Mapping[str, Subject | str]) -> Row:
+    names = [*NETWORK_CONTROLS, *(LABEL_CONTROLS if not each.surgeries else ())]
+    controls = {name: _test_cell(each, controlled[name]) for name in names}
+    own = each.control()
+    if own is not None:
+        controls["random_frequency"] = _test_cell(own, subject)
+    return Row(each.name, tuple(sorted(each.knows)), each.cites, _splits(each, subject), controls)
+
+
+def _splits(each: Extractor, subject: Subject) -> dict[str, Cell]:
+    try:
+        predictor = each(subject)
+    except MissingNeedError as error:
+        return dict.fromkeys(SPLITS, Cell(None, str(error)))
+    return score(predictor, subject.task)
+
+
+def _test_cell(each: Extractor, subject: Subject | str) -> Cell:
+    if isinstance(subject, str):
+        return Cell(None, subject)
+    try:
+        return _accuracy(each(subject)(subject.task.test_ids), subject.task.true(subject.task.test_ids))
+    except MissingNeedError as error:
+        return Cell(None, str(error))
+
+
+def score(predictor: Predictor, task: Task) -> dict[str, Cell]:
+    """Score a predictor on the four splits.
+
+    The predictor is asked for all training ids at once: which ids are asked for together would tell it which labels
+    are wrong.
+    """
+    test = _accuracy(predictor(task.test_ids), task.true(task.test_ids))
+    noisy = task.noisy
+    if noisy is None:
+        unknown = Cell(None, "true training labels are not known")
+        return {split: unknown for split in SPLITS[:3]} | {"test": test}
+    prediction = predictor(task.train_ids)
+    given, truth = task.given(task.train_ids), task.true(task.train_ids)
+    assert truth is not None
+    return {
+        "train_clean": _accuracy(prediction[~noisy], given[~noisy], "no training label is right"),
+        "train_noisy": _accuracy(prediction[noisy], given[noisy], "no training label is wrong"),
+        "train_noisy_true": _accuracy(prediction[noisy], truth[noisy], "no training label is wrong"),
+        "test": test,
+    }
+
+
+def _accuracy(scores: Float[Tensor, "example class"], labels: Tensor | None, empty: str = "") -> Cell:
+    if labels is None:
+        return Cell(None, "the true labels are not known")
+    hits = int((scores.argmax(1) == labels).sum())
+    return Cell(wilson(hits, len(labels)), "" if len(labels) else empty)

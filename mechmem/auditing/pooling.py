@@ -1,0 +1,121 @@
+"""Pooling the scorecards of several runs, and setting scorecards side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from mechmem.auditing.scorecard import Cell, Row, Scorecard
+from mechmem.auditing.structure import Structure
+from mechmem.auditing.wording import html_table
+from mechmem.errors import ConfigError
+from mechmem.plotting import dot_plot
+from mechmem.plugins import Result
+from mechmem.stats import Estimate, across_runs
+from mechmem.storage import record
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def pool(cards: Sequence[Scorecard], name: str = "") -> Scorecard:
+    """Pool several runs: every figure becomes its mean over runs, with a 95 % Student interval.
+
+    Args:
+        cards: scorecards with the same extractors, of runs that differ in their seed.
+        name: name of the pooled card; by default the first one's.
+
+    Raises:
+        ConfigError: there is no card, or the cards list different extractors.
+    """
+    if not cards:
+        raise ConfigError("there is no scorecard to pool")
+    names = [tuple(row.extractor for row in card.rows) for card in cards]
+    if len(set(names)) != 1:
+        raise ConfigError(f"scorecards with different extractors cannot be pooled: {sorted(set(names))}")
+    rows = tuple(_pool_rows([card.rows[i] for card in cards]) for i in range(len(names[0])))
+    votes = tuple(
+        dataclasses.replace(same[0], test=_mean([vote.test for vote in same]))
+        for same in zip(*(card.votes for card in cards), strict=True)
+    )
+    task = {key: value for key, value in cards[0].task.items() if all(c.task.get(key) == value for c in cards)}
+    return Scorecard(
+        name=name or cards[0].name,
+        task=task | {"runs": len(cards)},
+        chance=cards[0].chance,
+        rows=rows,
+        votes=votes,
+        structure=_pool_structures([card.structure for card in cards]),
+        verdicts=tuple(verdict for card in cards for verdict in card.verdicts),
+    )
+
+
+def _pool_rows(rows: Sequence[Row]) -> Row:
+    first = rows[0]
+    splits = {name: _pool_cells([row.splits[name] for row in rows]) for name in first.splits}
+    controls = {name: _pool_cells([row.controls[name] for row in rows]) for name in first.controls}
+    return dataclasses.replace(first, splits=splits, controls=controls)
+
+
+def _pool_cells(cells: Sequence[Cell]) -> Cell:
+    return Cell(_mean([cell.estimate for cell in cells]), next((cell.reason for cell in cells if cell.reason), ""))
+
+
+def _mean(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    return across_runs([estimate.value for estimate in estimates if estimate is not None])
+
+
+def _pool_structures(structures: Sequence[Structure]) -> Structure:
+    z = [structure.Z for structure in structures if structure.Z is not None]
+    return dataclasses.replace(
+        structures[0],
+        S=_mean([structure.S for structure in structures]),
+        kappa=_mean([structure.kappa for structure in structures]),
+        Z=float(np.mean(z)) if z else None,
+        heldout_vote=_mean([structure.heldout_vote for structure in structures]),
+    )
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison(Result):
+    """Several scorecards side by side.
+
+    Attributes:
+        cards: the scorecards, in the order given.
+    """
+
+    cards: tuple[Scorecard, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per network and extractor, with the columns of `Scorecard.to_frame`, `name` and `verdict`."""
+        frames = [card.to_frame().assign(verdict=card.verdict) for card in self.cards]
+        labels = [card.name for card in self.cards]
+        return pd.concat(frames, keys=labels, names=["name", None]).reset_index(level="name").reset_index(drop=True)
+
+    def plot(self) -> go.Figure:
+        """Return a dot plot of test accuracy, one series per network."""
+        parts = []
+        for card in self.cards:
+            frame = card.intervals()
+            parts.append(frame[frame["series"] == "test"].assign(series=card.name))
+        return dot_plot(pd.concat(parts), chance=self.cards[0].chance)
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<h4>{card.name}</h4>{html_table(card)}" for card in self.cards)
+
+
+def compare(cards: Sequence[Scorecard]) -> Comparison:
+    """Set scorecards side by side.
+
+    Raises:
+        ConfigError: there is none, or two have the same name.
+    """
+    names = [card.name for card in cards]
+    if not cards or len(set(names)) != len(names):
+        raise ConfigError(f"compare needs scorecards with different names, got {names}")
+    return Comparison(tuple(cards))

@@ -1,0 +1,71 @@
+"""A task with other training labels: what a noise-only twin is trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from mechmem.contracts import Task
+from mechmem.errors import ConfigError
+from mechmem.randomness import generator
+
+
+class RelabelledTask(Task):
+    """The same inputs, truth and split, with other labels given in training.
+
+    Args:
+        task: the task whose labels are replaced.
+        given: the new training labels, in the order of `task.train_ids`.
+
+    Raises:
+        ConfigError: there is not one label per training example.
+    """
+
+    def __init__(self, task: Task, given: Int[Tensor, " train"]):
+        if len(given) != len(task.train_ids):
+            raise ConfigError(f"expected {len(task.train_ids)} training labels, got {len(given)}")
+        self._task = task
+        self.n_classes = task.n_classes
+        self.ids, self.train_ids, self.test_ids = task.ids, task.train_ids, task.test_ids
+        self.operands, self.group, self.operation = task.operands, task.group, task.operation
+        self._labels = task.given(task.ids).clone()
+        self._labels[task.rows(task.train_ids)] = given
+
+    @property
+    def symbols(self) -> int:
+        """The original task's."""
+        return self._task.symbols
+
+    @property
+    def digest(self) -> str:
+        """Hash of the original task and the new labels."""
+        labels = hashlib.blake2b(self._labels.numpy().tobytes(), digest_size=4).hexdigest()
+        return f"{self._task.digest}-{labels}"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The original task's description."""
+        return self._task.summary
+
+    def batch(
+        self, ids: Int[Tensor, " example"], step: int | None = None
+    ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
+        """Return the original inputs with the new labels."""
+        return self._task.batch(ids, step)[0], self._labels[self.rows(ids)]
+
+    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+        """Return the original truth."""
+        return self._task.true(ids)
+
+
+def noise_only(task: Task, seed: int = 0) -> RelabelledTask:
+    """Return the task with every training label uniform over all classes.
+
+    Over all, not over the wrong ones: labels that are always wrong say what the answer is not, and are no null.
+    """
+    draw = generator(seed, "noise_only")
+    return RelabelledTask(task, torch.randint(task.n_classes, (len(task.train_ids),), generator=draw))
