@@ -8,13 +8,13 @@ from .auditing.assemble import audit as audit
 from .auditing.assemble import audit_logits as audit_logits
 from .auditing.pooling import Comparison as Comparison
 from .auditing.pooling import compare as compare
-from .contracts import Role as Role
-from .contracts import Roles as Roles
 from .contracts import Subject as Subject
 from .extractors import extractor as extractor
 from .models.config import MLPConfig as MLPConfig
 from .models.planted import planted_network as planted_network
 from .report import write_report as write_report
+from .roles import Role as Role
+from .roles import Roles as Roles
 from .tasks.arrays import ArrayTask as ArrayTask
 from .tasks.config import LabelNoise as LabelNoise
 from .tasks.config import ModularConfig as ModularConfig

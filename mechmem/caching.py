@@ -18,7 +18,7 @@ from transformer_lens.hook_points import HookPoint
 
 from mechmem.contracts import Subject
 from mechmem.errors import ActivationError, unknown_name
-from mechmem.models.forward import block_rows, blocks, device_of, full_precision
+from mechmem.models.forward import block_rows, blocks, device_of, evaluating, full_precision
 
 
 class Reduction(abc.ABC):
@@ -118,6 +118,9 @@ class Activations(Mapping[str, Tensor]):
             raise ActivationError(f"{name!r} fired {len(numbered)} times; ask for one of {', '.join(numbered)}")
         raise ActivationError(str(unknown_name("cached activation", name, self._values)))
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
@@ -156,11 +159,9 @@ def activations(
     hooks = _matching(model, [points] if isinstance(points, str) else points)
     sink = _Reducing(reduce) if reduce is not None else _Keeping(len(ids))
     device = device_of(model)
-    was_training = model.training
-    model.eval()
     handles = [hook.register_forward_hook(sink.hook(name)) for name, hook in hooks.items()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
             for block in blocks(len(ids), chunk or block_rows(model)):
                 sink.start(block)
                 model(task.batch(ids[block])[0].to(device))
@@ -168,7 +169,6 @@ def activations(
     finally:
         for handle in handles:
             handle.remove()
-        model.train(was_training)
     return Activations(sink.results())
 
 

@@ -6,16 +6,16 @@ import abc
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-import einops
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from mechmem.errors import MissingNeedError, RoleError, unknown_name
+from mechmem.errors import MissingNeedError, UnknownNameError
+from mechmem.roles import Roles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ class Group(Protocol):
         """How many nontrivial frequencies a real vector over the symbols has; numbered from 1."""
         ...
 
-    def power(self, vectors: Float[Tensor, symbol * rest]) -> Float[Tensor, freq * rest]:
+    def power(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
         """Energy of each vector at frequencies 1 … n_frequencies."""
         ...
 
@@ -103,11 +103,13 @@ class Task(abc.ABC):
         Raises:
             UnknownNameError: an id is not one of the task's.
         """
-        place = torch.searchsorted(self.ids[self._order], ids).clamp(max=len(self.ids) - 1)
+        place = torch.searchsorted(self.ids[self._order], ids.contiguous()).clamp(max=len(self.ids) - 1)
         rows = self._order[place]
         if (self.ids[rows] != ids).any():
             stranger = int(ids[self.ids[rows] != ids][0])
-            raise unknown_name("example id", str(stranger), [])
+            raise UnknownNameError(
+                f"no example id {stranger}: the task's ids lie in {self.ids.min()} … {self.ids.max()}"
+            )
         return rows
 
     @functools.cached_property
@@ -148,85 +150,8 @@ class Task(abc.ABC):
             raise MissingNeedError("this task's inputs are not pairs of symbols")
         found = self.ids[(self.operands == torch.tensor([a, b])).all(1)]
         if len(found) != 1:
-            raise unknown_name("cell", f"({a}, {b})", [])
+            raise UnknownNameError(f"{len(found)} examples are the pair ({a}, {b}), not one")
         return int(found[0])
-
-
-@dataclasses.dataclass(frozen=True)
-class Role:
-    """How one of a model's parameters is read as a matrix with named axes, and written back.
-
-    Attributes:
-        parameter: the parameter's name, or several names that are stacked along a new first axis.
-        pattern: an einops pattern from the stored shape to "operand p neuron" (input embedding) or "neuron class"
-            (readout). An axis missing on the left is repeated when read and averaged when written (tied inputs).
-        sizes: axis sizes that the pattern cannot infer.
-    """
-
-    parameter: str | tuple[str, ...]
-    pattern: str
-    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The parameter names, one or several."""
-        return (self.parameter,) if isinstance(self.parameter, str) else self.parameter
-
-    def read(self, model: nn.Module) -> Float[Tensor, ...]:
-        """Return the parameter in the role's shape, detached; a view where the pattern allows one.
-
-        Raises:
-            RoleError: there is no such parameter, or the pattern does not fit its shape.
-        """
-        return self.arrange([_parameter(model, name).detach() for name in self.names])
-
-    def arrange(self, stored: Sequence[Tensor]) -> Float[Tensor, ...]:
-        """Bring tensors of the stored shape (parameters, or their gradients) into the role's shape."""
-        tensors = stored[0] if isinstance(self.parameter, str) else torch.stack(list(stored))
-        try:
-            return einops.repeat(tensors, self.pattern, **self.sizes)
-        except einops.EinopsError as error:
-            shapes = [tuple(tensor.shape) for tensor in stored]
-            raise RoleError(
-                f"pattern {self.pattern!r} does not fit {self.parameter!r} of shape {shapes}: {error}"
-            ) from error
-
-    def write(self, model: nn.Module, value: Float[Tensor, ...]) -> None:
-        """Store a value of the role's shape back into the parameter, in place."""
-        read, shown = self.pattern.split("->")
-        stored = einops.reduce(value, f"{shown.strip()} -> {read.strip()}", "mean", **self.sizes)
-        parts = [stored] if isinstance(self.parameter, str) else list(stored)
-        for name, part in zip(self.names, parts, strict=True):
-            with torch.no_grad():
-                _parameter(model, name).copy_(part)
-
-
-def _parameter(model: nn.Module, name: str) -> Tensor:
-    named = dict(model.named_parameters())
-    if name not in named:
-        raise RoleError(str(unknown_name("parameter", name, named)))
-    return named[name]
-
-
-@dataclasses.dataclass(frozen=True)
-class Roles:
-    """What the parts of a model are for. A part left out makes the plugins that need it refuse, not guess.
-
-    Attributes:
-        input_embedding: read as "operand p neuron".
-        readout: read as "neuron class".
-        bias: the readout's bias, read as "class".
-        activation: name of the submodule that is the nonlinearity.
-        hidden: names of the hook points that hold the neurons, in layer order.
-        logits: name of the hook point that holds the logits.
-    """
-
-    input_embedding: Role | None = None
-    readout: Role | None = None
-    bias: Role | None = None
-    activation: str | None = None
-    hidden: tuple[str, ...] = ()
-    logits: str | None = None
 
 
 TwinKind = Literal["untrained", "one_step", "noise_only"]

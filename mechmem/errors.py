@@ -47,7 +47,8 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> UnknownNameErr
         allowed: the names that exist.
     """
     names = sorted(allowed)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    by_lower = {existing.lower(): existing for existing in names}
+    nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    hint = f" Did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
     shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
     return UnknownNameError(f"no {kind} {name!r}.{hint} One of: {shown or '(none)'}")

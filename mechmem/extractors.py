@@ -86,13 +86,12 @@ def extractor(name: str) -> Extractor:
         ConfigError: the name cannot be read, a setting is not allowed, or a readout is not the last part.
     """
     terms = _split(name)
-    if terms == [RAW]:
-        terms = ["logits"]
     surgeries, readouts = plugins("surgeries"), plugins("readouts")
     chain: list[Surgery] = []
     readout: Readout | None = None
     for term in terms:
         part_name, arguments = _read(term, name)
+        part_name = "logits" if part_name == RAW else part_name
         if readout is not None:
             raise ConfigError(f"extractor {name!r}: {readout.label()!r} is a readout and must come last")
         if part_name not in surgeries and part_name not in readouts:

@@ -45,12 +45,6 @@ SPLITS: Mapping[str, SplitStyle] = {
 }
 """The four splits, in the order in which they are listed."""
 
-PARTS = {"row and column effects": "#999999", "rule": "#E69F00", "remainder": "#56B4E9"}
-"""Colours of the parts of a margin."""
-
-OUTCOMES = {"right": "#9ec9e2", "memorized": "#D55E00", "wrong": "#3b3b3b", "unknown": "#d9d9d9"}
-"""Colours of what became of an input."""
-
 _CONTROLS = {
     "untrained": "circle-open",
     "one-step": "square-open",
@@ -59,27 +53,42 @@ _CONTROLS = {
     "label grid": "pentagon-open",
     "kernel ridge": "star-open",
 }
-_SPARE = ("hexagon-open", "cross-open", "x-open", "hourglass-open", "bowtie-open")
+_LANE, _ROW_GAP = 8, 12
+"""Height of one series' lane in a dot plot, and of the gap between extractors, in pixels."""
 
 
 def styled(figure: go.Figure, height: int) -> go.Figure:
-    """Give a figure the common look: fonts, margins, a white ground, and legends beside the data, never over it."""
+    """Give a figure the common look; legends stand above the data, never over it."""
     figure.update_layout(
-        # An empty template keeps every figure's file free of plotly's default one (7 kB each).
+        # An empty template keeps plotly's default one (7 kB) out of every figure's file.
         template=go.layout.Template(),
         height=height,
         font={"family": FONT, "size": 13, "color": INK},
-        margin={"l": 64, "r": 24, "t": 44, "b": 56},
+        margin={"l": 64, "r": 24, "t": 64, "b": 56},
         paper_bgcolor="white",
         plot_bgcolor="white",
         hoverlabel={"font": {"family": FONT, "size": 12}},
         legend={"orientation": "h", "x": 0, "y": 1.0, "xanchor": "left", "yanchor": "bottom"},
     )
-    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": FAINT, "ticks": "outside", "tickcolor": FAINT}
-    figure.update_xaxes(**axis, automargin=True)
-    figure.update_yaxes(**axis, automargin=True)
+    axis = {"gridcolor": GRID, "zeroline": False, "ticks": "outside", "automargin": True}
+    title = {"font": {"size": 13}, "standoff": 10}
+    figure.update_xaxes(**axis, title=title)
+    figure.update_yaxes(**axis, title=title)
     figure.update_annotations(font={"size": 13, "color": INK})
     return figure
+
+
+def _interval(rows: pd.DataFrame, **look: Any) -> dict[str, Any]:
+    """Error bars from columns value, low, high; none where an end is not finite."""
+    value, low, high = (rows[key].to_numpy(float) for key in ("value", "low", "high"))
+    drawn = np.isfinite(low) & np.isfinite(high)
+    return {"array": np.where(drawn, high - value, 0), "arrayminus": np.where(drawn, value - low, 0), **look}
+
+
+def _add_chance(figure: go.Figure, chance: float, **line: list[float]) -> None:
+    """Add a dotted line, named in the legend, where a blind guess stands."""
+    look = {"color": INK, "width": 1, "dash": "dot"}
+    figure.add_scatter(**line, mode="lines", line=look, name=f"chance ({chance:.1%})", hoverinfo="skip")
 
 
 def dot_plot(frame: pd.DataFrame, chance: float | None = None) -> go.Figure:
@@ -92,84 +101,62 @@ def dot_plot(frame: pd.DataFrame, chance: float | None = None) -> go.Figure:
         chance: accuracy of a blind guess, drawn as a dotted line.
     """
     extractors = list(dict.fromkeys(frame["extractor"]))
-    present = list(dict.fromkeys(frame.loc[np.isfinite(frame["value"].astype(float)), "series"]))
-    controls = [name for name in present if name not in SPLITS]
-    lanes = [name for name in SPLITS if name in present] + controls
-    lane_px, row_px = 10, 10 * len(lanes) + 14
-    height = max(row_px * len(extractors), 60) + 150
+    found = frame.loc[np.isfinite(frame["value"].to_numpy(float))]
+    present = list(dict.fromkeys(found["series"]))
+    ordered = [name for name in (*SPLITS, *_CONTROLS) if name in present]
+    lanes = ordered + [name for name in present if name not in ordered]
+    row_px = _LANE * len(lanes) + _ROW_GAP
+    rows_px = max(row_px * len(extractors), 60)
     figure = go.Figure()
     for row in range(1, len(extractors), 2):
         figure.add_hrect(y0=row - 0.5, y1=row + 0.5, fillcolor="#f6f6f6", line_width=0, layer="below")
-    if chance is not None:
-        label = {"text": "chance", "font": {"size": 11, "color": FAINT}, "textposition": "start", "textangle": 0}
-        figure.add_vline(x=chance, line={"color": FAINT, "width": 1, "dash": "dot"}, label=label)
-    spare = iter(_SPARE * len(controls))
     for lane, name in enumerate(lanes):
-        rows = frame[(frame["series"] == name) & np.isfinite(frame["value"].astype(float))]
-        values = {key: rows[key].to_numpy(float) for key in ("value", "low", "high")}
-        drawn = np.isfinite(values["low"]) & np.isfinite(values["high"])
-        offset = (lane - (len(lanes) - 1) / 2) * lane_px / row_px
+        rows = found.loc[found["series"] == name]
         style = SPLITS.get(name)
         color = style.color if style else FAINT
-        symbol = style.symbol if style else _CONTROLS.get(name) or next(spare)
+        symbol = style.symbol if style else _CONTROLS.get(name, "hexagon-open")
+        place = np.array([extractors.index(extractor) for extractor in rows["extractor"]], dtype=float)
         figure.add_scatter(
-            x=values["value"],
-            y=np.array([extractors.index(extractor) for extractor in rows["extractor"]]) + offset,
+            x=rows["value"].to_numpy(float),
+            y=place + (lane - (len(lanes) - 1) / 2) * _LANE / row_px,
             mode="markers",
             name=style.title if style else name,
             legend="legend" if style else "legend2",
-            marker={
-                "symbol": symbol,
-                "size": 9 if style else 8,
-                "color": color,
-                "line": {"width": 0 if style else 1.4},
-            },
-            error_x={
-                "array": np.where(drawn, np.clip(values["high"], 0, 1) - values["value"], 0),
-                "arrayminus": np.where(drawn, values["value"] - np.clip(values["low"], 0, 1), 0),
-                "thickness": 1.2,
-                "width": 0,
-                "color": color,
-            },
-            customdata=np.stack([values["low"], values["high"]], 1),
+            marker={"symbol": symbol, "size": 8 if style else 7, "color": color},
+            error_x=_interval(rows, thickness=1.2, width=0, color=color),
+            customdata=rows[["low", "high"]].to_numpy(float),
             text=rows["extractor"],
             hovertemplate="%{text}<br>%{fullData.name}: %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
             "<extra></extra>",
         )
-    styled(figure, height)
-    figure.update_xaxes(title="accuracy (95 % interval)", range=[-0.03, 1.03], tickformat=".1f", dtick=0.2)
-    figure.update_yaxes(
-        tickvals=list(range(len(extractors))),
-        ticktext=extractors,
-        range=[len(extractors) - 0.5, -0.5],
-        showgrid=False,
-        ticks="",
-    )
-    below = {"title": {"text": "test accuracy of the controls   "}, "y": -58 / (height - 100), "yanchor": "top"}
-    figure.update_layout(legend2={"orientation": "h", "x": 0, "xanchor": "left", **below})
+    if chance is not None:
+        _add_chance(figure, chance, x=[chance, chance], y=[-0.5, len(extractors) - 0.5])
+    styled(figure, rows_px + 188)
+    figure.update_xaxes(title_text="accuracy (95 % interval)", range=[-0.03, 1.03], tickformat=".1f", dtick=0.2)
+    rows_at = {"tickvals": list(range(len(extractors))), "ticktext": extractors}
+    figure.update_yaxes(**rows_at, range=[len(extractors) - 0.5, -0.5], showgrid=False, ticks="")
+    title = {"text": "Test accuracy of the controls:", "side": "top", "font": {"size": 13}}
+    below = {"orientation": "h", "x": 0, "xanchor": "left", "y": -54 / rows_px, "yanchor": "top", "title": title}
+    figure.update_layout(legend2=below, margin={"b": 120})
     return figure
 
 
-def curves(
-    frame: pd.DataFrame, y: str = "accuracy", y_title: str = "accuracy", chance: float | None = None
-) -> go.Figure:
+def curves(frame: pd.DataFrame, chance: float | None = None) -> go.Figure:
     """Draw training curves of the splits over log steps; step 0 stands left of step 1, where a log axis has no place.
 
     Args:
-        frame: columns step, split and `y`. A split without any value is left out.
-        y: which column to draw.
-        y_title: what the axis calls it, with its unit.
-        chance: value of a blind guess, drawn as a dotted line.
+        frame: columns step, split, accuracy. A split without any value is left out.
+        chance: accuracy of a blind guess, drawn as a dotted line.
     """
     figure = go.Figure()
     for name, style in SPLITS.items():
-        rows = frame[(frame["split"] == name) & frame[y].notna()]
+        rows = frame.loc[(frame["split"] == name) & np.isfinite(frame["accuracy"].to_numpy(float))]
         if rows.empty:
             continue
         step = rows["step"].to_numpy(float)
         figure.add_scatter(
             x=np.where(step == 0, 0.5, step),
-            y=rows[y].to_numpy(float),
+            y=rows["accuracy"].to_numpy(float),
             customdata=step,
             mode="lines+markers",
             name=style.title,
@@ -177,19 +164,14 @@ def curves(
             marker={"symbol": style.symbol, "size": 5},
             hovertemplate="step %{customdata:d}: %{y:.3f}<extra>%{fullData.name}</extra>",
         )
+    last = int(frame["step"].to_numpy().max(initial=1))
     if chance is not None:
-        label = {"text": "chance", "font": {"size": 11, "color": FAINT}, "textposition": "start"}
-        figure.add_hline(y=chance, line={"color": FAINT, "width": 1, "dash": "dot"}, label=label)
-    last = float(frame["step"].max()) if len(frame) else 1.0
-    ticks = [0.5, *(10.0**k for k in range(int(np.log10(max(last, 1))) + 1))]
+        _add_chance(figure, chance, x=[0.5, last], y=[chance, chance])
+    powers = 10 ** np.arange(len(str(last)))
     styled(figure, 380)
-    figure.update_xaxes(
-        title="training step (log scale)",
-        type="log",
-        tickvals=ticks,
-        ticktext=["0", *(f"{int(tick):,}" for tick in ticks[1:])],
-    )
-    figure.update_yaxes(title=y_title)
+    ticks = {"tickvals": [0.5, *powers.tolist()], "ticktext": ["0", *(f"{power:,}" for power in powers)]}
+    figure.update_xaxes(title_text="training step (log scale)", type="log", **ticks)
+    figure.update_yaxes(title_text="accuracy")
     return figure
 
 
@@ -198,7 +180,7 @@ class Panel:
     """One of several heatmaps side by side.
 
     Attributes:
-        title: its heading, which may take two lines.
+        title: its heading, which may take several lines.
         z: the values; NaN is left blank.
         x: coordinates of the columns.
         y: coordinates of the rows, from the bottom up.
@@ -229,62 +211,45 @@ def heatmaps(
         z = panel.z.astype(np.float32)
         trace = go.Heatmap(z=z, x=panel.x, y=panel.y, coloraxis="coloraxis", hovertemplate=hover)
         figure.add_trace(trace, row=1, col=column)
-    finite = np.concatenate([panel.z[np.isfinite(panel.z)].ravel() for panel in panels])
+    finite = np.concatenate([panel.z[np.isfinite(panel.z)] for panel in panels])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    bar: dict[str, Any] = {"title": {"text": z_title, "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    title = {"text": z_title, "side": "right", "font": {"size": 13}}
+    bar: dict[str, Any] = {"title": title, "thickness": 12, "outlinewidth": 0}
     if log:
-        powers = list(range(int(np.ceil(low)), int(np.floor(high)) + 1))
+        powers = np.arange(np.ceil(low), np.floor(high) + 1).astype(int)
         bar |= {"tickvals": powers, "ticktext": [f"10<sup>{power}</sup>" for power in powers]}
-    styled(figure, 420)
+    styled(figure, 440)
     scale = {"colorscale": "Viridis", "cmin": low if log else 0.0, "cmax": max(high, low + 1e-9), "colorbar": bar}
-    figure.update_layout(coloraxis=scale, plot_bgcolor="#ececec", margin={"t": 64})
-    figure.update_xaxes(title=x_title, showgrid=False)
+    figure.update_layout(coloraxis=scale, plot_bgcolor="#ececec", margin={"t": 88})
+    figure.update_xaxes(title_text=x_title, showgrid=False)
     figure.update_yaxes(showgrid=False)
-    figure.update_yaxes(title=y_title, col=1)
+    figure.update_yaxes(title_text=y_title, col=1)
     return figure
 
 
-def stacked_bars(parts: pd.DataFrame, totals: pd.DataFrame, colors: Mapping[str, str], *, y_title: str) -> go.Figure:
+def stacked_bars(frame: pd.DataFrame, colors: Mapping[str, str], *, y_title: str) -> go.Figure:
     """Draw sums of signed parts: positive parts upwards, negative ones downwards, the total as a diamond.
 
     Args:
-        parts: columns bar, part, value, low, high.
-        totals: columns bar, value, low, high; an interval that is not finite is not drawn.
+        frame: columns bar, part ("total" for the sum), value, low, high. Only the total's interval is drawn.
         colors: colour of each part, in the order of stacking.
         y_title: what the height shows, with its unit.
     """
     figure = go.Figure()
-    for part, color in colors.items():
-        rows = parts[parts["part"] == part]
-        figure.add_bar(
-            x=rows["bar"],
-            y=rows["value"].to_numpy(float),
-            name=part,
-            marker={"color": color, "line": {"color": "white", "width": 1}},
-            customdata=rows[["low", "high"]].to_numpy(float),
-            hovertemplate="%{fullData.name}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>%{x}</extra>",
-        )
-    value, low, high = (totals[key].to_numpy(float) for key in ("value", "low", "high"))
-    drawn = np.isfinite(low) & np.isfinite(high)
-    figure.add_scatter(
-        x=totals["bar"],
-        y=value,
-        name="total",
-        mode="markers",
-        marker={"symbol": "diamond", "size": 11, "color": INK, "line": {"color": "white", "width": 1.5}},
-        error_y={
-            "array": np.where(drawn, high - value, 0),
-            "arrayminus": np.where(drawn, value - low, 0),
-            "thickness": 1.5,
-            "width": 5,
-            "color": INK,
-        },
-        customdata=np.stack([low, high], 1),
-        hovertemplate="total: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>%{x}</extra>",
-    )
+    hover = "%{fullData.name}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>%{x}</extra>"
+    for part in (*colors, "total"):
+        rows = frame.loc[frame["part"] == part]
+        common = {"x": rows["bar"], "y": rows["value"].to_numpy(float), "name": part, "hovertemplate": hover}
+        common["customdata"] = rows[["low", "high"]].to_numpy(float)
+        if part in colors:
+            figure.add_bar(**common, marker={"color": colors[part], "line": {"color": "white", "width": 1}})
+            continue
+        diamond = {"symbol": "diamond", "size": 11, "color": INK, "line": {"color": "white", "width": 1.5}}
+        error = _interval(rows, thickness=1.5, width=5, color=INK)
+        figure.add_scatter(**common, mode="markers", marker=diamond, error_y=error)
     styled(figure, 420)
     figure.update_layout(barmode="relative", bargap=0.45)
-    figure.update_yaxes(title=y_title, zeroline=True, zerolinecolor=INK, zerolinewidth=1)
+    figure.update_yaxes(title_text=y_title, zeroline=True, zerolinecolor=INK, zerolinewidth=1)
     figure.update_xaxes(showgrid=False)
     return figure
 
@@ -310,23 +275,16 @@ def grid_map(
     """
     n_a, n_b = code.shape
     cell_px = 560 / max(n_a, n_b)
+    gap = 1 if cell_px > 6 else 0
     colors = list(categories.values())
     steps = [[(i + side) / len(colors), color] for i, color in enumerate(colors) for side in (0, 1)]
+    z = np.where(code < 0, np.nan, code).astype(np.float32)
+    scale = {"colorscale": steps, "zmin": -0.5, "zmax": len(colors) - 0.5, "showscale": False}
     figure = go.Figure()
-    figure.add_heatmap(
-        z=np.where(code < 0, np.nan, code).astype(np.float32),
-        customdata=details,
-        colorscale=steps,
-        zmin=-0.5,
-        zmax=len(colors) - 0.5,
-        showscale=False,
-        xgap=1 if cell_px > 6 else 0,
-        ygap=1 if cell_px > 6 else 0,
-        hovertemplate=hover,
-    )
+    figure.add_heatmap(z=z, customdata=details, hovertemplate=hover, xgap=gap, ygap=gap, **scale)
     for position, (title, color) in enumerate(categories.items()):
-        if (code == position).any():
-            count = int((code == position).sum())
+        count = int((code == position).sum())
+        if count:
             marker = {"symbol": "square", "size": 11, "color": color}
             figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=f"{title} ({count:,})")
     a, b = np.nonzero(marked)
@@ -334,6 +292,6 @@ def grid_map(
     figure.add_scatter(x=b, y=a, mode="markers", marker=dot, name=f"{mark_title} ({len(a):,})", hoverinfo="skip")
     styled(figure, 680)
     figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False})
-    figure.update_xaxes(title="b", range=[-0.5, n_b - 0.5], constrain="domain", showgrid=False)
-    figure.update_yaxes(title="a", range=[n_a - 0.5, -0.5], scaleanchor="x", constrain="domain", showgrid=False)
+    figure.update_xaxes(title_text="b", range=[-0.5, n_b - 0.5], constrain="domain", showgrid=False)
+    figure.update_yaxes(title_text="a", range=[n_a - 0.5, -0.5], scaleanchor="x", constrain="domain", showgrid=False)
     return figure

@@ -76,7 +76,12 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     """Write tensors as safetensors, on the CPU and contiguous."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with whole_file(path) as temporary:
-        safetensors.torch.save_file(plain, temporary, metadata=dict(metadata or {}))
+        try:
+            # None where there is none: without tensors, safetensors writes an empty mapping as a file it cannot read.
+            safetensors.torch.save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
+        except safetensors.SafetensorError as error:
+            # A full disk arrives here under a name of its own; callers know it as what it is.
+            raise OSError(f"cannot write {path}: {error}") from error
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -95,7 +100,8 @@ def encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     """Turn records, containers and numbers into JSON values; tensors go into `tensors` under a key."""
     if isinstance(value, torch.Tensor | np.ndarray):
         key = f"t{len(tensors)}"
-        tensors[key] = torch.as_tensor(value)
+        # A copy: torch warns about arrays it could write through to, and pandas hands out read-only ones.
+        tensors[key] = value if isinstance(value, torch.Tensor) else torch.as_tensor(np.array(value))
         return {"$tensor": key}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         name = type(value).__name__
@@ -153,4 +159,7 @@ def load_record(path: Path) -> Any:
         metadata = file.metadata() or {}
     if "mechmem" not in metadata:
         raise RunDirectoryError(f"{path} holds no mechmem result")
-    return decode(json.loads(metadata["mechmem"]), tensors)
+    try:
+        return decode(json.loads(metadata["mechmem"]), tensors)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise RunDirectoryError(f"{path} is damaged: {error!r}") from error

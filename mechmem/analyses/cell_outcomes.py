@@ -13,12 +13,15 @@ from torch import Tensor
 
 from mechmem.contracts import Subject, Task
 from mechmem.models.forward import all_logits
-from mechmem.plotting import OUTCOMES, grid_map
+from mechmem.plotting import SPLITS, grid_map
 from mechmem.plugins import Analysis, Result
 from mechmem.storage import record
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+OUTCOMES = {"right": "#9ec9e2", "memorized": SPLITS["train_noisy"].color, "wrong": "#3b3b3b", "unknown": "#d9d9d9"}
+"""What can become of a pair, and its colour; memorized pairs have the colour of the noisy split."""
 
 RIGHT, MEMORIZED, WRONG, UNKNOWN = range(4)
 SPLIT_NAMES = ("train", "test", "not used")
@@ -47,9 +50,9 @@ class CellOutcomesResult(Result):
 
     @property
     def outcome(self) -> Int[Tensor, " example"]:
-        """What became of each pair: 0 right, 1 memorized (its wrong given label), 2 wrong, 3 where the truth is unknown."""
+        """What became of each pair: 0 right, 1 memorized (its wrong given label), 2 wrong, 3 truth not known."""
         outcome = torch.full_like(self.predicted, WRONG)
-        outcome[(self.predicted == self.given) & (self.given != self.true)] = MEMORIZED
+        outcome[self.predicted == self.given] = MEMORIZED
         outcome[self.predicted == self.true] = RIGHT
         outcome[self.true < 0] = UNKNOWN
         return outcome
@@ -65,16 +68,23 @@ class CellOutcomesResult(Result):
         return frame
 
     def plot(self) -> go.Figure:
-        """Return the grid of pairs coloured by outcome; dots mark held-out pairs."""
+        """Return the grid of pairs coloured by outcome, held-out ones dotted; of examples with one pair, the last."""
         a, b = self.operands.unbind(1)
         code = np.full((self.symbols, self.symbols), -1)
         held_out = np.zeros_like(code, dtype=bool)
         code[a, b], held_out[a, b] = self.outcome.numpy(), (self.split == 1).numpy()
         frame = self.to_frame()
-        shown = frame[["given", "true", "predicted"]].astype(object)
-        shown = shown.assign(given=shown["given"].fillna("none"), true=shown["true"].fillna("unknown"))
         details = np.full((*code.shape, 5), "", dtype=object)
-        details[a, b] = pd.concat([shown, frame[["split", "outcome"]]], axis=1).to_numpy(object)
+        details[a, b] = np.stack(
+            [
+                np.where(self.given < 0, "none", self.given.numpy().astype(str)),
+                np.where(self.true < 0, "unknown", self.true.numpy().astype(str)),
+                self.predicted.numpy().astype(str),
+                frame["split"].to_numpy(str),
+                frame["outcome"].to_numpy(str),
+            ],
+            axis=1,
+        )
         return grid_map(
             code,
             OUTCOMES,

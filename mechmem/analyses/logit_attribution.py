@@ -18,7 +18,7 @@ from mechmem.contracts import Subject, Task
 from mechmem.errors import MissingNeedError
 from mechmem.math.additive import centre_classes
 from mechmem.models.forward import all_logits
-from mechmem.plotting import PARTS, stacked_bars
+from mechmem.plotting import stacked_bars
 from mechmem.plugins import Analysis, Result
 from mechmem.stats import Estimate, bootstrap
 from mechmem.storage import record
@@ -26,6 +26,9 @@ from mechmem.tasks.grid import grid_rows
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+PARTS = {"row and column effects": "#999999", "rule": "#E69F00", "remainder": "#56B4E9"}
+"""The parts in the order of stacking, and their colours."""
 
 TITLES = {
     "train_clean": "train, clean<br>true label",
@@ -84,9 +87,14 @@ class LogitAttributionResult(Result):
     def plot(self) -> go.Figure:
         """Return stacked bars, the total marked."""
         frame = self.to_frame()
-        frame["bar"] = frame["split"].map(TITLES)
-        total = frame["part"] == "total"
-        return stacked_bars(frame[~total], frame[total], PARTS, y_title="mean margin over the strongest rival (logits)")
+        bars = {margin.split: _bar(margin) for margin in self.margins}
+        frame["bar"] = [bars[split] for split in frame["split"]]
+        return stacked_bars(frame, PARTS, y_title="mean margin over the strongest rival (logits)")
+
+
+def _bar(margin: Margin) -> str:
+    outside = f"<br>({margin.n_outside:,} outside the group)" if margin.n_outside else ""
+    return f"{TITLES[margin.split]}<br>n = {margin.total.n:,}{outside}"
 
 
 def _estimates(margin: Margin) -> Iterator[tuple[str, Estimate]]:
@@ -97,11 +105,11 @@ def _estimates(margin: Margin) -> Iterator[tuple[str, Estimate]]:
 class LogitAttribution(Analysis):
     """Split the margin L_y − L_rival into three parts of the logits that sum to it exactly.
 
-    The logits on the grid, each cell's mean over classes taken out, are the sum of (1) row and column effects per class,
-    (2) the rule: per class the mean, over the cells that share an answer, of what is left, which is the same as its modes
-    (k, k), or (−k, k) for subtraction; and (3) the remainder. The rival is the strongest other class of the full logits.
-    Both means run over training cells too, so a table of the labels has a part that looks like the rule: this shows what
-    the margins are made of, not that the rule is computed on inputs whose labels were never seen.
+    The logits on the grid, each cell's mean over classes taken out, are the sum of (1) row and column effects per
+    class; (2) the rule: per class the mean, over the cells that share an answer, of what is left, which is the same as
+    its modes (k, k), or (−k, k) for subtraction; and (3) the remainder. The rival is the strongest other class of the
+    full logits. Both means run over training cells too, so a table of the labels has a part that looks like the rule:
+    this shows what the margins are made of, not that the rule is computed on inputs whose labels were never seen.
     """
 
     name: ClassVar[str] = "logit_attribution"
@@ -125,7 +133,7 @@ class LogitAttribution(Analysis):
         parts = split_logits(centre_classes(all_logits(subject))[rows], answer)
         cell_of = torch.full((len(task.ids),), -1)
         cell_of[rearrange(rows, "a b -> (a b)")] = torch.arange(rows.numel())
-        parts = rearrange(parts, "part a b class -> part (a b) class")
+        parts = rearrange(parts, "part a b classes -> part (a b) classes")
         answer = rearrange(answer, "a b -> (a b)")
         margins = []
         for split, ids, labels in _labelled(task):
@@ -148,12 +156,15 @@ def answers(n: int, operation: str | None) -> Int[Tensor, "n n"]:
 def split_logits(logits: Float[Tensor, "n n class"], answer: Int[Tensor, "n n"]) -> Float[Tensor, "part n n class"]:
     """Split a table into row and column effects, the mean of the rest by answer, and the remainder."""
     logits = logits.double()
-    row, column = reduce(logits, "a b class -> a 1 class", "mean"), reduce(logits, "a b class -> 1 b class", "mean")
-    additive = row + column - reduce(logits, "a b class -> 1 1 class", "mean")
+    row, column = (
+        reduce(logits, "a b classes -> a 1 classes", "mean"),
+        reduce(logits, "a b classes -> 1 b classes", "mean"),
+    )
+    additive = row + column - reduce(logits, "a b classes -> 1 1 classes", "mean")
     rest = logits - additive
     flat = rearrange(answer, "a b -> (a b)")
     sums = torch.zeros(len(answer), logits.shape[-1], dtype=torch.float64)
-    sums.index_add_(0, flat, rearrange(rest, "a b class -> (a b) class"))
+    sums.index_add_(0, flat, rearrange(rest, "a b classes -> (a b) classes"))
     # Every answer has n cells, one per row.
     rule = (sums / len(answer))[answer]
     return torch.stack([additive, rule, rest - rule])

@@ -25,7 +25,7 @@ from mechmem.tasks.grid import on_grid
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-FLOOR = 1e-6
+FLOOR = 1e-5
 """Smallest share that is drawn; a filtered network has modes of rounding noise, which would stretch the scale."""
 
 
@@ -35,8 +35,9 @@ class LogitSpectrumResult(Result):
     """Energy of the logits' modes over both operands, summed over classes.
 
     Attributes:
-        before: energy of mode (k₁, k₂) in squared logit units, a mode and its conjugate counted together; k₁ in the order
-            of the DFT, k₂ from 0 to n // 2. Each cell's mean over classes is taken out first. Shape (n, half).
+        before: energy of mode (k₁, k₂) in squared logit units, a mode and its conjugate counted together (apart in the
+            columns 0 and n / 2, which list both); k₁ in the order of the DFT, k₂ from 0 to n // 2. Each cell's mean
+            over classes is taken out first. Shape (n, half).
         after: the same after the surgery, or None. Shape (n, half).
         surgery: what was done in between.
         after_note: why there is no spectrum after it, or "".
@@ -106,7 +107,7 @@ class LogitSpectrumResult(Result):
         z = share.clamp_min(FLOOR).log10().masked_fill(self.additive, torch.nan)
         order = torch.argsort(_signed(len(z)))
         k1, k2 = _signed(len(z))[order].numpy(), np.arange(z.shape[1])
-        return Panel(f"{title}<br><sup>{found}</sup>", z[order].numpy(), k2, k1)
+        return Panel(f"{title}<br><span style='font-size:11px'>{found}</span>", z[order].numpy(), k2, k1)
 
 
 def _signed(n: int) -> Int[Tensor, " n"]:

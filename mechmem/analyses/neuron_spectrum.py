@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.math.filtration import frequency_power, key_frequency
+from mechmem.models.forward import full_precision
 from mechmem.plotting import Panel, heatmaps
 from mechmem.plugins import Analysis, Result
 from mechmem.storage import record
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 DRAWN_NEURONS = 512
-"""More columns than this cannot be told apart on a screen: a wider network is drawn as an even sample of its neurons."""
+"""More columns cannot be told apart on a screen: a wider network is drawn as an even sample of its neurons."""
 
 
 @record
@@ -70,18 +71,14 @@ class NeuronSpectrumResult(Result):
 def _panel(title: str, share: Float[Tensor, "freq neuron"]) -> Panel:
     values, key = share.numpy(), key_frequency(share).numpy()
     width = share.shape[1]
-    place = np.arange(width)
+    place = np.linspace(0, width - 1, min(width, DRAWN_NEURONS)).round().astype(int)
+    found = f"mean share of the key frequency: {values.max(0).mean():.2f}"
     if width > DRAWN_NEURONS:
-        place = np.linspace(0, width - 1, DRAWN_NEURONS).round().astype(int)
-        title += f"<br><sup>{DRAWN_NEURONS} of {width} neurons, evenly spaced in the order</sup>"
+        found += f"<br>drawn: {DRAWN_NEURONS} of {width} neurons, evenly spaced"
     # The strongest first within a frequency, so that an even sample keeps the picture.
     order = np.lexsort((-values.max(0), key))
-    return Panel(
-        f"{title}, mean key share {values.max(0).mean():.2f}" if width <= DRAWN_NEURONS else title,
-        values[:, order[place]],
-        place,
-        np.arange(1, len(values) + 1),
-    )
+    z = values[:, order[place]]
+    return Panel(f"{title}<br><span style='font-size:11px'>{found}</span>", z, place, np.arange(1, len(values) + 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +105,8 @@ class NeuronSpectrum(Analysis):
 def _share(subject: Subject, model: nn.Module) -> Float[Tensor, "freq neuron"]:
     group, roles = subject.task.group, subject.roles
     assert group is not None and roles.input_embedding is not None and roles.readout is not None
-    return frequency_power(group, roles.input_embedding.read(model).cpu(), roles.readout.read(model).cpu())
+    embedding, readout = roles.input_embedding.read(model), roles.readout.read(model)
+    return frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu()))
 
 
 def _initial_model(subject: Subject) -> tuple[nn.Module | None, str]:

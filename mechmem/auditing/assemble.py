@@ -15,10 +15,11 @@ from mechmem.auditing.pooling import pool
 from mechmem.auditing.scorecard import Cell, Row, Scorecard
 from mechmem.auditing.structure import held_out_structure
 from mechmem.auditing.votes import vote_by_answer, vote_by_group
-from mechmem.contracts import Predictor, Roles, Subject, Task
+from mechmem.contracts import Predictor, Subject, Task
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.extractors import Extractor, extractor
 from mechmem.models.table import LogitTable
+from mechmem.roles import Roles
 from mechmem.stats import wilson
 from mechmem.training.config import SPLITS
 
@@ -107,7 +108,7 @@ def audit_logits(
     Raises:
         ConfigError: the shape does not fit the task, or a value is not finite.
     """
-    flat = rearrange(logits, "a b class -> (a b) class") if logits.ndim == 3 else logits
+    flat = rearrange(logits, "a b classes -> (a b) classes") if logits.ndim == 3 else logits
     subject = Subject(LogitTable(torch.as_tensor(flat), task), task, name=name)
     chosen = [e.name for e in _default(subject) if not e.missing(subject)] if extractors is None else extractors
     return audit(subject, chosen)

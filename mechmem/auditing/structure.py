@@ -34,7 +34,7 @@ NEGLIGIBLE = 1e-10
 @record
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """Held-out structure of a network (SCIENCE: "held-out structure").
+    """How much of the rule a network shows on inputs whose labels it never saw.
 
     Attributes:
         S: mean over pairs of held-out cells with one true answer of ⟨z_i, z_j⟩ / classes: 1 for any function of the

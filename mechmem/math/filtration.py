@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -17,9 +19,9 @@ def frequency_power(
 
     The constant does not count: shares of frequencies 1 … n sum to 1 per neuron (0 for a neuron without any).
     """
-    vectors = torch.cat([*embedding, rearrange(readout, "neuron class -> class neuron")], 1)
-    power = rearrange(group.power(vectors), "freq (vector neuron) -> freq vector neuron", vector=len(embedding) + 1)
-    total = power.sum(1)
+    total = group.power(rearrange(readout, "neuron classes -> classes neuron"))
+    for vectors in embedding:
+        total = total + group.power(vectors)
     return total / total.sum(0).clamp_min(torch.finfo(total.dtype).tiny)
 
 
@@ -32,14 +34,14 @@ def key_frequency(share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]
     return share.argmax(0) + 1
 
 
-def split_by_frequency(
-    group: Group, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]
-) -> tuple[Float[Tensor, "symbol neuron"], Float[Tensor, "symbol neuron"]]:
-    """Split vectors into their part at one frequency per neuron, and the rest.
+def frequency_part(
+    group: Group, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"], part: Literal["G", "R"]
+) -> Float[Tensor, "symbol neuron"]:
+    """Return the vectors' part at one frequency per neuron (G), or the rest (R).
 
     Symbols outside the group (0 under multiplication) have no frequency: their entries stand in both parts.
     """
     kept = group.keep(vectors, freq)
-    rest = vectors - kept
-    kept[group.outside] = rest[group.outside] = vectors[group.outside]
-    return kept, rest
+    chosen = kept if part == "G" else vectors - kept
+    chosen[group.outside] = vectors[group.outside]
+    return chosen

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
@@ -39,21 +39,30 @@ def real_basis(n: int, like: Tensor | None = None) -> Float[Tensor, "row n"]:
         like: tensor whose dtype and device to use (float64 on the CPU by default).
     """
     basis = _basis(n)
-    return basis.clone() if like is None else basis.to(like)
+    # Always a copy: the cached basis is everybody's.
+    return basis.clone() if like is None else basis.to(like, copy=True)
 
 
-def power(vectors: Float[Tensor, symbol * rest]) -> Float[Tensor, freq * rest]:
+def power(vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
     """Energy of each vector at frequencies 1 … n // 2; with the constant's they sum to its squared norm."""
     n = vectors.shape[0]
     coefficients = torch.tensordot(real_basis(n, vectors)[1:], vectors, dims=1)
     return rearrange(coefficients.square(), "(freq wave) ... -> freq wave ...", wave=2).sum(1)
 
 
-def coefficients_at(vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuron"]) -> Float[Tensor, "2 neuron"]:
-    """Cosine and sine coefficients (in the orthonormal basis) of each vector at its own frequency."""
-    basis = real_basis(vectors.shape[0], vectors)
-    rows = torch.stack([basis[2 * k - 1], basis[2 * k]])
-    return einsum(rows, vectors, "wave neuron symbol, symbol neuron -> wave neuron")
+def waves_at(
+    n: int, k: Int[Tensor, " neuron"], like: Tensor
+) -> tuple[Float[Tensor, "symbol neuron"], Float[Tensor, "symbol neuron"]]:
+    """Return the unit cosine and sine of each neuron's own frequency, as columns.
+
+    Raises:
+        ValueError: a frequency lies outside 1 … n // 2.
+    """
+    if len(k) and not (1 <= int(k.min()) and int(k.max()) <= n // 2):
+        raise ValueError(f"frequencies must lie in 1 … {n // 2}, got {int(k.min())} … {int(k.max())}")
+    columns = real_basis(n, like).T.contiguous()
+    k = k.to(like.device)
+    return columns.index_select(1, 2 * k - 1), columns.index_select(1, 2 * k)
 
 
 def keep_frequency(
@@ -68,20 +77,16 @@ def keep_frequency(
     Raises:
         ValueError: a frequency lies outside that range.
     """
-    n = vectors.shape[0]
-    if len(k) and not (1 <= int(k.min()) and int(k.max()) <= n // 2):
-        raise ValueError(f"frequencies must lie in 1 … {n // 2}, got {int(k.min())} … {int(k.max())}")
-    basis = real_basis(n, vectors)
-    cosine, sine = coefficients_at(vectors, k)
-    return rearrange(
-        cosine[:, None] * basis[2 * k - 1] + sine[:, None] * basis[2 * k], "neuron symbol -> symbol neuron"
-    )
+    vectors = vectors.contiguous()
+    cosine, sine = waves_at(vectors.shape[0], k, vectors)
+    return torch.addcmul(cosine * (cosine * vectors).sum(0), sine, (sine * vectors).sum(0))
 
 
 def phase_at(vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
     """Phase φ in (−π, π] of each vector's part A·cos(2πk i/n + φ) at its own frequency."""
-    cosine, sine = coefficients_at(vectors, k)
-    return torch.atan2(-sine, cosine)
+    cosine, sine = waves_at(vectors.shape[0], k, vectors)
+    # A difference, because −0.0 would turn a phase of π into −π.
+    return torch.atan2(0 - (sine * vectors).sum(0), (cosine * vectors).sum(0))
 
 
 def grid_modes(table: Float[Tensor, "n n class"]) -> Complex[Tensor, "n half class"]:

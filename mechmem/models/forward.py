@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.contracts import Subject, Task
+from mechmem.errors import ConfigError
 
 BLOCK_ELEMENTS = 2**20
 """Activation elements per row block: 4 MB in float32, so that a block stays in cache."""
@@ -26,11 +28,38 @@ def blocks(n: int, rows: int) -> Iterator[slice]:
         yield slice(start, min(start + rows, n))
 
 
+def resolve_device(name: str) -> torch.device:
+    """Return the device of this name.
+
+    Raises:
+        ConfigError: there is no such device, or it is not available here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error
+    return device
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of the first parameter or buffer (the CPU for a model without any)."""
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode; afterwards every module has its own mode back (some may have been frozen)."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
@@ -42,15 +71,11 @@ def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
 def logits_of(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
     """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode."""
     device = device_of(model)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         rows = [
             full_precision(model(task.batch(ids[block])[0].to(device))).cpu()
             for block in blocks(len(ids), block_rows(model))
         ]
-    finally:
-        model.train(was_training)
     return torch.cat(rows) if rows else torch.empty(0, task.n_classes)
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from mechmem.contracts import Role, Roles
 from mechmem.models.config import MLPConfig
 from mechmem.models.nonlinearities import nonlinearity
 from mechmem.randomness import generator
+from mechmem.roles import Role, Roles
 
 
 class HookedMLP(HookedRootModule):
@@ -68,8 +68,8 @@ class HookedMLP(HookedRootModule):
             embedding = Role("W_in", "(operand p) neuron -> operand p neuron", {"operand": 2})
         return Roles(
             input_embedding=embedding,
-            readout=Role("W_out", "neuron class -> neuron class"),
-            bias=Role("b_out", "class -> class") if self.config.bias else None,
+            readout=Role("W_out", "neuron classes -> neuron classes"),
+            bias=Role("b_out", "classes -> classes") if self.config.bias else None,
             activation="activation",
             hidden=("hook_hidden",),
             logits="hook_logits",

@@ -86,7 +86,9 @@ def planted_network(
     frequency = (torch.arange(n_rule) % n_freq + 1)[torch.randperm(n_rule, generator=draw)]
     phases = _plant_rule(u, v, w, group, frequency, op, draw)
     # A product with 0 is 0: the neuron of a symbol outside the group fires where an operand is that symbol.
-    u[group.outside, n_rule:first] = v[group.outside, n_rule:first] = w[group.outside, n_rule:first] = 1.0
+    # It fires four times as much where both are, and still less than the 4 by which a memorized label wins there.
+    u[group.outside, n_rule:first] = v[group.outside, n_rule:first] = 1.0
+    w[group.outside, n_rule:first] = 0.75
     a, b = task.batch(cells)[0].unbind(1)
     plus = first + 2 * torch.arange(len(cells))
     minus = plus + 1
@@ -100,7 +102,7 @@ def planted_network(
     model = HookedMLP(MLPConfig(width=n_neurons, activation="quadratic"), p, seed).to(dtype)
     with torch.no_grad():
         model.W_in.copy_(torch.cat([u, v]))
-        model.W_out.copy_(rearrange(w, "class neuron -> neuron class"))
+        model.W_out.copy_(rearrange(w, "classes neuron -> neuron classes"))
     pad = (0, n_neurons - n_rule)
     return PlantedNetwork(
         Subject(model, task, model.roles, name=f"planted {op} mod {p}"),
@@ -120,13 +122,13 @@ def _plant_rule(
     nyquist = 2 * frequency == n
     phi_u, phi_v = 2 * torch.pi * torch.rand(2, n_rule, generator=draw, dtype=torch.float64) - torch.pi
     # The alternating vector has a sign, not a phase; and half the weight of a cosine in the Fourier series of a delta.
-    phi_u = torch.where(nyquist, torch.where(phi_u > 0, torch.pi, 0.0), phi_u)
-    phi_v = torch.where(nyquist, torch.where(phi_v > 0, torch.pi, 0.0), phi_v)
+    phi_u = torch.where(nyquist, torch.pi * (phi_u > 0).double(), phi_u)
+    phi_v = torch.where(nyquist, torch.pi * (phi_v > 0).double(), phi_v)
     amplitude = torch.where(nyquist, 0.5, 1.0) * (2 / n_rule) ** (1 / 3)
     # Subtraction reads v at −b: its phase enters the alignment with the other sign.
     phi_w = phi_u - phi_v if op == "subtract" else phi_u + phi_v
     position = rearrange(torch.arange(n), "symbol -> symbol 1")
-    angle = 2 * torch.pi * ((position * frequency) % n) / n
+    angle = 2 * torch.pi * ((position * frequency) % n).double() / n
     columns = slice(0, n_rule)
     u[group.elements, columns] = amplitude * torch.cos(angle + phi_u)
     v[group.elements, columns] = amplitude * torch.cos(angle + phi_v)

@@ -43,4 +43,6 @@ class LogitTable(nn.Module):
 
 
 def _keys(inputs: Tensor) -> list[bytes]:
-    return [row.tobytes() for row in inputs.detach().cpu().contiguous().numpy()]
+    # As bytes, because numpy has no bfloat16.
+    flat = inputs.detach().cpu().reshape(len(inputs), -1).contiguous().view(torch.uint8)
+    return [row.tobytes() for row in flat.numpy()]

@@ -49,13 +49,16 @@ class EnergyRanked(Readout):
             table = grid_modes(all_logits(subject)[rows].double())
             energy = mode_energy(table)
             energy[0], energy[:, 0] = 0, 0
-            # Two entries of a one-sided spectrum are conjugates of each other in its Nyquist column: count them once.
+            # Two entries of a one-sided spectrum are conjugates of each other in its Nyquist column: count them once,
+            # with the energy of both.
             if len(rows) % 2 == 0:
+                energy[1 : len(rows) // 2, -1] *= 2
                 energy[len(rows) // 2 + 1 :, -1] = 0
             count = self.modes or len(rows) // 2
-            best = energy.flatten().topk(min(count, energy.numel())).indices
+            best = energy.flatten().topk(min(count, energy.numel()))
             keep = torch.zeros(energy.numel(), dtype=torch.bool)
-            keep[best] = True
+            # What has been left out above stays out, however many modes are asked for.
+            keep[best.indices] = best.values > 0
             keep = keep.reshape(energy.shape)
             if len(rows) % 2 == 0:
                 keep[1:, -1] |= keep[1:, -1].flip(0)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from mechmem.contracts import Subject
+from mechmem.errors import RoleError
 from mechmem.models.nonlinearities import NONLINEARITIES, nonlinearity
 from mechmem.plugins import Surgery
 
@@ -38,5 +39,8 @@ class ActivationSwap(Surgery):
         self.require(subject)
         model = subject.copy_model()
         assert subject.roles.activation is not None
-        model.set_submodule(subject.roles.activation, nonlinearity(self.to), strict=True)
+        try:
+            model.set_submodule(subject.roles.activation, nonlinearity(self.to), strict=True)
+        except AttributeError as error:
+            raise RoleError(f"the role activation names no submodule: {error}") from error
         return subject.with_model(model)

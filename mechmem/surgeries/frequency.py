@@ -11,9 +11,9 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
-from mechmem.contracts import Subject
+from mechmem.contracts import Group, Subject
 from mechmem.errors import MissingNeedError, unknown_name
-from mechmem.math.filtration import frequency_power, key_frequency, split_by_frequency
+from mechmem.math.filtration import frequency_part, frequency_power, key_frequency
 from mechmem.plugins import Surgery
 
 
@@ -48,8 +48,15 @@ class FrequencyFiltration(Surgery):
         self.require(subject)
         group, roles = subject.task.group, subject.roles
         assert group is not None and roles.input_embedding is not None and roles.readout is not None
+        require_frequencies(group)
         embedding, readout = roles.input_embedding.read(subject.model), roles.readout.read(subject.model)
         return filtered(subject, key_frequency(frequency_power(group, embedding, readout)), self.part)
+
+
+def require_frequencies(group: Group) -> None:
+    """Refuse a group of one element (the nonzero residues mod 2), where there is no frequency to keep."""
+    if group.n_frequencies == 0:
+        raise MissingNeedError("the task's group has one element, and so no frequency")
 
 
 def filtered(subject: Subject, freq: Int[Tensor, " neuron"], part: Literal["G", "R"]) -> Subject:
@@ -64,13 +71,12 @@ def filtered(subject: Subject, freq: Int[Tensor, " neuron"], part: Literal["G", 
     if group is None or roles.input_embedding is None or roles.readout is None:
         raise MissingNeedError("filtration needs a group and the roles input_embedding and readout")
     model = subject.copy_model()
-    side = 0 if part == "G" else 1
     embedding = roles.input_embedding.read(model)
-    kept = torch.stack([split_by_frequency(group, vectors, freq)[side] for vectors in embedding])
-    readout = rearrange(roles.readout.read(model), "neuron class -> class neuron")
-    kept_readout = split_by_frequency(group, readout, freq)[side]
+    kept = torch.stack([frequency_part(group, vectors, freq, part) for vectors in embedding])
+    readout = rearrange(roles.readout.read(model), "neuron classes -> classes neuron")
+    kept_readout = frequency_part(group, readout, freq, part)
     roles.input_embedding.write(model, kept)
-    roles.readout.write(model, rearrange(kept_readout, "class neuron -> neuron class"))
+    roles.readout.write(model, rearrange(kept_readout, "classes neuron -> neuron classes"))
     if roles.bias is not None and part == "G":
         bias = roles.bias.read(model)
         only_outside = torch.zeros_like(bias)

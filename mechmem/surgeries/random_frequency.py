@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 
 import torch
 
+from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Subject
 from mechmem.plugins import Surgery
 from mechmem.randomness import generator
-from mechmem.surgeries.frequency import FrequencyFiltration, filtered
+from mechmem.surgeries.frequency import FrequencyFiltration, filtered, require_frequencies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +33,17 @@ class RandomFrequencyFiltration(Surgery):
     part: Literal["G", "R"] = "G"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_choice("part of a filtration", self.part, ("G", "R"))
+        check_whole("seed", self.seed, 0)
+
     def __call__(self, subject: Subject) -> Subject:
         """Return the subject with a filtered copy of its model."""
         self.require(subject)
         group, readout = subject.task.group, subject.roles.readout
         assert group is not None and readout is not None
+        require_frequencies(group)
         n_neurons = readout.read(subject.model).shape[0]
         draw = generator(self.seed, "random_frequency")
         return filtered(subject, torch.randint(1, group.n_frequencies + 1, (n_neurons,), generator=draw), self.part)

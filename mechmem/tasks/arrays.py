@@ -60,10 +60,15 @@ class ArrayTask(Task):
         if int(self._given.min()) < 0 or max(int(self._given.max()), int(self._true.max())) >= self.n_classes:
             raise ConfigError(f"labels must lie in 0 … {self.n_classes - 1}")
         if operands is None and inputs.ndim == 2 and inputs.shape[1] == 2 and not inputs.is_floating_point():
-            operands = inputs.long()
-        state = hashlib.blake2b(digest_size=8)
-        for tensor in (inputs, self._given, self._true, self.train_ids):
-            state.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            operands = inputs.long() if int(inputs.min()) >= 0 or operation else None
+        if operands is not None and operands.shape != (len(inputs), 2):
+            raise ConfigError(f"operands must be one pair per example, got shape {tuple(operands.shape)}")
+        if operands is not None and int(operands.min()) < 0:
+            raise ConfigError(f"operands must lie in 0 … {self.n_classes - 1}, got {int(operands.min())}")
+        state = hashlib.blake2b(f"{operation}|{self.n_classes}".encode(), digest_size=8)
+        for tensor in (inputs, self._given, self._true, self.train_ids, *(() if operands is None else (operands,))):
+            # As bytes, because numpy has no bfloat16.
+            state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         self._digest = state.hexdigest()
         self.operands = operands
         self.operation = operation

@@ -50,19 +50,25 @@ class CyclicGroup:
         """Frequencies 1 … n // 2 for a group of n elements."""
         return len(self.elements) // 2
 
-    def power(self, vectors: Float[Tensor, symbol * rest]) -> Float[Tensor, freq * rest]:
+    def power(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
         """Energy of each vector at each frequency (see `fourier.power`); symbols outside the group do not count."""
-        return fourier.power(vectors[self.elements.to(vectors.device)])
+        return fourier.power(self._ordered(vectors))
 
     def keep(
         self, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]
     ) -> Float[Tensor, "symbol neuron"]:
         """Each vector's part at its own frequency; zero on symbols outside the group."""
-        kept = torch.zeros_like(vectors)
-        elements = self.elements.to(vectors.device)
-        kept[elements] = fourier.keep_frequency(vectors[elements], freq)
-        return kept
+        kept = fourier.keep_frequency(self._ordered(vectors), freq)
+        if not self.multiplicative:
+            return kept
+        scattered = torch.zeros_like(vectors)
+        scattered[self.elements.to(vectors.device)] = kept
+        return scattered
 
     def phase(self, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
         """Phase of each vector at its own frequency, in radians."""
-        return fourier.phase_at(vectors[self.elements.to(vectors.device)], freq)
+        return fourier.phase_at(self._ordered(vectors), freq)
+
+    def _ordered(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " element *rest"]:
+        """Bring the symbols into the group's order; under addition they stand in it, and nothing is copied."""
+        return vectors[self.elements.to(vectors.device)] if self.multiplicative else vectors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sympy.ntheory
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -78,7 +77,9 @@ def latin_square(operands: Int[Tensor, "example 2"], p: int) -> Int[Tensor, " ex
     Raises:
         ConfigError: no pair of constants gives a Latin square at this p.
     """
-    chi = torch.tensor([0 if d == 0 else int(sympy.ntheory.legendre_symbol(d, p)) for d in range(p)])
+    chi = torch.full((p,), -1)
+    chi[torch.arange(p) ** 2 % p] = 1
+    chi[0] = 0
     # Down a row y ↦ x + s·d is a bijection where both constants have one character; down a column, where both − 1 do.
     candidates = [(5, 3), *((r, s) for r in range(2, p) for s in range(2, p) if r != s)]
     for residue, other in candidates:

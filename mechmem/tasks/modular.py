@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechmem.contracts import Task
-from mechmem.errors import ConfigError, unknown_name
+from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.config import ModularConfig
 from mechmem.tasks.groups import CyclicGroup
 from mechmem.tasks.label_noise import apply_noise
@@ -80,5 +80,5 @@ class ModularTask(Task):
         """
         p = self.config.p
         if not (0 <= a < p and 0 <= b < p):
-            raise unknown_name("cell", f"({a}, {b})", [f"(0, 0) … ({p - 1}, {p - 1})"])
+            raise UnknownNameError(f"no cell ({a}, {b}): operands lie in 0 … {p - 1}")
         return a * p + b

@@ -18,7 +18,7 @@ Precision = Literal["fp32", "bf16"]
 SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
 """The four accuracies that everything is reported on."""
 
-_CONDITION = re.compile(rf"({'|'.join(SPLITS)})\s*(>=|<=)\s*([0-9.eE+-]+)")
+_CONDITION = re.compile(rf"({'|'.join(SPLITS)})\s*(>=|<=)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Evaluation:
 
     Attributes:
         row: plain values per split: `<split>` the accuracy and `<split>_loss` the mean cross-entropy in nats
-            (None where the split is empty or not known), `train_loss` over the training set in the training loss's units.
+            (None where the split is empty or not known), `train_loss` over the training set in the loss's own units.
         given: whether the prediction is the given label, per id of the task.
         true: whether the prediction is the true label, per id of the task (False where the truth is not known).
     """

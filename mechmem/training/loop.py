@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -50,16 +51,17 @@ def optimize(
         TrainingFailedError: the loss is not a number, or a result could not be written.
     """
     device = next(model.parameters()).device
-    _widen_heap()
+    widen_heap()
     batches = _Batches(config, task, device)
     rows = block_rows(model)
     step = first or 0
     stop = config.stop_condition()
     try:
         with reporter(title, step, config.steps, show=progress) as report:
-            if first is None:
-                report.step(0, recorder(0, optimizers))
-            while step < config.steps:
+            row = recorder(0, optimizers) if first is None else recorder.catch_up(step)
+            report.step(step, row)
+            # Asked here and not after a step: a run that was killed just before it stopped early must still stop.
+            while step < config.steps and not (step and _holds(row, stop)):
                 loss = float(training_step(model, optimizers, *batches.at(step), config, rows))
                 step += 1
                 if not math.isfinite(loss):
@@ -68,10 +70,10 @@ def optimize(
                     )
                 row = recorder(step, optimizers)
                 report.step(step, row)
-                if row is not None and stop is not None and _holds(row, stop):
-                    break
     except KeyboardInterrupt:
-        recorder.checkpoint(step, optimizers)
+        # What is saved has to be the state after a whole number of updates, whatever line the interrupt fell on.
+        if optimizers.whole:
+            recorder.checkpoint((first or 0) + optimizers.updates, optimizers)
         raise
     except OSError as error:
         raise TrainingFailedError(f"could not write to {recorder.path} at step {step}: {error}") from error
@@ -129,13 +131,15 @@ class _Batches:
         return self._inputs[chosen], self._given[chosen]
 
 
-def _holds(row: dict[str, float | None], condition: tuple[str, str, float]) -> bool:
+def _holds(row: dict[str, Any] | None, condition: tuple[str, str, float] | None) -> bool:
+    if row is None or condition is None:
+        return False
     split, comparison, threshold = condition
     value = row[split]
     return value is not None and (value >= threshold if comparison == ">=" else value <= threshold)
 
 
-def _widen_heap() -> None:
+def widen_heap() -> None:
     """Let the C allocator keep blocks of up to 31 MB instead of returning them to the system after every use.
 
     glibc raises its threshold to the size of the largest block freed so far (up to 32 MB). Without this a step at

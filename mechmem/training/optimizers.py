@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mechmem.contracts import Role, Roles
 from mechmem.errors import ConfigError, RunDirectoryError
+from mechmem.roles import Role, Roles
 from mechmem.training.config import TrainConfig
+
+_STATE_NAME = re.compile(r"(?P<part>\d+)\.(?P<parameter>\d+)\.(?P<key>\w+)")
 
 
 class Optimizers:
@@ -22,10 +25,15 @@ class Optimizers:
         config: names the optimiser and its settings.
         model: the network whose parameters are trained.
         roles: which of them are the matrices.
+
+    Attributes:
+        updates: number of updates made so far.
+        whole: False while an update is being made, and after one that did not end.
     """
 
     def __init__(self, config: TrainConfig, model: nn.Module, roles: Roles):
         self._model = model
+        self.updates, self.whole = 0, True
         self._matrices: list[tuple[Role, int | None, Tensor]] = []
         parameters = list(model.parameters())
         lr, decay = config.lr, config.weight_decay
@@ -66,8 +74,11 @@ class Optimizers:
         for role, index, view in self._matrices:
             gradients = [parameters[name].grad for name in role.names]
             view.grad = _oriented(role.arrange([g for g in gradients if g is not None]), index)
+        self.whole = False
         for part in self.parts:
             part.step()
+        self.updates += 1
+        self.whole = True
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -89,12 +100,13 @@ class Optimizers:
         Raises:
             RunDirectoryError: the tensors belong to another optimiser or another shape of network.
         """
-        for number, part in enumerate(self.parts):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in tensors.items():
-                owner, index, key = name.split(".", 2)
-                if int(owner) == number:
-                    state.setdefault(int(index), {})[key] = tensor.clone()
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.parts]
+        for name, tensor in tensors.items():
+            match = _STATE_NAME.fullmatch(name)
+            if match is None or int(match["part"]) >= len(states):
+                raise RunDirectoryError(f"the saved optimiser state does not fit this optimiser: it holds {name!r}")
+            states[int(match["part"])].setdefault(int(match["parameter"]), {})[match["key"]] = tensor.clone()
+        for part, state in zip(self.parts, states, strict=True):
             parameters = [p for group in part.param_groups for p in group["params"]]
             for index, entries in state.items():
                 shapes = {tuple(t.shape) for key, t in entries.items() if key != "step"}

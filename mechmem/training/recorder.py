@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,11 +15,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from mechmem import storage
-from mechmem.contracts import Roles, Task
+from mechmem.contracts import Task
 from mechmem.errors import RunDirectoryError, TrainingFailedError
+from mechmem.roles import Roles
 from mechmem.training.config import TrainConfig, log_schedule
 from mechmem.training.evaluate import evaluate
-from mechmem.training.run import Run, write_checkpoint, write_header
+from mechmem.training.run import Run, read_bits, write_checkpoint, write_header
 
 
 class StateTensors(Protocol):
@@ -73,8 +77,8 @@ class Recorder:
         # Without a directory of the user's, a temporary one lives as long as the run that reads it.
         self._temporary = None
         if out is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="mechmem-")
-            out = self._temporary.name
+            self._temporary = _TemporaryFolder()
+            out = self._temporary.path
         self.path = Path(out)
         self.rows: list[dict[str, Any]] = []
         if (self.path / "config.json").exists():
@@ -96,15 +100,22 @@ class Recorder:
 
     def resume_at(self, step: int) -> None:
         """Go back to a saved step: forget whatever was evaluated or saved after it."""
-        rows = Run(self.path, self.model, self.task).rows()
+        # Before the first checkpoint there is nothing to keep, and where a kill came early not even a history.
+        rows = Run(self.path, self.model, self.task).rows() if step >= 0 else []
         self.rows = [row for row in rows if row["step"] <= step]
         width = 2 * -(-len(self.task.ids) // 8)
-        bits = (self.path / "history.bits").read_bytes()[: width * len(self.rows)]
+        bits = read_bits(self.path)[: width * len(self.rows)] if step >= 0 else b""
         if len(bits) != width * len(self.rows):
             raise RunDirectoryError(f"{self.path / 'history.bits'} is shorter than the history; the run is damaged")
         storage.write_text(self.path / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
         with storage.whole_file(self.path / "history.bits") as temporary:
             temporary.write_bytes(bits)
+
+    def catch_up(self, step: int) -> dict[str, Any] | None:
+        """Return the history's row of a step just restored, evaluating now where a kill came before it was written."""
+        if self.rows and self.rows[-1]["step"] == step:
+            return self.rows[-1]
+        return self.evaluate(step) if step in self.evaluate_at else None
 
     def __call__(self, step: int, optimizer: StateTensors | None = None) -> dict[str, Any] | None:
         """Evaluate and save, where this step is due.
@@ -125,8 +136,9 @@ class Recorder:
         """Evaluate now and append to the history."""
         evaluation = evaluate(self.model, self.task, self.loss)
         row = {"step": step, **evaluation.row}
-        if not np.isfinite(row["train_loss"]):
-            raise TrainingFailedError(f"the training loss is {row['train_loss']} at step {step}")
+        for name, value in row.items():
+            if value is not None and not math.isfinite(value):
+                raise TrainingFailedError(f"{name} is {value} at step {step}")
         bits = np.concatenate([np.packbits(evaluation.given.numpy()), np.packbits(evaluation.true.numpy())])
         # The side file first: a line in the history then always has its bits.
         with (self.path / "history.bits").open("ab") as file:
@@ -139,14 +151,23 @@ class Recorder:
     def checkpoint(self, step: int, optimizer: StateTensors | None = None) -> None:
         """Save the network (and the optimiser) now."""
         write_checkpoint(self.path, step, self.model, None if optimizer is None else optimizer.state_tensors())
-        # What an interrupt saved between two scheduled steps has served its purpose once the run is past it.
-        for old in self.run().checkpoint_steps():
+        # What an interrupt saved between two scheduled steps has served its purpose once the run is past it (in a loop
+        # of the user's own it was they who asked for it).
+        for old in self.run().checkpoint_steps() if self.config is not None else []:
             if old < step and old not in self.checkpoint_at:
                 (self.path / "checkpoints" / f"step_{old}.safetensors").unlink()
 
     def finish(self, step: int, reason: str) -> None:
         """Mark the run as ended."""
         storage.write_json(self.path / "finished.json", {"step": step, "reason": reason})
+
+
+class _TemporaryFolder:
+    """A directory that goes when this object does, without the warning of `tempfile.TemporaryDirectory`."""
+
+    def __init__(self):
+        self.path = tempfile.mkdtemp(prefix="mechmem-")
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def _schedule(steps: int, wanted: int | Iterable[int]) -> frozenset[int]:

@@ -25,9 +25,10 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from mechmem import storage
-from mechmem.contracts import Roles, Task
-from mechmem.errors import MissingNeedError, RunDirectoryError
+from mechmem.contracts import Task
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
 from mechmem.models.build import build_model
+from mechmem.roles import Roles
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
 
@@ -62,7 +63,10 @@ class Run:
         self.path = Path(path)
         header = read_header(self.path)
         self.threads = int(header["threads"])
-        self.config = None if header["config"] is None else TrainConfig.from_dict(header["config"])
+        try:
+            self.config = None if header["config"] is None else TrainConfig.from_dict(header["config"])
+        except (ConfigError, UnknownNameError) as error:
+            raise RunDirectoryError(f"{path} has a damaged config: {error}") from error
         self._model, self._task, self._roles = model, task, roles
         if self.config is None and (model is None or task is None):
             raise MissingNeedError(f"{path} was recorded from a user's own loop: pass its model= and task= to open it")
@@ -87,7 +91,8 @@ class Run:
     def checkpoint_steps(self) -> list[int]:
         """Return the steps with a saved state, in order."""
         names = (self.path / "checkpoints").glob("step_*.safetensors")
-        return sorted(int(path.name.split("_")[1].split(".")[0]) for path in names if ".optimizer." not in path.name)
+        numbers = [path.name.removeprefix("step_").removesuffix(".safetensors") for path in names]
+        return sorted(int(number) for number in numbers if number.isdecimal())
 
     def model_at(self, step: int) -> nn.Module:
         """Return the network as it was at a saved step.
@@ -125,11 +130,25 @@ class Run:
         """Return, per evaluation and id, whether the prediction was the given label, and the true one."""
         n = len(self.task().ids)
         width = -(-n // 8)
-        packed = np.fromfile(self.path / "history.bits", dtype=np.uint8)
-        if len(packed) != 2 * width * len(self.rows()):
-            raise RunDirectoryError(f"{self.path / 'history.bits'} does not match the history")
+        size = 2 * width * len(self.rows())
+        # Bits are written before their line of the history, so a kill may leave some without one.
+        packed = np.frombuffer(read_bits(self.path), dtype=np.uint8)[:size]
+        if len(packed) != size:
+            raise RunDirectoryError(f"{self.path / 'history.bits'} is shorter than the history; the run is damaged")
         bits = np.unpackbits(packed.reshape(-1, 2, width), axis=-1, count=n).astype(bool)
         return bits[:, 0], bits[:, 1]
+
+
+def read_bits(path: Path) -> bytes:
+    """Read `history.bits` of a run.
+
+    Raises:
+        RunDirectoryError: it is missing.
+    """
+    try:
+        return (path / "history.bits").read_bytes()
+    except OSError as error:
+        raise RunDirectoryError(f"cannot read {path / 'history.bits'}: {error}") from error
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -151,6 +170,8 @@ def read_header(path: Path) -> dict[str, Any]:
         not isinstance(header, dict)
         or header.get("format") != FORMAT
         or not {"config", "threads", "task"} <= set(header)
+        or not isinstance(header["threads"], int)
+        or not isinstance(header["config"], dict | None)
     ):
         raise RunDirectoryError(f"{path / 'config.json'} is not of run format {FORMAT}")
     return header

@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mechmem.contracts import Roles, Subject, Task, TwinKind
+from mechmem.contracts import Subject, Task, TwinKind
 from mechmem.errors import MissingNeedError, RunDirectoryError
 from mechmem.models.build import build_model
+from mechmem.models.forward import resolve_device
+from mechmem.roles import Roles
 from mechmem.storage import read_tensors
 from mechmem.tasks.build import build_task
 from mechmem.tasks.config import LabelNoise, ModularConfig
@@ -95,12 +97,13 @@ def train(
         TrainingFailedError: the loss is not a number, or a result could not be written.
         KeyboardInterrupt: interrupted; the state reached has been saved in `out`.
     """
+    where = resolve_device(device)
     task = build_task(config.task)
     started = Path(out) if out is not None and (Path(out) / "config.json").exists() else None
     if started is not None:
         _check_same(started, config)
     with _threads(None if started is None else int(read_header(started)["threads"])):
-        model = build_model(config.model, task, config.seed).to(device)
+        model = build_model(config.model, task, config.seed).to(where)
         optimizers = Optimizers(config, model, model.roles)
         recorder = Recorder(
             model,
@@ -144,12 +147,15 @@ def load(
         RunDirectoryError: the directory is missing, empty, damaged, truncated, or has no such checkpoint.
         MissingNeedError: the run was recorded from a user's own loop, and its model or task was not passed.
     """
+    where = resolve_device(device)
     run = Run(path, model, task, roles)
     steps = run.checkpoint_steps()
     if not steps:
         raise RunDirectoryError(f"{path} has no checkpoint")
     chosen = steps[-1] if step is None else step
-    network = run.model_at(chosen).to(device)
+    if chosen not in steps:
+        raise RunDirectoryError(f"{path} has no checkpoint at step {chosen}; it has {', '.join(map(str, steps))}")
+    network = run.model_at(chosen).to(where)
     recipe = None
     if run.config is not None:
         recipe = ConfigRecipe(run.config, steps=max(chosen, 1), folder=run.path / "twins", device=device)

@@ -1,0 +1,174 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from mechmem.commands import Audit, Command, Demo, List, Output, Train, train_config
+from mechmem.errors import MechmemError, RunDirectoryError, TrainingFailedError
+
+REFUSED, FAILED, INTERRUPTED = 2, 1, 130
+
+DESCRIPTION = """Tell what a trained network memorized, what it generalized, and whether hidden accuracy is in the
+network or only in its labels. `mechmem --version` prints the version."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    0: done. 1: the run failed. 2: refused before anything was written. 130: interrupted, what was reached is kept.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments == ["--version"]:
+        _write(importlib.metadata.version("mechmem"))
+        return 0
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            command = tyro.cli(
+                Command,  # pyright: ignore[reportArgumentType]
+                prog="mechmem",
+                description=DESCRIPTION,
+                args=arguments or ["--help"],
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        return _complain(_unboxed(box.getvalue()), REFUSED) if stop.code else 0
+    return _guard(lambda: RUN[type(command)](command), arguments)
+
+
+def _unboxed(box: str) -> str:
+    """Turn tyro's framed message into one line, without its pointer to the help text."""
+    words = " ".join(box.translate(dict.fromkeys(map(ord, "│╭╮╰╯"), " ")).split())
+    message = words.split("For full helptext")[0]
+    return re.sub(r"\s*─+\s*", ". ", message).strip(". ")
+
+
+def _guard(run: Callable[[], None], arguments: list[str]) -> int:
+    """Turn errors into one line and an exit status."""
+    try:
+        run()
+    except TrainingFailedError as error:
+        return _complain(str(error), FAILED)
+    except MechmemError as error:
+        return _complain(str(error), REFUSED)
+    except OSError as error:
+        return _complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        again = shlex.join(["mechmem", *arguments])
+        return _complain(f"interrupted; what was reached is saved. To go on: {again}", INTERRUPTED)
+    return 0
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"mechmem: {' '.join(message.split())}\n")
+    return status
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _demo(command: Demo) -> None:
+    from mechmem.demo import run_demo
+    from mechmem.terminal import console, scorecard_table
+
+    show = not command.quiet
+    tell = (lambda card: console().print(scorecard_table(card))) if show and not command.json else (lambda card: None)
+    entries = run_demo(command.out, seed=command.seed, device=command.device, progress=show, tell=tell)
+    if command.json:
+        names = ("hidden_rule", "heavy_noise")
+        _write(json.dumps({name: card.to_json() for name, (_, card) in zip(names, entries, strict=True)}))
+    elif show:
+        _write(f"Report: {command.out / 'report.html'}")
+
+
+def _train(command: Train) -> None:
+    config = train_config(command)
+    name = f"{command.op}-p{command.p}-noise{command.label_noise:g}-seed{command.seed}"
+    out = command.out or Path("runs") / name
+    from mechmem.training.progress import accuracies
+    from mechmem.training.train import train
+
+    subject = train(config, out=out, device=command.device, progress=not command.quiet, title=out.name)
+    assert subject.run is not None
+    last = subject.run.history().iloc[-1].to_dict()
+    row: dict[str, Any] = {key: None if value != value else value for key, value in last.items()}
+    if command.json:
+        _write(json.dumps({"run": str(out), **row}))
+    elif not command.quiet:
+        _write(f"{out}: step {row['step']:.0f}, {accuracies(row)}. Next: mechmem audit {shlex.quote(str(out))}")
+
+
+def _audit(command: Audit) -> None:
+    if command.out is not None:
+        _check_output(command.out)
+    from mechmem import storage
+    from mechmem.auditing.assemble import audit
+    from mechmem.extractors import extractor
+    from mechmem.report import write_report
+    from mechmem.terminal import console, scorecard_table
+    from mechmem.training.train import load
+
+    names = [extractor(name).name for name in command.extractors] or None
+    subject = load(command.run, step=command.step, device=command.device)
+    card = audit(subject, names, progress=not command.quiet)
+    if command.out is not None:
+        storage.write_json(command.out / "scorecard.json", card.to_json())
+        write_report([(subject, card)], command.out / "report.html")
+    if command.json:
+        _write(json.dumps(card.to_json()))
+    elif not command.quiet:
+        console().print(scorecard_table(card))
+        if command.out is not None:
+            _write(f"Report: {command.out / 'report.html'}")
+
+
+def _check_output(out: Path) -> None:
+    """Refuse a directory that holds anything but an earlier audit."""
+    if out.exists() and not out.is_dir():
+        raise RunDirectoryError(f"{out} is a file; choose another directory")
+    ours = ("scorecard.json", "report.html")
+    strangers = [path.name for path in out.iterdir() if path.name not in ours] if out.exists() else []
+    if strangers:
+        raise RunDirectoryError(f"{out} holds something else ({strangers[0]}); choose another directory")
+
+
+def _list(command: List) -> None:
+    from mechmem.plugins import KINDS, plugins
+    from mechmem.terminal import console, plugin_list
+
+    rows = [
+        {
+            "kind": kind,
+            "name": name,
+            "aliases": list(cls.aliases),
+            "summary": (cls.__doc__ or "").strip().splitlines()[0],
+            "knows": sorted(cls.knows),
+            "cites": cls.cites,
+        }
+        for kind in KINDS
+        for name, cls in sorted(plugins(kind).items())
+        if name == cls.name
+    ]
+    if command.json:
+        _write(json.dumps(rows))
+    elif not command.quiet:
+        console().print(plugin_list(rows))
+
+
+RUN: dict[type[Output], Callable[[Any], None]] = {Demo: _demo, Train: _train, Audit: _audit, List: _list}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""One self-contained HTML page: the scorecards, and what the networks look like inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from mechmem.analyses.cell_outcomes import CellOutcomes
+from mechmem.analyses.logit_attribution import LogitAttribution
+from mechmem.analyses.logit_spectrum import LogitSpectrum
+from mechmem.analyses.neuron_spectrum import NeuronSpectrum
+from mechmem.analyses.training_curves import TrainingCurves
+from mechmem.contracts import Subject
+from mechmem.errors import MissingNeedError
+from mechmem.plugins import Analysis
+from mechmem.storage import write_text
+
+if TYPE_CHECKING:
+    from mechmem.auditing.scorecard import Scorecard
+
+SCORECARD_CAPTION = (
+    "Each filled mark is the network's accuracy on one split, read out by the extractor on the left; each open grey "
+    "mark is the test accuracy of the same extractor on a control. Accuracy that a control reaches too is no evidence "
+    "of a rule in the network."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One analysis on the page.
+
+    Attributes:
+        title: its heading.
+        analysis: what is run.
+        caption: how to read the figure.
+        note: what the result says is missing from it, or "".
+    """
+
+    title: str
+    analysis: Analysis
+    caption: str
+    note: Callable[[Any], str] = lambda result: ""
+
+
+SECTIONS = (
+    Section(
+        "Training",
+        TrainingCurves(),
+        "Accuracy on the four splits over training. The curve of given labels on noisy examples shows when the wrong "
+        "labels are memorized; the curve of their true labels, and the test curve, show the rule.",
+    ),
+    Section(
+        "Neurons by frequency",
+        NeuronSpectrum(),
+        "Each column is a neuron, each row a frequency; colour is the share of the neuron's energy. One bright spot "
+        "per column means one frequency per neuron. Each panel is sorted by its own strongest frequencies, so a "
+        "staircase shows at initialisation too: what training adds is its brightness.",
+        operator.attrgetter("initial_note"),
+    ),
+    Section(
+        "Spectrum of the logits",
+        LogitSpectrum(),
+        "Energy of the logits' modes over both operands. The rule lives on one diagonal, memorized labels everywhere; "
+        "modes of one operand alone hold much of the energy and are left blank, so as not to hide the rest. "
+        "Shares below 10⁻⁵ are drawn as 10⁻⁵.",
+        operator.attrgetter("after_note"),
+    ),
+    Section(
+        "What the margins are made of",
+        LogitAttribution(),
+        "Mean margin of a label over its strongest rival, and the three parts that sum to it (diamond: the sum, with "
+        "its 95 % interval). A label wins where the diamond is above zero. The rule's part is a mean over training "
+        "inputs too, so labels alone can produce one.",
+    ),
+    Section(
+        "Every input",
+        CellOutcomes(),
+        "What the network answers on every pair (a, b): right, memorized (its wrong training label), or otherwise "
+        "wrong. Dots mark held-out pairs; point at a cell for its labels.",
+    ),
+)
+"""What a report shows of each network, in order."""
+
+
+def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path) -> None:
+    """Write one HTML file that needs nothing else, not even a network connection; whole or not at all.
+
+    A section whose analysis is impossible for a network says why in one line.
+
+    Args:
+        entries: networks, each with its scorecard.
+        path: where to write.
+    """
+    loader = jinja2.PackageLoader("mechmem")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    html = environment.get_template("report.html").render(
+        networks=[_network(subject, card) for subject, card in entries],
+        scorecard_caption=SCORECARD_CAPTION,
+        plotly=get_plotlyjs(),
+        version=importlib.metadata.version("mechmem"),
+    )
+    write_text(Path(path), html)
+
+
+def _network(subject: Subject, card: Scorecard) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "sentence": card.sentence,
+        "task": dict(_flat(card.task)),
+        "scorecard": _embedded(card.plot()),
+        "table": card._repr_html_(),
+        "sections": [_section(section, subject) for section in SECTIONS],
+    }
+
+
+def _section(section: Section, subject: Subject) -> dict[str, Any]:
+    shown: dict[str, Any] = {"title": section.title, "caption": section.caption, "figure": None, "note": ""}
+    try:
+        result = section.analysis(subject)
+    except MissingNeedError as error:
+        return shown | {"note": str(error)}
+    return shown | {"figure": _embedded(result.plot()), "note": section.note(result)}
+
+
+def _embedded(figure: go.Figure) -> dict[str, Any]:
+    # Plotly writes "<" as an escape, so no text of a figure can end the script element that holds it.
+    json = figure.to_json()
+    panels = len(list(figure.select_xaxes()))
+    return {"json": json, "height": int(figure.layout.height or 450), "narrowest": max(460, 300 * panels)}
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the plain values of a task's description; a nested description's under "<name> <its own name>"."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key} {inner}", deeper) for inner, deeper in _flat(value) if inner != "kind")
+        elif key != "kind":
+            yield key, value

@@ -1,0 +1,100 @@
+"""Scorecards and plugin lists on a terminal, within 80 columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mechmem.auditing.scorecard import Cell, Scorecard
+from mechmem.auditing.wording import CONTROL_TITLES, with_interval
+from mechmem.training.config import SPLITS
+
+HEADS = {
+    "train_clean": "train\nclean",
+    "train_noisy": "train\nnoisy",
+    "train_noisy_true": "noisy\ntrue",
+    "test": "\ntest",
+    "untrained": "un-\ntrain.",
+    "one_step": "one\nstep",
+    "noise_only": "noise\nonly",
+    "random_frequency": "rand.\nfreq.",
+    "label_grid": "label\ngrid",
+    "kernel_ridge": "kern.\nridge",
+}
+"""Column heads narrow enough for ten columns of figures in 80."""
+
+
+def console() -> Console:
+    """Return the console that results are printed on."""
+    return Console(highlight=False)
+
+
+def scorecard_table(card: Scorecard) -> RenderableType:
+    """Lay a scorecard out: the table, what each extractor was told, votes, structure, and the sentence."""
+    controls = [name for name in CONTROL_TITLES if any(name in row.controls for row in card.rows)]
+    title = Text.assemble(
+        (card.name.replace("_", " "), "bold"), ", accuracy in %; right of test: test accuracy on controls\n"
+    )
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("\nextractor", no_wrap=True)
+    for name in (*SPLITS, *controls):
+        style = "bold" if name == "test" else "dim" if name in controls else ""
+        table.add_column(HEADS[name], justify="right", style=style, no_wrap=True)
+    for row in card.rows:
+        cells = [row.splits[split] for split in SPLITS] + [row.controls.get(name) for name in controls]
+        table.add_row(row.extractor, *(_figure(cell) for cell in cells))
+    told = Text("".join(f"{row.extractor} was told: {', '.join(row.knows) or 'nothing'}\n" for row in card.rows))
+    told.stylize("dim")
+    sentence = Text(card.sentence + "\n", style="bold")
+    return Group(title, table, Text(), _reasons(card), told, Text("\n".join(_facts(card)) + "\n"), sentence)
+
+
+def _figure(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    if cell.estimate is None:
+        return "–"
+    value = 100 * cell.estimate.value
+    return f"{value:.0f}" if value in (0, 100) else f"{value:.1f}"
+
+
+def _reasons(card: Scorecard) -> Text:
+    """List once why figures are missing."""
+    cells = [cell for row in card.rows for cell in (*row.splits.values(), *row.controls.values())]
+    reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason)
+    return Text("".join(f"–: {reason}\n" for reason in reasons), style="dim")
+
+
+def _facts(card: Scorecard) -> list[str]:
+    lines = []
+    for vote in card.votes:
+        slope = "" if vote.slope is None else f" (chose slope {vote.slope})"
+        test = with_interval(vote.test) if vote.test else f"none, {vote.reason}"
+        lines.append(f"vote of the training labels {vote.name}{slope}: {test}")
+    structure = card.structure
+    if structure.S is None or structure.kappa is None or structure.Z is None:
+        return [*lines, f"held-out structure: refused, {structure.reason}"]
+    reference = "" if structure.reference_kappa is None else f" (the labels' own {structure.reference_kappa:.3f})"
+    return [
+        *lines,
+        f"held-out structure: S {structure.S.value:.3f}, κ {structure.kappa.value:.3f}{reference}, "
+        f"Z {structure.Z:.1f}, vote {with_interval(structure.heldout_vote)}",
+    ]
+
+
+def plugin_list(rows: list[dict[str, Any]]) -> RenderableType:
+    """Lay out what `mechmem list` found, a paragraph per plugin."""
+    parts: list[RenderableType] = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        parts.append(Text(kind, style="bold underline"))
+        for row in (row for row in rows if row["kind"] == kind):
+            also = f"also {', '.join(row['aliases'])}\n" if row["aliases"] else ""
+            told = f"{also}told: {', '.join(row['knows']) or 'nothing'}\nsource: {row['cites']}"
+            parts.append(Padding(Text(row["name"], style="bold"), (0, 0, 0, 2)))
+            parts.append(Padding(Text(row["summary"]), (0, 0, 0, 4)))
+            parts.append(Padding(Text(told, style="dim"), (0, 0, 0, 4)))
+    return Group(*parts)

@@ -1,0 +1,210 @@
+"""The scorecard end to end, on networks whose answer is known."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import mechmem as mm
+from mechmem.auditing.assemble import DEFAULT_EXTRACTORS, score
+from mechmem.auditing.pooling import pool
+from mechmem.auditing.scorecard import CONTROL_TITLES
+from mechmem.errors import ConfigError, UnknownNameError
+from mechmem.plugins import KNOWLEDGE
+from mechmem.training.config import SPLITS
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return mm.planted_network(13, memorized_fraction=0.3, train_fraction=0.6)
+
+
+@pytest.fixture(scope="module")
+def card(planted):
+    return mm.audit(planted.subject)
+
+
+def value(card, extractor, column):
+    row = card.row(extractor)
+    cell = row.splits.get(column) or row.controls[column]
+    return None if cell.estimate is None else cell.estimate.value
+
+
+def test_a_planted_network_reads_as_planted(card):
+    assert [value(card, "raw", split) for split in SPLITS] == [1, 1, 0, 1]
+    # A memorizing neuron has no frequency of its own; one of its memories filtered to a cosine is noise, not a memory.
+    assert value(card, "frequency", "test") == 1 and value(card, "frequency", "train_noisy") < 0.3
+    assert value(card, "additive_free", "test") == 1
+    assert value(card, "frequency_rest", "train_noisy") > 0.5
+    assert card.verdict == "rule" and "computes the rule" in card.sentence
+
+
+def test_missing_twins_say_why_and_the_sentence_says_uncontrolled(card):
+    cell = card.row("raw").controls["noise_only"]
+    assert cell.estimate is None and "noise_only=" in cell.reason
+    assert set(card.uncontrolled) == {"untrained", "one_step", "noise_only"}
+    assert "uncontrolled: no untrained, one-step, noise-only twin" in card.sentence
+
+
+def test_twins_passed_by_hand_fill_their_columns(planted):
+    blank = planted.subject.copy_model()
+    nn.init.normal_(blank.W_in, generator=torch.Generator().manual_seed(0))
+    card = mm.audit(planted.subject, ["raw", "frequency"], untrained=blank, one_step=blank, noise_only=blank)
+    assert card.uncontrolled == [] and "uncontrolled" not in card.sentence
+    assert value(card, "raw", "untrained") < 0.4
+
+
+def test_a_trained_run_has_every_control(tiny_run):
+    card = mm.audit(tiny_run)
+    assert [row.extractor for row in card.rows] == list(DEFAULT_EXTRACTORS)
+    for row in card.rows:
+        names = {"untrained", "one_step", "noise_only"}
+        names |= {"random_frequency"} if "frequency" in row.extractor else {"label_grid", "kernel_ridge"}
+        assert set(row.controls) == names
+        assert all(cell.estimate is not None for cell in row.controls.values()), row
+
+
+def test_json_has_the_promised_shape(card):
+    data = json.loads(json.dumps(card.to_json(), allow_nan=False))
+    assert data["structure"]["verdict"] == "rule" and set(data["structure"]) >= {"S", "kappa", "Z", "heldout_vote"}
+    assert 0 <= data["label_vote"]["test"] <= 1
+    for row in data["rows"]:
+        assert set(row["knows"]) <= set(KNOWLEDGE)
+        assert row["n_test"] == len(mm.planted_network(13, train_fraction=0.6).subject.task.test_ids)
+        assert {*SPLITS, "untrained_test", "one_step_test", "noise_only_test"} <= set(row)
+
+
+def test_every_accuracy_has_n_and_an_interval(card):
+    frame = card.intervals().dropna(subset=["value"])
+    assert (frame["n"] > 0).all() and (frame["low"] <= frame["value"]).all() and (frame["value"] <= frame["high"]).all()
+
+
+def test_an_empty_split_reads_null_not_zero():
+    card = mm.audit(mm.planted_network(7, train_fraction=0.6).subject)
+    cell = card.row("raw").splits["train_noisy"]
+    assert cell.estimate is None and "no training label is wrong" in cell.reason
+    assert card.to_frame()["train_noisy"].isna().all()
+
+
+def test_logits_alone_can_be_audited(planted):
+    subject = planted.subject
+    logits = subject.model(subject.task.operands).detach()
+    flat = mm.audit_logits(logits, subject.task)
+    grid = mm.audit_logits(logits.reshape(13, 13, 13), subject.task)
+    assert flat.to_json() == grid.to_json()
+    assert [row.extractor for row in flat.rows] == ["raw", "additive_free", "energy_ranked", "diagonal"]
+    assert value(flat, "raw", "train_noisy") == 1 and flat.verdict == "rule"
+    with pytest.raises(ConfigError, match="one row per id"):
+        mm.audit_logits(logits[:-1], subject.task)
+    with pytest.raises(ConfigError, match="NaN"):
+        mm.audit_logits(logits * torch.nan, subject.task)
+
+
+class OneHotMLP(nn.Module):
+    """Somebody else's network: one-hot inputs, torch's own layers, no hook points."""
+
+    def __init__(self, p, width):
+        super().__init__()
+        self.p = p
+        self.layers = nn.Sequential(nn.Linear(2 * p, width, bias=False), nn.ReLU(), nn.Linear(width, p))
+
+    def forward(self, pairs):
+        return self.layers(nn.functional.one_hot(pairs, self.p).flatten(1).float())
+
+
+def test_a_network_of_the_users_own(planted):
+    """The planted weights in somebody else's module read the same as in ours."""
+    subject, p = planted.subject, 13
+    own = OneHotMLP(p, subject.model.W_out.shape[0])
+    with torch.no_grad():
+        own.layers[0].weight.copy_(subject.model.W_in.T)
+        own.layers[2].weight.copy_(subject.model.W_out.T)
+        own.layers[2].bias.zero_()
+    own.layers[1] = subject.copy_model().activation
+    task = subject.task
+    train = torch.zeros(p * p, dtype=torch.bool)
+    train[task.train_ids] = True
+    arrays = mm.ArrayTask(task.operands, task.given(task.ids), task.true(task.ids), train, operation="add")
+    roles = mm.Roles(
+        input_embedding=mm.Role("layers.0.weight", "neuron (operand p) -> operand p neuron", {"operand": 2}),
+        readout=mm.Role("layers.2.weight", "classes neuron -> neuron classes"),
+        bias=mm.Role("layers.2.bias", "classes -> classes"),
+        activation="layers.1",
+    )
+    mine, theirs = mm.audit(mm.Subject(own, arrays, roles)), mm.audit(subject)
+    for ours, original in zip(mine.rows, theirs.rows, strict=True):
+        assert ours.splits == original.splits, ours.extractor
+
+
+def test_a_missing_role_is_an_empty_row_with_its_reason(planted):
+    bare = mm.Subject(planted.subject.model, planted.subject.task)
+    cell = mm.audit(bare).row("frequency").splits["test"]
+    assert cell.estimate is None and "role:input_embedding" in cell.reason
+
+
+def test_unknown_truth_reads_null():
+    task = mm.planted_network(7, memorized_fraction=0.3, train_fraction=0.6).subject.task
+    train = torch.zeros(49, dtype=torch.bool)
+    train[task.train_ids] = True
+    truth = task.true(task.ids).clone()
+    truth[task.train_ids[0]] = -1
+    arrays = mm.ArrayTask(task.operands, task.given(task.ids), truth, train, operation="add")
+    cells = score(lambda ids: torch.eye(7)[task.true(ids)], arrays)
+    assert cells["train_clean"].estimate is None and "not known" in cells["train_clean"].reason
+    assert cells["test"].estimate.value == 1
+
+
+def test_the_training_set_is_asked_for_as_a_whole(planted):
+    asked = []
+
+    def predictor(ids):
+        asked.append(ids)
+        return torch.zeros(len(ids), 13)
+
+    task = planted.subject.task
+    score(predictor, task)
+    assert sorted(map(len, asked)) == sorted([len(task.train_ids), len(task.test_ids)])
+
+
+def test_runs_are_pooled():
+    subjects = [mm.planted_network(7, memorized_fraction=0.3, train_fraction=0.5, seed=s).subject for s in range(3)]
+    cards = [mm.audit(subject) for subject in subjects]
+    pooled = mm.audit(subjects)
+    values = [value(card, "frequency", "test") for card in cards]
+    estimate = pooled.row("frequency").splits["test"].estimate
+    assert estimate.n == 3 and estimate.value == pytest.approx(sum(values) / 3)
+    assert len(pooled.verdicts) == 3 and pooled.to_json()
+    with pytest.raises(ConfigError, match="different extractors"):
+        pool([cards[0], mm.audit(subjects[1], ["raw"])])
+
+
+def test_scorecards_survive_saving(card, tmp_path):
+    card.save(tmp_path / "card.safetensors")
+    loaded = mm.Scorecard.load(tmp_path / "card.safetensors")
+    assert loaded.to_json() == card.to_json() and loaded.intervals().equals(card.intervals())
+
+
+def test_compare_sets_networks_side_by_side(card, planted):
+    other = mm.audit(mm.Subject(planted.subject.model, planted.subject.task, planted.subject.roles, name="other"))
+    comparison = mm.compare([card, other])
+    assert set(comparison.to_frame()["name"]) == {card.name, "other"}
+    assert {trace.name for trace in comparison.plot().data} >= {card.name, "other"}
+    with pytest.raises(ConfigError, match="different names"):
+        mm.compare([card, card])
+
+
+def test_a_misspelt_extractor_names_the_nearest(planted):
+    with pytest.raises(UnknownNameError, match="Did you mean 'frequency'"):
+        mm.audit(planted.subject, ["frequncy"])
+
+
+def test_the_audited_network_is_left_as_it_was(planted):
+    before = {name: tensor.clone() for name, tensor in planted.subject.model.state_dict().items()}
+    mm.audit(planted.subject)
+    assert all(torch.equal(before[name], tensor) for name, tensor in planted.subject.model.state_dict().items())
+
+
+def test_html_shows_reasons_and_titles(card):
+    html = card._repr_html_()
+    assert "noise_only=" in html and all(CONTROL_TITLES[name] in html for name in ("untrained", "kernel_ridge"))

@@ -1,0 +1,152 @@
+"""Held-out structure on networks whose answer is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mechmem.auditing.controls import label_grid
+from mechmem.auditing.structure import held_out_structure, standardised_residual, statistics
+from mechmem.contracts import Subject
+from mechmem.models.planted import planted_network
+from mechmem.models.table import LogitTable
+from mechmem.tasks.config import LabelNoise, ModularConfig
+from mechmem.tasks.modular import ModularTask
+
+P = 13
+
+
+def task_of(p=P, noise=0.3, op="add", fraction=0.6):
+    return ModularTask(ModularConfig(op=op, p=p, train_fraction=fraction, noise=LabelNoise(noise)))
+
+
+def structure_of(logits, task):
+    return held_out_structure(Subject(LogitTable(logits, task), task))
+
+
+def truth_logits(task):
+    return F.one_hot(task.true(task.ids), task.n_classes).double()
+
+
+def additive_logits(task, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    rows, columns = torch.randn(2, task.symbols, task.n_classes, generator=draw, dtype=torch.float64)
+    return rows[task.operands[:, 0]] + columns[task.operands[:, 1]]
+
+
+# Under multiplication the cells with a factor of 0 share an answer along a row and a column: an additive part of truth.
+@pytest.mark.parametrize(("op", "least"), [("add", 0.97), ("subtract", 0.97), ("multiply", 0.93)])
+def test_a_perfect_network_reads_one(op, least):
+    task = task_of(p=31, op=op, fraction=0.2)
+    found = structure_of(truth_logits(task), task)
+    # Not exactly 1: row and column effects fitted to a finite sample take a little of the truth with them.
+    assert found.kappa.value > least and found.S.value > least**2
+    assert found.heldout_vote.value == 1 and found.Z > 25 and found.verdict == "rule"
+
+
+def test_a_perfect_network_on_a_full_design_reads_exactly_one():
+    """With every cell held out but a diagonal's worth, effects vanish and the values approach 1."""
+    z = standardised_residual(truth_logits(task_of()), task_of().operands, P)
+    kappa, pairs, Z, vote = statistics(z.numpy(), task_of().true(task_of().ids).numpy(), 0)
+    assert kappa.value == pytest.approx(1) and pairs.value == pytest.approx(1) and vote.value == 1
+
+
+def test_anti_truth_reads_minus_one():
+    task = task_of()
+    z = standardised_residual(-truth_logits(task), task.operands, P)
+    kappa, pairs, Z, vote = statistics(z.numpy(), task.true(task.ids).numpy(), 0)
+    assert kappa.value == pytest.approx(-1) and pairs.value == pytest.approx(1) and Z < -3 and vote.value == 0
+    assert structure_of(-truth_logits(task), task).verdict == "labels_only"
+
+
+@pytest.mark.parametrize("build", [label_grid, additive_logits, lambda task: torch.full((P * P, P), 3.0)])
+def test_labels_constants_and_additive_networks_read_zero(build):
+    task = task_of()
+    found = structure_of(build(task), task)
+    assert found.S.value == found.kappa.value == found.Z == found.heldout_vote.value == 0
+    assert found.verdict == "labels_only"
+
+
+def test_noise_reads_about_zero():
+    task = task_of(p=23)
+    z_scores = []
+    for seed in range(20):
+        logits = torch.randn(len(task.ids), 23, generator=torch.Generator().manual_seed(seed))
+        found = structure_of(logits, task)
+        assert abs(found.S.value) < 0.05 and abs(found.kappa.value) < 0.1
+        z_scores.append(found.Z)
+    assert abs(np.mean(z_scores)) < 1 and 0.5 < np.std(z_scores) < 1.6
+
+
+@given(scale=st.floats(1e-3, 1e3), seed=st.integers(0, 10**6))
+def test_unchanged_by_scaling_and_row_shifts(scale, seed):
+    task = task_of(p=7, fraction=0.4)
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(49, 7, generator=draw, dtype=torch.float64) + truth_logits(task)
+    shifts = torch.randn(49, 1, generator=draw, dtype=torch.float64)
+    before, after = structure_of(logits, task), structure_of(scale * logits + shifts, task)
+    assert after.S.value == pytest.approx(before.S.value, abs=1e-9)
+    assert after.kappa.value == pytest.approx(before.kappa.value, abs=1e-9)
+    assert after.Z == pytest.approx(before.Z, rel=1e-6, abs=1e-6)
+
+
+def test_only_held_out_logits_are_read():
+    task = task_of()
+    logits = torch.randn(P * P, P, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    changed = logits.clone()
+    changed[task.train_ids] = truth_logits(task)[task.train_ids] * 100
+    assert structure_of(changed, task) == structure_of(logits, task)
+
+
+def test_statistics_agree_with_plain_loops():
+    draw = np.random.default_rng(0)
+    p, n = 5, 40
+    truth = draw.integers(p, size=n)
+    z = draw.normal(size=(n, p)) + 0.7 * np.eye(p)[truth]
+    z = (z - z.mean(1, keepdims=True)) / z.std(1, keepdims=True)
+    kappa, pairs, Z, vote = statistics(z, truth, 0)
+    assert kappa.value == pytest.approx(np.mean([z[i, truth[i]] for i in range(n)]) / np.sqrt(p - 1))
+    same = [z[i] @ z[j] / p for i, j in itertools.permutations(range(n), 2) if truth[i] == truth[j]]
+    assert pairs.value == pytest.approx(np.mean(same))
+    summed = np.stack([z[truth == a].sum(0) for a in range(p)])
+    assert vote.value == np.mean(summed.argmax(1) == np.arange(p))
+    null = [sum(summed[a, order[a]] for a in range(p)) for order in itertools.permutations(range(p))]
+    assert Z == pytest.approx((np.trace(summed) - np.mean(null)) / np.std(null))
+
+
+def test_the_residual_is_that_of_an_explicit_least_squares_fit():
+    task = task_of(p=7, fraction=0.3)
+    rows = task.test_ids
+    logits = torch.randn(49, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)[rows].numpy()
+    pairs = task.operands[rows].numpy()
+    design = np.zeros((len(rows), 14))
+    design[np.arange(len(rows)), pairs[:, 0]] = design[np.arange(len(rows)), 7 + pairs[:, 1]] = 1
+    centred = logits - logits.mean(1, keepdims=True)
+    residual = centred - design @ np.linalg.lstsq(design, centred, rcond=None)[0]
+    expected = (residual - residual.mean(1, keepdims=True)) / residual.std(1, keepdims=True)
+    ours = standardised_residual(torch.from_numpy(logits), task.operands[rows], 7)
+    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-9)
+
+
+def test_too_few_held_out_cells_are_refused():
+    task = task_of(p=11, fraction=0.7)
+    assert len(task.test_ids) < 44
+    found = structure_of(truth_logits(task), task)
+    assert found.verdict == "refused" and found.kappa is None and "too few" in found.reason
+
+
+def test_a_memorizing_planted_network_computes_the_rule():
+    planted = planted_network(P, memorized_fraction=0.4, train_fraction=0.6)
+    found = held_out_structure(planted.subject)
+    assert found.verdict == "rule" and found.kappa.value > 0.5
+    assert found.reference_kappa == pytest.approx(1 - 0.4 * P / (P - 1), abs=0.02)
+
+
+def test_answers_without_held_out_cells_do_not_count():
+    task = ModularTask(ModularConfig(p=P, split="answers", train_fraction=0.5, noise=LabelNoise(0.2)))
+    found = structure_of(truth_logits(task), task)
+    assert found.heldout_vote.n == P - round(0.5 * P)

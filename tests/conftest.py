@@ -1,0 +1,64 @@
+"""One thread, reproducible property tests, and the tiny networks that many tests look at."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is loaded: two test workers with two threads each would collapse each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import hypothesis
+import pytest
+import torch
+
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("mechmem", deadline=None, derandomize=True, max_examples=40, database=None)
+hypothesis.settings.load_profile("mechmem")
+
+
+@pytest.fixture
+def draw() -> torch.Generator:
+    """A seeded generator."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Turn shape checking off, to see what a user without it sees."""
+    from jaxtyping import config
+
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """The config of a run that takes a fraction of a second."""
+    import mechmem as mm
+
+    return mm.TrainConfig(
+        task=mm.ModularConfig(p=5, train_fraction=0.7, noise=mm.LabelNoise(0.3)),
+        model=mm.MLPConfig(width=12),
+        steps=30,
+        lr=0.01,
+        evaluations=6,
+        checkpoints=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_config, tmp_path_factory):
+    """That run, trained once per session. Read it, never change it."""
+    import mechmem as mm
+
+    return mm.train(tiny_config, out=tmp_path_factory.mktemp("runs") / "tiny", progress=False)
+
+
+@pytest.fixture(scope="session")
+def planted():
+    """A planted network mod 7 with memorized cells. Read it, never change it."""
+    import mechmem as mm
+
+    return mm.planted_network(7, memorized_fraction=0.3, train_fraction=0.7, dtype=torch.float64)

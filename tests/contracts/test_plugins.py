@@ -1,0 +1,121 @@
+"""What every plugin promises. A new file is covered the moment it exists."""
+
+import dataclasses
+import inspect
+
+import plotly.graph_objects as go
+import pytest
+import torch
+
+import mechmem as mm
+from mechmem.caching import hook_points
+from mechmem.errors import MissingNeedError
+from mechmem.extractors import extractor
+from mechmem.plugins import KINDS, KNOWLEDGE, Result, plugins
+
+EVERY = [(kind, name, cls) for kind in KINDS for name, cls in plugins(kind).items()]
+CHAIN_PARTS = [name for kind, name, _ in EVERY if kind != "analyses" and name != "activation"]
+ANALYSES = [cls for kind, name, cls in EVERY if kind == "analyses" and name == cls.name]
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """A trained network with a run and a recipe, so that no plugin can refuse it."""
+    config = mm.TrainConfig(
+        task=mm.ModularConfig(p=7, train_fraction=0.6, noise=mm.LabelNoise(0.3)),
+        model=mm.MLPConfig(width=24, bias=True),
+        steps=60,
+        lr=0.01,
+        evaluations=6,
+        checkpoints=2,
+    )
+    return mm.train(config, progress=False)
+
+
+def state(subject):
+    return {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
+
+
+def hooks_left(subject):
+    return sum(len(point._forward_hooks) + len(point._backward_hooks) for point in hook_points(subject.model).values())
+
+
+@pytest.mark.parametrize(("kind", "name", "cls"), EVERY, ids=lambda value: getattr(value, "__name__", value))
+def test_declarations(kind, name, cls):
+    assert dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen
+    assert cls.name and cls.cites and cls.knows <= set(KNOWLEDGE)
+    assert inspect.getdoc(cls).splitlines()[0].endswith(".")
+    documented = inspect.getdoc(cls)
+    for field in dataclasses.fields(cls):
+        assert f"{field.name}:" in documented, f"{cls.__name__} does not document {field.name}"
+    if cls.control:
+        assert cls.control in plugins(kind)
+
+
+@pytest.mark.parametrize("name", CHAIN_PARTS)
+def test_names_round_trip(name):
+    assert extractor(extractor(name).name) == extractor(name)
+
+
+@pytest.mark.parametrize("name", CHAIN_PARTS)
+def test_extractors_are_deterministic_and_leave_nothing_behind(name, subject):
+    before, ids = state(subject), subject.task.ids
+    first, second = extractor(name)(subject)(ids), extractor(name)(dataclasses.replace(subject))(ids)
+    assert torch.equal(first, second)
+    assert first.shape == (len(ids), subject.task.n_classes) and torch.isfinite(first).all()
+    assert all(torch.equal(tensor, before[key]) for key, tensor in subject.model.state_dict().items())
+    assert hooks_left(subject) == 0
+
+
+@pytest.mark.parametrize("cls", ANALYSES, ids=lambda cls: cls.name)
+def test_analyses_give_results_that_draw_and_survive_saving(cls, subject, tmp_path):
+    before = state(subject)
+    result, again = cls()(subject), cls()(dataclasses.replace(subject))
+    assert isinstance(result, Result) and dataclasses.is_dataclass(result)
+    assert len(result.to_frame()) and result.to_frame().equals(again.to_frame())
+    figure = result.plot()
+    assert isinstance(figure, go.Figure) and len(figure.data)
+    assert "<table" in result._repr_html_()
+    result.save(tmp_path / "result.safetensors")
+    loaded = type(result).load(tmp_path / "result.safetensors")
+    assert loaded.to_frame().equals(result.to_frame())
+    documented = inspect.getdoc(type(result))
+    for field in dataclasses.fields(result):
+        assert f"{field.name}:" in documented, f"{type(result).__name__} does not document {field.name}"
+    assert all(torch.equal(tensor, before[key]) for key, tensor in subject.model.state_dict().items())
+    assert hooks_left(subject) == 0
+
+
+@pytest.mark.parametrize(("kind", "name", "cls"), EVERY, ids=lambda value: getattr(value, "__name__", value))
+def test_missing_needs_are_one_typed_error(kind, name, cls, subject):
+    if not cls.needs:
+        pytest.skip("needs nothing")
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (20,), generator=draw)
+    task = mm.ArrayTask(torch.randn(20, 4, generator=draw), labels, labels, torch.arange(20) < 12)
+    bare = mm.Subject(torch.nn.Linear(4, 3), task)
+    plugin = cls() if kind == "analyses" else next(p for p in extractor(_callable(name)).parts if isinstance(p, cls))
+    with pytest.raises(MissingNeedError, match="needs"):
+        plugin(bare)
+
+
+def _callable(name):
+    return "quadratic" if name == "activation" else name
+
+
+def test_a_name_that_is_taken_is_refused(monkeypatch):
+    twin = type("Twin", (plugins("surgeries")["frequency"],), {"__module__": "elsewhere"})
+
+    class Entry:
+        @staticmethod
+        def load():
+            return twin
+
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Entry])
+    plugins.cache_clear()
+    try:
+        with pytest.raises(ValueError, match="takes the name 'frequency'"):
+            plugins("surgeries")
+    finally:
+        monkeypatch.undo()
+        plugins.cache_clear()

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mechmem.math.additive import additive_part, centre_classes
+
+
+def design(pairs, symbols):
+    matrix = np.zeros((len(pairs), 2 * symbols))
+    rows = np.arange(len(pairs))
+    matrix[rows, pairs[:, 0]] = 1
+    matrix[rows, symbols + pairs[:, 1]] = 1
+    return matrix
+
+
+def by_lstsq(values, pairs, symbols):
+    matrix = design(pairs, symbols)
+    return matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
+
+
+def grid(n):
+    return torch.cartesian_prod(torch.arange(n), torch.arange(n))
+
+
+@given(st.integers(2, 9), st.integers(0, 10_000), st.floats(0.05, 1.0), st.integers(1, 4))
+def test_equals_lstsq_with_missing_cells(symbols, seed, share, classes):
+    rng = np.random.default_rng(seed)
+    pairs = grid(symbols)
+    kept = rng.random(len(pairs)) < share
+    kept[0] = True
+    pairs = pairs[torch.from_numpy(kept)]
+    values = rng.normal(size=(len(pairs), classes)) * 5
+    found = additive_part(torch.from_numpy(values), pairs, symbols).numpy()
+    np.testing.assert_allclose(found, by_lstsq(values, pairs.numpy(), symbols), atol=1e-9)
+    np.testing.assert_allclose(design(pairs.numpy(), symbols).T @ (values - found), 0, atol=1e-9)
+
+
+def test_disconnected_designs(draw):
+    # Two blocks that share neither rows nor columns, and one cell alone.
+    pairs = torch.cat([grid(3), grid(3) + 3, torch.tensor([[6, 6]])])
+    values = torch.randn(len(pairs), 2, generator=draw, dtype=torch.float64)
+    found = additive_part(values, pairs, 8).numpy()
+    np.testing.assert_allclose(found, by_lstsq(values.numpy(), pairs.numpy(), 8), atol=1e-10)
+    np.testing.assert_allclose(found[-1], values[-1], atol=1e-10)
+
+
+def test_cells_may_repeat(draw):
+    pairs = grid(4)[torch.randint(0, 16, (40,), generator=draw)]
+    values = torch.randn(40, 3, generator=draw, dtype=torch.float64)
+    expected = by_lstsq(values.numpy(), pairs.numpy(), 4)
+    np.testing.assert_allclose(additive_part(values, pairs, 4).numpy(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 31])
+def test_additive_tables_are_their_own_additive_part(n, draw):
+    pairs = grid(n)
+    rows, columns = torch.randn(2, n, 5, generator=draw, dtype=torch.float64)
+    table = rows[pairs[:, 0]] + columns[pairs[:, 1]]
+    torch.testing.assert_close(additive_part(table, pairs, n), table, rtol=0, atol=1e-9)
+
+
+def test_on_the_whole_grid_it_is_the_two_way_means(draw):
+    values = torch.randn(49, 3, generator=draw)
+    table = values.double().reshape(7, 7, 3)
+    expected = table.mean(0, keepdim=True) + table.mean(1, keepdim=True) - table.mean((0, 1), keepdim=True)
+    found = additive_part(values, grid(7), 7)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.reshape(7, 7, 3), expected)
+
+
+def test_centre_classes(draw):
+    values = torch.randn(6, 4, generator=draw)
+    found = centre_classes(values)
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(found.numpy(), values.double().numpy() - values.double().numpy().mean(1, keepdims=True))

@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+import mechmem as mm
+from mechmem.errors import MissingNeedError, RoleError
+from mechmem.models.nonlinearities import NONLINEARITIES
+from mechmem.surgeries.activation import ActivationSwap
+
+
+@pytest.mark.parametrize("before", NONLINEARITIES)
+@pytest.mark.parametrize("after", NONLINEARITIES)
+def test_a_swapped_network_is_the_network_built_that_way(before, after):
+    task = mm.ModularTask(mm.ModularConfig(p=5))
+    built = [mm.models.mlp.HookedMLP(mm.MLPConfig(width=6, activation=name), 5) for name in (before, after)]
+    subject = mm.Subject(built[0], task, built[0].roles)
+    swapped = ActivationSwap(after)(subject)
+    pairs = task.batch(task.ids)[0]
+    assert torch.equal(swapped.model(pairs), built[1](pairs))
+    assert type(subject.model.activation) is NONLINEARITIES[before]
+
+
+def test_points_still_fire_after_the_swap(planted):
+    swapped = ActivationSwap("relu")(planted.subject)
+    found = mm.activations(swapped)
+    torch.testing.assert_close(found["hook_hidden"], found["hook_pre"].relu())
+
+
+def test_a_network_without_the_role_is_refused(planted):
+    with pytest.raises(MissingNeedError, match="'activation' needs role:activation"):
+        ActivationSwap("relu")(mm.Subject(planted.subject.model, planted.subject.task))
+
+
+def test_a_role_that_names_no_module_is_refused(planted):
+    subject = mm.Subject(planted.subject.model, planted.subject.task, mm.Roles(activation="activaton"))
+    with pytest.raises(RoleError, match="names no submodule.*activaton"):
+        ActivationSwap("relu")(subject)

@@ -1,0 +1,136 @@
+import pytest
+import torch
+
+import mechmem as mm
+from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
+
+P = 5
+PAIRS = torch.cartesian_prod(torch.arange(P), torch.arange(P))
+TRUE = PAIRS.sum(1) % P
+TRAIN = torch.arange(P * P) % 4 != 0
+
+
+def made(**changes):
+    arrays = {"inputs": PAIRS, "given": TRUE, "true": TRUE, "train": TRAIN, **changes}
+    return mm.ArrayTask(**arrays)
+
+
+def test_ids_are_rows_and_held_out_labels_are_true():
+    given_labels = (TRUE + torch.arange(25) % 2) % P
+    task = made(given=given_labels)
+    assert task.ids.tolist() == list(range(25))
+    assert torch.equal(task.train_ids, TRAIN.nonzero()[:, 0]) and torch.equal(task.test_ids, (~TRAIN).nonzero()[:, 0])
+    assert torch.equal(task.given(task.train_ids), given_labels[TRAIN])
+    assert torch.equal(task.given(task.test_ids), TRUE[~TRAIN])
+    assert torch.equal(task.noisy, given_labels[TRAIN] != TRUE[TRAIN])
+    assert task.n_classes == P and task.operation is None and task.group is None
+    assert torch.equal(task.operands, PAIRS) and task.symbols == P and task.cell(2, 3) == 13
+
+
+def test_truth_may_be_unknown_on_training_data():
+    hidden = torch.where(TRAIN, -1, TRUE)
+    task = made(true=hidden)
+    assert task.noisy is None and task.splits["train_clean"] is None and task.splits["train_noisy"] is None
+    assert task.true(task.train_ids) is None and task.true(task.ids) is None
+    assert torch.equal(task.true(task.test_ids), TRUE[~TRAIN])
+    one_hidden = TRUE.clone()
+    one_hidden[1] = -1
+    assert made(true=one_hidden).noisy is None
+
+
+@pytest.mark.parametrize(
+    "operation, answer", [("add", TRUE), ("subtract", (PAIRS[:, 0] - PAIRS[:, 1]) % P), ("multiply", PAIRS.prod(1) % P)]
+)
+def test_a_named_operation_brings_its_group(operation, answer):
+    task = made(given=answer, true=answer, operation=operation)
+    assert task.operation == operation and task.group.p == P
+    assert task.group.multiplicative == (operation == "multiply")
+    assert task.symbols == P
+
+
+def test_symbols_are_the_classes_where_an_operation_is_named():
+    few = PAIRS[PAIRS.max(1).values < 4]
+    labels = few.sum(1) % P
+    train = torch.arange(16) < 12
+    assert mm.ArrayTask(few, labels, labels, train).symbols == 4
+    assert mm.ArrayTask(few, labels, labels, train, operation="add", n_classes=P).symbols == P
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(train=torch.ones(25, dtype=torch.bool)), "the test set is empty"),
+        (dict(train=torch.zeros(25, dtype=torch.bool)), "the training set is empty"),
+        (dict(true=torch.full((25,), -1)), "true label of every held-out example must be known"),
+        (dict(n_classes=4), "labels must lie in 0 … 3"),
+        (dict(given=torch.where(TRAIN, -1, TRUE)), "labels must lie in 0 … 4"),
+        (dict(given=torch.where(TRAIN, 7, TRUE), n_classes=5), "labels must lie in 0 … 4"),
+        (dict(operation="divide"), "'divide' needs integer operands and one of add, subtract, multiply"),
+        (dict(inputs=PAIRS.float(), operation="add"), "needs integer operands"),
+        (dict(operation="multiply", n_classes=6), "prime number of classes, got 6"),
+        (dict(inputs=PAIRS + 1, operation="add"), "operands must lie in 0 … 4"),
+        (dict(inputs=PAIRS - 1, operation="add"), "operands must lie in 0 … 4"),
+        (dict(inputs=PAIRS.float(), operands=PAIRS - 1), "operands"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        made(**changes)
+
+
+@pytest.mark.parametrize("name", ["inputs", "given", "true", "train"])
+def test_lengths_must_agree(name, unchecked_shapes):
+    value = {"inputs": PAIRS, "given": TRUE, "true": TRUE, "train": TRAIN}[name][:-1]
+    with pytest.raises(ConfigError, match=r"must have one length, got \[24, 25\]"):
+        made(**{name: value})
+
+
+@pytest.mark.parametrize("operands", [PAIRS[:-1], PAIRS[:, :1], torch.zeros(25, 3, dtype=torch.long)])
+def test_operands_are_one_pair_per_example(operands, unchecked_shapes):
+    with pytest.raises(ConfigError, match="one pair per example, got shape"):
+        made(inputs=PAIRS.float(), operands=operands)
+
+
+def test_inputs_that_are_no_pairs_of_symbols_have_no_operands():
+    for inputs in (PAIRS.float(), PAIRS - 2, torch.zeros(25, 3, dtype=torch.long)):
+        task = made(inputs=inputs)
+        assert task.operands is None
+        with pytest.raises(MissingNeedError):
+            task.cell(0, 0)
+
+
+def test_operands_may_be_named_apart_from_the_inputs(draw):
+    images = torch.randn(25, 3, 3, generator=draw)
+    task = made(inputs=images, operands=PAIRS, operation="add")
+    assert task.cell(4, 4) == 24
+    assert torch.equal(task.batch(torch.tensor([7]))[0][0], images[7])
+
+
+def test_a_pair_that_occurs_twice_or_never_has_no_id():
+    twice = PAIRS.clone()
+    twice[0] = torch.tensor([4, 4])
+    with pytest.raises(UnknownNameError, match=r"2 examples are the pair \(4, 4\)"):
+        made(inputs=twice).cell(4, 4)
+    with pytest.raises(UnknownNameError, match=r"0 examples are the pair \(0, 0\)"):
+        made(inputs=twice).cell(0, 0)
+
+
+def test_the_digest_is_of_everything():
+    base = made(operation="add")
+    assert base.digest == made(operation="add").digest
+    changed = [
+        made(),
+        made(operation="subtract"),
+        made(operation="add", n_classes=6),
+        made(operation="add", inputs=PAIRS.flip(0), operands=PAIRS),
+        made(operation="add", inputs=PAIRS, operands=PAIRS.flip(1)),
+        made(operation="add", given=(TRUE + 1) % P),
+        made(operation="add", true=torch.where(TRAIN, -1, TRUE)),
+        made(operation="add", train=~TRAIN),
+    ]
+    assert len({base.digest, *(task.digest for task in changed)}) == 1 + len(changed)
+
+
+def test_inputs_of_any_dtype():
+    for dtype in (torch.bfloat16, torch.float16, torch.uint8, torch.bool):
+        assert made(inputs=torch.ones(25, 3).to(dtype)).digest

@@ -1,0 +1,95 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mechmem as mm
+from mechmem.errors import ConfigError, UnknownNameError
+from mechmem.tasks.build import build_task
+from mechmem.tasks.config import TaskConfig
+
+OPERATIONS = {
+    "add": lambda a, b, p: (a + b) % p,
+    "subtract": lambda a, b, p: (a - b) % p,
+    "multiply": lambda a, b, p: a * b % p,
+}
+
+
+@pytest.mark.parametrize(
+    "op, p", [(op, p) for op in OPERATIONS for p in (2, 3, 4, 7, 9, 12, 13) if op != "multiply" or p in (2, 3, 7, 13)]
+)
+def test_the_grid_and_its_truth(op, p):
+    task = build_task(mm.ModularConfig(op=op, p=p, train_fraction=0.5))
+    assert task.ids.tolist() == list(range(p * p))
+    inputs, _ = task.batch(task.ids)
+    assert inputs.tolist() == [[a, b] for a in range(p) for b in range(p)]
+    assert torch.equal(task.operands, inputs)
+    assert task.true(task.ids).tolist() == [OPERATIONS[op](a, b, p) for a in range(p) for b in range(p)]
+    assert all(task.cell(a, b) == a * p + b for a in range(p) for b in range(p))
+    assert (task.symbols, task.n_classes, task.operation) == (p, p, op)
+
+
+@given(st.integers(2, 15), st.floats(0.2, 0.8), st.floats(0, 1), st.integers(0, 50))
+def test_splits_partition_the_grid_and_held_out_labels_are_true(p, fraction, noise, seed):
+    task = mm.ModularTask(mm.ModularConfig(p=p, train_fraction=fraction, noise=mm.LabelNoise(noise), seed=seed))
+    parts = task.splits
+    assert sorted(torch.cat(list(parts.values())).tolist()) == task.ids.tolist()
+    assert len(task.train_ids) == round(fraction * p * p)
+    assert torch.equal(task.given(task.test_ids), task.true(task.test_ids))
+    assert torch.equal(task.given(parts["train_clean"]), task.true(parts["train_clean"]))
+    assert (task.given(parts["train_noisy"]) != task.true(parts["train_noisy"])).all()
+    assert len(parts["train_noisy"]) == round(noise * len(task.train_ids))
+
+
+def test_one_config_one_task():
+    config = mm.ModularConfig(p=11, noise=mm.LabelNoise(0.5))
+    one, same = mm.ModularTask(config), mm.ModularTask(config)
+    assert torch.equal(one.train_ids, same.train_ids) and torch.equal(one.given(one.ids), same.given(same.ids))
+    assert one.digest == same.digest == config.digest
+    other = mm.ModularTask(mm.ModularConfig(p=11, noise=mm.LabelNoise(0.5), seed=1))
+    assert not torch.equal(one.train_ids, other.train_ids)
+    assert other.digest != one.digest
+
+
+def test_more_noise_leaves_the_split_and_grows_the_noisy_set():
+    tasks = [mm.ModularTask(mm.ModularConfig(p=11, noise=mm.LabelNoise(xi))) for xi in (0.0, 0.2, 0.6, 1.0)]
+    noisy = [set(task.splits["train_noisy"].tolist()) for task in tasks]
+    assert all(torch.equal(task.train_ids, tasks[0].train_ids) for task in tasks)
+    assert noisy[0] < noisy[1] < noisy[2] < noisy[3] == set(tasks[0].train_ids.tolist())
+
+
+def test_the_step_changes_nothing_where_nothing_is_augmented():
+    task = mm.ModularTask(mm.ModularConfig(p=5))
+    for before, after in zip(task.batch(task.ids), task.batch(task.ids, step=9), strict=True):
+        assert torch.equal(before, after)
+
+
+def test_summary_counts_the_splits():
+    task = mm.ModularTask(mm.ModularConfig(p=5, train_fraction=0.8, noise=mm.LabelNoise(0.25)))
+    summary = task.summary
+    assert {key: summary[key] for key in ("p", "n_train", "n_train_clean", "n_train_noisy", "n_test", "classes")} == {
+        "p": 5,
+        "n_train": 20,
+        "n_train_clean": 15,
+        "n_train_noisy": 5,
+        "n_test": 5,
+        "classes": 5,
+    }
+
+
+@pytest.mark.parametrize("a, b", [(5, 0), (0, 5), (-1, 0), (0, -1)])
+def test_a_cell_off_the_grid_is_refused(a, b):
+    with pytest.raises(UnknownNameError, match=rf"no cell \({a}, {b}\): operands lie in 0 … 4"):
+        mm.ModularTask(mm.ModularConfig(p=5)).cell(a, b)
+
+
+def test_sets_that_come_out_empty_are_refused():
+    with pytest.raises(ConfigError, match="empty training set"):
+        mm.ModularTask(mm.ModularConfig(p=5, train_fraction=0.05, split="stratified"))
+    with pytest.raises(ConfigError, match="empty test set"):
+        mm.ModularTask(mm.ModularConfig(p=5, train_fraction=0.95, split="stratified"))
+
+
+def test_a_config_of_something_else():
+    with pytest.raises(ConfigError, match="no task is built from a TaskConfig"):
+        build_task(TaskConfig())

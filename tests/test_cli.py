@@ -1,0 +1,164 @@
+"""The command line as its user meets it: exit statuses, one clear line per refusal, JSON, resuming."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mechmem.cli import main
+
+TINY = ["--p", "7", "--width", "16", "--steps", "40", "--train-fraction", "0.6", "--quiet"]
+
+
+def refused(capsys, *arguments):
+    """The one line that a refused command prints."""
+    assert main(list(arguments)) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("mechmem: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", *TINY, "--out", str(out)]) == 0
+    return out
+
+
+def test_version_and_help(capsys):
+    assert main(["--version"]) == 0 and capsys.readouterr().out.strip().count(".") == 2
+    for command in ([], ["demo"], ["train"], ["audit"], ["list"]):
+        assert main([*command, "--help"]) == 0
+        assert "usage: mechmem" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--p", "1"], "p must be a whole number of at least 2"),
+        (["--op", "mul", "--p", "12"], "needs a prime p"),
+        (["--train-fraction", "1.5"], "train fraction must lie in"),
+        (["--train-fraction", "nan"], "train fraction must lie in"),
+        (["--train-fraction", "0"], "empty training set"),
+        (["--train-fraction", "1"], "empty test set"),
+        (["--label-noise", "-0.1"], "label noise must lie in"),
+        (["--width", "0"], "width must be"),
+        (["--width", "20000"], "width must be at most 16384"),
+        (["--steps", "0"], "steps must be"),
+        (["--lr", "0"], "learning rate must be"),
+        (["--lr", "inf"], "learning rate must be"),
+        (["--weight-decay", "-1"], "weight decay must be"),
+        (["--stop-when", "tset > 1"], "stop_when reads like"),
+        (["--optimizer", "adamv"], "adamw"),
+        (["--widht", "3"], "--width"),
+        (["--p", "many"], "--p"),
+        (["--device", "cuda:99"], "device"),
+        (["--noise-kind", "bijective", "--p", "9"], "odd prime"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(capsys, tmp_path, arguments, said):
+    out = tmp_path / "run"
+    assert said in refused(capsys, "train", "--out", str(out), *arguments)
+    assert not out.exists()
+
+
+def test_a_typo_in_a_command_is_refused(capsys):
+    assert "demo, train, audit, list" in refused(capsys, "dmeo")
+
+
+def test_training_again_resumes_and_another_config_is_refused(capsys, run):
+    assert main(["train", *TINY, "--out", str(run)]) == 0
+    assert "another config (it differs in model)" in refused(
+        capsys, "train", *TINY, "--activation", "gelu", "--out", str(run)
+    )
+
+
+def test_train_prints_json(capsys, run):
+    assert main(["train", *TINY, "--json", "--out", str(run)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["step"] == 40 and 0 <= printed["test"] <= 1
+
+
+def test_audit_writes_a_scorecard_and_a_report(capsys, run, tmp_path):
+    out = tmp_path / "audit"
+    for _ in range(2):  # an earlier audit may be written over
+        assert main(["audit", str(run), "--out", str(out), "--quiet"]) == 0
+    card = json.loads((out / "scorecard.json").read_text())
+    assert [row["extractor"] for row in card["rows"]][:3] == ["raw", "frequency", "frequency+quadratic"]
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "scorecard.json"]
+    assert capsys.readouterr().out == ""
+
+
+def test_audit_prints_a_table_or_json(capsys, run):
+    assert main(["audit", str(run)]) == 0
+    assert "frequency+quadratic" in capsys.readouterr().out
+    assert main(["audit", str(run), "--json", "--extractors", "raw", "diagonal"]) == 0
+    assert [row["extractor"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["raw", "diagonal"]
+
+
+def test_bad_runs_and_outputs_are_refused(capsys, run, tmp_path):
+    assert "does not exist" in refused(capsys, "audit", str(tmp_path / "none"))
+    assert "is empty" in refused(capsys, "audit", str(tmp_path))
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "holds something else" in refused(capsys, "audit", str(tmp_path))
+    assert "holds something else" in refused(capsys, "audit", str(run), "--out", str(tmp_path))
+    assert "holds something else" in refused(capsys, "train", *TINY, "--out", str(tmp_path))
+    assert (tmp_path / "notes.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    assert "Did you mean 'frequency'" in refused(capsys, "audit", str(run), "--extractors", "frequncy")
+    assert "no checkpoint at step 39" in refused(capsys, "audit", str(run), "--step", "39")
+
+
+def test_a_diverging_run_fails_with_its_step(capsys, tmp_path):
+    command = ["train", *TINY, "--optimizer", "sgd", "--lr", "1e30", "--out", str(tmp_path / "run")]
+    assert main(command) == 1
+    assert "at step" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_be_written_fails(capsys, tmp_path, monkeypatch):
+    def full(*_arguments, **_settings):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mechmem.training.recorder.write_checkpoint", full)
+    assert main(["train", *TINY, "--out", str(tmp_path / "run")]) == 1
+    assert "No space left" in capsys.readouterr().err
+
+
+def test_list_names_every_plugin(capsys):
+    assert main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"frequency", "random_frequency", "additive_free", "energy_ranked", "diagonal"} <= {
+        p["name"] for p in listed
+    }
+    assert all(plugin["summary"] and plugin["cites"] for plugin in listed)
+    assert main(["list"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.slow
+def test_an_interrupt_keeps_what_was_reached_and_says_how_to_go_on(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "mechmem.cli", "train", "--p", "23", "--steps", "200000", "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    while not (out / "checkpoints" / "step_1.safetensors").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130
+    assert "To go on: mechmem train --p 23 --steps 200000" in said
+    assert list((out / "checkpoints").glob("*.optimizer.safetensors")) and not list(out.glob(".*"))
+
+
+def test_starting_up_loads_neither_torch_nor_transformer_lens():
+    code = (
+        "import sys, mechmem, mechmem.cli\n"
+        "try: mechmem.cli.main(['--help'])\n"
+        "finally: print(sorted({'torch', 'transformer_lens', 'pandas', 'plotly'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")

@@ -1,0 +1,115 @@
+"""The code in the README and the guides is code that runs."""
+
+import ast
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import mechmem as mm
+from mechmem.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page):
+    return FENCE.findall(page.read_text(encoding="utf-8"))
+
+
+def public_names():
+    stub = ast.parse((ROOT / "mechmem" / "__init__.pyi").read_text(encoding="utf-8"))
+    return {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_compile_and_use_names_that_exist(page):
+    for block in blocks(page):
+        tree = ast.parse(block)
+        used = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mm"
+        }
+        assert used <= public_names(), f"{page.name} uses {used - public_names()}"
+
+
+def test_the_pages_with_code_are_the_ones_expected():
+    assert {page.name for page in PAGES if blocks(page)} == {"README.md", "quickstart.md", "plugins.md"}
+
+
+def own_network(p):
+    """What the README takes as given: a network of the user's own, its data, and a way to train one like it."""
+    pairs = torch.cartesian_prod(torch.arange(p), torch.arange(p))
+    true = pairs.sum(1) % p
+    draw = torch.Generator().manual_seed(0)
+    train = torch.rand(len(pairs), generator=draw) < 0.7
+    given = torch.where(train & (torch.rand(len(pairs), generator=draw) < 0.2), (true + 1) % p, true)
+    inputs = F.one_hot(pairs, p).flatten(1).float()
+
+    def build():
+        return nn.Sequential(nn.Linear(2 * p, 16, bias=False), nn.ReLU(), nn.Linear(16, p))
+
+    names = {"inputs": inputs, "given": given, "true": true, "train": train, "pairs": pairs}
+    return names | {"model": build(), "fresh_model": build(), "fit": lambda task: build()}
+
+
+def shrunk(code):
+    """The same code on a network that takes a second."""
+    code = re.sub(r"steps=\d+", "steps=20", re.sub(r"width=\d+", "width=24", code))
+    code = code.replace("range(1, 1001)", "range(1, 21)")
+    return code.replace("p=59", "p=23").replace("planted_network(59", "planted_network(23")
+
+
+@pytest.mark.slow
+def test_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, own = blocks(ROOT / "README.md")
+    names = {"__name__": "readme"}
+    exec(compile(shrunk(first), "README.md", "exec"), names)
+    assert (tmp_path / "report.html").exists()
+    assert [card.name for card in names["cards"]] == ["hidden_rule", "heavy_noise"]
+    assert names["hidden"].shape == (len(names["subjects"][0].task.test_ids), 24)
+    names |= own_network(11)
+    exec(compile(own, "README.md", "exec"), names)
+    assert names["card"].name == "my network"
+    assert names["card"].row("frequency").controls["noise_only"].estimate is not None
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "quickstart"}
+    for block in blocks(ROOT / "docs" / "quickstart.md"):
+        exec(compile(shrunk(block), "quickstart.md", "exec"), names)
+    assert names["subject"].run.finished() is None and len(names["subject"].run.history()) > 2
+    assert names["moments"]["hook_hidden"].ndim == 1
+
+
+def test_the_guide_s_surgery_works(tmp_path, monkeypatch):
+    """The file in the guide, as it stands, does what the guide says."""
+    surgery, _usage = blocks(ROOT / "docs" / "plugins.md")
+    path = tmp_path / "keep_longest.py"
+    path.write_text(surgery, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("keep_longest", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "keep_longest", module)
+    spec.loader.exec_module(module)
+    subject = mm.planted_network(7, width=12).subject
+    with torch.no_grad():  # planted neurons are equally loud; make them differ
+        subject.model.W_out.mul_(torch.randperm(12, generator=torch.Generator().manual_seed(0))[:, None] + 1)
+    before = subject.model.W_out.clone()
+    pruned = module.KeepLongest(fraction=0.25)(subject)
+    kept = pruned.model.W_out.norm(dim=1) > 0
+    assert kept.sum() == 3
+    assert before.norm(dim=1)[kept].min() >= before.norm(dim=1)[~kept].max()
+    assert torch.equal(subject.model.W_out, before)
+    assert module.KeepLongest().label() == "keep_longest"
+    with pytest.raises(ConfigError, match="fraction of neurons"):
+        module.KeepLongest(1.5)

@@ -1,0 +1,163 @@
+import dataclasses
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mechmem import storage
+from mechmem.errors import RunDirectoryError
+from mechmem.stats import Estimate
+
+
+@storage.record
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """A record for these tests."""
+
+    values: object
+    name: str = "sample"
+
+
+def round_trip(value, tmp_path):
+    storage.save_record(Sample(value), tmp_path / "r.safetensors")
+    loaded = storage.load_record(tmp_path / "r.safetensors")
+    assert isinstance(loaded, Sample)
+    return loaded.values
+
+
+leaves = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=6) | st.floats(allow_nan=False)
+values = st.recursive(
+    leaves
+    | st.frozensets(st.text(max_size=4), max_size=3)
+    | st.builds(Estimate, st.floats(0, 1), *[st.floats(0, 1)] * 2, st.integers(0, 9)),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=4) | st.integers(0, 9), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(values)
+def test_plain_values_come_back_as_they_were(value):
+    tensors = {}
+    body = json.loads(json.dumps(storage.encode(value, tensors), allow_nan=False))
+    again = storage.decode(body, tensors)
+    assert again == value and type(again) is type(value)
+
+
+def test_a_mapping_that_looks_like_a_tag_is_still_a_mapping(tmp_path):
+    tricky = {"$tensor": "t0", "$record": "Sample", "$float": "nan"}
+    assert round_trip(tricky, tmp_path) == tricky
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.uint8, torch.int32]
+)
+def test_tensors_come_back_to_the_bit(dtype, tmp_path, draw):
+    tensor = (torch.randn(3, 4, generator=draw) * 3).to(dtype)
+    found = round_trip([tensor, tensor.T, tensor[:, ::2]], tmp_path)
+    for before, after in zip([tensor, tensor.T, tensor[:, ::2]], found, strict=True):
+        assert after.dtype == dtype and torch.equal(before, after)
+
+
+def test_special_numbers(tmp_path):
+    found = round_trip((math.inf, -math.inf, math.nan, -0.0, 1e-310), tmp_path)
+    assert found[:2] == (math.inf, -math.inf) and math.isnan(found[2])
+    assert math.copysign(1, found[3]) == -1 and found[4] == 1e-310
+    tensor = torch.tensor([math.nan, -0.0, math.inf])
+    assert torch.equal(round_trip(tensor, tmp_path).view(torch.int32), tensor.view(torch.int32))
+
+
+def test_numpy_arrays_come_back_as_tensors_read_only_ones_too(tmp_path):
+    array = np.arange(6.0).reshape(2, 3)
+    array.flags.writeable = False
+    assert torch.equal(round_trip(array, tmp_path), torch.arange(6.0, dtype=torch.float64).reshape(2, 3))
+
+
+def test_only_records_are_stored(tmp_path):
+    @dataclasses.dataclass
+    class Unmarked:
+        x: int = 0
+
+    with pytest.raises(TypeError, match="Unmarked is not a record"):
+        round_trip(Unmarked(), tmp_path)
+    with pytest.raises(TypeError, match="cannot store a set"):
+        round_trip({1, 2}, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_record_name_is_taken_once():
+    with pytest.raises(TypeError, match="'Estimate' is taken by mechmem.stats"):
+        storage.record(type("Estimate", (), {}))
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    storage.write_text(path, "old")
+    with pytest.raises(RuntimeError), storage.whole_file(path) as temporary:
+        temporary.write_text("half of the ne")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_json_refuses_what_is_not_json(tmp_path):
+    with pytest.raises(ValueError):
+        storage.write_json(tmp_path / "x.json", {"x": math.nan})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b'{"a": 1'])
+def test_damaged_json(content, tmp_path):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(RunDirectoryError, match="cannot read .*x.json"):
+        storage.read_json(tmp_path / "x.json")
+
+
+def test_missing_files(tmp_path):
+    for read in (storage.read_json, storage.read_tensors, storage.load_record):
+        with pytest.raises(RunDirectoryError, match="cannot read"):
+            read(tmp_path / "none")
+
+
+def test_no_tensors_at_all_are_read_back(tmp_path):
+    # The state of an optimiser before its first step, for one.
+    storage.write_tensors(tmp_path / "none.safetensors", {})
+    assert storage.read_tensors(tmp_path / "none.safetensors") == {}
+    assert round_trip("no tensor in here", tmp_path) == "no tensor in here"
+
+
+@pytest.mark.parametrize("keep", [0, 5, 40, -4])
+def test_truncated_tensors(keep, tmp_path):
+    path = tmp_path / "x.safetensors"
+    storage.write_tensors(path, {"x": torch.zeros(100)})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(RunDirectoryError, match="cannot read"):
+        storage.read_tensors(path)
+
+
+@pytest.mark.parametrize(
+    "body, message",
+    [
+        (None, "holds no mechmem result"),
+        ("{", "damaged"),
+        ('{"$record": "os.system", "fields": {}}', "unknown record 'os.system'"),
+        ('{"$record": "Sample", "fields": {"nonsense": 1}}', "damaged"),
+        ('{"$record": "Sample", "fields": {"values": {"$tensor": "t9"}}}', "damaged"),
+        ('{"$record": "Sample"}', "damaged"),
+    ],
+)
+def test_a_file_that_holds_something_else(body, message, tmp_path):
+    path = tmp_path / "x.safetensors"
+    metadata = None if body is None else {"mechmem": body}
+    safetensors.torch.save_file({"x": torch.zeros(1)}, path, metadata=metadata)
+    with pytest.raises(RunDirectoryError, match=message):
+        storage.load_record(path)

@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mechmem as mm
+from mechmem.errors import MissingNeedError, RunDirectoryError
+
+
+class Own(nn.Module):
+    """A network of the user's: an embedding, BatchNorm, dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(5, 6)
+        self.norm = nn.BatchNorm1d(12)
+        self.dropout = nn.Dropout(0.2)
+        self.out = nn.Linear(12, 5)
+
+    def forward(self, pairs):
+        return self.out(self.dropout(torch.relu(self.norm(self.embed(pairs).flatten(1)))))
+
+
+@pytest.fixture
+def task():
+    pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5))
+    true = pairs.sum(1) % 5
+    given = torch.where(torch.arange(25) % 6 == 0, (true + 1) % 5, true)
+    return mm.ArrayTask(pairs, given, true, torch.arange(25) % 4 != 0)
+
+
+def record(task, out, **settings):
+    """A user's own loop, as in the docstring."""
+    torch.manual_seed(0)
+    model = Own()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    recorder = mm.Recorder(model, task, steps=20, out=out, **settings)
+    rows = [recorder(0)]
+    inputs, given = task.batch(task.train_ids)
+    for step in range(1, 21):
+        model.train()
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), given).backward()
+        optimizer.step()
+        rows.append(recorder(step))
+    return model, recorder, rows
+
+
+def test_a_loop_of_the_user_s_own_is_recorded(task, tmp_path):
+    model, recorder, rows = record(task, tmp_path / "mine", evaluations=[0, 5, 20], checkpoints=[5, 20])
+    assert [step for step, row in enumerate(rows) if row is not None] == [0, 5, 20]
+    subject = mm.load(tmp_path / "mine", model=Own(), task=task, roles=mm.Roles(hidden=("norm",)))
+    assert subject.run.history()["step"].tolist() == [0, 5, 20]
+    assert subject.run.checkpoint_steps() == [5, 20]
+    assert subject.recipe is None and subject.roles.hidden == ("norm",)
+    for (name, saved), now in zip(subject.model.state_dict().items(), model.state_dict().values(), strict=True):
+        assert torch.equal(saved, now), name
+    model.eval()
+    prediction = model(task.batch(task.ids)[0]).argmax(1)
+    given_bits, true_bits = subject.run.correctness()
+    assert np.array_equal(given_bits[-1], (prediction == task.given(task.ids)).numpy())
+    assert np.array_equal(true_bits[-1], (prediction == task.true(task.ids)).numpy())
+    assert rows[20]["test"] == pytest.approx(true_bits[-1][task.test_ids].mean())
+    assert len(recorder.run().rows()) == 3
+
+
+def test_watching_does_not_change_what_is_watched(task, tmp_path):
+    watched, _, _ = record(task, tmp_path / "often", evaluations=20, checkpoints=20)
+    unwatched, _, _ = record(task, tmp_path / "never", evaluations=[], checkpoints=[])
+    for one, two in zip(watched.state_dict().values(), unwatched.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+    assert watched.training
+
+
+def test_schedules_by_number_are_log_spaced(task, tmp_path):
+    _, recorder, _ = record(task, tmp_path / "run", evaluations=3, checkpoints=2)
+    assert sorted(recorder.evaluate_at) == [0, 1, 4, 20] and sorted(recorder.checkpoint_at) == [0, 1, 20]
+
+
+def test_a_checkpoint_that_the_user_asked_for_stays(task, tmp_path):
+    model = Own()
+    recorder = mm.Recorder(model, task, steps=20, out=tmp_path / "run", checkpoints=[0, 20])
+    recorder(0)
+    recorder.checkpoint(7)
+    recorder(20)
+    assert recorder.run().checkpoint_steps() == [0, 7, 20]
+
+
+def test_a_model_can_be_taken_back_to_any_step(task, tmp_path):
+    _, recorder, _ = record(task, tmp_path / "run", checkpoints=[0, 10, 20])
+    fresh = Own()
+    before = fresh.out.weight.detach().clone()
+    early = mm.load(tmp_path / "run", model=fresh, task=task, step=0)
+    late = mm.load(tmp_path / "run", model=fresh, task=task)
+    assert not torch.equal(early.model.out.weight, late.model.out.weight)
+    assert torch.equal(fresh.out.weight, before)
+    torch.manual_seed(0)
+    assert torch.equal(Own().out.weight, early.model.out.weight)
+
+
+def test_model_and_task_must_be_passed_and_fit(task, tmp_path):
+    record(task, tmp_path / "run")
+    for given in ({}, {"model": Own()}, {"task": task}):
+        with pytest.raises(MissingNeedError, match="pass its model= and task="):
+            mm.load(tmp_path / "run", **given)
+    with pytest.raises(RunDirectoryError, match="recorded on another task"):
+        mm.load(tmp_path / "run", model=Own(), task=mm.ModularTask(mm.ModularConfig(p=5)))
+    with pytest.raises(RunDirectoryError, match="network of another shape"):
+        mm.load(tmp_path / "run", model=nn.Linear(2, 5), task=task)
+
+
+def test_a_directory_is_used_once(task, tmp_path, tiny_config):
+    record(task, tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="already holds a run"):
+        mm.Recorder(Own(), task, steps=3, out=tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="another training loop"):
+        mm.train(tiny_config, out=tmp_path / "run", progress=False)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x").write_text("x")
+    with pytest.raises(RunDirectoryError, match="holds something else"):
+        mm.Recorder(Own(), task, steps=3, out=tmp_path / "other")
+
+
+def test_an_empty_directory_may_be_used(task, tmp_path):
+    (tmp_path / "run").mkdir()
+    mm.Recorder(Own(), task, steps=3, out=tmp_path / "run")(0)
+
+
+def test_without_a_directory_it_goes_with_its_run(task):
+    _, recorder, _ = record(task, None)
+    run, path = recorder.run(), recorder.path
+    del recorder
+    assert len(run.rows()) > 3
+    del run
+    import gc
+
+    gc.collect()
+    assert not path.exists()

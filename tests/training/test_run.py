@@ -1,0 +1,275 @@
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import mechmem as mm
+from mechmem import storage
+from mechmem.errors import RunDirectoryError
+from mechmem.training.run import Run
+
+
+@pytest.fixture
+def copy(tiny_run, tmp_path):
+    """A copy of the tiny run, to be damaged."""
+    return shutil.copytree(tiny_run.run.path, tmp_path / "run")
+
+
+def test_what_is_in_a_run(tiny_run, tiny_config):
+    path = tiny_run.run.path
+    names = sorted(
+        str(file.relative_to(path)) for file in path.rglob("*") if file.is_file() and "twins" not in file.parts
+    )
+    # log-spaced: 1, √30, 30
+    assert names == [
+        "checkpoints/step_0.safetensors",
+        "checkpoints/step_1.safetensors",
+        "checkpoints/step_30.optimizer.safetensors",
+        "checkpoints/step_30.safetensors",
+        "checkpoints/step_5.safetensors",
+        "config.json",
+        "finished.json",
+        "history.bits",
+        "history.jsonl",
+    ]
+    header = json.loads((path / "config.json").read_text())
+    assert header["format"] == 1 and header["threads"] == torch.get_num_threads()
+    assert mm.TrainConfig.from_dict(header["config"]) == tiny_config
+    assert header["versions"]["torch"] == torch.__version__
+
+
+def test_a_loaded_run_is_the_trained_one(tiny_run):
+    loaded = mm.load(tiny_run.run.path)
+    for one, two in zip(tiny_run.model.parameters(), loaded.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert loaded.task.digest == tiny_run.task.digest and loaded.roles == tiny_run.roles
+    assert loaded.run.rows() == tiny_run.run.rows()
+    assert loaded.recipe.steps == tiny_run.recipe.steps == 30
+    assert loaded.name == "tiny"
+
+
+def test_every_checkpoint_is_the_network_at_its_step(tiny_run, tiny_config):
+    initial = mm.load(tiny_run.run.path, step=0)
+    expected = mm.models.mlp.HookedMLP(tiny_config.model, 5, tiny_config.seed)
+    assert torch.equal(initial.model.W_in, expected.W_in)
+    for step in (0, 1, 30):
+        row = next(row for row in tiny_run.run.rows() if row["step"] == step)
+        found = mm.training.evaluate.evaluate(tiny_run.run.model_at(step), tiny_run.task)
+        assert {"step": step, **found.row} == row
+
+
+def test_history_has_a_row_per_evaluation(tiny_run):
+    history = tiny_run.run.history()
+    assert history["step"].tolist() == [0, 1, 2, 4, 8, 15, 30]
+    assert history.drop(columns="step").notna().all(axis=None)
+
+
+def test_history_of_a_run_without_noise_reads_null(tmp_path):
+    config = mm.TrainConfig(task=mm.ModularConfig(p=3), model=mm.MLPConfig(width=4), steps=2)
+    run = mm.train(config, out=tmp_path / "run", progress=False).run
+    row = json.loads((tmp_path / "run" / "history.jsonl").read_text().splitlines()[0])
+    assert row["train_noisy"] is None and row["train_noisy_true"] is None and row["train_noisy_loss"] is None
+    assert row["train_clean"] is not None
+    assert run.history()["train_noisy"].isna().all()
+
+
+def test_correctness_bits_agree_with_a_recomputation(tiny_run):
+    given_bits, true_bits = tiny_run.run.correctness()
+    task, steps = tiny_run.task, tiny_run.run.history()["step"].tolist()
+    assert given_bits.shape == true_bits.shape == (len(steps), 25)
+    for step in tiny_run.run.checkpoint_steps():
+        if step not in steps:
+            continue
+        model = tiny_run.run.model_at(step)
+        prediction = model(task.batch(task.ids)[0]).argmax(1)
+        row = steps.index(step)
+        assert np.array_equal(given_bits[row], (prediction == task.given(task.ids)).numpy())
+        assert np.array_equal(true_bits[row], (prediction == task.true(task.ids)).numpy())
+    history = tiny_run.run.history()
+    clean, noisy, test = (task.splits[name].numpy() for name in ("train_clean", "train_noisy", "test"))
+    np.testing.assert_allclose(given_bits[:, clean].mean(1), history["train_clean"])
+    np.testing.assert_allclose(given_bits[:, noisy].mean(1), history["train_noisy"])
+    np.testing.assert_allclose(true_bits[:, noisy].mean(1), history["train_noisy_true"])
+    np.testing.assert_allclose(true_bits[:, test].mean(1), history["test"])
+
+
+def test_bits_that_a_kill_left_over_do_no_harm(copy):
+    expected = Run(copy).correctness()
+    with (copy / "history.bits").open("ab") as file:
+        file.write(b"\x00\xff\x00")
+    for one, two in zip(Run(copy).correctness(), expected, strict=True):
+        assert np.array_equal(one, two)
+
+
+def write(name, content):
+    return lambda run: (run / name).write_bytes(content)
+
+
+def truncate(name, size):
+    return lambda run: (run / name).write_bytes((run / name).read_bytes()[:size])
+
+
+def header(**changes):
+    def change(run):
+        values = json.loads((run / "config.json").read_text())
+        (run / "config.json").write_text(json.dumps({**values, **changes}))
+
+    return change
+
+
+def without(key):
+    def change(run):
+        values = json.loads((run / "config.json").read_text())
+        (run / "config.json").write_text(json.dumps({k: v for k, v in values.items() if k != key}))
+
+    return change
+
+
+def config(**changes):
+    def change(run):
+        values = json.loads((run / "config.json").read_text())
+        values["config"] |= changes
+        (run / "config.json").write_text(json.dumps(values))
+
+    return change
+
+
+def other_shape(run):
+    storage.write_tensors(
+        run / "checkpoints/step_30.safetensors", {"W_in": torch.zeros(10, 3), "W_out": torch.zeros(3, 5)}
+    )
+
+
+def drop_checkpoints(run):
+    shutil.rmtree(run / "checkpoints")
+
+
+DAMAGES = {
+    "no header": (lambda run: (run / "config.json").unlink(), "no config.json"),
+    "empty header": (write("config.json", b""), "cannot read"),
+    "truncated header": (truncate("config.json", 60), "cannot read"),
+    "binary header": (write("config.json", b"\x80\x04\x95"), "cannot read"),
+    "header of another program": (write("config.json", b'{"name": "vite"}'), "not of run format 1"),
+    "header that is a list": (write("config.json", b"[1, 2]"), "not of run format 1"),
+    "another format": (header(format=2), "not of run format 1"),
+    "no threads": (without("threads"), "not of run format 1"),
+    "threads that are no number": (header(threads="many"), "not of run format 1"),
+    "a config that is no config": (header(config="adam"), "config"),
+    "a config of an unknown kind": (config(kind="tran"), "config"),
+    "a config with an unknown setting": (config(lrr=1), "config"),
+    "a config out of range": (config(lr=-1), "config"),
+    "no checkpoints": (drop_checkpoints, "no checkpoint"),
+    "an empty checkpoint": (write("checkpoints/step_30.safetensors", b""), "cannot read"),
+    "a truncated checkpoint": (truncate("checkpoints/step_30.safetensors", 300), "cannot read"),
+    "a network of another shape": (other_shape, "network of another shape"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_run_is_refused(damage, copy):
+    harm, message = DAMAGES[damage]
+    harm(copy)
+    with pytest.raises(RunDirectoryError, match=message):
+        mm.load(copy)
+
+
+@pytest.mark.parametrize("damage", [name for name in DAMAGES if name not in ("no checkpoints", "no header")])
+def test_nor_is_it_resumed(damage, copy, tiny_config):
+    DAMAGES[damage][0](copy)
+    with pytest.raises(RunDirectoryError):
+        mm.train(tiny_config, out=copy, progress=False)
+
+
+@pytest.mark.parametrize(
+    "harm, message",
+    [
+        (write("history.jsonl", b'{"step": 0}\n{"st'), "history.jsonl is damaged"),
+        (lambda run: (run / "history.jsonl").unlink(), "cannot read .*history.jsonl"),
+        (truncate("history.bits", 5), "history.bits"),
+        (lambda run: (run / "history.bits").unlink(), "history.bits"),
+    ],
+)
+def test_a_damaged_history_is_refused(harm, message, copy, tiny_config):
+    harm(copy)
+    with pytest.raises(RunDirectoryError, match=message):
+        mm.load(copy).run.correctness()
+    (copy / "finished.json").unlink()
+    with pytest.raises(RunDirectoryError, match=message):
+        mm.train(tiny_config, out=copy, progress=False)
+
+
+@pytest.mark.parametrize(
+    "harm, message",
+    [
+        (truncate("checkpoints/step_30.optimizer.safetensors", 100), "cannot read"),
+        (lambda run: (run / "checkpoints/step_30.optimizer.safetensors").unlink(), "no optimiser state"),
+        (
+            lambda run: shutil.copy(
+                run / "checkpoints/step_30.safetensors", run / "checkpoints/step_30.optimizer.safetensors"
+            ),
+            "optimiser",
+        ),
+    ],
+)
+def test_a_damaged_optimiser_is_not_resumed(harm, message, copy, tiny_config):
+    (copy / "finished.json").unlink()
+    harm(copy)
+    with pytest.raises(RunDirectoryError, match=message):
+        mm.train(tiny_config, out=copy, progress=False)
+
+
+def test_a_damaged_mark_of_the_end(copy, tiny_config):
+    (copy / "finished.json").write_text("{")
+    with pytest.raises(RunDirectoryError, match="finished.json"):
+        mm.train(tiny_config, out=copy, progress=False)
+
+
+def test_directories_that_are_no_runs(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("x")
+    for name, message in (
+        ("none", "does not exist"),
+        ("file", "it is a file"),
+        ("empty", "is empty"),
+        ("other", "holds something else"),
+    ):
+        with pytest.raises(RunDirectoryError, match=message):
+            mm.load(tmp_path / name)
+
+
+def test_a_step_that_was_not_saved(tiny_run):
+    with pytest.raises(RunDirectoryError, match="no checkpoint at step 7"):
+        mm.load(tiny_run.run.path, step=7)
+
+
+def test_strangers_among_the_checkpoints_are_left_alone(copy):
+    for name in ("step_x.safetensors", "step_9.safetensors.tmp", "notes.txt"):
+        (copy / "checkpoints" / name).write_text("x")
+    assert Run(copy).checkpoint_steps() == [0, 1, 5, 30]
+
+
+def test_nothing_that_is_loaded_can_execute_code(tiny_run):
+    for file in tiny_run.run.path.rglob("*"):
+        if file.is_file():
+            assert file.suffix in (".json", ".jsonl", ".safetensors", ".bits")
+            assert not re.match(rb"\x80[\x02-\x05]", file.read_bytes())
+
+
+def test_a_temporary_run_lives_as_long_as_it_is_used(tiny_config):
+    import gc
+
+    subject = mm.train(tiny_config, progress=False)
+    path = subject.run.path
+    assert len(subject.run.rows()) == 7
+    recipe = subject.recipe
+    del subject
+    gc.collect()
+    assert path.exists()
+    del recipe
+    gc.collect()
+    assert not path.exists()

@@ -1,0 +1,87 @@
+import dataclasses
+
+import pytest
+import scipy.stats
+import torch
+
+import mechmem as mm
+from mechmem.errors import MissingNeedError
+from mechmem.tasks.config import TaskConfig
+from mechmem.training.train import ConfigRecipe
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_config):
+    return mm.train(tiny_config, out=tmp_path_factory.mktemp("twins") / "run", progress=False)
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def test_the_untrained_twin_is_step_zero(run):
+    assert same(run.recipe.twin("untrained"), run.run.model_at(0))
+    assert same(mm.load(run.run.path).recipe.twin("untrained"), run.run.model_at(0))
+
+
+def test_the_one_step_twin_is_step_one(run):
+    assert same(run.recipe.twin("one_step"), run.run.model_at(1))
+
+
+def test_the_noise_only_twin_is_trained_once(run, monkeypatch):
+    first = run.recipe.twin("noise_only")
+    assert not same(first, run.model)
+    monkeypatch.setattr("mechmem.training.train.optimize", lambda *_a, **_k: pytest.fail("trained again"))
+    assert same(run.recipe.twin("noise_only"), first)
+    assert same(mm.load(run.run.path).recipe.twin("noise_only"), first)
+
+
+def test_twins_start_where_the_run_did_and_take_as_many_steps(run):
+    run.recipe.twin("noise_only")
+    folder = next((run.run.path / "twins").glob("noise_only-*"))
+    twin = mm.load(folder)
+    assert same(twin.run.model_at(0), run.run.model_at(0))
+    assert twin.run.finished()["step"] == 30
+    expected = dataclasses.replace(run.run.config.task, noise=mm.LabelNoise(1.0, "any"))
+    assert twin.run.config.task == expected
+    assert torch.equal(twin.task.train_ids, run.task.train_ids)
+
+
+def test_other_settings_make_another_twin(run, tmp_path):
+    recipe = dataclasses.replace(run.recipe, folder=tmp_path)
+    recipe.twin("noise_only")
+    dataclasses.replace(recipe, steps=5).twin("noise_only")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_labels_of_the_noise_only_twin_know_nothing_of_the_truth():
+    task = mm.ModularTask(mm.ModularConfig(p=59, noise=mm.LabelNoise(1.0, "any")))
+    given, true = task.given(task.train_ids), task.true(task.train_ids)
+    n = len(given)
+    assert scipy.stats.binomtest(int((given == true).sum()), n, 1 / 59).pvalue > 1e-3
+    shift = torch.bincount((given - true) % 59, minlength=59)
+    assert scipy.stats.chisquare(shift.numpy()).pvalue > 1e-3
+    operands = task.operands[task.train_ids]
+    for slope in range(1, 6):
+        counts = torch.bincount((given - operands[:, 0] - slope * operands[:, 1]) % 59, minlength=59)
+        assert scipy.stats.chisquare(counts.numpy()).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["wrong", "any", "symmetric"])
+def test_nor_of_the_labels_of_the_run(kind):
+    config = mm.ModularConfig(p=59, noise=mm.LabelNoise(1.0, kind))
+    task, twin = mm.ModularTask(config), mm.ModularTask(dataclasses.replace(config, noise=mm.LabelNoise(1.0, "any")))
+    if kind == "any":
+        return
+    agree = int((task.given(task.train_ids) == twin.given(task.train_ids)).sum())
+    assert scipy.stats.binomtest(agree, len(task.train_ids), 1 / 59).pvalue > 1e-3
+
+
+def test_a_task_without_label_noise_has_no_such_twin(run):
+    @dataclasses.dataclass(frozen=True)
+    class Images(TaskConfig):
+        pass
+
+    recipe = ConfigRecipe(dataclasses.replace(run.run.config, task=Images()), steps=3, folder=run.run.path)
+    with pytest.raises(MissingNeedError, match="a Images has no label noise to replace"):
+        recipe.twin("noise_only")
