@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from scipy import stats as scipy_stats
 
 from mechmem.storage import record
@@ -52,7 +52,7 @@ def across_runs(values: Sequence[float]) -> Estimate | None:
 
 def bootstrap(
     statistic: Callable[..., Float[np.ndarray, ...]],
-    columns: Sequence[Float[np.ndarray, " unit"]],
+    columns: Sequence[Num[np.ndarray, " unit"]],
     *,
     seed: int,
     resamples: int = 2000,

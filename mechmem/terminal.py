@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mechmem.auditing.scorecard import Cell, Scorecard
-from mechmem.auditing.wording import CONTROL_TITLES, with_interval
+from mechmem.auditing.wording import CONTROL_TITLES, figure, structure_line, vote_line
 from mechmem.training.config import SPLITS
 
 HEADS = {
@@ -49,17 +49,13 @@ def scorecard_table(card: Scorecard) -> RenderableType:
         table.add_row(row.extractor, *(_figure(cell) for cell in cells))
     told = Text("".join(f"{row.extractor} was told: {', '.join(row.knows) or 'nothing'}\n" for row in card.rows))
     told.stylize("dim")
+    facts = [*map(vote_line, card.votes), structure_line(card.structure)]
     sentence = Text(card.sentence + "\n", style="bold")
-    return Group(title, table, Text(), _reasons(card), told, Text("\n".join(_facts(card)) + "\n"), sentence)
+    return Group(title, table, Text(), _reasons(card), told, Text("\n".join(facts) + "\n"), sentence)
 
 
 def _figure(cell: Cell | None) -> str:
-    if cell is None:
-        return ""
-    if cell.estimate is None:
-        return "–"
-    value = 100 * cell.estimate.value
-    return f"{value:.0f}" if value in (0, 100) else f"{value:.1f}"
+    return "" if cell is None else figure(cell.estimate)
 
 
 def _reasons(card: Scorecard) -> Text:
@@ -67,23 +63,6 @@ def _reasons(card: Scorecard) -> Text:
     cells = [cell for row in card.rows for cell in (*row.splits.values(), *row.controls.values())]
     reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason)
     return Text("".join(f"–: {reason}\n" for reason in reasons), style="dim")
-
-
-def _facts(card: Scorecard) -> list[str]:
-    lines = []
-    for vote in card.votes:
-        slope = "" if vote.slope is None else f" (chose slope {vote.slope})"
-        test = with_interval(vote.test) if vote.test else f"none, {vote.reason}"
-        lines.append(f"vote of the training labels {vote.name}{slope}: {test}")
-    structure = card.structure
-    if structure.S is None or structure.kappa is None or structure.Z is None:
-        return [*lines, f"held-out structure: refused, {structure.reason}"]
-    reference = "" if structure.reference_kappa is None else f" (the labels' own {structure.reference_kappa:.3f})"
-    return [
-        *lines,
-        f"held-out structure: S {structure.S.value:.3f}, κ {structure.kappa.value:.3f}{reference}, "
-        f"Z {structure.Z:.1f}, vote {with_interval(structure.heldout_vote)}",
-    ]
 
 
 def plugin_list(rows: list[dict[str, Any]]) -> RenderableType:

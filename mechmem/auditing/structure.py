@@ -103,11 +103,10 @@ def statistics(
     Cells that share an answer are not independent, so the outcomes are the answers, not the cells.
     """
     n_classes = z.shape[1]
-    membership = np.zeros((n_classes, len(z)))
-    membership[truth, np.arange(len(z))] = 1
-    summed = membership @ z
-    count = membership.sum(1)
-    squared = membership @ np.square(z).sum(1)
+    summed = np.zeros((n_classes, n_classes))
+    np.add.at(summed, truth, z)
+    count = np.bincount(truth, minlength=n_classes).astype(float)
+    squared = np.bincount(truth, np.square(z).sum(1), minlength=n_classes)
     present = count > 0
     at_truth = np.diagonal(summed)
     pair_sum = (np.square(summed).sum(1) - squared) / n_classes

@@ -11,6 +11,8 @@ from mechmem.training.config import SPLITS
 
 if TYPE_CHECKING:
     from mechmem.auditing.scorecard import Cell, Row, Scorecard
+    from mechmem.auditing.structure import Structure
+    from mechmem.auditing.votes import LabelVote
 
 CONTROL_TITLES = {
     "untrained": "untrained",
@@ -30,12 +32,19 @@ SPLIT_TITLES = {
 }
 
 
-def percent(estimate: Estimate | None) -> str:
-    """Write an accuracy as a percentage, with one digit where it is between 0 and 100 %."""
+def figure(estimate: Estimate | None) -> str:
+    """Write an accuracy in percent, without the sign: 100 and 0 only where they are exact."""
     if estimate is None:
         return "–"
     value = 100 * estimate.value
-    return f"{value:.0f}%" if value in (0, 100) else f"{value:.1f}%"
+    if value in (0, 100):
+        return f"{value:.0f}"
+    return ">99.9" if value >= 99.95 else "<0.1" if value < 0.05 else f"{value:.1f}"
+
+
+def percent(estimate: Estimate | None) -> str:
+    """Write an accuracy as a percentage."""
+    return figure(estimate) if estimate is None else f"{figure(estimate)}%"
 
 
 def with_interval(estimate: Estimate | None) -> str:
@@ -48,23 +57,49 @@ def with_interval(estimate: Estimate | None) -> str:
 def finding(card: Scorecard) -> str:
     """Say in plain words where the recovered accuracy is."""
     structure = card.structure
+    name = card.name.replace("_", " ")
     if card.verdict == "refused":
-        return f"{card.name}: no verdict: {structure.reason}."
+        return f"{name}: no verdict: {structure.reason}."
     if card.verdict == "mixed":
         rule = sum(verdict == "rule" for verdict in card.verdicts)
-        return (
-            f"{card.name}: {rule} of {len(card.verdicts)} runs compute the rule on inputs whose labels they never saw."
-        )
-    who = card.name if len(card.verdicts) == 1 else f"{card.name} (all {len(card.verdicts)} runs)"
-    assert structure.kappa is not None and structure.Z is not None
-    evidence = (
-        f"κ = {structure.kappa.value:.2f}, Z = {structure.Z:.1f}, held-out vote {percent(structure.heldout_vote)}"
-    )
+        return f"{name}: {rule} of {len(card.verdicts)} runs compute the rule on inputs whose labels they never saw."
+    who = name if len(card.verdicts) == 1 else f"{name} (all {len(card.verdicts)} runs)"
+    evidence = ", ".join(_evidence(structure))
     if card.verdict == "rule":
         verdict = f"computes the rule on inputs whose labels it never saw ({evidence})"
     else:
         verdict = f"shows nothing beyond its labels on unseen inputs, at this scale ({evidence})"
     return f"{who} {verdict}; {_best(card)}{_caveat(card)}."
+
+
+def _evidence(structure: Structure) -> list[str]:
+    """Write κ, Z and the held-out vote; spaces and minus signs that no line break or font tears apart."""
+    assert structure.kappa is not None and structure.Z is not None
+    values = [f"κ = {structure.kappa.value:.2f}", f"Z = {structure.Z:.1f}"]
+    vote = f"held-out vote {percent(structure.heldout_vote)}"
+    return [value.replace("-", "−").replace(" ", "\u00a0") for value in values] + [vote]
+
+
+def structure_line(structure: Structure) -> str:
+    """Write the held-out structure with its intervals in a line."""
+    if structure.S is None or structure.kappa is None or structure.Z is None:
+        return f"held-out structure: refused, {structure.reason}"
+    reference = "" if structure.reference_kappa is None else f" (the labels' own {structure.reference_kappa:.3f})"
+    S, kappa = (f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in (structure.S, structure.kappa))
+    return (
+        (
+            f"held-out structure on {structure.n_test} cells: S {S}, κ {kappa}{reference}, Z {structure.Z:.1f}, "
+            f"vote {with_interval(structure.heldout_vote)}"
+        )
+        .replace("-0.", "−0.")
+        .replace("Z -", "Z −")
+    )
+
+
+def vote_line(vote: LabelVote) -> str:
+    """Write what a vote of the training labels gives in a line."""
+    slope = "" if vote.slope is None else f" (chose slope {vote.slope})"
+    return f"vote of the training labels {vote.name}{slope}: {with_interval(vote.test) if vote.test else vote.reason}"
 
 
 def _best(card: Scorecard) -> str:
@@ -92,15 +127,11 @@ def html_table(card: Scorecard) -> str:
     if controls:
         over += f'<th colspan="{len(controls)}">test accuracy of the same extractor on a control</th>'
     body = "".join(_line(row, controls) for row in card.rows)
-    votes = "".join(
-        f"<li>vote of the training labels {html.escape(vote.name)}"
-        f"{'' if vote.slope is None else f' (slope {vote.slope})'}: "
-        f"{with_interval(vote.test) if vote.test else html.escape(vote.reason)}</li>"
-        for vote in card.votes
-    )
+    lines = [*map(vote_line, card.votes), structure_line(card.structure)]
+    facts = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return (
         f'<div class="mechmem-scorecard"><p>{html.escape(card.sentence)}</p>'
-        f"<table><thead><tr>{over}</tr><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{votes}</ul></div>"
+        f"<table><thead><tr>{over}</tr><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{facts}</ul></div>"
     )
 
 

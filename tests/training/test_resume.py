@@ -77,6 +77,7 @@ PLACES = {
     "before a step's gradients": (Optimizers, "zero_grad", 18, True),
     "after an update": (Optimizers, "step", 18, False),
     "before an update": (Optimizers, "step", 18, True),
+    "within an update": (torch.optim.AdamW, "step", 18, False),
     "before the recorder hears of a step": (Recorder, "__call__", 25, True),
     "after the recorder heard of it": (Recorder, "__call__", 25, False),
     "before an evaluation": (Recorder, "evaluate", 7, True),
