@@ -42,8 +42,9 @@ SPLITS: Mapping[str, SplitStyle] = {
     "train_noisy": SplitStyle("train, noisy (given labels)", "#D55E00", "diamond", "dashdot"),
     "train_noisy_true": SplitStyle("train, noisy (true labels)", "#CC79A7", "triangle-up", "dot"),
     "test": SplitStyle("test", "#009E73", "circle", "solid"),
+    "test_in_group": SplitStyle("test, nonzero", "#56B4E9", "cross", "longdash"),
 }
-"""The four splits, in the order in which they are listed."""
+"""The four splits, in the order in which they are listed; and the test inputs without a factor of 0."""
 
 _CONTROLS = {
     "untrained": "circle-open",
@@ -91,7 +92,7 @@ def _add_chance(figure: go.Figure, chance: float, **line: list[float]) -> None:
     figure.add_scatter(**line, mode="lines", line=look, name=f"chance ({chance:.1%})", hoverinfo="skip")
 
 
-def dot_plot(frame: pd.DataFrame, chance: float | None = None) -> go.Figure:
+def dot_plot(frame: pd.DataFrame, chance: float | None = None, styles: Mapping[str, SplitStyle] = SPLITS) -> go.Figure:
     """Draw accuracies by extractor: the splits as filled marks, controls as open grey ones, each in a lane of its own.
 
     Args:
@@ -99,11 +100,12 @@ def dot_plot(frame: pd.DataFrame, chance: float | None = None) -> go.Figure:
             value that is NaN is left out, an interval that is not finite is not drawn. Extractors are drawn from top
             to bottom in the frame's order.
         chance: accuracy of a blind guess, drawn as a dotted line.
+        styles: the series that are drawn filled and in colour; every other one is drawn as a control.
     """
     extractors = list(dict.fromkeys(frame["extractor"]))
     found = frame.loc[np.isfinite(frame["value"].to_numpy(float))]
     present = list(dict.fromkeys(found["series"]))
-    ordered = [name for name in (*SPLITS, *_CONTROLS) if name in present]
+    ordered = [name for name in (*styles, *_CONTROLS) if name in present]
     lanes = ordered + [name for name in present if name not in ordered]
     row_px = _LANE * len(lanes) + _ROW_GAP
     rows_px = max(row_px * len(extractors), 60)
@@ -112,7 +114,7 @@ def dot_plot(frame: pd.DataFrame, chance: float | None = None) -> go.Figure:
         figure.add_hrect(y0=row - 0.5, y1=row + 0.5, fillcolor="#f6f6f6", line_width=0, layer="below")
     for lane, name in enumerate(lanes):
         rows = found.loc[found["series"] == name]
-        style = SPLITS.get(name)
+        style = styles.get(name)
         color = style.color if style else FAINT
         symbol = style.symbol if style else _CONTROLS.get(name, "hexagon-open")
         place = np.array([extractors.index(extractor) for extractor in rows["extractor"]], dtype=float)

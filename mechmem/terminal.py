@@ -11,13 +11,13 @@ from rich.text import Text
 
 from mechmem.auditing.scorecard import Cell, Scorecard
 from mechmem.auditing.wording import CONTROL_TITLES, figure, structure_line, vote_line
-from mechmem.training.config import SPLITS
 
 HEADS = {
     "train_clean": "train\nclean",
     "train_noisy": "train\nnoisy",
     "train_noisy_true": "noisy\ntrue",
     "test": "\ntest",
+    "test_in_group": "non-\nzero",
     "untrained": "un-\ntrain.",
     "one_step": "one\nstep",
     "noise_only": "noise\nonly",
@@ -41,11 +41,11 @@ def scorecard_table(card: Scorecard) -> RenderableType:
     )
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("\nextractor", no_wrap=True)
-    for name in (*SPLITS, *controls):
-        style = "bold" if name == "test" else "dim" if name in controls else ""
+    for name in (*(card.rows[0].splits if card.rows else ()), *controls):
+        style = "bold" if name.startswith("test") else "dim" if name in controls else ""
         table.add_column(HEADS[name], justify="right", style=style, no_wrap=True)
     for row in card.rows:
-        cells = [row.splits[split] for split in SPLITS] + [row.controls.get(name) for name in controls]
+        cells = [*row.splits.values()] + [row.controls.get(name) for name in controls]
         table.add_row(row.extractor, *(_figure(cell) for cell in cells))
     told = Text("".join(f"{row.extractor} was told: {', '.join(row.knows) or 'nothing'}\n" for row in card.rows))
     told.stylize("dim")

@@ -26,12 +26,16 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("vision", [np.eye(3), DEUTERANOPIA, PROTANOPIA], ids=["normal", "deuteranopia", "protanopia"])
 def test_split_colours_can_be_told_apart(vision):
     seen = [lab(np.clip(np.array(vision) @ linear(style.color), 0, 1)) for style in SPLITS.values()]
-    distances = [np.linalg.norm(seen[i] - seen[j]) for i in range(4) for j in range(i)]
+    distances = [np.linalg.norm(seen[i] - seen[j]) for i in range(len(seen)) for j in range(i)]
     assert min(distances) > 15
 
 
 def test_splits_differ_without_colour_too():
-    assert len({style.symbol for style in SPLITS.values()}) == len({style.dash for style in SPLITS.values()}) == 4
+    assert (
+        len({style.symbol for style in SPLITS.values()})
+        == len({style.dash for style in SPLITS.values()})
+        == len(SPLITS)
+    )
 
 
 def test_plotting_loads_no_torch_of_its_own():

@@ -139,8 +139,13 @@ def _splits(each: Extractor, subject: Subject) -> dict[str, Cell]:
     try:
         predictor = each(subject)
     except MissingNeedError as error:
-        return dict.fromkeys(SPLITS, Cell(None, str(error)))
+        return dict.fromkeys(_split_names(subject.task), Cell(None, str(error)))
     return score(predictor, subject.task)
+
+
+def _split_names(task: Task) -> list[str]:
+    outside = task.group is not None and len(task.group.outside) > 0
+    return [*SPLITS, "test_in_group"] if outside else list(SPLITS)
 
 
 def _test_cell(each: Extractor, subject: Subject | str) -> Cell:
@@ -158,11 +163,16 @@ def score(predictor: Predictor, task: Task) -> dict[str, Cell]:
     The predictor is asked for all training ids at once: which ids are asked for together would tell it which labels
     are wrong.
     """
-    test = _accuracy(predictor(task.test_ids), task.true(task.test_ids))
+    scores, wanted = predictor(task.test_ids), task.true(task.test_ids)
+    tests = {"test": _accuracy(scores, wanted)}
+    if "test_in_group" in _split_names(task):
+        assert task.group is not None and task.operands is not None and wanted is not None
+        # A factor of 0 makes the answer 0 whatever the rule; cells with one say nothing about it.
+        inside = ~torch.isin(task.operands[task.rows(task.test_ids)], task.group.outside).any(1)
+        tests["test_in_group"] = _accuracy(scores[inside], wanted[inside], "every test input has a factor of 0")
     noisy = task.noisy
     if noisy is None:
-        unknown = Cell(None, "true training labels are not known")
-        return {split: unknown for split in SPLITS[:3]} | {"test": test}
+        return dict.fromkeys(SPLITS[:3], Cell(None, "true training labels are not known")) | tests
     prediction = predictor(task.train_ids)
     given, truth = task.given(task.train_ids), task.true(task.train_ids)
     assert truth is not None
@@ -170,7 +180,7 @@ def score(predictor: Predictor, task: Task) -> dict[str, Cell]:
         "train_clean": _accuracy(prediction[~noisy], given[~noisy], "no training label is right"),
         "train_noisy": _accuracy(prediction[noisy], given[noisy], "no training label is wrong"),
         "train_noisy_true": _accuracy(prediction[noisy], truth[noisy], "no training label is wrong"),
-        "test": test,
+        **tests,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from mechmem.auditing.scorecard import Cell, Row, Scorecard
 from mechmem.auditing.structure import Structure
 from mechmem.auditing.wording import html_table
 from mechmem.errors import ConfigError
-from mechmem.plotting import dot_plot
+from mechmem.plotting import SPLITS, dot_plot
 from mechmem.plugins import Result
 from mechmem.stats import Estimate, across_runs
 from mechmem.storage import record
@@ -103,7 +104,9 @@ class Comparison(Result):
         for card in self.cards:
             frame = card.intervals()
             parts.append(frame[frame["series"] == "test"].assign(series=card.name))
-        return dot_plot(pd.concat(parts), chance=self.cards[0].chance)
+        looks = itertools.cycle(SPLITS.values())
+        styles = {card.name: dataclasses.replace(next(looks), title=card.name) for card in self.cards}
+        return dot_plot(pd.concat(parts), chance=self.cards[0].chance, styles=styles)
 
     def _repr_html_(self) -> str:
         return "".join(f"<h4>{card.name}</h4>{html_table(card)}" for card in self.cards)

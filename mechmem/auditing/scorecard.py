@@ -16,7 +16,6 @@ from mechmem.plotting import dot_plot
 from mechmem.plugins import Result
 from mechmem.stats import Estimate
 from mechmem.storage import record
-from mechmem.training.config import SPLITS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -45,7 +44,8 @@ class Row:
         extractor: its name.
         knows: what it was told, tokens of `plugins.KNOWLEDGE`, sorted.
         cites: its source.
-        splits: a cell for each of the four splits.
+        splits: a cell for each of the four splits; and `test_in_group`, the test cells without a factor of 0, where
+            some symbol has no place in the task's group.
         controls: test accuracy of the same extractor on each control that applies to it.
     """
 
@@ -176,7 +176,7 @@ def _flat(row: Row) -> dict[str, Any]:
     return {
         "extractor": row.extractor,
         "knows": list(row.knows),
-        **{split: _value(row.splits[split].estimate) for split in SPLITS},
+        **{split: _value(cell.estimate) for split, cell in row.splits.items()},
         "n_test": 0 if test is None else test.n,
         **{name: _value(estimate) for name, estimate in controls.items()},
     }

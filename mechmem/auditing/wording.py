@@ -7,7 +7,6 @@ import math
 from typing import TYPE_CHECKING
 
 from mechmem.stats import Estimate
-from mechmem.training.config import SPLITS
 
 if TYPE_CHECKING:
     from mechmem.auditing.scorecard import Cell, Row, Scorecard
@@ -29,6 +28,7 @@ SPLIT_TITLES = {
     "train_noisy": "train noisy",
     "train_noisy_true": "train noisy (true)",
     "test": "test",
+    "test_in_group": "test, nonzero",
 }
 
 
@@ -121,9 +121,10 @@ def _caveat(card: Scorecard) -> str:
 def html_table(card: Scorecard) -> str:
     """Write the scorecard as one HTML table; a missing figure carries its reason as a tooltip."""
     controls = [name for name in CONTROL_TITLES if any(name in row.controls for row in card.rows)]
-    titles = ["extractor", "told", *(SPLIT_TITLES[split] for split in SPLITS), *(CONTROL_TITLES[c] for c in controls)]
+    splits = list(card.rows[0].splits) if card.rows else []
+    titles = ["extractor", "told", *(SPLIT_TITLES[split] for split in splits), *(CONTROL_TITLES[c] for c in controls)]
     head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-    over = f'<th colspan="2"></th><th colspan="{len(SPLITS)}">accuracy of this network</th>'
+    over = f'<th colspan="2"></th><th colspan="{len(splits)}">accuracy of this network</th>'
     if controls:
         over += f'<th colspan="{len(controls)}">test accuracy of the same extractor on a control</th>'
     body = "".join(_line(row, controls) for row in card.rows)
@@ -137,7 +138,7 @@ def html_table(card: Scorecard) -> str:
 
 def _line(row: Row, controls: list[str]) -> str:
     told = html.escape(", ".join(row.knows)) or "nothing"
-    cells = [row.splits[split] for split in SPLITS] + [row.controls.get(name) for name in controls]
+    cells = [*row.splits.values()] + [row.controls.get(name) for name in controls]
     return (
         f"<tr><th>{html.escape(row.extractor)}</th><td>{told}</td>"
         + "".join(f"<td{_tooltip(cell)}>{percent(cell.estimate if cell else None)}</td>" for cell in cells)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mechmem.contracts import Task
-from mechmem.errors import ConfigError
+from mechmem.errors import ConfigError, UnknownNameError
 
 
 class LogitTable(nn.Module):
@@ -38,8 +38,16 @@ class LogitTable(nn.Module):
             raise ConfigError("two ids of the task have the same input, so a table cannot tell them apart")
 
     def forward(self, inputs: Shaped[Tensor, "example ..."]) -> Float[Tensor, "example class"]:
-        """Return the stored rows of these inputs."""
-        return self.logits[torch.tensor([self._row[key] for key in _keys(inputs)], dtype=torch.long)]
+        """Return the stored rows of these inputs.
+
+        Raises:
+            UnknownNameError: an input is not one of the task's.
+        """
+        try:
+            rows = [self._row[key] for key in _keys(inputs)]
+        except KeyError as error:
+            raise UnknownNameError("the table holds no logits for one of these inputs") from error
+        return self.logits[torch.tensor(rows, dtype=torch.long)]
 
 
 def _keys(inputs: Tensor) -> list[bytes]:

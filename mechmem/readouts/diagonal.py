@@ -13,7 +13,7 @@ from mechmem.contracts import Predictor, Subject
 from mechmem.math.fourier import from_modes, grid_modes
 from mechmem.models.forward import all_logits
 from mechmem.plugins import Readout
-from mechmem.readouts.energy_ranked import scatter
+from mechmem.readouts.energy_ranked import on_ids
 from mechmem.tasks.grid import grid_rows
 
 
@@ -36,12 +36,13 @@ class Diagonal(Readout):
 
         def rebuild() -> Float[Tensor, "example class"]:
             rows = grid_rows(subject.task)
-            table = grid_modes(all_logits(subject)[rows].double())
+            logits = all_logits(subject).double()
+            table = grid_modes(logits[rows])
             n = len(rows)
             k = torch.arange(1, table.shape[1])
             keep = torch.zeros(table.shape[:2])
             keep[(-k if subject.task.operation == "subtract" else k) % n, k] = 1
-            return scatter(rows, from_modes(table * keep[..., None]), len(subject.task.ids))
+            return on_ids(rows, from_modes(table * keep[..., None]), logits)
 
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
             return subject.memo(self.label(), rebuild)[subject.task.rows(ids)]

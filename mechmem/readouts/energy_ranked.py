@@ -6,6 +6,7 @@ import dataclasses
 from typing import ClassVar
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -46,7 +47,8 @@ class EnergyRanked(Readout):
 
         def rebuild() -> Float[Tensor, "example class"]:
             rows = grid_rows(subject.task)
-            table = grid_modes(all_logits(subject)[rows].double())
+            logits = all_logits(subject).double()
+            table = grid_modes(logits[rows])
             energy = mode_energy(table)
             energy[0], energy[:, 0] = 0, 0
             # Two entries of a one-sided spectrum are conjugates of each other in its Nyquist column: count them once,
@@ -62,7 +64,7 @@ class EnergyRanked(Readout):
             keep = keep.reshape(energy.shape)
             if len(rows) % 2 == 0:
                 keep[1:, -1] |= keep[1:, -1].flip(0)
-            return scatter(rows, from_modes(table * keep[..., None]), len(subject.task.ids))
+            return on_ids(rows, from_modes(table * keep[..., None]), logits)
 
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
             return subject.memo(self.label(), rebuild)[subject.task.rows(ids)]
@@ -70,8 +72,10 @@ class EnergyRanked(Readout):
         return predict
 
 
-def scatter(rows: Int[Tensor, "n n"], table: Float[Tensor, "n n class"], n_ids: int) -> Float[Tensor, "example class"]:
-    """Bring a table on the grid back to ids; an id off the grid (an operand with no place in the group) gets zeros."""
-    values = torch.zeros(n_ids, table.shape[-1], dtype=table.dtype)
-    values[rows.flatten()] = table.flatten(0, 1)
+def on_ids(
+    rows: Int[Tensor, "n n"], table: Float[Tensor, "n n class"], logits: Float[Tensor, "example class"]
+) -> Float[Tensor, "example class"]:
+    """Bring a table on the grid back to ids; an id off the grid (a factor of 0) keeps the network's own logits."""
+    values = logits.clone()
+    values[rows.flatten()] = rearrange(table, "a b classes -> (a b) classes")
     return values

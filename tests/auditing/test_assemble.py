@@ -40,6 +40,19 @@ def test_a_planted_network_reads_as_planted(card):
     assert card.verdict == "rule" and "computes the rule" in card.sentence
 
 
+def test_cells_with_a_factor_of_zero_are_scored_apart():
+    subject = mm.planted_network(7, op="multiply", memorized_fraction=0.3, train_fraction=0.5).subject
+    card = mm.audit(subject)
+    task = subject.task
+    nonzero = (task.operands[task.test_ids] > 0).all(1)
+    for row in card.rows:
+        assert row.splits["test_in_group"].estimate.n == int(nonzero.sum()) < len(task.test_ids)
+    predicted = mm.extractor("diagonal")(subject)(task.test_ids).argmax(1)
+    right = (predicted == task.true(task.test_ids))[nonzero].double().mean()
+    assert value(card, "diagonal", "test_in_group") == pytest.approx(float(right))
+    assert card.to_json()["rows"][0]["test_in_group"] == 1 and "nonzero" in card._repr_html_()
+
+
 def test_missing_twins_say_why_and_the_sentence_says_uncontrolled(card):
     cell = card.row("raw").controls["noise_only"]
     assert cell.estimate is None and "noise_only=" in cell.reason
@@ -189,7 +202,8 @@ def test_compare_sets_networks_side_by_side(card, planted):
     other = mm.audit(mm.Subject(planted.subject.model, planted.subject.task, planted.subject.roles, name="other"))
     comparison = mm.compare([card, other])
     assert set(comparison.to_frame()["name"]) == {card.name, "other"}
-    assert {trace.name for trace in comparison.plot().data} >= {card.name, "other"}
+    marks = {trace.name: trace.marker.symbol for trace in comparison.plot().data}
+    assert {card.name, "other"} <= set(marks) and not any("open" in (symbol or "") for symbol in marks.values())
     with pytest.raises(ConfigError, match="different names"):
         mm.compare([card, card])
 
