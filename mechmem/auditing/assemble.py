@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -91,7 +92,7 @@ def audit(
 
 
 def audit_logits(
-    logits: Float[Tensor, "*examples class"],
+    logits: Float[Tensor | np.ndarray, "*examples class"],
     task: Task,
     extractors: Sequence[str] | None = None,
     *,
@@ -108,8 +109,9 @@ def audit_logits(
     Raises:
         ConfigError: the shape does not fit the task, or a value is not finite.
     """
-    flat = rearrange(logits, "a b classes -> (a b) classes") if logits.ndim == 3 else logits
-    subject = Subject(LogitTable(torch.as_tensor(flat), task), task, name=name)
+    table = torch.as_tensor(logits)
+    flat = rearrange(table, "a b classes -> (a b) classes") if table.ndim == 3 else table
+    subject = Subject(LogitTable(flat, task), task, name=name)
     chosen = [e.name for e in _default(subject) if not e.missing(subject)] if extractors is None else extractors
     return audit(subject, chosen)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
@@ -15,7 +16,7 @@ from mechmem.tasks.groups import CyclicGroup
 
 
 class ArrayTask(Task):
-    """A user's own (inputs, given, true, split). An id is a row of the arrays.
+    """A user's own (inputs, given, true, split), as tensors or numpy arrays. An id is a row of the arrays.
 
     Args:
         inputs: what the model is called with, one row per example.
@@ -35,15 +36,17 @@ class ArrayTask(Task):
 
     def __init__(
         self,
-        inputs: Shaped[Tensor, "example ..."],
-        given: Int[Tensor, " example"],
-        true: Int[Tensor, " example"],
-        train: Bool[Tensor, " example"],
+        inputs: Shaped[Tensor | np.ndarray, "example ..."],
+        given: Int[Tensor | np.ndarray, " example"],
+        true: Int[Tensor | np.ndarray, " example"],
+        train: Bool[Tensor | np.ndarray, " example"],
         *,
-        operands: Int[Tensor, "example 2"] | None = None,
+        operands: Int[Tensor | np.ndarray, "example 2"] | None = None,
         operation: str | None = None,
         n_classes: int | None = None,
     ):
+        inputs, given, true, train = (torch.as_tensor(values) for values in (inputs, given, true, train))
+        operands = None if operands is None else torch.as_tensor(operands)
         lengths = {len(inputs), len(given), len(true), len(train)}
         if len(lengths) != 1:
             raise ConfigError(f"inputs, given, true and train must have one length, got {sorted(lengths)}")

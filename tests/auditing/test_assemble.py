@@ -103,7 +103,7 @@ def test_an_empty_split_reads_null_not_zero():
 def test_logits_alone_can_be_audited(planted):
     subject = planted.subject
     logits = subject.model(subject.task.operands).detach()
-    flat = mm.audit_logits(logits, subject.task)
+    flat = mm.audit_logits(logits.numpy(), subject.task)
     grid = mm.audit_logits(logits.reshape(13, 13, 13), subject.task)
     assert flat.to_json() == grid.to_json()
     assert [row.extractor for row in flat.rows] == ["raw", "additive_free", "energy_ranked", "diagonal"]

@@ -134,3 +134,10 @@ def test_the_digest_is_of_everything():
 def test_inputs_of_any_dtype():
     for dtype in (torch.bfloat16, torch.float16, torch.uint8, torch.bool):
         assert made(inputs=torch.ones(25, 3).to(dtype)).digest
+
+
+def test_numpy_arrays_are_as_good_as_tensors():
+    arrays = {"inputs": PAIRS.numpy(), "given": TRUE.numpy(), "true": TRUE.numpy(), "train": TRAIN.numpy()}
+    task = mm.ArrayTask(**arrays, operands=PAIRS.numpy(), operation="add")
+    assert task.digest == made(operands=PAIRS, operation="add").digest
+    assert torch.equal(task.batch(task.train_ids)[0], PAIRS[TRAIN])
