@@ -34,7 +34,7 @@ class Reduction(abc.ABC):
 
 
 class Mean(Reduction):
-    """Mean over examples, summed in float64."""
+    """Mean over examples; a chunk is summed in its own precision (at least float32), chunks in float64."""
 
     def __init__(self):
         self.n = 0
@@ -42,7 +42,7 @@ class Mean(Reduction):
 
     def update(self, values: Shaped[Tensor, "example ..."]) -> None:
         """Add a chunk."""
-        total = values.sum(0, dtype=torch.float64)
+        total = values.sum(0).double()
         self._sum = total if self._sum is None else self._sum + total
         self.n += len(values)
 
