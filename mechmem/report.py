@@ -112,7 +112,8 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
 
 def _network(subject: Subject, card: Scorecard) -> dict[str, Any]:
     return {
-        "name": card.name,
+        "name": card.name.replace("_", " "),
+        "verdict": card.verdict,
         "sentence": card.sentence,
         "task": dict(_flat(card.task)),
         "scorecard": _embedded(card.plot()),

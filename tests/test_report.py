@@ -25,6 +25,7 @@ class Card:
 
     name: str
     sentence: str = "It computes the rule."
+    verdict: str = "rule"
     task: dict = dataclasses.field(default_factory=lambda: {"kind": "modular", "p": 7, "noise": {"fraction": 0.3}})
 
     def plot(self):

@@ -6,15 +6,13 @@ import dataclasses
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Predictor, Subject
-from mechmem.math.fourier import from_modes, grid_modes
 from mechmem.models.forward import all_logits
 from mechmem.plugins import Readout
-from mechmem.readouts.energy_ranked import on_ids
-from mechmem.tasks.grid import grid_rows
+from mechmem.tasks.grid import masked_modes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +32,14 @@ class Diagonal(Readout):
         """Return the predictor."""
         self.require(subject)
 
+        def diagonal(modes: Complex[Tensor, "n half class"]) -> Bool[Tensor, "n half"]:
+            keep = torch.zeros(modes.shape[:2], dtype=torch.bool)
+            k = torch.arange(1, modes.shape[1])
+            keep[(-k if subject.task.operation == "subtract" else k) % len(modes), k] = True
+            return keep
+
         def rebuild() -> Float[Tensor, "example class"]:
-            rows = grid_rows(subject.task)
-            logits = all_logits(subject).double()
-            table = grid_modes(logits[rows])
-            n = len(rows)
-            k = torch.arange(1, table.shape[1])
-            keep = torch.zeros(table.shape[:2])
-            keep[(-k if subject.task.operation == "subtract" else k) % n, k] = 1
-            return on_ids(rows, from_modes(table * keep[..., None]), logits)
+            return masked_modes(subject.task, all_logits(subject), diagonal)
 
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
             return subject.memo(self.label(), rebuild)[subject.task.rows(ids)]

@@ -6,16 +6,15 @@ import dataclasses
 from typing import ClassVar
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from mechmem.config import check_whole
 from mechmem.contracts import Predictor, Subject
-from mechmem.math.fourier import from_modes, grid_modes, mode_energy
+from mechmem.math.fourier import mode_energy
 from mechmem.models.forward import all_logits
 from mechmem.plugins import Readout
-from mechmem.tasks.grid import grid_rows
+from mechmem.tasks.grid import masked_modes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,36 +45,27 @@ class EnergyRanked(Readout):
         self.require(subject)
 
         def rebuild() -> Float[Tensor, "example class"]:
-            rows = grid_rows(subject.task)
-            logits = all_logits(subject).double()
-            table = grid_modes(logits[rows])
-            energy = mode_energy(table)
-            energy[0], energy[:, 0] = 0, 0
-            # Two entries of a one-sided spectrum are conjugates of each other in its Nyquist column: count them once,
-            # with the energy of both.
-            if len(rows) % 2 == 0:
-                energy[1 : len(rows) // 2, -1] *= 2
-                energy[len(rows) // 2 + 1 :, -1] = 0
-            count = self.modes or len(rows) // 2
-            best = energy.flatten().topk(min(count, energy.numel()))
-            keep = torch.zeros(energy.numel(), dtype=torch.bool)
-            # What has been left out above stays out, however many modes are asked for.
-            keep[best.indices] = best.values > 0
-            keep = keep.reshape(energy.shape)
-            if len(rows) % 2 == 0:
-                keep[1:, -1] |= keep[1:, -1].flip(0)
-            return on_ids(rows, from_modes(table * keep[..., None]), logits)
+            return masked_modes(subject.task, all_logits(subject), self._strongest)
 
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
             return subject.memo(self.label(), rebuild)[subject.task.rows(ids)]
 
         return predict
 
-
-def on_ids(
-    rows: Int[Tensor, "n n"], table: Float[Tensor, "n n class"], logits: Float[Tensor, "example class"]
-) -> Float[Tensor, "example class"]:
-    """Bring a table on the grid back to ids; an id off the grid (a factor of 0) keeps the network's own logits."""
-    values = logits.clone()
-    values[rows.flatten()] = rearrange(table, "a b classes -> (a b) classes")
-    return values
+    def _strongest(self, modes: Complex[Tensor, "n half class"]) -> Bool[Tensor, "n half"]:
+        n = len(modes)
+        energy = mode_energy(modes)
+        energy[0], energy[:, 0] = 0, 0
+        # Two entries of a one-sided spectrum are conjugates of each other in its Nyquist column: count them once, with
+        # the energy of both.
+        if n % 2 == 0:
+            energy[1 : n // 2, -1] *= 2
+            energy[n // 2 + 1 :, -1] = 0
+        best = energy.flatten().topk(min(self.modes or n // 2, energy.numel()))
+        keep = torch.zeros(energy.numel(), dtype=torch.bool)
+        # What has been left out above stays out, however many modes are asked for.
+        keep[best.indices] = best.values > 0
+        keep = keep.reshape(energy.shape)
+        if n % 2 == 0:
+            keep[1:, -1] |= keep[1:, -1].flip(0)
+        return keep

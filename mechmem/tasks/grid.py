@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Task
 from mechmem.errors import MissingNeedError
+from mechmem.math.fourier import from_modes, grid_modes
 from mechmem.tasks.groups import CyclicGroup
 
 
@@ -45,3 +48,25 @@ def grid_rows(task: Task) -> Int[Tensor, "n n"]:
 def on_grid(task: Task, values: Float[Tensor, "example class"]) -> Float[Tensor, "n n class"]:
     """Arrange values of `task.ids` on the grid of pairs of group elements."""
     return values[grid_rows(task)]
+
+
+def masked_modes(
+    task: Task,
+    logits: Float[Tensor, "example class"],
+    keep: Callable[[Complex[Tensor, "n half class"]], Bool[Tensor, "n half"]],
+) -> Float[Tensor, "example class"]:
+    """Rebuild logits from some of their 2-D Fourier modes over both operands.
+
+    Args:
+        task: whose grid the modes are taken on.
+        logits: one row per id of the task.
+        keep: tells from the one-sided spectrum (see `fourier.grid_modes`) which modes stay.
+
+    Returns:
+        float64 logits per id; an id off the grid (a factor of 0 under multiplication) keeps its own.
+    """
+    rows = grid_rows(task)
+    rebuilt = logits.double()
+    modes = grid_modes(rebuilt[rows])
+    table = from_modes(modes * rearrange(keep(modes), "n half -> n half 1"))
+    return rebuilt.index_copy(0, rearrange(rows, "a b -> (a b)"), rearrange(table, "a b classes -> (a b) classes"))
