@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from mechmem.contracts import Subject
-from mechmem.errors import ActivationError, unknown_name
+from mechmem.errors import ActivationError, ConfigError, unknown_name
 from mechmem.models.forward import block_rows, blocks, device_of, evaluating, full_precision
 
 
@@ -151,11 +151,15 @@ def activations(
         chunk: examples per forward pass; by default as many as stay in cache.
 
     Raises:
-        UnknownNameError: a name or pattern matches no hook point.
+        ConfigError: `ids` is not a list of ids.
+        UnknownNameError: a name or pattern matches no hook point, or an id is not one of the task's.
         ActivationError: a point did not fire, or fired a different number of times from chunk to chunk.
     """
     model, task = subject.model, subject.task
     ids = task.train_ids if ids is None else ids
+    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
+        raise ConfigError("ids must be a tensor of at least one example id, in one dimension")
+    task.rows(ids)
     hooks = _matching(model, [points] if isinstance(points, str) else points)
     sink = _Reducing(reduce) if reduce is not None else _Keeping(len(ids))
     device = device_of(model)

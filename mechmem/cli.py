@@ -6,8 +6,10 @@ import contextlib
 import importlib.metadata
 import io
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import tyro
 
 from mechmem.commands import Audit, Command, Demo, List, Output, Train, train_config
-from mechmem.errors import MechmemError, RunDirectoryError, TrainingFailedError
+from mechmem.errors import MechmemError, TrainingFailedError
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -71,6 +73,20 @@ def _guard(run: Callable[[], None], arguments: list[str]) -> int:
     return 0
 
 
+def _load_libraries() -> None:
+    """Load what is slow to load, once a command has been found good.
+
+    Until that is done an interrupt leaves at once: raised inside an import it can be lost, or abort the process.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_complain("interrupted before anything was done", INTERRUPTED)))
+    try:
+        import mechmem.demo
+        import mechmem.terminal  # noqa: F401
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _complain(message: str, status: int) -> int:
     sys.stderr.write(f"mechmem: {' '.join(message.split())}\n")
     return status
@@ -81,6 +97,7 @@ def _write(text: str) -> None:
 
 
 def _demo(command: Demo) -> None:
+    _load_libraries()
     from mechmem.demo import run_demo
     from mechmem.terminal import console, scorecard_table
 
@@ -98,6 +115,7 @@ def _train(command: Train) -> None:
     config = train_config(command)
     name = f"{command.op}-p{command.p}-noise{command.label_noise:g}-seed{command.seed}"
     out = command.out or Path("runs") / name
+    _load_libraries()
     from mechmem.training.progress import accuracies
     from mechmem.training.train import train
 
@@ -112,15 +130,16 @@ def _train(command: Train) -> None:
 
 
 def _audit(command: Audit) -> None:
-    if command.out is not None:
-        _check_output(command.out)
+    _load_libraries()
     from mechmem import storage
     from mechmem.auditing.assemble import audit
     from mechmem.extractors import extractor
-    from mechmem.report import write_report
+    from mechmem.report import check_output, write_report
     from mechmem.terminal import console, scorecard_table
     from mechmem.training.train import load
 
+    if command.out is not None:
+        check_output(command.out, {"scorecard.json", "report.html"})
     names = [extractor(name).name for name in command.extractors] or None
     subject = load(command.run, step=command.step, device=command.device)
     card = audit(subject, names, progress=not command.quiet)
@@ -133,16 +152,6 @@ def _audit(command: Audit) -> None:
         console().print(scorecard_table(card))
         if command.out is not None:
             _write(f"Report: {command.out / 'report.html'}")
-
-
-def _check_output(out: Path) -> None:
-    """Refuse a directory that holds anything but an earlier audit."""
-    if out.exists() and not out.is_dir():
-        raise RunDirectoryError(f"{out} is a file; choose another directory")
-    ours = ("scorecard.json", "report.html")
-    strangers = [path.name for path in out.iterdir() if path.name not in ours] if out.exists() else []
-    if strangers:
-        raise RunDirectoryError(f"{out} holds something else ({strangers[0]}); choose another directory")
 
 
 def _list(command: List) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from mechmem.errors import ConfigError
 from mechmem.models.config import Activation, Initialization, MLPConfig
-from mechmem.tasks.config import LabelNoise, ModularConfig, NoiseKind, SplitKind
+from mechmem.tasks.config import LabelNoise, ModularConfig, NoiseKind, SplitKind, is_prime
 from mechmem.training.config import Loss, OptimizerName, Precision, TrainConfig
 
 OPERATIONS = {"add": "add", "sub": "subtract", "mul": "multiply"}
@@ -135,7 +136,14 @@ Command = (
 
 
 def train_config(command: Train) -> TrainConfig:
-    """Build the config of a `train` command."""
+    """Build the config of a `train` command.
+
+    Raises:
+        ConfigError: a setting is not allowed; multiplication by a composite p among them, since a run's audit rests on
+            the group that only a prime gives (`ModularConfig` takes any p).
+    """
+    if command.op == "mul" and command.p > 1 and not is_prime(command.p):
+        raise ConfigError(f"multiplication needs a prime p (its nonzero residues form a group), got {command.p}")
     return TrainConfig(
         task=ModularConfig(
             op=OPERATIONS[command.op],  # pyright: ignore[reportArgumentType]

@@ -91,10 +91,16 @@ def check_choice(setting: str, value: str, allowed: Collection[str]) -> None:
         raise unknown_name(setting, str(value), allowed)
 
 
+def check_kind(setting: str, value: object, kind: type[Config]) -> None:
+    """Refuse anything but a config of this kind."""
+    if not isinstance(value, kind):
+        raise ConfigError(f"{setting} must be a {kind.__name__}, got {value!r}")
+
+
 def check_fraction(setting: str, value: float) -> None:
     """Refuse NaN and anything outside [0, 1]."""
     if not isinstance(value, int | float) or math.isnan(value) or not 0 <= value <= 1:
-        raise ConfigError(f"{setting} must lie in [0, 1], got {value}")
+        raise ConfigError(f"{setting} must lie in [0, 1], got {value!r}")
 
 
 def check_number(setting: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
@@ -108,4 +114,4 @@ def check_number(setting: str, value: float, *, above: float | None = None, leas
 def check_whole(setting: str, value: int, least: int) -> None:
     """Refuse anything that is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{setting} must be a whole number of at least {least}, got {value}")
+        raise ConfigError(f"{setting} must be a whole number of at least {least}, got {value!r}")

@@ -6,9 +6,9 @@ import abc
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -27,6 +27,7 @@ Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
 split of the training set: the choice of ids must not tell it which labels are wrong."""
 
 
+@runtime_checkable
 class Group(Protocol):
     """The group that a task's symbols form; what "frequency" means is its business (an irrep, in general)."""
 
@@ -175,6 +176,10 @@ class RunFiles(Protocol):
         """One row per evaluation: step, losses, accuracies."""
         ...
 
+    def finished(self) -> Mapping[str, Any] | None:
+        """{"step", "reason"} of a run that has ended: why, where it was before its last step."""
+        ...
+
     def checkpoint_steps(self) -> list[int]:
         """Steps with a saved state."""
         ...
@@ -203,13 +208,17 @@ class Subject:
     run: RunFiles | None = None
     recipe: Recipe | None = None
     name: str = "network"
-    _memo: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _memo: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def memo(self, key: str, compute: Callable[[], T]) -> T:
-        """Compute something of this subject once (its logits on the grid, say) and keep it while the subject lives."""
-        if key not in self._memo:
-            self._memo[key] = compute()
-        return self._memo[key]
+        """Compute something of this subject once (its logits on the grid, say), and again once its model has changed.
+
+        A change is an in-place update of a parameter or buffer, another one in its place, or a hook put on or off.
+        """
+        state = _fingerprint(self.model)
+        if key not in self._memo or self._memo[key][0] != state:
+            self._memo[key] = state, compute()
+        return self._memo[key][1]
 
     def with_model(self, model: nn.Module) -> Subject:
         """Return the same subject with another model; nothing computed from the old one is kept."""
@@ -218,3 +227,10 @@ class Subject:
     def copy_model(self) -> nn.Module:
         """Return a deep copy of the model for a surgery to change."""
         return copy.deepcopy(self.model)
+
+
+def _fingerprint(model: nn.Module) -> tuple[Any, ...]:
+    """Return what changes whenever the model's weights, mode or hooks do."""
+    tensors = tuple((id(tensor), tensor._version) for tensor in (*model.parameters(), *model.buffers()))
+    hooks = tuple(key for module in model.modules() for key in (*module._forward_hooks, *module._forward_pre_hooks))
+    return tensors, hooks, tuple(map(id, model.modules()))

@@ -14,7 +14,7 @@ from mechmem.auditing.assemble import audit
 from mechmem.auditing.scorecard import Scorecard
 from mechmem.contracts import Subject
 from mechmem.models.config import MLPConfig
-from mechmem.report import write_report
+from mechmem.report import check_output, write_report
 from mechmem.tasks.config import LabelNoise, ModularConfig
 from mechmem.training.config import TrainConfig
 from mechmem.training.train import train
@@ -62,6 +62,7 @@ def run_demo(
     Raises:
         RunDirectoryError: `out` holds runs of another seed, or something else.
     """
+    _check_output(out)
     entries = []
     for name, config in demo_configs(seed).items():
         title = name.replace("_", " ")
@@ -72,3 +73,8 @@ def run_demo(
         entries.append((subject, card))
     write_report(entries, out / "report.html")
     return entries
+
+
+def _check_output(out: Path) -> None:
+    """Refuse a place that holds anything but an earlier demo."""
+    check_output(out, {*demo_configs(0), "report.html"})

@@ -46,7 +46,7 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> UnknownNameErr
         name: the name that was asked for.
         allowed: the names that exist.
     """
-    names = sorted(allowed)
+    name, names = str(name), sorted(allowed)
     by_lower = {existing.lower(): existing for existing in names}
     nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     hint = f" Did you mean {by_lower[nearest[0]]!r}?" if nearest else ""

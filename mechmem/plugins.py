@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mechmem import storage
 from mechmem.contracts import Predictor, Subject
-from mechmem.errors import MissingNeedError, RunDirectoryError, unknown_name
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ KNOWLEDGE = {
 
 @dataclasses.dataclass(frozen=True)
 class Plugin:
-    """Base of the plugin kinds. A final class sets the class attributes and nothing else is needed.
+    """Base of the plugin kinds. A final class sets the class attributes and implements its kind's call.
 
     Attributes:
         name: how it is called in an extractor's name or a table.
@@ -154,13 +154,20 @@ KINDS: dict[str, type[Plugin]] = {"surgeries": Surgery, "readouts": Readout, "an
 """Folder (and entry-point group) of each kind of plugin."""
 
 
+def _load(entry: importlib.metadata.EntryPoint) -> type[Plugin]:
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the plugin {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+
+
 @functools.cache
 def plugins(kind: str) -> dict[str, type[Plugin]]:
     """Find every plugin of a kind ("surgeries", "readouts", "analyses"), by name.
 
     Raises:
         UnknownNameError: there is no such kind.
-        ValueError: two plugins share a name.
+        ConfigError: two plugins share a name, or another package's plugin cannot be loaded.
     """
     if kind not in KINDS:
         raise unknown_name("plugin kind", kind, KINDS)
@@ -174,11 +181,13 @@ def plugins(kind: str) -> dict[str, type[Plugin]]:
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, KINDS[kind]) and value.__module__ == module.__name__
     ]
-    classes += [entry.load() for entry in importlib.metadata.entry_points(group=f"mechmem.{kind}")]
+    classes += [_load(entry) for entry in importlib.metadata.entry_points(group=f"mechmem.{kind}")]
     found: dict[str, type[Plugin]] = {}
     for cls in classes:
         for name in (cls.name, *cls.aliases):
             if name in found:
-                raise ValueError(f"{cls.__module__}.{cls.__name__} takes the name {name!r} of {found[name].__module__}")
+                raise ConfigError(
+                    f"{cls.__module__}.{cls.__name__} takes the name {name!r} of {found[name].__module__}"
+                )
             found[name] = cls
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from mechmem.analyses.logit_spectrum import LogitSpectrum
 from mechmem.analyses.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.training_curves import TrainingCurves
 from mechmem.contracts import Subject
-from mechmem.errors import MissingNeedError
+from mechmem.errors import MissingNeedError, RunDirectoryError
 from mechmem.plugins import Analysis
 from mechmem.storage import write_text
 
@@ -108,6 +108,27 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
         version=importlib.metadata.version("mechmem"),
     )
     write_text(Path(path), html)
+
+
+def check_output(out: Path, ours: Collection[str]) -> None:
+    """Refuse a directory that holds anything but what mechmem writes there.
+
+    Args:
+        out: the directory; it need not exist.
+        ours: names that may be written over; a `report.html` only if mechmem wrote it.
+
+    Raises:
+        RunDirectoryError: it is a file, cannot be read, or holds something else.
+    """
+    try:
+        strangers = [path.name for path in out.iterdir() if path.name not in ours] if out.exists() else []
+        page = out / "report.html"
+        if page.is_file() and "<title>mechmem" not in page.read_text(encoding="utf-8", errors="replace")[:2000]:
+            strangers.append("a report.html of somebody else's")
+    except OSError as error:
+        raise RunDirectoryError(f"cannot use {out}: {error.strerror}") from error
+    if strangers:
+        raise RunDirectoryError(f"{out} holds something else ({strangers[0]}); choose another directory")
 
 
 def _network(subject: Subject, card: Scorecard) -> dict[str, Any]:

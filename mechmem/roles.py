@@ -29,6 +29,11 @@ class Role:
     pattern: str
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Validate."""
+        if self.pattern.count("->") != 1:
+            raise RoleError(f"a role's pattern reads 'stored axes -> named axes', got {self.pattern!r}")
+
     @property
     def names(self) -> tuple[str, ...]:
         """The parameter names, one or several."""

@@ -1,5 +1,6 @@
 """The command line as its user meets it: exit statuses, one clear line per refusal, JSON, resuming."""
 
+import fcntl
 import json
 import os
 import signal
@@ -110,6 +111,56 @@ def test_bad_runs_and_outputs_are_refused(capsys, run, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
     assert "Did you mean 'frequency'" in refused(capsys, "audit", str(run), "--extractors", "frequncy")
     assert "no checkpoint at step 39" in refused(capsys, "audit", str(run), "--step", "39")
+
+
+def test_somebody_else_s_files_are_not_overwritten(capsys, run, tmp_path):
+    (tmp_path / "report.html").write_text("my own")
+    assert "somebody else's" in refused(capsys, "audit", str(run), "--out", str(tmp_path))
+    (tmp_path / "notes").mkdir()
+    assert "holds something else" in refused(capsys, "demo", "--quiet", "--out", str(tmp_path))
+    assert (tmp_path / "report.html").read_text() == "my own"
+
+
+def test_a_place_that_cannot_be_written_is_refused(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in refused(capsys, "train", *TINY, "--out", str(tmp_path / "file" / "run"))
+
+
+def test_a_run_whose_config_was_edited_is_refused(capsys, tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", *TINY, "--out", str(out)]) == 0
+    text = (out / "config.json").read_text()
+    (out / "config.json").write_text(text.replace('"fraction": 0.3', '"fraction": 0.5'))
+    assert "changed after the run" in refused(capsys, "audit", str(out))
+
+
+def test_a_second_process_keeps_out_of_a_run(capsys, tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", *TINY, "--out", str(out)]) == 0
+    with (out / "config.json").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "another process" in refused(capsys, "train", *TINY, "--out", str(out))
+
+
+def test_multiplication_by_a_composite_number_and_by_two(capsys, tmp_path):
+    out = tmp_path / "run"
+    command = [
+        "train",
+        "--op",
+        "mul",
+        "--p",
+        "2",
+        "--width",
+        "8",
+        "--steps",
+        "10",
+        "--train-fraction",
+        "0.5",
+        "--quiet",
+    ]
+    assert main([*command, "--out", str(out)]) == 0
+    assert main(["audit", str(out), "--quiet", "--out", str(tmp_path / "audit")]) == 0
+    assert "one element" in (tmp_path / "audit" / "report.html").read_text()
 
 
 def test_a_diverging_run_fails_with_its_step(capsys, tmp_path):

@@ -14,6 +14,7 @@ from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.math.filtration import frequency_power, key_frequency
 from mechmem.models.forward import full_precision
+from mechmem.models.weights import neuron_weights
 from mechmem.plotting import Panel, heatmaps
 from mechmem.plugins import Analysis, Result
 from mechmem.storage import record
@@ -103,9 +104,7 @@ class NeuronSpectrum(Analysis):
 
 
 def _share(subject: Subject, model: nn.Module) -> Float[Tensor, "freq neuron"]:
-    group, roles = subject.task.group, subject.roles
-    assert group is not None and roles.input_embedding is not None and roles.readout is not None
-    embedding, readout = roles.input_embedding.read(model), roles.readout.read(model)
+    group, embedding, readout = neuron_weights(subject, model)
     return frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu()))
 
 

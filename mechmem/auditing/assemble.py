@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -67,14 +66,17 @@ def audit(
         ConfigError: nothing to audit, or twins were passed for several subjects.
     """
     if not isinstance(subject, Subject):
-        if not subject:
-            raise ConfigError("there is no subject to audit")
+        if isinstance(subject, nn.Module) or not subject or not all(isinstance(one, Subject) for one in subject):
+            raise ConfigError("audit takes a Subject, or several: mm.Subject(model, task, roles)")
         if any(twin is not None for twin in (untrained, one_step, noise_only)):
             raise ConfigError("twins belong to one subject; give several subjects recipes, or train=")
         return pool([audit(one, extractors, train=train, progress=progress) for one in subject])
     task = subject.task
     chosen = [extractor(name) for name in extractors] if extractors is not None else _default(subject)
     twins = {"untrained": untrained, "one_step": one_step, "noise_only": noise_only}
+    for name, twin in twins.items():
+        if not isinstance(twin, nn.Module | None):
+            raise ConfigError(f"{name}= takes a network, got a {type(twin).__name__}")
     controls = control_models(subject, twins, train, progress=progress)
     controlled: dict[str, Subject | str] = {
         name: model if isinstance(model, str) else _as_control(subject, name, model) for name, model in controls.items()
@@ -82,7 +84,7 @@ def audit(
     structure = held_out_structure(subject)
     return Scorecard(
         name=subject.name,
-        task=task.summary,
+        task=task.summary | _stopped(subject),
         chance=1 / task.n_classes,
         rows=tuple(_row(each, subject, controlled) for each in chosen),
         votes=(vote_by_answer(task), vote_by_group(task)),
@@ -109,11 +111,24 @@ def audit_logits(
     Raises:
         ConfigError: the shape does not fit the task, or a value is not finite.
     """
-    table = torch.as_tensor(logits)
-    flat = rearrange(table, "a b classes -> (a b) classes") if table.ndim == 3 else table
-    subject = Subject(LogitTable(flat, task), task, name=name)
+    # A copy: numpy may hand out views that torch cannot take, or must not write to.
+    table = torch.as_tensor(np.array(logits)) if isinstance(logits, np.ndarray) else logits
+    if table.ndim == 3:
+        if task.operands is None or table.shape[:2] != (task.symbols, task.symbols):
+            raise ConfigError(
+                f"a grid of logits needs a task of pairs, and one row and column per symbol; got {table.shape}"
+            )
+        table = table[task.operands[:, 0], task.operands[:, 1]]
+    subject = Subject(LogitTable(table, task), task, name=name)
     chosen = [e.name for e in _default(subject) if not e.missing(subject)] if extractors is None else extractors
     return audit(subject, chosen)
+
+
+def _stopped(subject: Subject) -> dict[str, str]:
+    """Say what ended training early: a run stopped on test accuracy has looked at test labels."""
+    ended = None if subject.run is None else subject.run.finished()
+    reason = "" if ended is None else str(ended["reason"])
+    return {"stopped_by": reason} if any(split in reason for split in SPLITS) else {}
 
 
 def _default(subject: Subject) -> list[Extractor]:
@@ -134,15 +149,16 @@ def _row(each: Extractor, subject: Subject, controlled: Mapping[str, Subject | s
     own = each.control()
     if own is not None:
         controls["random_frequency"] = _test_cell(own, subject)
-    return Row(each.name, tuple(sorted(each.knows)), each.cites, _splits(each, subject), controls)
+    return Row(
+        each.name, tuple(sorted(each.knows)), each.cites, _splits(each, subject), controls, len(subject.task.test_ids)
+    )
 
 
 def _splits(each: Extractor, subject: Subject) -> dict[str, Cell]:
     try:
-        predictor = each(subject)
+        return score(each(subject), subject.task)
     except MissingNeedError as error:
         return dict.fromkeys(_split_names(subject.task), Cell(None, str(error)))
-    return score(predictor, subject.task)
 
 
 def _split_names(task: Task) -> list[str]:
@@ -189,5 +205,7 @@ def score(predictor: Predictor, task: Task) -> dict[str, Cell]:
 def _accuracy(scores: Float[Tensor, "example class"], labels: Tensor | None, empty: str = "") -> Cell:
     if labels is None:
         return Cell(None, "the true labels are not known")
+    if not torch.isfinite(scores).all():
+        return Cell(None, "the scores are not finite")
     hits = int((scores.argmax(1) == labels).sum())
     return Cell(wilson(hits, len(labels)), "" if len(labels) else empty)

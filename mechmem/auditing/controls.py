@@ -1,4 +1,4 @@
-"""Control models: the same extractors, with the original task, on networks that cannot have learned the rule."""
+"""Control models: the same extractors, with the original task, where there is nothing to read beyond the labels."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ def pool(cards: Sequence[Scorecard], name: str = "") -> Scorecard:
         raise ConfigError(f"scorecards with different extractors cannot be pooled: {sorted(set(names))}")
     rows = tuple(_pool_rows([card.rows[i] for card in cards]) for i in range(len(names[0])))
     votes = tuple(
-        dataclasses.replace(same[0], test=_mean([vote.test for vote in same]))
+        dataclasses.replace(same[0], test=_share([vote.test for vote in same]))
         for same in zip(*(card.votes for card in cards), strict=True)
     )
     task = {key: value for key, value in cards[0].task.items() if all(c.task.get(key) == value for c in cards)}
@@ -63,21 +64,33 @@ def _pool_rows(rows: Sequence[Row]) -> Row:
 
 
 def _pool_cells(cells: Sequence[Cell]) -> Cell:
-    return Cell(_mean([cell.estimate for cell in cells]), next((cell.reason for cell in cells if cell.reason), ""))
+    mean = _share([cell.estimate for cell in cells])
+    return Cell(mean, "" if mean is not None else next(cell.reason for cell in cells))
 
 
 def _mean(estimates: Sequence[Estimate | None]) -> Estimate | None:
     return across_runs([estimate.value for estimate in estimates if estimate is not None])
 
 
+def _share(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    """Pool shares; Student's interval knows nothing of their being between 0 and 1."""
+    mean = _mean(estimates)
+    return None if mean is None else dataclasses.replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
+
+
 def _pool_structures(structures: Sequence[Structure]) -> Structure:
     z = [structure.Z for structure in structures if structure.Z is not None]
+    references = [structure.reference_kappa for structure in structures if structure.reference_kappa is not None]
+    verdicts = {structure.verdict for structure in structures}
     return dataclasses.replace(
         structures[0],
         S=_mean([structure.S for structure in structures]),
         kappa=_mean([structure.kappa for structure in structures]),
         Z=float(np.mean(z)) if z else None,
-        heldout_vote=_mean([structure.heldout_vote for structure in structures]),
+        heldout_vote=_share([structure.heldout_vote for structure in structures]),
+        verdict=structures[0].verdict if len(verdicts) == 1 else "mixed",
+        reason="; ".join(dict.fromkeys(structure.reason for structure in structures if structure.reason)),
+        reference_kappa=float(np.mean(references)) if references else None,
     )
 
 
@@ -109,7 +122,7 @@ class Comparison(Result):
         return dot_plot(pd.concat(parts), chance=self.cards[0].chance, styles=styles)
 
     def _repr_html_(self) -> str:
-        return "".join(f"<h4>{card.name}</h4>{html_table(card)}" for card in self.cards)
+        return "".join(f"<h4>{html.escape(card.name)}</h4>{html_table(card)}" for card in self.cards)
 
 
 def compare(cards: Sequence[Scorecard]) -> Comparison:
@@ -118,7 +131,10 @@ def compare(cards: Sequence[Scorecard]) -> Comparison:
     Raises:
         ConfigError: there is none, or two have the same name.
     """
+    cards = tuple(cards)
+    if not all(isinstance(card, Scorecard) for card in cards):
+        raise ConfigError("compare takes scorecards, the results of audit")
     names = [card.name for card in cards]
     if not cards or len(set(names)) != len(names):
         raise ConfigError(f"compare needs scorecards with different names, got {names}")
-    return Comparison(tuple(cards))
+    return Comparison(cards)

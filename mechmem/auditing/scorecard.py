@@ -47,6 +47,7 @@ class Row:
         splits: a cell for each of the four splits; and `test_in_group`, the test cells without a factor of 0, where
             some symbol has no place in the task's group.
         controls: test accuracy of the same extractor on each control that applies to it.
+        n_test: number of test examples.
     """
 
     extractor: str
@@ -54,6 +55,7 @@ class Row:
     cites: str
     splits: Mapping[str, Cell]
     controls: Mapping[str, Cell]
+    n_test: int
 
 
 @record
@@ -67,7 +69,7 @@ class Scorecard(Result):
         chance: accuracy of a blind guess, 1 / classes.
         rows: one per extractor.
         votes: what the training labels say without any network.
-        structure: the network's held-out structure (of the first run, where several are pooled).
+        structure: the network's held-out structure.
         verdicts: one verdict per run.
     """
 
@@ -171,13 +173,12 @@ def _cells(row: Row) -> dict[str, Cell]:
 
 
 def _flat(row: Row) -> dict[str, Any]:
-    test = row.splits["test"].estimate
     controls = {f"{name}_test": row.controls.get(name, Cell(None)).estimate for name in CONTROL_TITLES}
     return {
         "extractor": row.extractor,
         "knows": list(row.knows),
         **{split: _value(cell.estimate) for split, cell in row.splits.items()},
-        "n_test": 0 if test is None else test.n,
+        "n_test": row.n_test,
         **{name: _value(estimate) for name, estimate in controls.items()},
     }
 

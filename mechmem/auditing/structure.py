@@ -10,22 +10,25 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechmem.contracts import Subject
+from mechmem.contracts import Subject, Task
 from mechmem.math.additive import additive_part, centre_classes
 from mechmem.models.forward import all_logits
 from mechmem.stats import Estimate, bootstrap, matching_z_score
 from mechmem.storage import record
 
-Verdict = Literal["rule", "labels_only", "refused"]
+Verdict = Literal["rule", "labels_only", "refused", "mixed"]
 
 Z_THRESHOLD = 3.0
 """Z above which κ is more than a renaming of the classes gives by chance."""
 
 LEAST_CELLS_PER_SYMBOL = 4
 """With fewer held-out cells than this times p, row and column effects take up most of what there is to see."""
+
+SYMMETRIC = "the network cannot tell (a, b) from (b, a)"
 
 NEGLIGIBLE = 1e-10
 """Share of the energy below which a residual is rounding error."""
@@ -42,8 +45,8 @@ class Structure:
         kappa: mean z at the true class over √(classes − 1), in [−1, 1]; 1 for one-hot truth.
         Z: κ in standard deviations of its distribution over all renamings of the classes.
         heldout_vote: share of the answers whose held-out cells together name them.
-        verdict: "rule", "labels_only" or "refused".
-        reason: why the verdict was refused, or "".
+        verdict: "rule", "labels_only" or "refused"; "mixed" where runs that are pooled differ.
+        reason: why the verdict was refused, or why what shows is no rule, or "".
         reference_kappa: κ that the training labels themselves have on training cells, 1 − ξ·p/(p − 1); None if unknown.
         n_test: number of held-out cells.
     """
@@ -73,13 +76,48 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
         needed = LEAST_CELLS_PER_SYMBOL * task.symbols
         return _refused(f"{n_test} held-out cells are too few; at least 4p = {needed} are needed", n_test)
     rows = task.rows(task.test_ids)
-    truth = task.true(task.test_ids)
+    logits, truth = all_logits(subject)[rows], task.true(task.test_ids)
+    if not torch.isfinite(logits).all():
+        return _refused("the held-out logits are not finite", n_test)
     assert truth is not None
-    z = standardised_residual(all_logits(subject)[rows], task.operands[rows], task.symbols)
+    z = standardised_residual(logits, task.operands[rows], task.symbols)
     kappa, pairs, Z, vote = statistics(z.numpy(), truth.numpy(), seed)
-    chance = 1 / task.n_classes
-    verdict: Verdict = "rule" if Z > Z_THRESHOLD and vote.low > chance else "labels_only"
-    return Structure(pairs, kappa, Z, vote, verdict, "", label_kappa(subject), n_test)
+    verdict: Verdict = "rule" if Z > Z_THRESHOLD and vote.low > 1 / task.n_classes else "labels_only"
+    reason = ""
+    if verdict == "rule" and symmetric(logits, task.operands[rows]):
+        # To such a network (a, b) and (b, a) are one input, whose label it has seen where either was trained on.
+        unseen = ~answer_given_to_mirror(task)
+        if not unseen.any():
+            verdict, reason = "refused", f"{SYMMETRIC}, and every held-out answer was the label of a trained mirror"
+        elif matching_z_score(_summed(z[unseen].numpy(), truth[unseen].numpy())) <= Z_THRESHOLD:
+            verdict, reason = "labels_only", f"{SYMMETRIC}, and what shows is the labels of trained mirrors"
+    return Structure(pairs, kappa, Z, vote, verdict, reason, label_kappa(subject), n_test)
+
+
+def symmetric(logits: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"]) -> bool:
+    """Tell whether the logits of (a, b) and (b, a) are the same wherever both cells are given (and some are).
+
+    Tied inputs make a network so. One trained to a symmetric rule is so only nearly: nothing but rounding is allowed.
+    """
+    n = int(pairs.max()) + 1
+    place = torch.full((n, n), -1)
+    place[pairs[:, 0], pairs[:, 1]] = torch.arange(len(pairs))
+    mirror = place[pairs[:, 1], pairs[:, 0]]
+    both = (mirror >= 0) & (pairs[:, 0] != pairs[:, 1])
+    if not both.any():
+        return False
+    own = centre_classes(logits[both])
+    difference = own - centre_classes(logits[mirror[both]])
+    return float(difference.square().sum()) <= NEGLIGIBLE * float(own.square().sum())
+
+
+def answer_given_to_mirror(task: Task) -> Bool[Tensor, " test"]:
+    """Tell of each held-out (a, b) whether (b, a) was trained on with the true answer of (a, b) as its given label."""
+    assert task.operands is not None
+    labels = torch.full((task.symbols, task.symbols), -1)
+    labels[tuple(task.operands[task.rows(task.train_ids)].T)] = task.given(task.train_ids)
+    a, b = task.operands[task.rows(task.test_ids)].T
+    return labels[b, a] == task.true(task.test_ids)
 
 
 def standardised_residual(
@@ -103,8 +141,7 @@ def statistics(
     Cells that share an answer are not independent, so the outcomes are the answers, not the cells.
     """
     n_classes = z.shape[1]
-    summed = np.zeros((n_classes, n_classes))
-    np.add.at(summed, truth, z)
+    summed = _summed(z, truth)
     count = np.bincount(truth, minlength=n_classes).astype(float)
     squared = np.bincount(truth, np.square(z).sum(1), minlength=n_classes)
     present = count > 0
@@ -126,6 +163,13 @@ def statistics(
     )
     vote = bootstrap(lambda hit, axis: hit.mean(axis), [named[present].astype(float)], seed=seed)
     return kappa, pairs, matching_z_score(summed), vote
+
+
+def _summed(z: Float[np.ndarray, "cell class"], truth: Int[np.ndarray, " cell"]) -> Float[np.ndarray, "answer class"]:
+    """Sum z over the cells of each true answer."""
+    summed = np.zeros((z.shape[1], z.shape[1]))
+    np.add.at(summed, truth, z)
+    return summed
 
 
 def label_kappa(subject: Subject) -> float | None:

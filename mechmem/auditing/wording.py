@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mechmem.stats import Estimate
@@ -61,10 +62,14 @@ def finding(card: Scorecard) -> str:
     if card.verdict == "refused":
         return f"{name}: no verdict: {structure.reason}."
     if card.verdict == "mixed":
-        rule = sum(verdict == "rule" for verdict in card.verdicts)
-        return f"{name}: {rule} of {len(card.verdicts)} runs compute the rule on inputs whose labels they never saw."
+        counts = Counter(card.verdicts)
+        rule, labels, refused = (counts[verdict] for verdict in ("rule", "labels_only", "refused"))
+        return (
+            f"{name}: of {len(card.verdicts)} runs, {rule} compute the rule on inputs whose labels they never saw, "
+            f"{labels} show nothing beyond their labels there, {refused} give no verdict."
+        )
     who = name if len(card.verdicts) == 1 else f"{name} (all {len(card.verdicts)} runs)"
-    evidence = ", ".join(_evidence(structure))
+    evidence = ", ".join(_evidence(structure)) + (f"; {structure.reason}" if structure.reason else "")
     if card.verdict == "rule":
         verdict = f"computes the rule on inputs whose labels it never saw ({evidence})"
     else:
@@ -86,14 +91,12 @@ def structure_line(structure: Structure) -> str:
         return f"held-out structure: refused, {structure.reason}"
     reference = "" if structure.reference_kappa is None else f" (the labels' own {structure.reference_kappa:.3f})"
     S, kappa = (f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in (structure.S, structure.kappa))
-    return (
-        (
-            f"held-out structure on {structure.n_test} cells: S {S}, κ {kappa}{reference}, Z {structure.Z:.1f}, "
-            f"vote {with_interval(structure.heldout_vote)}"
-        )
-        .replace("-0.", "−0.")
-        .replace("Z -", "Z −")
+    why = f"; {structure.reason}" if structure.reason else ""
+    line = (
+        f"held-out structure on {structure.n_test} cells: S {S}, κ {kappa}{reference}, Z {structure.Z:.1f}, "
+        f"vote {with_interval(structure.heldout_vote)}{why}"
     )
+    return line.replace("-0.", "−0.").replace("Z -", "Z −")
 
 
 def vote_line(vote: LabelVote) -> str:
@@ -110,12 +113,18 @@ def _best(card: Scorecard) -> str:
     best = max(rows, key=lambda row: row.splits["test"].estimate.value)  # pyright: ignore[reportOptionalMemberAccess]
     vote = next((vote.test for vote in card.votes if vote.test is not None), None)
     read = f"the most that is read out is {percent(best.splits['test'].estimate)} ({best.extractor})"
-    return f"{read}, a vote of the training labels alone gives {percent(vote)}" if vote is not None else read
+    return (
+        f"{read}, a vote of the training labels, told the operation, gives {percent(vote)}"
+        if vote is not None
+        else read
+    )
 
 
 def _caveat(card: Scorecard) -> str:
     missing = [CONTROL_TITLES[name] for name in card.uncontrolled if name in ("untrained", "one_step", "noise_only")]
-    return f"; uncontrolled: no {', '.join(missing)} twin" if missing else ""
+    uncontrolled = f"; uncontrolled: no {', '.join(missing)} twin" if missing else ""
+    stopped = "; training was stopped by test accuracy" if "test" in str(card.task.get("stopped_by", "")) else ""
+    return uncontrolled + stopped
 
 
 def html_table(card: Scorecard) -> str:

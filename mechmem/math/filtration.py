@@ -15,14 +15,25 @@ from mechmem.contracts import Group
 def frequency_power(
     group: Group, embedding: Float[Tensor, "operand symbol neuron"], readout: Float[Tensor, "neuron class"]
 ) -> Float[Tensor, "freq neuron"]:
-    """Share of each neuron's energy at each frequency, over its input and output vectors together.
+    """Mean, over a neuron's input and output vectors, of the share of the vector's energy at each frequency.
 
-    The constant does not count: shares of frequencies 1 … n sum to 1 per neuron (0 for a neuron without any).
+    Each vector counts alike, whatever its length. The constant does not count: a vector's shares of frequencies
+    1 … n sum to 1, or are 0 where there is nothing but a constant (up to rounding).
     """
-    total = group.power(rearrange(readout, "neuron classes -> classes neuron"))
-    for vectors in embedding:
-        total = total + group.power(vectors)
-    return total / total.sum(0).clamp_min(torch.finfo(total.dtype).tiny)
+    vectors = (*embedding, rearrange(readout, "neuron classes -> classes neuron"))
+    total = _share(group, vectors[0])
+    for each in vectors[1:]:
+        total += _share(group, each)
+    return total / len(vectors)
+
+
+def _share(group: Group, vectors: Float[Tensor, "symbol neuron"]) -> Float[Tensor, "freq neuron"]:
+    power = group.power(vectors)
+    precision = torch.finfo(power.dtype)
+    # Below this a vector is a constant, and what is left of it rounding noise.
+    negligible = (vectors.square().sum(0) * precision.eps**2 * len(vectors)).clamp_min(precision.tiny)
+    total = power.sum(0)
+    return power / torch.where(total > negligible, total, torch.inf)
 
 
 def key_frequency(share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:

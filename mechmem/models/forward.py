@@ -37,8 +37,10 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0][:120]
         raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error
     return device
 
@@ -69,14 +71,26 @@ def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
 
 @torch.no_grad()
 def logits_of(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
-    """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode."""
+    """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode.
+
+    Raises:
+        ConfigError: the model returns something else than one row of logits per example, one column per class.
+    """
     device = device_of(model)
     with evaluating(model):
         rows = [
-            full_precision(model(task.batch(ids[block])[0].to(device))).cpu()
+            full_precision(_checked(model(task.batch(ids[block])[0].to(device)), block, task)).cpu()
             for block in blocks(len(ids), block_rows(model))
         ]
     return torch.cat(rows) if rows else torch.empty(0, task.n_classes)
+
+
+def _checked(output: object, block: slice, task: Task) -> Tensor:
+    expected = (block.stop - block.start, task.n_classes)
+    if not isinstance(output, Tensor) or tuple(output.shape) != expected:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ConfigError(f"the model must return logits of shape (example, class) = {expected}, and returned {found}")
+    return output
 
 
 def all_logits(subject: Subject) -> Float[Tensor, "example class"]:

@@ -68,6 +68,8 @@ def planted_network(
     """
     noise = LabelNoise(fraction=memorized_fraction)
     task = ModularTask(ModularConfig(op=op, p=p, train_fraction=train_fraction, noise=noise, seed=seed))
+    if task.group is None:
+        raise ConfigError(f"multiplication needs a prime p to be planted (its nonzero residues form a group), got {p}")
     group = CyclicGroup(p, multiplicative=op == "multiply")
     if group.n_frequencies == 0:
         raise ConfigError("multiplication mod 2 has one nonzero residue and no frequency; p must be at least 3")

@@ -11,9 +11,10 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
-from mechmem.contracts import Group, Subject
-from mechmem.errors import MissingNeedError, unknown_name
+from mechmem.contracts import Subject
+from mechmem.errors import unknown_name
 from mechmem.math.filtration import frequency_part, frequency_power, key_frequency
+from mechmem.models.weights import neuron_weights
 from mechmem.plugins import Surgery
 
 
@@ -21,7 +22,7 @@ from mechmem.plugins import Surgery
 class FrequencyFiltration(Surgery):
     """Keep one frequency per neuron in its input and output vectors (network G), or all the rest (network R).
 
-    The frequency is the one with the largest share of the energy of u, v and w together. G drops the constant of all
+    The frequency is the one with the largest sum of shares in the energies of u, v and w. G drops the constant of all
     three vectors and the readout bias; R keeps them. Symbols without a place in the group keep their raw weights, and
     their bias, in both (Liu & Lu 2026, arXiv 2605.18022).
 
@@ -46,17 +47,8 @@ class FrequencyFiltration(Surgery):
     def __call__(self, subject: Subject) -> Subject:
         """Return the subject with a filtered copy of its model."""
         self.require(subject)
-        group, roles = subject.task.group, subject.roles
-        assert group is not None and roles.input_embedding is not None and roles.readout is not None
-        require_frequencies(group)
-        embedding, readout = roles.input_embedding.read(subject.model), roles.readout.read(subject.model)
+        group, embedding, readout = neuron_weights(subject)
         return filtered(subject, key_frequency(frequency_power(group, embedding, readout)), self.part)
-
-
-def require_frequencies(group: Group) -> None:
-    """Refuse a group of one element (the nonzero residues mod 2), where there is no frequency to keep."""
-    if group.n_frequencies == 0:
-        raise MissingNeedError("the task's group has one element, and so no frequency")
 
 
 def filtered(subject: Subject, freq: Int[Tensor, " neuron"], part: Literal["G", "R"]) -> Subject:
@@ -67,14 +59,11 @@ def filtered(subject: Subject, freq: Int[Tensor, " neuron"], part: Literal["G", 
         freq: a frequency per neuron, numbered from 1.
         part: which of the two networks.
     """
-    group, roles = subject.task.group, subject.roles
-    if group is None or roles.input_embedding is None or roles.readout is None:
-        raise MissingNeedError("filtration needs a group and the roles input_embedding and readout")
-    model = subject.copy_model()
-    embedding = roles.input_embedding.read(model)
+    group, embedding, readout = neuron_weights(subject)
+    roles, model = subject.roles, subject.copy_model()
+    assert roles.input_embedding is not None and roles.readout is not None
     kept = torch.stack([frequency_part(group, vectors, freq, part) for vectors in embedding])
-    readout = rearrange(roles.readout.read(model), "neuron classes -> classes neuron")
-    kept_readout = frequency_part(group, readout, freq, part)
+    kept_readout = frequency_part(group, rearrange(readout, "neuron classes -> classes neuron"), freq, part)
     roles.input_embedding.write(model, kept)
     roles.readout.write(model, rearrange(kept_readout, "classes neuron -> neuron classes"))
     if roles.bias is not None and part == "G":

@@ -9,9 +9,10 @@ import torch
 
 from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Subject
+from mechmem.models.weights import neuron_weights
 from mechmem.plugins import Surgery
 from mechmem.randomness import generator
-from mechmem.surgeries.frequency import FrequencyFiltration, filtered, require_frequencies
+from mechmem.surgeries.frequency import FrequencyFiltration, filtered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +42,6 @@ class RandomFrequencyFiltration(Surgery):
     def __call__(self, subject: Subject) -> Subject:
         """Return the subject with a filtered copy of its model."""
         self.require(subject)
-        group, readout = subject.task.group, subject.roles.readout
-        assert group is not None and readout is not None
-        require_frequencies(group)
-        n_neurons = readout.read(subject.model).shape[0]
+        group, _, readout = neuron_weights(subject)
         draw = generator(self.seed, "random_frequency")
-        return filtered(subject, torch.randint(1, group.n_frequencies + 1, (n_neurons,), generator=draw), self.part)
+        return filtered(subject, torch.randint(1, group.n_frequencies + 1, (len(readout),), generator=draw), self.part)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+from mechmem.config import check_whole
 from mechmem.contracts import Task
 from mechmem.errors import ConfigError
 from mechmem.tasks.config import is_prime
@@ -47,6 +48,14 @@ class ArrayTask(Task):
     ):
         inputs, given, true, train = (torch.as_tensor(values) for values in (inputs, given, true, train))
         operands = None if operands is None else torch.as_tensor(operands)
+        for name, values in (("given", given), ("true", true), ("train", train)):
+            if values.ndim != 1 or values.is_floating_point():
+                raise ConfigError(f"{name} must be one whole number or truth value per example, got {_looks(values)}")
+        if operands is not None and operands.is_floating_point():
+            raise ConfigError(f"operands must be pairs of whole numbers, got {_looks(operands)}")
+        if n_classes is not None:
+            check_whole("n_classes", n_classes, 1)
+        train = train.bool()
         lengths = {len(inputs), len(given), len(true), len(train)}
         if len(lengths) != 1:
             raise ConfigError(f"inputs, given, true and train must have one length, got {sorted(lengths)}")
@@ -107,3 +116,7 @@ class ArrayTask(Task):
         """Return the true labels, or None where one of them is not known."""
         labels = self._true[ids]
         return None if (labels < 0).any() else labels
+
+
+def _looks(values: Tensor) -> str:
+    return f"{values.dtype} of shape {tuple(values.shape)}"

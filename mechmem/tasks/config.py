@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal, get_args
 
-from mechmem.config import Config, check_choice, check_fraction, check_whole
+from mechmem.config import Config, check_choice, check_fraction, check_kind, check_whole
 from mechmem.errors import ConfigError
 
 Operation = Literal["add", "subtract", "multiply"]
-NoiseKind = Literal["wrong", "any", "symmetric", "bijective"]
+NoiseKind = Literal["wrong", "any", "symmetric", "symmetric_any", "bijective"]
 SplitKind = Literal["random", "stratified", "answers"]
+
+
+MAX_P = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,8 @@ class LabelNoise(Config):
         fraction: share ξ of the training labels that is replaced.
         distribution: "wrong", uniform over the incorrect classes (Liu & Lu 2026); "any", uniform over all classes,
             so a replaced label may equal the truth (Doshi et al. 2024); "symmetric", uniform over the incorrect classes
-            with (a, b) and (b, a) replaced alike; "bijective", the label of a Latin square (arXiv 2610.11833).
+            with (a, b) and (b, a) replaced alike; "symmetric_any", the same over all classes; "bijective", the label of
+            a Latin square, equal to the truth in about one cell of p (arXiv 2610.11833).
     """
 
     kind: ClassVar[str] = "label_noise"
@@ -45,7 +49,8 @@ class ModularConfig(TaskConfig):
 
     Attributes:
         op: the operation.
-        p: the modulus, at least 2; multiplication asks for a prime, bijective noise for an odd prime.
+        p: the modulus, 2 … 1024; bijective noise asks for an odd prime. Multiplication takes any p, but its nonzero
+            residues form a group only where p is prime: elsewhere the task has no group, and what needs one refuses.
         train_fraction: share α of the p² cells (for "answers": of the p answers) that is trained on.
         split: "random" cells; "stratified", the same share of every answer; "answers", whole answers held out.
         noise: the label noise.
@@ -64,6 +69,9 @@ class ModularConfig(TaskConfig):
         """Validate, without building anything."""
         check_choice("operation", self.op, get_args(Operation))
         check_whole("p", self.p, 2)
+        if self.p > MAX_P:
+            raise ConfigError(f"p must be at most {MAX_P} (the grid has p² inputs of p classes), got {self.p}")
+        check_kind("noise", self.noise, LabelNoise)
         check_fraction("train fraction", self.train_fraction)
         check_choice("split", self.split, get_args(SplitKind))
         check_whole("seed", self.seed, 0)
@@ -73,8 +81,6 @@ class ModularConfig(TaskConfig):
             raise ConfigError(f"train fraction {self.train_fraction} leaves an empty training set at p={self.p}")
         if kept == units:
             raise ConfigError(f"train fraction {self.train_fraction} leaves an empty test set at p={self.p}")
-        if self.op == "multiply" and not is_prime(self.p):
-            raise ConfigError(f"multiplication needs a prime p (its nonzero residues form a group), got {self.p}")
         if self.noise.distribution == "bijective" and (self.p == 2 or not is_prime(self.p)):
             raise ConfigError(f"bijective noise needs an odd prime p (it uses quadratic residues), got {self.p}")
 

@@ -1,4 +1,4 @@
-"""The four kinds of label noise, each a function from true labels to replacement labels."""
+"""The kinds of label noise, each a function from true labels to replacement labels."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def apply_noise(
     Raises:
         ConfigError: the noise needs pairs and the task has none.
     """
-    if noise.distribution in ("symmetric", "bijective") and operands is None:
+    if noise.distribution in ("symmetric", "symmetric_any", "bijective") and operands is None:
         raise ConfigError(f"{noise.distribution} label noise needs inputs that are pairs")
-    if noise.distribution == "symmetric" and operands is not None:
+    if noise.distribution.startswith("symmetric") and operands is not None:
         unordered = operands.min(1).values * n_classes + operands.max(1).values
         _, unit = torch.unique(unordered, return_inverse=True)
     else:
         unit = torch.arange(len(true))
     replaced = _choose(unit, noise.fraction, seed)
-    shift = _per_unit(unit, n_classes, seed, wrong_only=noise.distribution != "any")
+    shift = _per_unit(unit, n_classes, seed, wrong_only=not noise.distribution.endswith("any"))
     if noise.distribution == "bijective" and operands is not None:
         new = latin_square(operands, n_classes)
-    elif noise.distribution == "any":
+    elif noise.distribution.endswith("any"):
         new = shift
     else:
         new = (true + shift) % n_classes

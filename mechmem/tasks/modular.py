@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mechmem.contracts import Task
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.tasks.config import ModularConfig
+from mechmem.tasks.config import ModularConfig, is_prime
 from mechmem.tasks.groups import CyclicGroup
 from mechmem.tasks.label_noise import apply_noise
 from mechmem.tasks.splits import training_mask
@@ -34,7 +34,8 @@ class ModularTask(Task):
         self.ids = torch.arange(p * p)
         self._pairs = torch.stack([self.ids // p, self.ids % p], 1)
         self.operands = self._pairs
-        self.group = CyclicGroup(p, multiplicative=config.op == "multiply")
+        if config.op != "multiply" or is_prime(p):
+            self.group = CyclicGroup(p, multiplicative=config.op == "multiply")
         self._true = answer(config.op, self._pairs, p)
         trained = training_mask(self._true, config.train_fraction, config.split, config.seed)
         self.train_ids, self.test_ids = self.ids[trained], self.ids[~trained]

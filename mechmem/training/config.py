@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import ClassVar, Literal, get_args
 
-from mechmem.config import Config, check_choice, check_number, check_whole
+from mechmem.config import Config, check_choice, check_kind, check_number, check_whole
 from mechmem.errors import ConfigError
 from mechmem.models.config import MLPConfig, ModelConfig
 from mechmem.tasks.config import ModularConfig, TaskConfig
@@ -62,11 +62,15 @@ class TrainConfig(Config):
 
     def __post_init__(self) -> None:
         """Validate."""
+        check_kind("task", self.task, TaskConfig)
+        check_kind("model", self.model, ModelConfig)
         check_choice("loss", self.loss, get_args(Loss))
         check_choice("optimizer", self.optimizer, get_args(OptimizerName))
         check_choice("precision", self.precision, get_args(Precision))
         check_number("learning rate", self.lr, above=0)
         check_number("weight decay", self.weight_decay, least=0)
+        if len(self.betas) != 2:
+            raise ConfigError(f"betas must be two numbers, got {self.betas}")
         for setting, value in (("betas", self.betas[0]), ("betas", self.betas[1]), ("momentum", self.momentum)):
             check_number(setting, value, least=0)
             if value >= 1:

@@ -73,7 +73,8 @@ class Lines:
 @contextlib.contextmanager
 def reporter(title: str, start: int, total: int, *, show: bool) -> Iterator[Reporter]:
     """Yield the reporter that fits where standard error goes; the bar is gone when the block ends, however it ends."""
-    console = Console(stderr=True)
+    # Not as Jupyter: there every line would be an output of its own.
+    console = Console(stderr=True, force_jupyter=False)
     if not show:
         yield Silent()
     elif not console.is_terminal:

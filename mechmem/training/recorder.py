@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -9,16 +10,17 @@ import tempfile
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from torch import Tensor, nn
 
 from mechmem import storage
+from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Task
-from mechmem.errors import RunDirectoryError, TrainingFailedError
+from mechmem.errors import ConfigError, RunDirectoryError, TrainingFailedError
 from mechmem.roles import Roles
-from mechmem.training.config import TrainConfig, log_schedule
+from mechmem.training.config import Loss, TrainConfig, log_schedule
 from mechmem.training.evaluate import evaluate
 from mechmem.training.run import Run, read_bits, write_checkpoint, write_header
 
@@ -54,7 +56,8 @@ class Recorder:
         checkpoints: number of log-spaced checkpoints after step 0, or the steps themselves.
 
     Raises:
-        RunDirectoryError: the directory already holds something.
+        ConfigError: there is no such loss, or the number of steps is not positive.
+        RunDirectoryError: the directory already holds something, or cannot be written.
     """
 
     def __init__(
@@ -71,13 +74,15 @@ class Recorder:
         config: TrainConfig | None = None,
     ):
         self.model, self.task, self.roles, self.loss, self.config = model, task, roles, loss, config
+        check_choice("loss", loss, get_args(Loss))
+        check_whole("steps", steps, 1)
         self.steps = steps
         self.evaluate_at = _schedule(steps, evaluations)
         self.checkpoint_at = _schedule(steps, checkpoints)
         # Without a directory of the user's, a temporary one lives as long as the run that reads it.
         self._temporary = None
         if out is None:
-            self._temporary = _TemporaryFolder()
+            self._temporary = TemporaryFolder()
             out = self._temporary.path
         self.path = Path(out)
         self.rows: list[dict[str, Any]] = []
@@ -86,9 +91,14 @@ class Recorder:
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunDirectoryError(f"{self.path} holds something else; choose another directory")
         else:
-            write_header(self.path, config, task)
-            storage.write_text(self.path / "history.jsonl", "")
-            (self.path / "history.bits").write_bytes(b"")
+            try:
+                write_header(self.path, config, task)
+                storage.write_text(self.path / "history.jsonl", "")
+                (self.path / "history.bits").write_bytes(b"")
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise
+                raise RunDirectoryError(f"cannot write to {self.path}: {error.strerror}") from error
 
     def _adopt(self) -> None:
         if self.config is None:
@@ -133,7 +143,14 @@ class Recorder:
         return row
 
     def evaluate(self, step: int) -> dict[str, Any]:
-        """Evaluate now and append to the history."""
+        """Evaluate now and append to the history.
+
+        Raises:
+            ConfigError: this step, or a later one, has been evaluated.
+            TrainingFailedError: a loss is not a number.
+        """
+        if self.rows and step <= self.rows[-1]["step"]:
+            raise ConfigError(f"step {step} comes after step {self.rows[-1]['step']}; steps are recorded in order")
         evaluation = evaluate(self.model, self.task, self.loss)
         row = {"step": step, **evaluation.row}
         for name, value in row.items():
@@ -162,7 +179,7 @@ class Recorder:
         storage.write_json(self.path / "finished.json", {"step": step, "reason": reason})
 
 
-class _TemporaryFolder:
+class TemporaryFolder:
     """A directory that goes when this object does, without the warning of `tempfile.TemporaryDirectory`."""
 
     def __init__(self):

@@ -67,6 +67,8 @@ class Run:
             self.config = None if header["config"] is None else TrainConfig.from_dict(header["config"])
         except (ConfigError, UnknownNameError) as error:
             raise RunDirectoryError(f"{path} has a damaged config: {error}") from error
+        if self.config is not None and self.config.digest != header.get("digest"):
+            raise RunDirectoryError(f"{self.path / 'config.json'} was changed after the run was started")
         self._model, self._task, self._roles = model, task, roles
         if self.config is None and (model is None or task is None):
             raise MissingNeedError(f"{path} was recorded from a user's own loop: pass its model= and task= to open it")
@@ -120,11 +122,16 @@ class Run:
         """Return the history as written."""
         path = self.path / "history.jsonl"
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except OSError as error:
             raise RunDirectoryError(f"cannot read {path}: {error}") from error
         except ValueError as error:
             raise RunDirectoryError(f"{path} is damaged: {error}") from error
+        if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
+            raise RunDirectoryError(f"{path} is damaged: a line of it is no evaluation")
+        if not rows and self.finished() is not None:
+            raise RunDirectoryError(f"{path} is damaged: the run has ended, and nothing stands in it")
+        return rows
 
     def correctness(self) -> tuple[Bool[np.ndarray, "evaluation example"], Bool[np.ndarray, "evaluation example"]]:
         """Return, per evaluation and id, whether the prediction was the given label, and the true one."""
@@ -171,6 +178,7 @@ def read_header(path: Path) -> dict[str, Any]:
         or header.get("format") != FORMAT
         or not {"config", "threads", "task"} <= set(header)
         or not isinstance(header["threads"], int)
+        or header["threads"] < 1
         or not isinstance(header["config"], dict | None)
     ):
         raise RunDirectoryError(f"{path / 'config.json'} is not of run format {FORMAT}")
@@ -184,6 +192,7 @@ def write_header(path: Path, config: TrainConfig | None, task: Task) -> None:
         {
             "format": FORMAT,
             "config": None if config is None else config.to_dict(),
+            "digest": None if config is None else config.digest,
             "task": task.digest,
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},

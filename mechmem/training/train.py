@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +23,13 @@ from mechmem.tasks.config import LabelNoise, ModularConfig
 from mechmem.training.config import TrainConfig
 from mechmem.training.loop import optimize
 from mechmem.training.optimizers import Optimizers
-from mechmem.training.recorder import Recorder
+from mechmem.training.recorder import Recorder, TemporaryFolder
 from mechmem.training.run import Run, load_state, read_header
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing keeps two processes apart
+    fcntl = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +68,10 @@ class ConfigRecipe:
             progress = False
             twin = dataclasses.replace(self.config, steps=1, **settings)
         elif isinstance(self.config.task, ModularConfig):
-            task = dataclasses.replace(self.config.task, noise=LabelNoise(1.0, "any"))
+            # A network with tied inputs can fit no noise but a symmetric one; its null has to be one that it can fit.
+            symmetric = self.config.task.noise.distribution.startswith("symmetric")
+            noise = LabelNoise(1.0, "symmetric_any" if symmetric else "any")
+            task = dataclasses.replace(self.config.task, noise=noise)
             twin = dataclasses.replace(self.config, task=task, steps=self.steps, **settings)
         else:
             raise MissingNeedError(f"a {type(self.config.task).__name__} has no label noise to replace")
@@ -77,7 +86,7 @@ def train(
     out: str | Path | None = None,
     device: str = "cpu",
     progress: bool = True,
-    title: str = "training",
+    title: str = "",
 ) -> Subject:
     """Train a network, or go on where an interrupted run of the same config stopped.
 
@@ -89,7 +98,7 @@ def train(
             a temporary directory.
         device: where to train.
         progress: whether to show a bar (plain lines where standard error is not a terminal).
-        title: what the bar calls the run.
+        title: what the bar calls the run; by default the directory's name.
 
     Raises:
         ConfigError: the config cannot be built.
@@ -98,6 +107,7 @@ def train(
         KeyboardInterrupt: interrupted; the state reached has been saved in `out`.
     """
     where = resolve_device(device)
+    title = title or ("training" if out is None else Path(out).name)
     task = build_task(config.task)
     started = Path(out) if out is not None and (Path(out) / "config.json").exists() else None
     if started is not None:
@@ -117,9 +127,10 @@ def train(
             config=config,
         )
         run = recorder.run()
-        last = None if started is None else _restore(run, recorder, model, optimizers)
-        if last is None or run.finished() is None:
-            last = optimize(config, model, task, optimizers, recorder, first=last, progress=progress, title=title)
+        with _alone(run.path):
+            last = None if started is None else _restore(run, recorder, model, optimizers)
+            if last is None or run.finished() is None:
+                last = optimize(config, model, task, optimizers, recorder, first=last, progress=progress, title=title)
     recipe = ConfigRecipe(config, steps=last, folder=run.path / "twins", device=device, owner=run)
     return Subject(model, task, model.roles, run=run, recipe=recipe, name=title if out is None else run.path.name)
 
@@ -158,7 +169,8 @@ def load(
     network = run.model_at(chosen).to(where)
     recipe = None
     if run.config is not None:
-        recipe = ConfigRecipe(run.config, steps=max(chosen, 1), folder=run.path / "twins", device=device)
+        folder, owner = _twins_folder(run.path)
+        recipe = ConfigRecipe(run.config, steps=max(chosen, 1), folder=folder, device=device, owner=owner)
     return Subject(network, run.task(), run.roles(), run=run, recipe=recipe, name=run.path.resolve().name)
 
 
@@ -189,6 +201,28 @@ def _restore(run: Run, recorder: Recorder, model: nn.Module, optimizers: Optimiz
         optimizers.load_state_tensors(read_tensors(folder / f"step_{steps[-1]}.optimizer.safetensors"))
         recorder.resume_at(steps[-1])
     return steps[-1]
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep a second process from writing to the same run; the lock goes with the process, however that ends."""
+    if fcntl is None:
+        yield
+        return
+    with (path / "config.json").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunDirectoryError(f"{path} is being trained by another process") from error
+        yield
+
+
+def _twins_folder(path: Path) -> tuple[Path, object]:
+    """Return where a run's twins are kept, and what keeps that alive: a temporary place for a run that is read-only."""
+    if os.access(path, os.W_OK):
+        return path / "twins", None
+    folder = TemporaryFolder()
+    return Path(folder.path), folder
 
 
 @contextlib.contextmanager

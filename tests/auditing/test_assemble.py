@@ -222,3 +222,86 @@ def test_the_audited_network_is_left_as_it_was(planted):
 def test_html_shows_reasons_and_titles(card):
     html = card._repr_html_()
     assert "noise_only=" in html and all(CONTROL_TITLES[name] in html for name in ("untrained", "kernel_ridge"))
+
+
+def test_a_network_that_has_changed_is_read_again(planted):
+    subject = mm.Subject(planted.subject.copy_model(), planted.subject.task, planted.subject.roles)
+    assert value(mm.audit(subject, ["raw"]), "raw", "test") == 1
+    with subject.model.hooks(fwd_hooks=[("hook_hidden", lambda hidden, hook: hidden * 0)]):
+        assert value(mm.audit(subject, ["raw"]), "raw", "test") < 0.3
+    assert value(mm.audit(subject, ["raw"]), "raw", "test") == 1
+    with torch.no_grad():
+        subject.model.W_out.zero_()
+    assert value(mm.audit(subject, ["raw"]), "raw", "test") < 0.3
+
+
+def test_a_network_of_nan_has_no_accuracy(planted):
+    model = planted.subject.copy_model()
+    with torch.no_grad():
+        model.W_out[0, 0] = torch.nan
+    card = mm.audit(mm.Subject(model, planted.subject.task, planted.subject.roles))
+    assert value(card, "raw", "test") is None and "not finite" in card.row("raw").splits["test"].reason
+    assert card.verdict == "refused"
+
+
+def test_a_grid_of_logits_is_read_in_the_task_s_own_order(planted):
+    task = planted.subject.task
+    order = torch.randperm(169, generator=torch.Generator().manual_seed(0))
+    train = torch.zeros(169, dtype=torch.bool)
+    train[task.train_ids] = True
+    pairs, true = task.operands[order], task.true(task.ids)[order]
+    shuffled = mm.ArrayTask(pairs, task.given(task.ids)[order], true, train[order], operation="add")
+    grid = torch.eye(13)[task.true(task.ids)].reshape(13, 13, 13)
+    assert value(mm.audit_logits(grid, shuffled), "raw", "test") == 1
+
+
+def test_a_readout_that_needs_the_whole_grid_is_an_empty_row_without_it(planted):
+    task = planted.subject.task
+    train = torch.zeros(169, dtype=torch.bool)
+    train[task.train_ids] = True
+    part = slice(0, 160)
+    arrays = mm.ArrayTask(
+        task.operands[part], task.given(task.ids)[part], task.true(task.ids)[part], train[part], operation="add"
+    )
+    card = mm.audit(mm.Subject(planted.subject.model, arrays, planted.subject.roles))
+    assert "every pair" in card.row("diagonal").splits["test"].reason
+    assert value(card, "frequency", "test") > 0.9
+
+
+def test_a_run_stopped_by_test_accuracy_says_so(tmp_path):
+    config = mm.TrainConfig(
+        task=mm.ModularConfig(p=5, train_fraction=0.4), model=mm.MLPConfig(width=8), steps=20, stop_when="test >= 0"
+    )
+    card = mm.audit(mm.train(config, progress=False))
+    assert "stopped by test accuracy" in card.sentence or card.verdict == "refused"
+    assert card.task["stopped_by"] == "test >= 0"
+
+
+def test_pooled_runs_that_differ_are_mixed(card):
+    other = mm.audit_logits(torch.ones(169, 13), mm.planted_network(13, train_fraction=0.6).subject.task, ["raw"])
+    pooled = pool([mm.audit(mm.planted_network(13, train_fraction=0.6).subject, ["raw"]), other])
+    assert pooled.verdict == "mixed" == pooled.to_json()["structure"]["verdict"]
+    assert "1 compute the rule" in pooled.sentence and "1 show nothing" in pooled.sentence
+    estimate = pooled.row("raw").splits["test"].estimate
+    assert 0 <= estimate.low and estimate.high <= 1 and pooled.to_json()["rows"][0]["n_test"] > 2
+
+
+def test_what_cannot_be_audited_is_refused_in_a_line(planted):
+    subject = planted.subject
+    with pytest.raises(ConfigError, match="audit takes a Subject"):
+        mm.audit(subject.model)
+    with pytest.raises(ConfigError, match="untrained= takes a network, got a Subject"):
+        mm.audit(subject, untrained=subject)
+    with pytest.raises(ConfigError, match=r"must return logits of shape .*, and returned"):
+        mm.audit(mm.Subject(OneHotMLP(13, 4).layers[0:0], subject.task))
+    with pytest.raises(ConfigError, match="compare takes scorecards"):
+        mm.compare([subject])
+
+
+def test_activations_refuse_ids_that_are_none(planted):
+    for ids in (torch.tensor([-1]), torch.tensor([10**6])):
+        with pytest.raises(UnknownNameError, match="no example id"):
+            mm.activations(planted.subject, "hook_hidden", ids=ids)
+    for ids in (torch.tensor([], dtype=torch.long), torch.tensor([True]), torch.tensor([[1]])):
+        with pytest.raises(ConfigError, match="ids must be"):
+            mm.activations(planted.subject, "hook_hidden", ids=ids)

@@ -150,3 +150,37 @@ def test_answers_without_held_out_cells_do_not_count():
     task = ModularTask(ModularConfig(p=P, split="answers", train_fraction=0.5, noise=LabelNoise(0.2)))
     found = structure_of(truth_logits(task), task)
     assert found.heldout_vote.n == P - round(0.5 * P)
+
+
+def mirrored_labels(task):
+    """A table that repeats each training label at the mirror image of its cell, as a network with tied inputs does."""
+    table = label_grid(task).reshape(task.symbols, task.symbols, -1)
+    return (table + table.transpose(0, 1)).reshape(len(task.ids), -1)
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.8])
+def test_labels_of_mirror_cells_are_no_rule(noise):
+    task = task_of(p=31, noise=noise, fraction=0.8)
+    found = structure_of(mirrored_labels(task), task)
+    # By the definition something shows, which is why the verdict asks whether it is more than the mirrors' labels.
+    assert found.Z > 3 and found.verdict == "labels_only" and "trained mirrors" in found.reason
+
+
+def test_without_noise_a_symmetric_table_of_labels_is_no_rule_either():
+    task = task_of(p=31, noise=0.0, fraction=0.8)
+    assert structure_of(mirrored_labels(task), task).verdict == "labels_only"
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("fraction", [0.5, 0.8])
+def test_a_symmetric_network_that_computes_the_rule_still_does(noise, fraction):
+    task = task_of(p=31, noise=noise, fraction=fraction)
+    found = structure_of(truth_logits(task), task)
+    assert found.verdict == "rule" and found.reason == ""
+
+
+def test_logits_that_are_not_numbers_are_refused():
+    task = task_of()
+    subject = Subject(LogitTable(truth_logits(task), task), task)
+    subject.model.logits[task.test_ids[0], 0] = torch.nan
+    assert held_out_structure(subject).verdict == "refused"

@@ -36,9 +36,10 @@ def parts(subject):
 
 
 def shared_frequency(vectors, elements):
-    """One frequency per neuron, by numpy's two-sided spectrum of all three vectors."""
+    """One frequency per neuron: the largest sum of the three vectors' shares in numpy's two-sided spectrum."""
     n = len(elements)
-    energy = sum(np.abs(np.fft.fft(x[elements], axis=0)) ** 2 for x in vectors)
+    spectra = [np.abs(np.fft.fft(x[elements], axis=0)) ** 2 for x in vectors]
+    energy = sum(spectrum / spectrum[1:].sum(0) for spectrum in spectra)
     return np.array(
         [1 + np.argmax([e[k] + (e[n - k] if 2 * k != n else 0) for k in range(1, n // 2 + 1)]) for e in energy.T]
     )

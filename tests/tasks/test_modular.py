@@ -93,3 +93,9 @@ def test_sets_that_come_out_empty_are_refused():
 def test_a_config_of_something_else():
     with pytest.raises(ConfigError, match="no task is built from a TaskConfig"):
         build_task(TaskConfig())
+
+
+def test_multiplication_by_a_composite_p_is_a_task_without_a_group():
+    task = mm.ModularTask(mm.ModularConfig(op="multiply", p=15, train_fraction=0.5))
+    assert task.group is None and task.operation == "multiply"
+    assert torch.equal(task.true(task.ids), task.operands.prod(1) % 15)

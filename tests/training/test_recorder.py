@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import mechmem as mm
-from mechmem.errors import MissingNeedError, RunDirectoryError
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
 
 
 class Own(nn.Module):
@@ -136,3 +136,14 @@ def test_without_a_directory_it_goes_with_its_run(task):
 
     gc.collect()
     assert not path.exists()
+
+
+def test_a_recorder_refuses_what_it_would_get_wrong(task, tmp_path):
+    with pytest.raises(UnknownNameError, match="Did you mean 'cross_entropy'"):
+        mm.Recorder(Own(), task, steps=20, loss="crossentropy")
+    with pytest.raises(ConfigError, match="steps must be"):
+        mm.Recorder(Own(), task, steps=0)
+    recorder = mm.Recorder(Own(), task, steps=20, evaluations=[0, 5, 10])
+    recorder(5)
+    with pytest.raises(ConfigError, match="steps are recorded in order"):
+        recorder(5)
