@@ -302,6 +302,5 @@ def test_activations_refuse_ids_that_are_none(planted):
     for ids in (torch.tensor([-1]), torch.tensor([10**6])):
         with pytest.raises(UnknownNameError, match="no example id"):
             mm.activations(planted.subject, "hook_hidden", ids=ids)
-    for ids in (torch.tensor([], dtype=torch.long), torch.tensor([True]), torch.tensor([[1]])):
-        with pytest.raises(ConfigError, match="ids must be"):
-            mm.activations(planted.subject, "hook_hidden", ids=ids)
+    with pytest.raises(ConfigError, match="ids must be"):
+        mm.activations(planted.subject, "hook_hidden", ids=torch.tensor([], dtype=torch.long))
