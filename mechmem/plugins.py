@@ -15,7 +15,7 @@ import importlib.metadata
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from mechmem import storage
 from mechmem.contracts import Predictor, Subject
@@ -103,7 +103,14 @@ class Surgery(Plugin):
 
 
 class Readout(Plugin):
-    """A way to get predictions out of a network."""
+    """A way to get predictions out of a network.
+
+    Attributes:
+        reads: "logits" where it reads nothing else, so that a table of labels can stand in as a control;
+            "network" otherwise.
+    """
+
+    reads: ClassVar[Literal["logits", "network"]] = "logits"
 
     @abc.abstractmethod
     def __call__(self, subject: Subject) -> Predictor:

@@ -96,7 +96,7 @@ class Roles:
         input_embedding: read as "operand p neuron".
         readout: read as "neuron classes".
         bias: the readout's bias, read as "class".
-        activation: name of the submodule that is the nonlinearity.
+        activation: name of the submodule that is the nonlinearity, or names of several.
         hidden: names of the hook points that hold the neurons, in layer order.
         logits: name of the hook point that holds the logits.
     """
@@ -104,6 +104,6 @@ class Roles:
     input_embedding: Role | None = None
     readout: Role | None = None
     bias: Role | None = None
-    activation: str | None = None
+    activation: str | tuple[str, ...] | None = None
     hidden: tuple[str, ...] = ()
     logits: str | None = None

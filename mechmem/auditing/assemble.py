@@ -144,7 +144,8 @@ def _as_control(subject: Subject, name: str, model: nn.Module) -> Subject:
 
 
 def _row(each: Extractor, subject: Subject, controlled: Mapping[str, Subject | str]) -> Row:
-    names = [*NETWORK_CONTROLS, *(LABEL_CONTROLS if not each.surgeries else ())]
+    only_logits = not each.surgeries and each.readout.reads == "logits"
+    names = [*NETWORK_CONTROLS, *(LABEL_CONTROLS if only_logits else ())]
     controls = {name: _test_cell(each, controlled[name]) for name in names}
     own = each.control()
     if own is not None:

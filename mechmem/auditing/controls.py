@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from mechmem.errors import MechmemError, MissingNeedError
 from mechmem.models.table import LogitTable
 from mechmem.tasks.relabelled import noise_only
 
-NETWORK_CONTROLS: tuple[str, ...] = get_args(TwinKind)
+NETWORK_CONTROLS: tuple[TwinKind, ...] = ("untrained", "one_step", "noise_only")
 """Twins of the network: shown beside every extractor."""
 
 LABEL_CONTROLS = ("label_grid", "kernel_ridge")
@@ -43,7 +42,7 @@ def control_models(
         progress: whether training a twin shows a bar.
     """
     models: dict[str, nn.Module | str] = {}
-    for kind in get_args(TwinKind):
+    for kind in NETWORK_CONTROLS:
         models[kind] = given.get(kind) or _twin(subject, kind, train, progress=progress)
     for name, build in (("label_grid", label_grid), ("kernel_ridge", kernel_ridge)):
         try:

@@ -39,8 +39,10 @@ class ActivationSwap(Surgery):
         self.require(subject)
         model = subject.copy_model()
         assert subject.roles.activation is not None
+        names = subject.roles.activation
         try:
-            model.set_submodule(subject.roles.activation, nonlinearity(self.to), strict=True)
+            for name in (names,) if isinstance(names, str) else names:
+                model.set_submodule(name, nonlinearity(self.to), strict=True)
         except AttributeError as error:
             raise RoleError(f"the role activation names no submodule: {error}") from error
         return subject.with_model(model)

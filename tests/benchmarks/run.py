@@ -108,7 +108,8 @@ def filtration() -> None:
         kept = [np.zeros_like(x) for x in (u, v, w)]
         for m in range(neurons):
             spectra = [np.fft.rfft(x[:, m]) for x in (u, v, w)]
-            k = 1 + int(np.argmax(sum(np.abs(s[1:]) ** 2 for s in spectra)))
+            energies = [np.abs(s[1:]) ** 2 for s in spectra]
+            k = 1 + int(np.argmax(sum(energy / energy.sum() for energy in energies)))
             for x, s in zip(kept, spectra, strict=True):
                 only = np.zeros_like(s)
                 only[k] = s[k]

@@ -34,3 +34,11 @@ def test_a_role_that_names_no_module_is_refused(planted):
     subject = mm.Subject(planted.subject.model, planted.subject.task, mm.Roles(activation="activaton"))
     with pytest.raises(RoleError, match="names no submodule.*activaton"):
         ActivationSwap("relu")(subject)
+
+
+def test_every_activation_of_a_deeper_network_is_swapped(planted):
+    layers = [torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 7)]
+    subject = mm.Subject(torch.nn.Sequential(*layers), planted.subject.task, mm.Roles(activation=("1", "3")))
+    swapped = ActivationSwap("quadratic")(subject).model
+    assert type(swapped[1]) is type(swapped[3]) is NONLINEARITIES["quadratic"]
+    assert type(subject.model[1]) is torch.nn.ReLU
