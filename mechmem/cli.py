@@ -119,7 +119,7 @@ def _train(command: Train) -> None:
     from mechmem.training.progress import accuracies
     from mechmem.training.train import train
 
-    subject = train(config, out=out, device=command.device, progress=not command.quiet, title=out.name)
+    subject = train(config, out=out, device=command.device, progress=not command.quiet)
     assert subject.run is not None
     last = subject.run.history().iloc[-1].to_dict()
     row: dict[str, Any] = {key: None if value != value else value for key, value in last.items()}
@@ -155,6 +155,7 @@ def _audit(command: Audit) -> None:
 
 
 def _list(command: List) -> None:
+    _load_libraries()
     from mechmem.plugins import KINDS, plugins
     from mechmem.terminal import console, plugin_list
 

@@ -62,9 +62,10 @@ def run_demo(
     Raises:
         RunDirectoryError: `out` holds runs of another seed, or something else.
     """
-    _check_output(out)
+    configs = demo_configs(seed)
+    check_output(out, {*configs, "report.html"})
     entries = []
-    for name, config in demo_configs(seed).items():
+    for name, config in configs.items():
         title = name.replace("_", " ")
         subject = train(config, out=out / name, device=device, progress=progress, title=title)
         card = audit(subject, progress=progress)
@@ -73,8 +74,3 @@ def run_demo(
         entries.append((subject, card))
     write_report(entries, out / "report.html")
     return entries
-
-
-def _check_output(out: Path) -> None:
-    """Refuse a place that holds anything but an earlier demo."""
-    check_output(out, {*demo_configs(0), "report.html"})

@@ -111,13 +111,12 @@ def _best(card: Scorecard) -> str:
     if not rows:
         return "no extractor could be applied"
     best = max(rows, key=lambda row: row.splits["test"].estimate.value)  # pyright: ignore[reportOptionalMemberAccess]
-    vote = next((vote.test for vote in card.votes if vote.test is not None), None)
+    vote = next((vote for vote in card.votes if vote.test is not None), None)
     read = f"the most that is read out is {percent(best.splits['test'].estimate)} ({best.extractor})"
-    return (
-        f"{read}, a vote of the training labels, told the operation, gives {percent(vote)}"
-        if vote is not None
-        else read
-    )
+    if vote is None:
+        return read
+    told = "the operation" if "operation" in vote.knows else "the group"
+    return f"{read}, a vote of the training labels, told {told}, gives {percent(vote.test)}"
 
 
 def _caveat(card: Scorecard) -> str:
