@@ -11,6 +11,8 @@ from .auditing.pooling import compare as compare
 from .contracts import Subject as Subject
 from .extractors import extractor as extractor
 from .models.config import MLPConfig as MLPConfig
+from .neurons import NeuronScores as NeuronScores
+from .neurons import NeuronSet as NeuronSet
 from .models.planted import planted_network as planted_network
 from .report import write_report as write_report
 from .roles import Role as Role

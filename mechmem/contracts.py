@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from mechmem.errors import MissingNeedError, UnknownNameError
+from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.roles import Roles
 
 if TYPE_CHECKING:
@@ -38,6 +38,15 @@ class Group(Protocol):
 
     def power(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
         """Energy of each vector at frequencies 1 … n_frequencies."""
+        ...
+
+    def spectrum(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
+        """Energy of each vector's constant (row 0), then at frequencies 1 … n_frequencies."""
+        ...
+
+    @property
+    def multiplicity(self) -> Int[Tensor, " freq"]:
+        """How many coefficients of the transform make up the constant (1) and each frequency (2, or 1 at Nyquist)."""
         ...
 
     def keep(
@@ -227,6 +236,27 @@ class Subject:
     def copy_model(self) -> nn.Module:
         """Return a deep copy of the model for a surgery to change."""
         return copy.deepcopy(self.model)
+
+
+def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:
+    """Return what a call was given as a subject: a subject as it is, or a model with its task.
+
+    Args:
+        model: a subject, or a network.
+        task: the network's task; goes with a network only.
+        roles: the network's roles; by default its own attribute `roles`, where it has one.
+
+    Raises:
+        ConfigError: a network without a task, or a subject with one.
+    """
+    if isinstance(model, Subject):
+        if task is not None or roles is not None:
+            raise ConfigError("a Subject has its own task and roles; pass a bare model to name others")
+        return model
+    if not isinstance(model, nn.Module) or task is None:
+        raise ConfigError(f"expected a Subject, or a model with its task; got {type(model).__name__} and no task")
+    own = getattr(model, "roles", None)
+    return Subject(model, task, roles or (own if isinstance(own, Roles) else Roles()))
 
 
 def _fingerprint(model: nn.Module) -> tuple[Any, ...]:

@@ -30,6 +30,14 @@ class RoleError(MechmemError, ValueError):
     """A role does not fit the model: no such parameter, or a pattern that its shape does not match."""
 
 
+class ScoreError(MechmemError, ValueError):
+    """Scores that cannot rank neurons (NaN among them), or a share of the neurons that leaves an empty set."""
+
+
+class NotLinearError(MechmemError):
+    """The logits are not linear in the neurons asked for, so that the network has to be re-run."""
+
+
 class RunDirectoryError(MechmemError):
     """A run directory is empty, damaged, truncated, of another shape, or holds something else."""
 

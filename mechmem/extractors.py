@@ -9,17 +9,15 @@ frequency+additive_free      a surgery, then a readout
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import re
 
 from mechmem.contracts import Predictor, Subject
-from mechmem.errors import ConfigError, unknown_name
+from mechmem.errors import ConfigError
+from mechmem.grammar import build, split_outside
 from mechmem.plugins import Plugin, Readout, Surgery, plugins
 from mechmem.readouts.logits import Logits
 
 RAW = "raw"
-_TERM = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<arguments>.*)\))?\s*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Extractor:
     @property
     def knows(self) -> frozenset[str]:
         """Everything that any part was told."""
-        return frozenset().union(*(part.knows for part in self.parts))
+        return frozenset().union(*(part.told() for part in self.parts))
 
     @property
     def cites(self) -> str:
@@ -85,65 +83,19 @@ def extractor(name: str) -> Extractor:
         UnknownNameError: a part or one of its settings does not exist; the nearest is named.
         ConfigError: the name cannot be read, a setting is not allowed, or a readout is not the last part.
     """
-    terms = _split(name)
     surgeries, readouts = plugins("surgeries"), plugins("readouts")
+    classes = {RAW: Logits, **surgeries, **readouts}
     chain: list[Surgery] = []
     readout: Readout | None = None
-    for term in terms:
-        part_name, arguments = _read(term, name)
-        part_name = "logits" if part_name == RAW else part_name
+    for term in split_outside(name, "+"):
         if readout is not None:
             raise ConfigError(f"extractor {name!r}: {readout.label()!r} is a readout and must come last")
-        if part_name not in surgeries and part_name not in readouts:
-            raise unknown_name("extractor", part_name, {RAW, *surgeries, *readouts})
-        part = _build({**surgeries, **readouts}[part_name], part_name, arguments, name)
+        part = build(classes, term, name, "extractor")
         if isinstance(part, Readout):
             readout = part
         elif isinstance(part, Surgery):
             chain.append(part)
     return Extractor(tuple(chain), readout or Logits())
-
-
-def _split(name: str) -> list[str]:
-    """Split at plus signs outside parentheses."""
-    terms, depth, current = [], 0, ""
-    for character in name:
-        depth += (character == "(") - (character == ")")
-        if character == "+" and depth == 0:
-            terms.append(current)
-            current = ""
-        else:
-            current += character
-    return [*terms, current]
-
-
-def _read(term: str, whole: str) -> tuple[str, list[tuple[str, str]]]:
-    match = _TERM.fullmatch(term)
-    if match is None:
-        raise ConfigError(f"cannot read extractor {whole!r}: {term!r} is not a name with settings in parentheses")
-    arguments = [part.strip() for part in (match["arguments"] or "").split(",") if part.strip()]
-    return match["name"], [(key.strip(), value.strip()) for key, _, value in (a.rpartition("=") for a in arguments)]
-
-
-def _build(cls: type[Plugin], name: str, arguments: list[tuple[str, str]], whole: str) -> Plugin:
-    fields = [field.name for field in dataclasses.fields(cls)]
-    values = dict(cls.aliases.get(name, {}))
-    free = [field for field in fields if field not in values]
-    for key, text in arguments:
-        if not key and not free:
-            raise ConfigError(f"extractor {whole!r}: {name!r} takes no further setting, got {text!r}")
-        key = key or free[0]
-        if key not in fields:
-            raise unknown_name(f"setting of {name!r}", key, fields)
-        free = [field for field in free if field != key]
-        try:
-            values[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[key] = text
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ConfigError(f"extractor {whole!r}: {name!r} needs the settings {', '.join(fields)} ({error})") from error
 
 
 def _control(part: Plugin) -> Plugin:

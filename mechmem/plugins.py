@@ -1,8 +1,9 @@
 """The kinds of plugin, the result they return, and how they are found.
 
-A plugin is one frozen dataclass in one file of its kind's folder (`surgeries/`, `readouts/`, `analyses/`), found by
-being there; other packages add theirs through an entry point of the same name (`mechmem.surgeries`, …). Its fields are
-its parameters; its class attributes say how it is named, what it needs, what it is told and where it comes from.
+A plugin is one frozen dataclass in one file of its kind's folder (`surgeries/`, `readouts/`, `scorers/`, `analyses/`),
+found by being there; other packages add theirs through an entry point of the same name (`mechmem.surgeries`, …). Its
+fields are its parameters; its class attributes say how it is named, what it needs, what it is told and where it comes
+from.
 """
 
 from __future__ import annotations
@@ -72,9 +73,17 @@ class Plugin:
             return self.name
         return f"{self.name}({','.join(f'{key}={value}' for key, value in changed.items())})"
 
+    def wants(self) -> frozenset[str]:
+        """What this instance needs: `needs`, and whatever its settings add."""
+        return self.needs
+
+    def told(self) -> frozenset[str]:
+        """What this instance is told: `knows`, and whatever its settings add."""
+        return self.knows
+
     def missing(self, subject: Subject) -> list[str]:
         """List what this plugin needs and the subject does not have."""
-        return [need for need in sorted(self.needs) if not _has(subject, need)]
+        return [need for need in sorted(self.wants()) if not _has(subject, need)]
 
     def require(self, subject: Subject) -> None:
         """Raise `MissingNeedError` where the subject lacks something."""
@@ -117,6 +126,20 @@ class Readout(Plugin):
         """Return the predictor."""
 
 
+class Score(Plugin):
+    """A number per neuron, by which neurons can be ranked.
+
+    Attributes:
+        higher: what a high score is taken to mean, in a few words.
+    """
+
+    higher: ClassVar[str] = ""
+
+    @abc.abstractmethod
+    def __call__(self, subject: Subject) -> Result:
+        """Return the scores, a `NeuronScores`."""
+
+
 class Analysis(Plugin):
     """A measurement of a network."""
 
@@ -157,7 +180,12 @@ class Result(abc.ABC):
         return loaded
 
 
-KINDS: dict[str, type[Plugin]] = {"surgeries": Surgery, "readouts": Readout, "analyses": Analysis}
+KINDS: dict[str, type[Plugin]] = {
+    "surgeries": Surgery,
+    "readouts": Readout,
+    "scorers": Score,
+    "analyses": Analysis,
+}
 """Folder (and entry-point group) of each kind of plugin."""
 
 
@@ -170,7 +198,7 @@ def _load(entry: importlib.metadata.EntryPoint) -> type[Plugin]:
 
 @functools.cache
 def plugins(kind: str) -> dict[str, type[Plugin]]:
-    """Find every plugin of a kind ("surgeries", "readouts", "analyses"), by name.
+    """Find every plugin of a kind ("surgeries", "readouts", "scorers", "analyses"), by name.
 
     Raises:
         UnknownNameError: there is no such kind.

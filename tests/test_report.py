@@ -13,7 +13,7 @@ from mechmem import report
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.models.table import LogitTable
-from mechmem.plotting import dot_plot
+from mechmem.plotting.accuracy import dot_plot
 from mechmem.report import SECTIONS, write_report
 
 TITLES = [section.title for section in SECTIONS]

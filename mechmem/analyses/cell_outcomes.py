@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mechmem.contracts import Subject, Task
 from mechmem.models.forward import all_logits
-from mechmem.plotting import SPLITS, grid_map
+from mechmem.plotting.grids import grid_map
+from mechmem.plotting.style import SPLITS
 from mechmem.plugins import Analysis, Result
 from mechmem.storage import record
 

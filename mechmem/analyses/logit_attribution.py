@@ -18,7 +18,7 @@ from mechmem.contracts import Subject, Task
 from mechmem.errors import MissingNeedError
 from mechmem.math.additive import centre_classes
 from mechmem.models.forward import all_logits
-from mechmem.plotting import stacked_bars
+from mechmem.plotting.bars import stacked_bars
 from mechmem.plugins import Analysis, Result
 from mechmem.stats import Estimate, bootstrap
 from mechmem.storage import record

@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Subject
-from mechmem.errors import ConfigError, MissingNeedError, unknown_name
+from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.extractors import extractor
 from mechmem.math.additive import centre_classes
 from mechmem.math.fourier import grid_modes, mode_energy
 from mechmem.models.forward import all_logits
-from mechmem.plotting import Panel, heatmaps
-from mechmem.plugins import Analysis, Result, Surgery, plugins
+from mechmem.plotting.grids import Panel, heatmaps
+from mechmem.plugins import Analysis, Result
 from mechmem.storage import record
 from mechmem.tasks.grid import on_grid
 
@@ -124,7 +125,7 @@ class LogitSpectrum(Analysis):
     a diagonal alone does not tell that the rule is computed on inputs whose labels were never seen.
 
     Attributes:
-        surgery: names of surgeries or their aliases, joined by plus signs, e.g. "frequency+quadratic".
+        surgery: surgeries as in an extractor's name, e.g. "frequency+quadratic".
     """
 
     name: ClassVar[str] = "logit_spectrum"
@@ -138,14 +139,15 @@ class LogitSpectrum(Analysis):
 
     def __post_init__(self) -> None:
         """Validate."""
-        surgery_chain(self.surgery)
+        if extractor(self.surgery).readout.name != "logits":
+            raise ConfigError(f"the spectrum is taken after surgeries, not after a readout: {self.surgery!r}")
 
     def __call__(self, subject: Subject) -> LogitSpectrumResult:
         """Return the energies."""
         self.require(subject)
         try:
             changed = subject
-            for part in surgery_chain(self.surgery):
+            for part in extractor(self.surgery).surgeries:
                 changed = part(changed)
             after, note = _energy(changed), ""
         except MissingNeedError as error:
@@ -153,27 +155,6 @@ class LogitSpectrum(Analysis):
         operation = subject.task.operation
         sign = {"add": 1, "multiply": 1, "subtract": -1}.get(operation or "", 0)
         return LogitSpectrumResult(_energy(subject), after, self.surgery, note, sign)
-
-
-def surgery_chain(names: str) -> tuple[Surgery, ...]:
-    """Build surgeries from their names, joined by plus signs.
-
-    Raises:
-        UnknownNameError: there is no surgery of that name.
-        ConfigError: a surgery cannot be built without settings.
-    """
-    found = plugins("surgeries")
-    chain: list[Surgery] = []
-    for name in names.split("+"):
-        if name not in found:
-            raise unknown_name("surgery", name, found)
-        try:
-            part = found[name](**found[name].aliases.get(name, {}))
-        except TypeError as error:
-            raise ConfigError(f"surgery {name!r} needs settings, and a chain takes names only: {error}") from error
-        assert isinstance(part, Surgery)
-        chain.append(part)
-    return tuple(chain)
 
 
 def _energy(subject: Subject) -> Float[Tensor, "n half"]:

@@ -15,7 +15,7 @@ from mechmem.errors import MissingNeedError
 from mechmem.math.filtration import frequency_power, key_frequency
 from mechmem.models.forward import full_precision
 from mechmem.models.weights import neuron_weights
-from mechmem.plotting import Panel, heatmaps
+from mechmem.plotting.grids import Panel, heatmaps
 from mechmem.plugins import Analysis, Result
 from mechmem.storage import record
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Subject
-from mechmem.plotting import curves
+from mechmem.plotting.accuracy import curves
 from mechmem.plugins import Analysis, Result
 from mechmem.storage import record
 from mechmem.training.config import SPLITS

@@ -15,7 +15,8 @@ from mechmem.auditing.scorecard import Cell, Row, Scorecard
 from mechmem.auditing.structure import Structure
 from mechmem.auditing.wording import html_table
 from mechmem.errors import ConfigError
-from mechmem.plotting import SPLITS, dot_plot
+from mechmem.plotting.accuracy import dot_plot
+from mechmem.plotting.style import SPLITS
 from mechmem.plugins import Result
 from mechmem.stats import Estimate, across_runs
 from mechmem.storage import record

@@ -7,6 +7,7 @@ a sine, except the Nyquist frequency n / 2 of an even n, which has the alternati
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -48,6 +49,34 @@ def power(vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest
     n = vectors.shape[0]
     coefficients = torch.tensordot(real_basis(n, vectors)[1:], vectors, dims=1)
     return rearrange(coefficients.square(), "(freq wave) ... -> freq wave ...", wave=2).sum(1)
+
+
+IPRConvention = Literal["one_sided", "two_sided"]
+
+
+def inverse_participation(
+    spectrum: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"], convention: IPRConvention
+) -> Float[Tensor, " *rest"]:
+    """Inverse participation ratio (‖x̂‖₄ / ‖x̂‖₂)⁴ of vectors with these energies, the constant's among them.
+
+    A vector on one coefficient has 1, a vector spread evenly over n has 1/n. In the one-sided convention the
+    coefficients are those of the real FFT (a pure cosine has 1; the code of Doshi et al., arXiv 2310.13061), in the
+    two-sided one those of the full DFT (a pure cosine has ½; the formula of their paper).
+
+    Args:
+        spectrum: energy of the constant, then at frequency 1, 2, ….
+        multiplicity: how many coefficients of the full DFT make up each of them.
+        convention: "one_sided" or "two_sided".
+
+    Returns:
+        the ratio; 0 for a vector that is zero.
+    """
+    shape = (-1, *(1,) * (spectrum.ndim - 1))
+    count = multiplicity.to(spectrum).reshape(shape)
+    coefficient = spectrum / count
+    copies = torch.ones_like(count) if convention == "one_sided" else count
+    total = (copies * coefficient).sum(0).square()
+    return (copies * coefficient.square()).sum(0) / total.where(total > 0, torch.inf)
 
 
 def waves_at(

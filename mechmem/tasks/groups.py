@@ -54,6 +54,19 @@ class CyclicGroup:
         """Energy of each vector at each frequency (see `fourier.power`); symbols outside the group do not count."""
         return fourier.power(self._ordered(vectors))
 
+    def spectrum(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
+        """Energy of each vector's constant, then at each frequency; symbols outside the group do not count."""
+        ordered = self._ordered(vectors)
+        constant = ordered.sum(0, keepdim=True).square() / len(ordered)
+        return torch.cat([constant, fourier.power(ordered)])
+
+    @property
+    def multiplicity(self) -> Int[Tensor, " freq"]:
+        """1 for the constant, 2 for a frequency (a cosine and a sine), 1 for the Nyquist frequency of an even order."""
+        n = len(self.elements)
+        k = torch.arange(self.n_frequencies + 1)
+        return torch.where((2 * k) % n == 0, 1, 2)
+
     def keep(
         self, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]
     ) -> Float[Tensor, "symbol neuron"]:

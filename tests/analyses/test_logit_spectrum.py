@@ -124,10 +124,12 @@ def test_saved_and_loaded_it_is_the_same(planted, tmp_path):
 
 
 def test_bad_surgeries_are_refused_by_name():
-    with pytest.raises(UnknownNameError, match="no surgery 'frequncy'. Did you mean 'frequency'"):
+    with pytest.raises(UnknownNameError, match="no extractor 'frequncy'. Did you mean 'frequency'"):
         LogitSpectrum(surgery="frequncy+quadratic")
-    with pytest.raises(ConfigError, match="'activation' needs settings"):
+    with pytest.raises(ConfigError, match="'activation' needs the settings"):
         LogitSpectrum(surgery="activation")
+    with pytest.raises(ConfigError, match="not after a readout"):
+        LogitSpectrum(surgery="frequency+diagonal")
 
 
 def test_without_a_group_it_refuses(planted):

@@ -12,9 +12,11 @@ from mechmem.caching import hook_points
 from mechmem.errors import MissingNeedError
 from mechmem.extractors import extractor
 from mechmem.plugins import KINDS, KNOWLEDGE, Result, plugins
+from mechmem.scoring import score
 
 EVERY = [(kind, name, cls) for kind in KINDS for name, cls in plugins(kind).items()]
-CHAIN_PARTS = [name for kind, name, _ in EVERY if kind != "analyses" and name != "activation"]
+CHAIN_PARTS = [name for kind, name, _ in EVERY if kind in ("surgeries", "readouts") and name != "activation"]
+SCORES = [name for kind, name, _ in EVERY if kind == "scorers"]
 ANALYSES = [cls for kind, name, cls in EVERY if kind == "analyses" and name == cls.name]
 
 
@@ -67,6 +69,21 @@ def test_extractors_are_deterministic_and_leave_nothing_behind(name, subject):
     assert hooks_left(subject) == 0
 
 
+@pytest.mark.parametrize("name", SCORES)
+def test_scores_are_deterministic_and_leave_nothing_behind(name, subject, tmp_path):
+    before = state(subject)
+    found, again = score(name)(subject), score(name)(dataclasses.replace(subject))
+    assert isinstance(found, mm.NeuronScores) and found.score == score(name).label()
+    assert score(found.score) == score(name)
+    assert torch.equal(found.values, again.values) and found.values.shape == (24,)
+    assert found.higher and found.point == "hook_hidden"
+    assert isinstance(found.plot(), go.Figure) and len(found.to_frame()) == 24
+    found.save(tmp_path / "scores.safetensors")
+    assert torch.equal(mm.NeuronScores.load(tmp_path / "scores.safetensors").values, found.values)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in subject.model.state_dict().items())
+    assert hooks_left(subject) == 0
+
+
 @pytest.mark.parametrize("cls", ANALYSES, ids=lambda cls: cls.name)
 def test_analyses_give_results_that_draw_and_survive_saving(cls, subject, tmp_path):
     before = state(subject)
@@ -94,7 +111,8 @@ def test_missing_needs_are_one_typed_error(kind, name, cls, subject):
     labels = torch.randint(3, (20,), generator=draw)
     task = mm.ArrayTask(torch.randn(20, 4, generator=draw), labels, labels, torch.arange(20) < 12)
     bare = mm.Subject(torch.nn.Linear(4, 3), task)
-    plugin = cls() if kind == "analyses" else next(p for p in extractor(_callable(name)).parts if isinstance(p, cls))
+    alone = kind in ("analyses", "scorers")
+    plugin = cls() if alone else next(p for p in extractor(_callable(name)).parts if isinstance(p, cls))
     with pytest.raises(MissingNeedError, match="needs"):
         plugin(bare)
 

@@ -172,7 +172,7 @@ def test_what_is_missing_is_refused():
         FrequencyFiltration()(
             mm.Subject(subject.model, subject.task, mm.Roles(input_embedding=subject.roles.input_embedding))
         )
-    with pytest.raises(MissingNeedError, match="needs a group"):
+    with pytest.raises(MissingNeedError, match="need a group"):
         filtered(mm.Subject(subject.model, subject.task), torch.ones(10, dtype=torch.long), "G")
     for surgery in (FrequencyFiltration, RandomFrequencyFiltration):
         with pytest.raises(UnknownNameError, match="no part of a filtration 'H'"):

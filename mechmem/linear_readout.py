@@ -1,0 +1,75 @@
+"""The last step of a network, where it is linear in the neurons: interventions on them then need no forward pass."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mechmem.caching import activations
+from mechmem.contracts import Subject
+from mechmem.errors import NotLinearError
+from mechmem.models.forward import all_logits, full_precision
+from mechmem.models.weights import neuron_point
+
+TOLERANCE = 1e-4
+"""Largest difference between the logits and hidden · weights + bias, as a share of the largest logit, that rounding in
+float32 can explain."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LinearReadout:
+    """logits = hidden · weights + bias, checked on every example.
+
+    Attributes:
+        point: the hook point of the neurons.
+        hidden: activations on every id of the task, in the order of `task.ids`. Shape (example, neuron).
+        weights: the readout. Shape (neuron, class).
+        logits: the network's own logits on every id. Shape (example, class).
+    """
+
+    point: str
+    hidden: Float[Tensor, "example neuron"]
+    weights: Float[Tensor, "neuron class"]
+    logits: Float[Tensor, "example class"]
+
+
+def linear_readout(subject: Subject, point: str = "") -> LinearReadout:
+    """Read the last layer of neurons, and check that the logits are linear in it.
+
+    Args:
+        subject: names the roles `hidden` and `readout`.
+        point: a hook point of the role `hidden`; by default the last.
+
+    Raises:
+        NotLinearError: a role is missing, or the logits are not hidden · weights + bias at this point.
+        UnknownNameError: the role `hidden` holds no such point.
+    """
+    point = neuron_point(subject, point)
+    if not point or subject.roles.readout is None:
+        raise NotLinearError("the algebraic path needs the roles hidden and readout")
+    return subject.memo(f"linear_readout {point}", lambda: _checked(subject, point))
+
+
+def _checked(subject: Subject, point: str) -> LinearReadout:
+    roles, task = subject.roles, subject.task
+    assert roles.readout is not None
+    hidden = full_precision(activations(subject, point, ids=task.ids)[point])
+    weights = full_precision(roles.readout.read(subject.model).cpu())
+    logits = all_logits(subject)
+    if hidden.ndim != 2 or hidden.shape[1] != weights.shape[0] or weights.shape[1] != logits.shape[1]:
+        raise NotLinearError(
+            f"{point!r} of shape {tuple(hidden.shape)} times a readout of shape {tuple(weights.shape)} does not give "
+            f"logits of shape {tuple(logits.shape)}"
+        )
+    rebuilt = hidden @ weights
+    if roles.bias is not None:
+        rebuilt += roles.bias.read(subject.model).cpu()
+    gap, scale = float((rebuilt - logits).abs().max()), float(logits.abs().max())
+    if not gap <= TOLERANCE * scale:
+        raise NotLinearError(
+            f"the logits are not linear in {point!r}: they differ from hidden · weights + bias by up to {gap:.3g}, "
+            f"where the largest is {scale:.3g}"
+        )
+    return LinearReadout(point, hidden, weights, logits)

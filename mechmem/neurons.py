@@ -1,0 +1,140 @@
+"""Neurons by number: scores that rank them, and sets of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mechmem.config import check_choice, check_fraction
+from mechmem.errors import ScoreError
+from mechmem.plotting.histograms import histogram
+from mechmem.plugins import Result
+from mechmem.storage import record
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+End = Literal["low", "high"]
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class NeuronSet:
+    """A set of the neurons of one layer; `&`, `|`, `-` and `~` combine sets of the same layer.
+
+    Attributes:
+        mask: which neurons belong to it. Shape (neuron).
+        point: the hook point that holds the layer's neurons.
+    """
+
+    mask: Bool[Tensor, " neuron"]
+    point: str
+
+    @classmethod
+    def of(cls, neurons: Iterable[int], width: int, point: str) -> NeuronSet:
+        """Build a set from neuron numbers.
+
+        Raises:
+            ScoreError: a number is not one of 0 … width − 1.
+        """
+        chosen = torch.tensor(sorted(set(neurons)), dtype=torch.long)
+        if len(chosen) and not (int(chosen[0]) >= 0 and int(chosen[-1]) < width):
+            raise ScoreError(f"neurons are numbered 0 … {width - 1}, got {int(chosen[0])} … {int(chosen[-1])}")
+        mask = torch.zeros(width, dtype=torch.bool)
+        mask[chosen] = True
+        return cls(mask, point)
+
+    @property
+    def neurons(self) -> Int[Tensor, " member"]:
+        """The members' numbers, in order."""
+        return self.mask.nonzero().flatten()
+
+    def __len__(self) -> int:
+        return int(self.mask.sum())
+
+    def __and__(self, other: NeuronSet) -> NeuronSet:
+        return self._with(self.mask & self._same(other).mask)
+
+    def __or__(self, other: NeuronSet) -> NeuronSet:
+        return self._with(self.mask | self._same(other).mask)
+
+    def __sub__(self, other: NeuronSet) -> NeuronSet:
+        return self._with(self.mask & ~self._same(other).mask)
+
+    def __invert__(self) -> NeuronSet:
+        return self._with(~self.mask)
+
+    def _with(self, mask: Bool[Tensor, " neuron"]) -> NeuronSet:
+        return dataclasses.replace(self, mask=mask)
+
+    def _same(self, other: NeuronSet) -> NeuronSet:
+        if (other.point, len(other.mask)) != (self.point, len(self.mask)):
+            raise ScoreError(
+                f"sets of different layers: {self.point} ({len(self.mask)}) and {other.point} ({len(other.mask)})"
+            )
+        return other
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class NeuronScores(Result):
+    """One number per neuron of a layer.
+
+    Attributes:
+        score: the score's name, with its settings.
+        values: the scores, in the network's order; all finite. Shape (neuron).
+        point: the hook point that holds the layer's neurons.
+        higher: what a high score is taken to mean.
+        note: what should be known about them, or "".
+
+    Raises:
+        ScoreError: a score is not finite.
+    """
+
+    score: str
+    values: Float[Tensor, " neuron"]
+    point: str
+    higher: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        bad = (~torch.isfinite(self.values)).nonzero().flatten()
+        if len(bad):
+            first = int(bad[0])
+            raise ScoreError(
+                f"{self.score!r} cannot rank neurons: {len(bad)} of {len(self.values)} scores are not finite "
+                f"(neuron {first}: {float(self.values[first])})"
+            )
+
+    def order(self, first: End = "low") -> Int[Tensor, " neuron"]:
+        """Return all neurons by score, the lowest (or highest) first; ties by number."""
+        check_choice("end of a ranking", first, ("low", "high"))
+        return torch.argsort(self.values, stable=True, descending=first == "high")
+
+    def take(self, fraction: float, end: End = "high") -> NeuronSet:
+        """Return the set of this share of the neurons with the highest (or lowest) scores.
+
+        Raises:
+            ConfigError: the fraction is outside [0, 1].
+            ScoreError: the share is less than half a neuron, so that the set would be empty.
+        """
+        check_fraction("fraction of neurons", fraction)
+        count = round(fraction * len(self.values))
+        if count == 0:
+            raise ScoreError(f"a fraction of {fraction} of {len(self.values)} neurons leaves an empty set")
+        return NeuronSet.of(self.order(end)[:count].tolist(), len(self.values), self.point)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per neuron: neuron, score."""
+        return pd.DataFrame({"neuron": range(len(self.values)), "score": self.values.numpy()})
+
+    def plot(self) -> go.Figure:
+        """Return a histogram."""
+        return histogram({self.score: self.values.numpy()}, x_title=self.score)

@@ -1,0 +1,107 @@
+"""Accuracies: by extractor beside their controls, and over training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from mechmem.plotting.style import FAINT, SPLITS, SplitStyle, add_chance, interval, styled
+
+_CONTROLS = {
+    "untrained": "circle-open",
+    "one-step": "square-open",
+    "noise-only": "diamond-open",
+    "random frequency": "triangle-up-open",
+    "label grid": "pentagon-open",
+    "kernel ridge": "star-open",
+}
+_LANE, _ROW_GAP = 8, 12
+"""Height of one series' lane in a dot plot, and of the gap between extractors, in pixels."""
+
+
+def dot_plot(frame: pd.DataFrame, chance: float | None = None, styles: Mapping[str, SplitStyle] = SPLITS) -> go.Figure:
+    """Draw accuracies by extractor: the splits as filled marks, controls as open grey ones, each in a lane of its own.
+
+    Args:
+        frame: columns extractor, series (a split or the name of a control), value, low, high; accuracies in [0, 1]. A
+            value that is NaN is left out, an interval that is not finite is not drawn. Extractors are drawn from top
+            to bottom in the frame's order.
+        chance: accuracy of a blind guess, drawn as a dotted line.
+        styles: the series that are drawn filled and in colour; every other one is drawn as a control.
+    """
+    extractors = list(dict.fromkeys(frame["extractor"]))
+    found = frame.loc[np.isfinite(frame["value"].to_numpy(float))]
+    present = list(dict.fromkeys(found["series"]))
+    ordered = [name for name in (*styles, *_CONTROLS) if name in present]
+    lanes = ordered + [name for name in present if name not in ordered]
+    row_px = _LANE * len(lanes) + _ROW_GAP
+    rows_px = max(row_px * len(extractors), 60)
+    figure = go.Figure()
+    for row in range(1, len(extractors), 2):
+        figure.add_hrect(y0=row - 0.5, y1=row + 0.5, fillcolor="#f6f6f6", line_width=0, layer="below")
+    for lane, name in enumerate(lanes):
+        rows = found.loc[found["series"] == name]
+        style = styles.get(name)
+        color = style.color if style else FAINT
+        symbol = style.symbol if style else _CONTROLS.get(name, "hexagon-open")
+        place = np.array([extractors.index(extractor) for extractor in rows["extractor"]], dtype=float)
+        figure.add_scatter(
+            x=rows["value"].to_numpy(float),
+            y=place + (lane - (len(lanes) - 1) / 2) * _LANE / row_px,
+            mode="markers",
+            name=style.title if style else name,
+            legend="legend" if style else "legend2",
+            marker={"symbol": symbol, "size": 8 if style else 7, "color": color},
+            error_x=interval(rows, thickness=1.2, width=0, color=color),
+            customdata=rows[["low", "high"]].to_numpy(float),
+            text=rows["extractor"],
+            hovertemplate="%{text}<br>%{fullData.name}: %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
+            "<extra></extra>",
+        )
+    if chance is not None:
+        add_chance(figure, chance, x=[chance, chance], y=[-0.5, len(extractors) - 0.5])
+    styled(figure, rows_px + 188)
+    figure.update_xaxes(title_text="accuracy (95 % interval)", range=[-0.03, 1.03], tickformat=".1f", dtick=0.2)
+    rows_at = {"tickvals": list(range(len(extractors))), "ticktext": extractors}
+    figure.update_yaxes(**rows_at, range=[len(extractors) - 0.5, -0.5], showgrid=False, ticks="")
+    title = {"text": "Test accuracy of the controls:", "side": "top", "font": {"size": 13}}
+    below = {"orientation": "h", "x": 0, "xanchor": "left", "y": -54 / rows_px, "yanchor": "top", "title": title}
+    figure.update_layout(legend2=below, margin={"b": 120})
+    return figure
+
+
+def curves(frame: pd.DataFrame, chance: float | None = None) -> go.Figure:
+    """Draw training curves of the splits over log steps; step 0 stands left of step 1, where a log axis has no place.
+
+    Args:
+        frame: columns step, split, accuracy. A split without any value is left out.
+        chance: accuracy of a blind guess, drawn as a dotted line.
+    """
+    figure = go.Figure()
+    for name, style in SPLITS.items():
+        rows = frame.loc[(frame["split"] == name) & np.isfinite(frame["accuracy"].to_numpy(float))]
+        if rows.empty:
+            continue
+        step = rows["step"].to_numpy(float)
+        figure.add_scatter(
+            x=np.where(step == 0, 0.5, step),
+            y=rows["accuracy"].to_numpy(float),
+            customdata=step,
+            mode="lines+markers",
+            name=style.title,
+            line={"color": style.color, "dash": style.dash, "width": 2},
+            marker={"symbol": style.symbol, "size": 5},
+            hovertemplate="step %{customdata:d}: %{y:.3f}<extra>%{fullData.name}</extra>",
+        )
+    last = int(frame["step"].to_numpy().max(initial=1))
+    if chance is not None:
+        add_chance(figure, chance, x=[0.5, last], y=[chance, chance])
+    powers = 10 ** np.arange(len(str(last)))
+    styled(figure, 380)
+    ticks = {"tickvals": [0.5, *powers.tolist()], "ticktext": ["0", *(f"{power:,}" for power in powers)]}
+    figure.update_xaxes(title_text="training step (log scale)", type="log", **ticks)
+    figure.update_yaxes(title_text="accuracy")
+    return figure

@@ -1,0 +1,79 @@
+"""The common look of every figure.
+
+One palette for the four splits everywhere (Okabe and Ito's, which the colour-blind can tell apart), and a symbol and a
+dash beside each colour. Controls are open and grey: they are never mistaken for the network's own figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+INK, FAINT, GRID = "#222222", "#6b6b6b", "#e3e3e3"
+FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitStyle:
+    """How a split is drawn, in every figure.
+
+    Attributes:
+        title: what a legend calls it.
+        color: its colour.
+        symbol: its marker.
+        dash: its line.
+    """
+
+    title: str
+    color: str
+    symbol: str
+    dash: str
+
+
+SPLITS: Mapping[str, SplitStyle] = {
+    "train_clean": SplitStyle("train, clean", "#0072B2", "square", "dash"),
+    "train_noisy": SplitStyle("train, noisy (given labels)", "#D55E00", "diamond", "dashdot"),
+    "train_noisy_true": SplitStyle("train, noisy (true labels)", "#CC79A7", "triangle-up", "dot"),
+    "test": SplitStyle("test", "#009E73", "circle", "solid"),
+    "test_in_group": SplitStyle("test, nonzero", "#56B4E9", "cross", "longdash"),
+}
+"""The four splits, in the order in which they are listed; and the test inputs without a factor of 0."""
+
+
+def styled(figure: go.Figure, height: int) -> go.Figure:
+    """Give a figure the common look; legends stand above the data, never over it."""
+    figure.update_layout(
+        # An empty template keeps plotly's default one (7 kB) out of every figure's file.
+        template=go.layout.Template(),
+        height=height,
+        font={"family": FONT, "size": 13, "color": INK},
+        margin={"l": 64, "r": 24, "t": 64, "b": 56},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        hoverlabel={"font": {"family": FONT, "size": 12}},
+        legend={"orientation": "h", "x": 0, "y": 1.0, "xanchor": "left", "yanchor": "bottom"},
+    )
+    axis = {"gridcolor": GRID, "zeroline": False, "ticks": "outside", "automargin": True}
+    title = {"font": {"size": 13}, "standoff": 10}
+    figure.update_xaxes(**axis, title=title)
+    figure.update_yaxes(**axis, title=title)
+    figure.update_annotations(font={"size": 13, "color": INK})
+    return figure
+
+
+def interval(rows: pd.DataFrame, **look: Any) -> dict[str, Any]:
+    """Error bars from columns value, low, high; none where an end is not finite."""
+    value, low, high = (rows[key].to_numpy(float) for key in ("value", "low", "high"))
+    drawn = np.isfinite(low) & np.isfinite(high)
+    return {"array": np.where(drawn, high - value, 0), "arrayminus": np.where(drawn, value - low, 0), **look}
+
+
+def add_chance(figure: go.Figure, chance: float, **line: list[float]) -> None:
+    """Add a dotted line, named in the legend, where a blind guess stands."""
+    look = {"color": INK, "width": 1, "dash": "dot"}
+    figure.add_scatter(**line, mode="lines", line=look, name=f"chance ({chance:.1%})", hoverinfo="skip")

@@ -1,0 +1,60 @@
+"""Neuron sets and scores: algebra of sets, order, shares, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mechmem.errors import ConfigError, ScoreError
+from mechmem.neurons import NeuronScores, NeuronSet
+
+members = st.sets(st.integers(0, 19))
+
+
+def scores(*values):
+    return NeuronScores("s", torch.tensor(values), "hook_hidden")
+
+
+@given(members, members)
+def test_set_algebra_is_that_of_python_sets(left, right):
+    a, b = (NeuronSet.of(one, 20, "x") for one in (left, right))
+    assert set((a & b).neurons.tolist()) == left & right
+    assert set((a | b).neurons.tolist()) == left | right
+    assert set((a - b).neurons.tolist()) == left - right
+    assert set((~a).neurons.tolist()) == set(range(20)) - left
+    assert len(a) == len(left)
+
+
+def test_sets_of_different_layers_do_not_mix():
+    with pytest.raises(ScoreError, match="different layers"):
+        NeuronSet.of([1], 4, "x") & NeuronSet.of([1], 4, "y")
+    with pytest.raises(ScoreError, match="different layers"):
+        NeuronSet.of([1], 4, "x") | NeuronSet.of([1], 5, "x")
+    with pytest.raises(ScoreError, match=r"numbered 0 … 3"):
+        NeuronSet.of([4], 4, "x")
+
+
+def test_order_breaks_ties_by_number_at_both_ends():
+    ranked = scores(2.0, 1.0, 2.0, 0.0)
+    assert ranked.order("low").tolist() == [3, 1, 0, 2]
+    assert ranked.order("high").tolist() == [0, 2, 1, 3]
+
+
+def test_shares_of_the_neurons():
+    ranked = scores(2.0, 1.0, 3.0, 0.0)
+    assert ranked.take(0.5).neurons.tolist() == [0, 2]
+    assert ranked.take(0.5, "low").neurons.tolist() == [1, 3]
+    assert not len(ranked.take(0.5) & ranked.take(0.5, "low"))
+    assert len(ranked.take(1.0)) == 4
+    with pytest.raises(ScoreError, match="leaves an empty set"):
+        ranked.take(0.05)
+    with pytest.raises(ConfigError, match="fraction of neurons"):
+        ranked.take(1.5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_scores_that_cannot_rank_are_refused(bad):
+    with pytest.raises(ScoreError, match=r"1 of 3 scores are not finite \(neuron 1"):
+        scores(0.0, bad, 1.0)
