@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Subject
-from mechmem.plotting.accuracy import curves
+from mechmem.plotting.lines import lines
 from mechmem.plugins import Analysis, Result
 from mechmem.storage import record
 from mechmem.training.config import SPLITS
@@ -53,7 +53,9 @@ class TrainingHistory(Result):
 
     def plot(self) -> go.Figure:
         """Return the accuracies over log steps."""
-        return curves(self.to_frame(), chance=self.chance)
+        frame = self.to_frame().rename(columns={"step": "x", "split": "series", "accuracy": "value"})
+        titles = {"x_title": "training step (log scale)", "y_title": "accuracy"}
+        return lines(frame, **titles, log_x=True, chance=self.chance)
 
 
 @dataclasses.dataclass(frozen=True)

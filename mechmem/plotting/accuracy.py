@@ -1,4 +1,4 @@
-"""Accuracies: by extractor beside their controls, and over training."""
+"""Accuracies by extractor, beside their controls."""
 
 from __future__ import annotations
 
@@ -70,38 +70,4 @@ def dot_plot(frame: pd.DataFrame, chance: float | None = None, styles: Mapping[s
     title = {"text": "Test accuracy of the controls:", "side": "top", "font": {"size": 13}}
     below = {"orientation": "h", "x": 0, "xanchor": "left", "y": -54 / rows_px, "yanchor": "top", "title": title}
     figure.update_layout(legend2=below, margin={"b": 120})
-    return figure
-
-
-def curves(frame: pd.DataFrame, chance: float | None = None) -> go.Figure:
-    """Draw training curves of the splits over log steps; step 0 stands left of step 1, where a log axis has no place.
-
-    Args:
-        frame: columns step, split, accuracy. A split without any value is left out.
-        chance: accuracy of a blind guess, drawn as a dotted line.
-    """
-    figure = go.Figure()
-    for name, style in SPLITS.items():
-        rows = frame.loc[(frame["split"] == name) & np.isfinite(frame["accuracy"].to_numpy(float))]
-        if rows.empty:
-            continue
-        step = rows["step"].to_numpy(float)
-        figure.add_scatter(
-            x=np.where(step == 0, 0.5, step),
-            y=rows["accuracy"].to_numpy(float),
-            customdata=step,
-            mode="lines+markers",
-            name=style.title,
-            line={"color": style.color, "dash": style.dash, "width": 2},
-            marker={"symbol": style.symbol, "size": 5},
-            hovertemplate="step %{customdata:d}: %{y:.3f}<extra>%{fullData.name}</extra>",
-        )
-    last = int(frame["step"].to_numpy().max(initial=1))
-    if chance is not None:
-        add_chance(figure, chance, x=[0.5, last], y=[chance, chance])
-    powers = 10 ** np.arange(len(str(last)))
-    styled(figure, 380)
-    ticks = {"tickvals": [0.5, *powers.tolist()], "ticktext": ["0", *(f"{power:,}" for power in powers)]}
-    figure.update_xaxes(title_text="training step (log scale)", type="log", **ticks)
-    figure.update_yaxes(title_text="accuracy")
     return figure

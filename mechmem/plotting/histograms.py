@@ -8,10 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
+from mechmem.plotting.lines import plain_style
 from mechmem.plotting.style import styled
-
-SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours in an order of growing need."""
 
 
 def histogram(
@@ -29,7 +27,7 @@ def histogram(
         x_title: what the values are, with their unit.
         y_title: what is counted.
         bins: number of bins over the range of all values.
-        colors: colour of each series; by default in the order of `SERIES`.
+        colors: colour of each series; by default those of lines without a style.
     """
     finite = {name: values[np.isfinite(values)] for name, values in series.items()}
     pooled = np.concatenate([*finite.values(), np.zeros(0)])
@@ -38,14 +36,15 @@ def histogram(
     figure = go.Figure()
     for position, (name, values) in enumerate(finite.items()):
         counts = np.histogram(values, edges)[0]
-        color = (colors or {}).get(name, SERIES[position % len(SERIES)])
+        style = plain_style(name, position)
+        color = (colors or {}).get(name, style.color)
         figure.add_scatter(
             x=np.repeat(edges, 2)[1:-1],
             y=np.repeat(counts, 2),
             mode="lines",
             fill="tozeroy",
             name=name,
-            line={"color": color, "width": 1.5, "dash": ("solid", "dash", "dot")[position % 3]},
+            line={"color": color, "width": 1.5, "dash": style.dash},
             hovertemplate="%{x:.3g}: %{y} " + y_title + "<extra>%{fullData.name}</extra>",
             opacity=0.85,
         )

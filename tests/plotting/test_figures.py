@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 import mechmem.plotting
-from mechmem.plotting.accuracy import curves, dot_plot
+from mechmem.plotting.accuracy import dot_plot
 from mechmem.plotting.bars import stacked_bars
 from mechmem.plotting.grids import Panel, grid_map, heatmaps
+from mechmem.plotting.histograms import histogram
+from mechmem.plotting.lines import lines
 from mechmem.plotting.style import SPLITS
 
 DEUTERANOPIA = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
@@ -116,15 +118,15 @@ def test_dot_plot_of_nothing_is_empty(scores):
     assert not dot_plot(scores.iloc[:0]).data
 
 
-def test_curves_keep_step_zero_on_the_log_axis_and_leave_out_empty_splits():
+def test_lines_keep_step_zero_on_the_log_axis_and_leave_out_empty_splits():
     frame = pd.DataFrame(
         {
-            "step": [0, 10, 2000] * 2,
-            "split": ["test"] * 3 + ["train_noisy"] * 3,
-            "accuracy": [0.1, 0.2, 0.9] + [np.nan] * 3,
+            "x": [0, 10, 2000] * 2,
+            "series": ["test"] * 3 + ["train_noisy"] * 3,
+            "value": [0.1, 0.2, 0.9] + [np.nan] * 3,
         }
     )
-    figure = curves(frame, chance=0.1)
+    figure = lines(frame, x_title="step", y_title="accuracy", log_x=True, chance=0.1)
     traces = by_name(figure)
     assert set(traces) == {"test", "chance (10.0%)"}
     np.testing.assert_array_equal(traces["test"].x, [0.5, 10, 2000])
@@ -136,6 +138,34 @@ def test_curves_keep_step_zero_on_the_log_axis_and_leave_out_empty_splits():
         100: "100",
         1000: "1,000",
     }
+
+
+def test_lines_in_panels_share_a_legend_and_draw_bands():
+    frame = pd.DataFrame(
+        {
+            "panel": ["low first"] * 2 + ["high first"] * 2,
+            "x": [0.0, 1.0] * 2,
+            "series": ["mine"] * 4,
+            "value": [1.0, 0.5, 1.0, 0.2],
+            "low": [0.9, 0.4, np.nan, np.nan],
+            "high": [1.0, 0.6, np.nan, np.nan],
+        }
+    )
+    figure = lines(frame, x_title="x", y_title="y")
+    assert [note.text for note in figure.layout.annotations] == ["low first", "high first"]
+    drawn = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert [trace.showlegend for trace in drawn] == [True, False]
+    (band,) = (trace for trace in figure.data if trace.fill == "toself")
+    np.testing.assert_array_equal(band.y, [1.0, 0.6, 0.4, 0.9])
+    assert not lines(frame.iloc[:0], x_title="x", y_title="y").data
+
+
+def test_histograms_share_their_bins_and_leave_out_what_is_not_finite():
+    figure = histogram({"a": np.array([0.0, 1.0, 1.0, np.nan]), "b": np.array([0.5])}, x_title="IPR", bins=2)
+    assert [trace.name for trace in figure.data] == ["a", "b"]
+    np.testing.assert_array_equal(figure.data[0].y, [1, 1, 2, 2])
+    np.testing.assert_array_equal(figure.data[1].y, [0, 0, 1, 1])
+    assert histogram({"none": np.zeros(0)}, x_title="x").data[0].y.sum() == 0
 
 
 def test_heatmaps_share_one_scale():

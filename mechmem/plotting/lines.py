@@ -1,0 +1,131 @@
+"""Lines with bands: accuracies over training, pruning curves, anything that varies along one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from mechmem.plotting.style import INK, SPLITS, SplitStyle, styled
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
+"""Okabe and Ito's colours, in the order in which series without a style of their own get them."""
+
+_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "pentagon")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+LEFT_OF_ONE = 0.5
+"""Where zero stands on a log axis of steps."""
+
+
+def plain_style(name: str, position: int) -> SplitStyle:
+    """Return the style of a series that has none of its own."""
+    kind = (values[position % len(values)] for values in (PALETTE, _SYMBOLS, _DASHES))
+    return SplitStyle(name, *kind)
+
+
+def lines(
+    frame: pd.DataFrame,
+    *,
+    x_title: str,
+    y_title: str,
+    styles: Mapping[str, SplitStyle] = SPLITS,
+    log_x: bool = False,
+    chance: float | None = None,
+    markers: bool = True,
+    height: int = 380,
+) -> go.Figure:
+    """Draw one line per series, in one or several panels side by side.
+
+    Args:
+        frame: columns x, series, value; optionally low and high (a band, where both are finite) and panel (its title).
+            A value that is not finite is left out, and so is a series without any.
+        x_title: what the axis is, with its unit.
+        y_title: what is measured, with its unit.
+        styles: look of the series by name; others get one in the order of their first row.
+        log_x: whether the axis is logarithmic; 0 then stands left of 1, marked.
+        chance: what a blind guess would measure, drawn as a dotted line.
+        markers: whether each value has a mark.
+        height: height of the figure in pixels.
+    """
+    panels = list(dict.fromkeys(frame["panel"])) if "panel" in frame else [""]
+    figure = make_subplots(
+        1, len(panels), subplot_titles=panels if "panel" in frame else None, shared_yaxes=True, horizontal_spacing=0.03
+    )
+    found = frame.loc[np.isfinite(frame["value"].to_numpy(float))]
+    present = list(dict.fromkeys(found["series"]))
+    known = [name for name in styles if name in present]
+    named = {name: styles[name] for name in known}
+    for name in present:
+        named.setdefault(name, plain_style(name, len(named) - len(known)))
+    for column, panel in enumerate(panels, 1):
+        rows = found.loc[found["panel"] == panel] if "panel" in frame else found
+        for name, style in named.items():
+            _add_line(figure, rows.loc[rows["series"] == name], name, style, column, log_x, markers)
+        if chance is not None:
+            x = _place(rows["x"].to_numpy(float), log_x)
+            look = {"color": INK, "width": 1, "dash": "dot"}
+            ends = [float(x.min(initial=1)), float(x.max(initial=1))]
+            _add(figure, column, x=ends, y=[chance, chance], mode="lines", line=look, name=f"chance ({chance:.1%})")
+    _show_once(figure)
+    styled(figure, height + 24 * (len(panels) > 1))
+    if log_x:
+        top = float(frame["x"].to_numpy(float).max(initial=1))
+        powers = 10 ** np.arange(len(str(int(top))))
+        ticks = {"tickvals": [LEFT_OF_ONE, *powers.tolist()], "ticktext": ["0", *(f"{power:,}" for power in powers)]}
+        figure.update_xaxes(type="log", **ticks)
+    figure.update_xaxes(title_text=x_title)
+    figure.update_yaxes(title_text=y_title, col=1)
+    if "panel" in frame:
+        # Panel titles stand where the legend otherwise would.
+        figure.update_layout(legend={"y": 1.0 + 28 / height}, margin={"t": 96})
+    return figure
+
+
+def _place(x: np.ndarray, log_x: bool) -> np.ndarray:
+    return np.where(x == 0, LEFT_OF_ONE, x) if log_x else x
+
+
+def _add_line(
+    figure: go.Figure, rows: pd.DataFrame, name: str, style: SplitStyle, column: int, log_x: bool, markers: bool
+) -> None:
+    if rows.empty:
+        return
+    shown, value = rows["x"].to_numpy(float), rows["value"].to_numpy(float)
+    x = _place(shown, log_x)
+    if {"low", "high"} <= set(rows.columns):
+        low, high = rows["low"].to_numpy(float), rows["high"].to_numpy(float)
+        drawn = np.isfinite(low) & np.isfinite(high)
+        if drawn.any():
+            outline = {"x": np.concatenate([x[drawn], x[drawn][::-1]]), "mode": "lines", "line": {"width": 0}}
+            band = np.concatenate([high[drawn], low[drawn][::-1]])
+            fill = f"rgba({','.join(str(int(style.color[i : i + 2], 16)) for i in (1, 3, 5))},0.18)"
+            look = {"fill": "toself", "fillcolor": fill, "hoverinfo": "skip", "legendgroup": name}
+            figure.add_scatter(**outline, **look, y=band, showlegend=False, name=name, row=1, col=column)
+    _add(
+        figure,
+        column,
+        x=x,
+        y=value,
+        customdata=shown,
+        mode="lines+markers" if markers else "lines",
+        name=style.title,
+        line={"color": style.color, "dash": style.dash, "width": 2},
+        marker={"symbol": style.symbol, "size": 5},
+        hovertemplate="%{customdata:,}: %{y:.3f}<extra>%{fullData.name}</extra>",
+    )
+
+
+def _add(figure: go.Figure, column: int, **trace: object) -> None:
+    figure.add_scatter(**trace, legendgroup=trace["name"], row=1, col=column)
+
+
+def _show_once(figure: go.Figure) -> None:
+    """Name each series once in the legend, however many panels it is in."""
+    seen: set[str] = set()
+    for trace in figure.data:
+        if trace.showlegend is not False:
+            trace.showlegend = trace.name not in seen
+            seen.add(trace.name)
