@@ -50,10 +50,9 @@ def lines(
         markers: whether each value has a mark.
         height: height of the figure in pixels.
     """
-    panels = list(dict.fromkeys(frame["panel"])) if "panel" in frame else [""]
-    figure = make_subplots(
-        1, len(panels), subplot_titles=panels if "panel" in frame else None, shared_yaxes=True, horizontal_spacing=0.03
-    )
+    panels = list(dict.fromkeys(frame["panel"])) if "panel" in frame else []
+    panels = panels or [""]
+    figure = make_subplots(1, len(panels), subplot_titles=panels, shared_yaxes=True, horizontal_spacing=0.03)
     found = frame.loc[np.isfinite(frame["value"].to_numpy(float))]
     present = list(dict.fromkeys(found["series"]))
     known = [name for name in styles if name in present]
@@ -125,7 +124,10 @@ def _add(figure: go.Figure, column: int, **trace: object) -> None:
 def _show_once(figure: go.Figure) -> None:
     """Name each series once in the legend, however many panels it is in."""
     seen: set[str] = set()
-    for trace in figure.data:
+
+    def show(trace: go.Scatter) -> None:
         if trace.showlegend is not False:
             trace.showlegend = trace.name not in seen
             seen.add(trace.name)
+
+    figure.for_each_trace(show)
