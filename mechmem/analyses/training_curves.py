@@ -54,8 +54,8 @@ class TrainingHistory(Result):
     def plot(self) -> go.Figure:
         """Return the accuracies over log steps."""
         frame = self.to_frame().rename(columns={"step": "x", "split": "series", "accuracy": "value"})
-        titles = {"x_title": "training step (log scale)", "y_title": "accuracy"}
-        return lines(frame, **titles, log_x=True, chance=self.chance)
+        x_title = "training step (log scale)"
+        return lines(frame, x_title=x_title, y_title="accuracy", log_x=True, chance=self.chance)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -127,7 +127,8 @@ def _show_once(figure: go.Figure) -> None:
 
     def show(trace: go.Scatter) -> None:
         if trace.showlegend is not False:
-            trace.showlegend = trace.name not in seen
-            seen.add(trace.name)
+            name = str(trace.name)
+            trace.showlegend = name not in seen
+            seen.add(name)
 
     figure.for_each_trace(show)
