@@ -18,6 +18,7 @@ import jinja2
 import mechmem
 from mechmem import contracts
 from mechmem.plugins import KINDS, KNOWLEDGE, plugins
+from mechmem.reproduction.trials import recipes
 
 project = "mechmem"
 author = "The mechmem developers"
@@ -122,6 +123,7 @@ def render(app: object, docname: str, source: list[str]) -> None:
         plugins=plugins_by_kind,
         supporting_types=supporting_types,
         command_help=command_help,
+        recipes=recipes,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from mechmem.commands import Audit, Command, Demo, List, Output, Train, train_config
+from mechmem.commands import Audit, Command, Demo, List, Output, Reproduce, Train, train_config
 from mechmem.errors import MechmemError, TrainingFailedError
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
@@ -154,9 +154,27 @@ def _audit(command: Audit) -> None:
             _write(f"Report: {command.out / 'report.html'}")
 
 
+def _reproduce(command: Reproduce) -> None:
+    _load_libraries()
+    from mechmem.reproduction.reproduce import reproduce
+    from mechmem.terminal import console, entry_lines, ledger_summary
+
+    show = not command.quiet and not command.json
+    settings = {name: getattr(command, name) for name in ("scale", "claims", "out", "workers", "device")}
+    tell = (lambda entry: console().print(entry_lines(entry))) if show else (lambda entry: None)
+    ledger = reproduce(command.recipe, **settings, progress=not command.quiet, tell=tell)
+    if command.json:
+        _write(json.dumps(ledger.to_json()))
+    elif show:
+        console().print(ledger_summary(ledger))
+        out = command.out or Path("reproductions") / f"{command.recipe}-{command.scale}"
+        _write(f"Ledger: {out / 'ledger.html'}")
+
+
 def _list(command: List) -> None:
     _load_libraries()
     from mechmem.plugins import KINDS, plugins
+    from mechmem.reproduction.trials import recipes
     from mechmem.terminal import console, plugin_list
 
     rows = [
@@ -172,13 +190,23 @@ def _list(command: List) -> None:
         for name, cls in sorted(plugins(kind).items())
         if name == cls.name
     ]
+    rows += [
+        {"kind": "recipes", "name": name, "aliases": [], "summary": found.title, "knows": None, "cites": found.source}
+        for name, found in sorted(recipes().items())
+    ]
     if command.json:
         _write(json.dumps(rows))
     elif not command.quiet:
         console().print(plugin_list(rows))
 
 
-RUN: dict[type[Output], Callable[[Any], None]] = {Demo: _demo, Train: _train, Audit: _audit, List: _list}
+RUN: dict[type[Output], Callable[[Any], None]] = {
+    Demo: _demo,
+    Train: _train,
+    Audit: _audit,
+    Reproduce: _reproduce,
+    List: _list,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

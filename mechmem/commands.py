@@ -46,7 +46,7 @@ class Demo(Output):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(Output):
-    """Train a two-layer network on modular arithmetic with wrong labels; the same command resumes or returns.
+    """Train a network on modular arithmetic with wrong labels; the same command resumes or returns.
 
     Attributes:
         op: the operation.
@@ -56,6 +56,9 @@ class Train(Output):
         init: the initialisation.
         bias: give the readout a bias.
         tied: use one embedding for both operands.
+        layers: number of hidden layers.
+        dropout: share of the pre-activations set to 0 in a training step.
+        batch_norm: put BatchNorm after every activation.
         train_fraction: share of the p² cells that is trained on.
         split: how they are chosen ("answers" holds whole answers out).
         label_noise: share of the training labels that is wrong.
@@ -83,6 +86,9 @@ class Train(Output):
     init: Initialization = "liu_lu_2026"
     bias: bool = False
     tied: bool = False
+    layers: int = 1
+    dropout: float = 0.0
+    batch_norm: bool = False
     train_fraction: float = 0.8
     split: SplitKind = "random"
     label_noise: float = 0.3
@@ -123,14 +129,37 @@ class Audit(Output):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Reproduce(Output):
+    """Check a paper's claims by runs of their own, and write the ledger; the same command goes on or re-opens.
+
+    Attributes:
+        recipe: the paper's recipe, e.g. doshi_2024; `mechmem list` names them all.
+        scale: "smoke" runs all code in a minute and judges nothing; "small" gives verdicts in under an hour on two
+            cores; "paper" uses the paper's own settings.
+        claims: which claims, by key; by default all.
+        out: where runs, measurements and ledger.html are kept; by default reproductions/<recipe>-<scale>.
+        workers: number of processes, one thread each.
+        device: where to train ("cpu", "cuda").
+    """
+
+    recipe: tyro.conf.Positional[str]
+    scale: Literal["smoke", "small", "paper"] = "small"
+    claims: tuple[str, ...] = ()
+    out: Path | None = None
+    workers: int = 2
+    device: str = "cpu"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class List(Output):
-    """List every plugin: what it does in a line, what it is told, and its source."""
+    """List every plugin and recipe: what it does in a line, what it is told, and its source."""
 
 
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[List, tyro.conf.subcommand("list")]
 )
 
@@ -153,10 +182,13 @@ def train_config(command: Train) -> TrainConfig:
             noise=LabelNoise(command.label_noise, command.noise_kind),
             seed=command.seed,
         ),
-        model=MLPConfig(command.width, command.activation, command.init, command.bias, command.tied),
+        model=MLPConfig(**{name: getattr(command, name) for name in NETWORK}),
         **{name: getattr(command, name) for name in SHARED},
     )
 
+
+NETWORK = ("width", "activation", "init", "bias", "tied", "layers", "dropout", "batch_norm")
+"""Options that `train` and `MLPConfig` call by the same name."""
 
 SHARED = (
     "loss", "optimizer", "lr", "weight_decay", "momentum", "steps", "batch_size", "precision", "seed", "evaluations",

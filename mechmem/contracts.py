@@ -254,7 +254,8 @@ def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Role
             raise ConfigError("a Subject has its own task and roles; pass a bare model to name others")
         return model
     if not isinstance(model, nn.Module) or task is None:
-        raise ConfigError(f"expected a Subject, or a model with its task; got {type(model).__name__} and no task")
+        other = "no task" if task is None else "a task"
+        raise ConfigError(f"expected a Subject, or a model with its task; got {type(model).__name__} and {other}")
     own = getattr(model, "roles", None)
     return Subject(model, task, roles or (own if isinstance(own, Roles) else Roles()))
 

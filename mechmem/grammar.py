@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from mechmem.errors import ConfigError, unknown_name
 from mechmem.plugins import Plugin
@@ -14,16 +15,31 @@ _TERM = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<settings>.*)\))?\s*")
 
 
 def split_outside(text: str, separator: str) -> list[str]:
-    """Split at a separator that stands outside all parentheses."""
-    parts, depth, current = [], 0, ""
+    """Split at a separator that stands outside all parentheses and quotes."""
+    parts, depth, quote, current = [], 0, "", ""
     for character in text:
-        depth += (character == "(") - (character == ")")
-        if character == separator and depth == 0:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        else:
+            depth += (character == "(") - (character == ")")
+        if character == separator and depth == 0 and not quote:
             parts.append(current)
             current = ""
         else:
             current += character
     return [*parts, current]
+
+
+def _closed(settings: str) -> bool:
+    """Tell whether every parenthesis that is opened is closed, and none before it is opened."""
+    depth = 0
+    for part in re.findall(r"'[^']*'|\"[^\"]*\"|[()]", settings):
+        depth += (part == "(") - (part == ")")
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def build(classes: Mapping[str, type[Plugin]], term: str, whole: str, what: str) -> Plugin:
@@ -44,29 +60,41 @@ def build(classes: Mapping[str, type[Plugin]], term: str, whole: str, what: str)
         raise unknown_name(what, name, classes)
     cls = classes[name]
     fields = [field.name for field in dataclasses.fields(cls)]
+    texts = {field.name for field in dataclasses.fields(cls) if field.type in ("str", str)}
     values = dict(cls.aliases.get(name, {}))
     free = [field for field in fields if field not in values]
     for key, text in settings:
-        if not key and not free:
+        if key is None and not free:
             raise ConfigError(f"{what} {whole!r}: {name!r} takes no further setting, got {text!r}")
-        key = key or free[0]
+        key = free[0] if key is None else key
         if key not in fields:
             raise unknown_name(f"setting of {name!r}", key, fields)
+        if key in values:
+            raise ConfigError(f"{what} {whole!r}: the setting {key!r} of {name!r} is set twice")
         free = [field for field in free if field != key]
-        try:
-            values[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[key] = text
+        values[key] = _value(text, key in texts)
     try:
         return cls(**values)
     except TypeError as error:
         raise ConfigError(f"{what} {whole!r}: {name!r} needs the settings {', '.join(fields)} ({error})") from error
 
 
-def _read(term: str, whole: str, what: str) -> tuple[str, list[tuple[str, str]]]:
+def _value(text: str, as_text: bool) -> Any:
+    """Return the Python value that a setting stands for; a field of text takes anything as it is written."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    # A hook point may be called "1".
+    return text if as_text and not isinstance(value, str) else value
+
+
+def _read(term: str, whole: str, what: str) -> tuple[str, list[tuple[str | None, str]]]:
     match = _TERM.fullmatch(term)
     if match is None:
         raise ConfigError(f"cannot read {what} {whole!r}: {term!r} is not a name with settings in parentheses")
+    if not _closed(match["settings"] or ""):
+        raise ConfigError(f"cannot read {what} {whole!r}: the parentheses of {term!r} do not match")
     settings = [part.strip() for part in split_outside(match["settings"] or "", ",") if part.strip()]
-    pairs = [split_outside(setting, "=") for setting in settings]
-    return match["name"], [("", pair[0]) if len(pair) == 1 else (pair[0].strip(), "=".join(pair[1:])) for pair in pairs]
+    pairs = [[part.strip() for part in split_outside(setting, "=")] for setting in settings]
+    return match["name"], [(None, pair[0]) if len(pair) == 1 else (pair[0], "=".join(pair[1:])) for pair in pairs]

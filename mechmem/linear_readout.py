@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mechmem.caching import activations
 from mechmem.contracts import Subject
-from mechmem.errors import NotLinearError
-from mechmem.models.forward import all_logits, full_precision
+from mechmem.errors import NotLinearError, RoleError
+from mechmem.models.forward import all_logits
 from mechmem.models.weights import neuron_point
 
 TOLERANCE = 1e-4
 """Largest difference between the logits and hidden · weights + bias, as a share of the largest logit, that rounding in
 float32 can explain."""
+
+ROUNDINGS = 2
+"""The same in half precision, in units of its rounding: the product and the sum with the bias are rounded once each."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,6 +49,7 @@ def linear_readout(subject: Subject, point: str = "") -> LinearReadout:
     Raises:
         NotLinearError: a role is missing, or the logits are not hidden · weights + bias at this point.
         UnknownNameError: the role `hidden` holds no such point.
+        RoleError: a role does not fit the model.
     """
     point = neuron_point(subject, point)
     if not point or subject.roles.readout is None:
@@ -55,19 +60,26 @@ def linear_readout(subject: Subject, point: str = "") -> LinearReadout:
 def _checked(subject: Subject, point: str) -> LinearReadout:
     roles, task = subject.roles, subject.task
     assert roles.readout is not None
-    hidden = full_precision(activations(subject, point, ids=task.ids)[point])
-    weights = full_precision(roles.readout.read(subject.model).cpu())
+    stored = roles.readout.read(subject.model).cpu()
+    held = activations(subject, point, ids=task.ids)[point]
     logits = all_logits(subject)
-    if hidden.ndim != 2 or hidden.shape[1] != weights.shape[0] or weights.shape[1] != logits.shape[1]:
+    exact = torch.promote_types(torch.promote_types(stored.dtype, held.dtype), torch.float32)
+    hidden, weights = held.to(exact), stored.to(exact)
+    if hidden.ndim != 2 or tuple(weights.shape) != (hidden.shape[1], logits.shape[1]):
         raise NotLinearError(
             f"{point!r} of shape {tuple(hidden.shape)} times a readout of shape {tuple(weights.shape)} does not give "
             f"logits of shape {tuple(logits.shape)}"
         )
     rebuilt = hidden @ weights
     if roles.bias is not None:
-        rebuilt += roles.bias.read(subject.model).cpu()
+        bias = roles.bias.read(subject.model).cpu()
+        if tuple(bias.shape) != (logits.shape[1],):
+            raise RoleError(f"bias must read as ({logits.shape[1]},), and reads as {tuple(bias.shape)}")
+        rebuilt = rebuilt + bias
     gap, scale = float((rebuilt - logits).abs().max()), float(logits.abs().max())
-    if not gap <= TOLERANCE * scale:
+    rounding = max(torch.finfo(values.dtype).eps for values in (stored, held))
+    tolerance = max(TOLERANCE, ROUNDINGS * rounding)
+    if not gap <= tolerance * scale:
         raise NotLinearError(
             f"the logits are not linear in {point!r}: they differ from hidden · weights + bias by up to {gap:.3g}, "
             f"where the largest is {scale:.3g}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from numbers import Integral
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,7 +16,7 @@ from torch import Tensor
 from mechmem.config import check_choice, check_fraction
 from mechmem.errors import ScoreError
 from mechmem.plotting.histograms import histogram
-from mechmem.plugins import Result
+from mechmem.results import Result
 from mechmem.storage import record
 
 if TYPE_CHECKING:
@@ -36,6 +38,12 @@ class NeuronSet:
     mask: Bool[Tensor, " neuron"]
     point: str
 
+    def __post_init__(self) -> None:
+        """Validate: `~` on whole numbers would be arithmetic."""
+        if self.mask.dtype != torch.bool or self.mask.ndim != 1:
+            looks = f"{self.mask.dtype} of shape {tuple(self.mask.shape)}"
+            raise ScoreError(f"a set of neurons is one truth value per neuron, got {looks}; see NeuronSet.of")
+
     @classmethod
     def of(cls, neurons: Iterable[int], width: int, point: str) -> NeuronSet:
         """Build a set from neuron numbers.
@@ -43,7 +51,11 @@ class NeuronSet:
         Raises:
             ScoreError: a number is not one of 0 … width − 1.
         """
-        chosen = torch.tensor(sorted(set(neurons)), dtype=torch.long)
+        members = [each.item() if isinstance(each, Tensor) else each for each in neurons]
+        for each in members:
+            if isinstance(each, bool) or not isinstance(each, Integral):
+                raise ScoreError(f"neurons are given by number, got {each!r}; a mask is NeuronSet(mask, point)")
+        chosen = torch.tensor(sorted(set(members)), dtype=torch.long)
         if len(chosen) and not (int(chosen[0]) >= 0 and int(chosen[-1]) < width):
             raise ScoreError(f"neurons are numbered 0 … {width - 1}, got {int(chosen[0])} … {int(chosen[-1])}")
         mask = torch.zeros(width, dtype=torch.bool)
@@ -114,9 +126,13 @@ class NeuronScores(Result):
             )
 
     def order(self, first: End = "low") -> Int[Tensor, " neuron"]:
-        """Return all neurons by score, the lowest (or highest) first; ties by number."""
+        """Return all neurons by score, the lowest (or highest) first.
+
+        Ties go by number, and the two orders are each other's reverse: no neuron stands at both ends.
+        """
         check_choice("end of a ranking", first, ("low", "high"))
-        return torch.argsort(self.values, stable=True, descending=first == "high")
+        order = torch.argsort(self.values, stable=True)
+        return order if first == "low" else order.flip(0)
 
     def take(self, fraction: float, end: End = "high") -> NeuronSet:
         """Return the set of this share of the neurons with the highest (or lowest) scores.
@@ -133,8 +149,13 @@ class NeuronScores(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per neuron: neuron, score."""
-        return pd.DataFrame({"neuron": range(len(self.values)), "score": self.values.numpy()})
+        return pd.DataFrame({"neuron": range(len(self.values)), "score": self._plain()})
+
+    def _plain(self) -> Float[np.ndarray, " neuron"]:
+        # numpy has no bfloat16, and takes no tensor that is on a device or carries gradients.
+        values = self.values.detach().cpu()
+        return values.to(torch.promote_types(values.dtype, torch.float32)).numpy()
 
     def plot(self) -> go.Figure:
         """Return a histogram."""
-        return histogram({self.score: self.values.numpy()}, x_title=self.score)
+        return histogram({self.score: self._plain()}, x_title=self.score)

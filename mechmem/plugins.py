@@ -1,4 +1,4 @@
-"""The kinds of plugin, the result they return, and how they are found.
+"""The kinds of plugin, and how they are found.
 
 A plugin is one frozen dataclass in one file of its kind's folder (`surgeries/`, `readouts/`, `scorers/`, `analyses/`),
 found by being there; other packages add theirs through an entry point of the same name (`mechmem.surgeries`, …). Its
@@ -15,16 +15,12 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from mechmem import storage
 from mechmem.contracts import Predictor, Subject
-from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, unknown_name
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
+from mechmem.errors import ConfigError, MissingNeedError, unknown_name
+from mechmem.neurons import NeuronScores
+from mechmem.results import Result
 
 KNOWLEDGE = {
     "pairs": "that an input is a pair",
@@ -136,8 +132,8 @@ class Score(Plugin):
     higher: ClassVar[str] = ""
 
     @abc.abstractmethod
-    def __call__(self, subject: Subject) -> Result:
-        """Return the scores, a `NeuronScores`."""
+    def __call__(self, subject: Subject) -> NeuronScores:
+        """Return the scores."""
 
 
 class Analysis(Plugin):
@@ -146,38 +142,6 @@ class Analysis(Plugin):
     @abc.abstractmethod
     def __call__(self, subject: Subject) -> Result:
         """Return the result."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Result(abc.ABC):
-    """Base of what analyses return: frozen, documented field by field, drawable, storable."""
-
-    @abc.abstractmethod
-    def to_frame(self) -> pd.DataFrame:
-        """Return the result as a tidy table."""
-
-    @abc.abstractmethod
-    def plot(self) -> go.Figure:
-        """Return the result as a plotly figure."""
-
-    def _repr_html_(self) -> str:
-        return self.to_frame().to_html(max_rows=60)
-
-    def save(self, path: str | Path) -> None:
-        """Save without loss to one safetensors file."""
-        storage.save_record(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Load what `save` wrote.
-
-        Raises:
-            RunDirectoryError: the file is damaged or holds something else.
-        """
-        loaded = storage.load_record(Path(path))
-        if not isinstance(loaded, cls):
-            raise RunDirectoryError(f"{path} holds a {type(loaded).__name__}, not a {cls.__name__}")
-        return loaded
 
 
 KINDS: dict[str, type[Plugin]] = {

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
-
 from mechmem.analyses.cell_outcomes import CellOutcomes
-from mechmem.analyses.logit_attribution import LogitAttribution
 from mechmem.analyses.logit_spectrum import LogitSpectrum
 from mechmem.analyses.neuron_spectrum import NeuronSpectrum
+from mechmem.analyses.suppression import Suppression
 from mechmem.analyses.training_curves import TrainingCurves
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError, RunDirectoryError
+from mechmem.pages import embedded, write_html
 from mechmem.plugins import Analysis
-from mechmem.storage import write_text
 
 if TYPE_CHECKING:
     from mechmem.auditing.scorecard import Scorecard
@@ -75,10 +70,11 @@ SECTIONS = (
     ),
     Section(
         "What the margins are made of",
-        LogitAttribution(),
-        "Mean margin of a label over its strongest rival, and the three parts that sum to it (diamond: the sum, with "
-        "its 95 % interval). A label wins where the diamond is above zero. The rule's part is a mean over training "
-        "inputs too, so labels alone can produce one.",
+        Suppression(),
+        "Above: mean margin of a label over its strongest rival, and the three parts that sum to it (diamond: the sum, "
+        "with its 95 % interval). A label wins where the diamond is above zero; a part below zero holds it down. "
+        "Below: accuracies after each part is removed. The rule's part is a mean over training inputs too, so labels "
+        "alone can produce one; effects fitted on these cells only carry no label over.",
     ),
     Section(
         "Every input",
@@ -99,15 +95,8 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
         entries: networks, each with its scorecard.
         path: where to write.
     """
-    loader = jinja2.PackageLoader("mechmem")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    html = environment.get_template("report.html").render(
-        networks=[_network(subject, card) for subject, card in entries],
-        scorecard_caption=SCORECARD_CAPTION,
-        plotly=get_plotlyjs(),
-        version=importlib.metadata.version("mechmem"),
-    )
-    write_text(Path(path), html)
+    networks = [_network(subject, card) for subject, card in entries]
+    write_html("report.html", Path(path), networks=networks, scorecard_caption=SCORECARD_CAPTION)
 
 
 def check_output(out: Path, ours: Collection[str]) -> None:
@@ -137,7 +126,7 @@ def _network(subject: Subject, card: Scorecard) -> dict[str, Any]:
         "verdict": card.verdict,
         "sentence": card.sentence,
         "task": dict(_flat(card.task)),
-        "scorecard": _embedded(card.plot()),
+        "scorecard": embedded(card.plot()),
         "table": card._repr_html_(),
         "sections": [_section(section, subject) for section in SECTIONS],
     }
@@ -149,14 +138,7 @@ def _section(section: Section, subject: Subject) -> dict[str, Any]:
         result = section.analysis(subject)
     except MissingNeedError as error:
         return shown | {"note": str(error)}
-    return shown | {"figure": _embedded(result.plot()), "note": section.note(result)}
-
-
-def _embedded(figure: go.Figure) -> dict[str, Any]:
-    # Plotly writes "<" as an escape, so no text of a figure can end the script element that holds it.
-    json = figure.to_json()
-    panels = len(list(figure.select_xaxes()))
-    return {"json": json, "height": int(figure.layout.height or 450), "narrowest": max(460, 300 * panels)}
+    return shown | {"figure": embedded(result.plot()), "note": section.note(result)}
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -81,6 +81,19 @@ def bootstrap(
     return Estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high), n)
 
 
+def rank_correlation(
+    left: Float[np.ndarray, "*resample unit"], right: Float[np.ndarray, "*resample unit"], axis: int = -1
+) -> Float[np.ndarray, "*resample"]:
+    """Return Spearman's rank correlation along an axis, ties at their mean rank; 0 where one of the two is constant.
+
+    A statistic for `bootstrap`: scipy's own takes no resamples at once.
+    """
+    ranks = [scipy_stats.rankdata(values, axis=axis) for values in (left, right)]
+    a, b = (rank - rank.mean(axis, keepdims=True) for rank in ranks)
+    scale = np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
+    return np.asarray((a * b).sum(axis) / np.where(scale > 0, scale, np.inf))
+
+
 def matching_z_score(scores: Float[np.ndarray, "answer class"]) -> float:
     """Z of the diagonal sum of a matrix against all renamings of its columns.
 

@@ -1,7 +1,8 @@
-"""Scorecards and plugin lists on a terminal, within 80 columns."""
+"""Scorecards, ledgers and plugin lists on a terminal, within 80 columns."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from mechmem.auditing.scorecard import Cell, Scorecard
 from mechmem.auditing.wording import CONTROL_TITLES, figure, structure_line, vote_line
+from mechmem.reproduction.ledger import Entry, Ledger, ours
 
 HEADS = {
     "train_clean": "train\nclean",
@@ -65,6 +67,39 @@ def _reasons(card: Scorecard) -> Text:
     return Text("".join(f"–: {reason}\n" for reason in reasons), style="dim")
 
 
+VERDICT_STYLES = {"reproduced": "green", "not reproduced": "red", "not at this scale": "yellow"}
+
+
+def entry_lines(entry: Entry) -> RenderableType:
+    """Lay one claim of a ledger out: verdict, statement, and every condition with what was measured."""
+    head = Text.assemble(
+        (entry.verdict, f"bold {VERDICT_STYLES.get(entry.verdict, 'dim')}"), "  ", (entry.key, "bold"), "\n"
+    )
+    head.append(entry.statement)
+    parts: list[RenderableType] = [head]
+    parts += [Padding(Text(ours(finding)), (0, 0, 0, 4)) for finding in entry.findings]
+    if entry.paper:
+        parts.append(Padding(Text(f"the paper: {entry.paper}", style="dim"), (0, 0, 0, 4)))
+    if entry.reason and entry.verdict not in ("not judged", "reproduced"):
+        parts.append(Padding(Text(entry.reason, style="dim"), (0, 0, 0, 4)))
+    return Group(*parts, Text())
+
+
+def ledger_summary(ledger: Ledger) -> RenderableType:
+    """Lay a ledger out: one line per claim, and how many came out how."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("claim", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("")
+    for entry in ledger.entries:
+        verdict = Text(entry.verdict, style=VERDICT_STYLES.get(entry.verdict, "dim"))
+        table.add_row(entry.key, verdict, entry.statement)
+    counts = Counter(entry.verdict for entry in ledger.entries)
+    total = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    title = Text.assemble((ledger.title, "bold"), f"\n{ledger.source}; scale {ledger.scale}\n")
+    return Group(title, table, Text(f"\n{total} ({ledger.seconds / 60:.0f} min)"))
+
+
 def plugin_list(rows: list[dict[str, Any]]) -> RenderableType:
     """Lay out what `mechmem list` found, a paragraph per plugin."""
     parts: list[RenderableType] = []
@@ -72,7 +107,8 @@ def plugin_list(rows: list[dict[str, Any]]) -> RenderableType:
         parts.append(Text(kind, style="bold underline"))
         for row in (row for row in rows if row["kind"] == kind):
             also = f"also {', '.join(row['aliases'])}\n" if row["aliases"] else ""
-            told = f"{also}told: {', '.join(row['knows']) or 'nothing'}\nsource: {row['cites']}"
+            told = "" if row["knows"] is None else f"told: {', '.join(row['knows']) or 'nothing'}\n"
+            told = f"{also}{told}source: {row['cites']}"
             parts.append(Padding(Text(row["name"], style="bold"), (0, 0, 0, 2)))
             parts.append(Padding(Text(row["summary"]), (0, 0, 0, 4)))
             parts.append(Padding(Text(told, style="dim"), (0, 0, 0, 4)))

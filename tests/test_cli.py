@@ -50,6 +50,11 @@ def test_version_and_help(capsys):
         (["--width", "0"], "width must be"),
         (["--width", "20000"], "width must be at most 16384"),
         (["--steps", "0"], "steps must be"),
+        (["--layers", "0"], "layers must be a whole number of at least 1, got 0"),
+        (["--layers", "9"], "layers must be at most 8"),
+        (["--dropout", "1"], "dropout must be below 1, got 1"),
+        (["--dropout", "-0.2"], "dropout must be finite and at least 0"),
+        (["--batch-norm", "--batch-size", "1"], "BatchNorm needs at least 2 examples"),
         (["--lr", "0"], "learning rate must be"),
         (["--lr", "inf"], "learning rate must be"),
         (["--weight-decay", "-1"], "weight decay must be"),
@@ -68,7 +73,7 @@ def test_bad_settings_are_refused_before_anything_is_written(capsys, tmp_path, a
 
 
 def test_a_typo_in_a_command_is_refused(capsys):
-    assert "demo, train, audit, list" in refused(capsys, "dmeo")
+    assert "demo, train, audit, reproduce, list" in refused(capsys, "dmeo")
 
 
 def test_training_again_resumes_and_another_config_is_refused(capsys, run):
@@ -76,6 +81,14 @@ def test_training_again_resumes_and_another_config_is_refused(capsys, run):
     assert "another config (it differs in model)" in refused(
         capsys, "train", *TINY, "--activation", "gelu", "--out", str(run)
     )
+
+
+def test_regularization_is_set_from_the_command_line(tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", *TINY, "--layers", "2", "--dropout", "0.1", "--batch-norm", "--out", str(out)]) == 0
+    model = json.loads((out / "config.json").read_text())["config"]["model"]
+    assert (model["width"], model["layers"], model["dropout"], model["batch_norm"]) == (16, 2, 0.1, True)
+    assert main(["audit", str(out), "--quiet"]) == 0
 
 
 def test_train_prints_json(capsys, run):
@@ -178,15 +191,38 @@ def test_a_run_that_cannot_be_written_fails(capsys, tmp_path, monkeypatch):
     assert "No space left" in capsys.readouterr().err
 
 
+def test_reproduce_refuses_in_one_line(capsys, tmp_path):
+    assert "Did you mean 'doshi_2024'" in refused(capsys, "reproduce", "doshi")
+    assert "no claim of 'doshi_2024' 'nosuch'" in refused(capsys, "reproduce", "doshi_2024", "--claims", "nosuch")
+    assert "small" in refused(capsys, "reproduce", "doshi_2024", "--scale", "tiny")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "notes.txt" in refused(capsys, "reproduce", "doshi_2024", "--out", str(tmp_path))
+
+
+def test_a_ledger_is_printed_or_written_as_json(capsys, tmp_path):
+    pending = ["reproduce", "doshi_2024", "--scale", "smoke", "--claims", "appendix_transformer"]
+    assert main([*pending, "--out", str(tmp_path / "r")]) == 0
+    said = capsys.readouterr().out
+    assert "pending" in said and "Ledger:" in said and max(map(len, said.splitlines()[:-1])) <= 80
+    assert main([*pending, "--out", str(tmp_path / "r"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["entries"][0]["verdict"] == "pending"
+    assert (tmp_path / "r" / "ledger.html").exists()
+
+
 def test_list_names_every_plugin(capsys):
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert {"frequency", "random_frequency", "additive_free", "energy_ranked", "diagonal"} <= {
         p["name"] for p in listed
     }
+    assert {"ipr", "keep", "suppression", "doshi_2024", "liu_lu_2026"} <= {p["name"] for p in listed}
     assert all(plugin["summary"] and plugin["cites"] for plugin in listed)
     assert main(["list"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def _heed_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.slow
@@ -194,12 +230,13 @@ def test_an_interrupt_keeps_what_was_reached_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "mechmem.cli", "train", "--p", "23", "--steps", "200000", "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    # A test run that was started in the background ignores interrupts, and hands that down.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=_heed_interrupts)
     while not (out / "checkpoints" / "step_1.safetensors").exists():
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    said = process.communicate()[1]
+    said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert "To go on: mechmem train --p 23 --steps 200000" in said
     assert list((out / "checkpoints").glob("*.optimizer.safetensors")) and not list(out.glob(".*"))

@@ -4,7 +4,7 @@ from torch import nn
 
 import mechmem as mm
 from mechmem.contracts import Task
-from mechmem.errors import MissingNeedError, UnknownNameError
+from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 
 
 class Permuted(Task):
@@ -71,3 +71,26 @@ def test_a_copied_model_is_another_model(planted):
     with torch.no_grad():
         copy.W_in.zero_()
     assert planted.subject.model.W_in.abs().sum() > 0
+
+
+def test_a_model_comes_with_its_task_and_a_subject_alone():
+    from mechmem.contracts import subject_of
+
+    model, task = nn.Linear(2, 3), Permuted()
+    subject = subject_of(model, task)
+    assert (subject.model, subject.task, subject.roles) == (model, task, mm.Roles())
+    assert subject_of(subject) is subject
+    own = mm.Roles(hidden=("hook_own",))
+    model.roles = own
+    assert subject_of(model, task).roles is own and subject_of(model, task, mm.Roles()).roles == mm.Roles()
+    with pytest.raises(ConfigError, match="got Linear and no task"):
+        subject_of(model)
+    with pytest.raises(ConfigError, match="its own task and roles"):
+        subject_of(subject, task)
+
+
+def test_what_is_no_model_is_named(unchecked_shapes):
+    from mechmem.contracts import subject_of
+
+    with pytest.raises(ConfigError, match="got str and a task"):
+        subject_of("model.pt", Permuted())

@@ -41,7 +41,13 @@ def test_python_blocks_compile_and_use_names_that_exist(page):
 
 
 def test_the_pages_with_code_are_the_ones_expected():
-    assert {page.name for page in PAGES if blocks(page)} == {"README.md", "quickstart.md", "plugins.md"}
+    assert {page.name for page in PAGES if blocks(page)} == {
+        "README.md",
+        "neurons.md",
+        "plugins.md",
+        "quickstart.md",
+        "reproduce.md",
+    }
 
 
 def own_network(p):
@@ -90,6 +96,26 @@ def test_the_quickstart_runs(tmp_path, monkeypatch):
         exec(compile(shrunk(block), "quickstart.md", "exec"), names)
     assert names["subject"].run.finished() is None and len(names["subject"].run.history()) > 2
     assert names["moments"]["hook_hidden"].ndim == 1
+
+
+@pytest.mark.slow
+def test_the_guide_to_neurons_runs():
+    names = {"__name__": "neurons"}
+    for block in blocks(ROOT / "docs" / "neurons.md"):
+        exec(compile(shrunk(block), "neurons.md", "exec"), names)
+    assert len(names["generalizing"]) and not len(names["generalizing"] & names["memorizing"])
+    assert names["card"].row("keep(ipr,.3)".replace("ipr,.3", "by=ipr,fraction=0.3")).knows
+    assert set(names["moving"].frame("ipr")["step"]) == set(names["run"].run.checkpoint_steps())
+
+
+def test_the_guide_s_recipe_is_one():
+    _, own = blocks(ROOT / "docs" / "reproduce.md")
+    names = {"__name__": "recipe"}
+    exec(compile(own, "reproduce.md", "exec"), names)
+    assert [claim.key for claim in names["RECIPE"].claims] == ["hidden"]
+    assert len(names["RECIPE"].trials("smoke")) == 3
+    run = mm.train(next(iter(names["RECIPE"].trials("smoke").values())), progress=False)
+    assert "test of frequency" in set(names["RECIPE"].claim("hidden").measure(run)["quantity"])
 
 
 def test_the_guide_s_surgery_works(tmp_path, monkeypatch):

@@ -11,8 +11,18 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
-def test_there_are_examples():
-    assert {path.stem for path in EXAMPLES} >= {"hidden_accuracy", "your_own_network"}
+AUDITED = ("raw", "frequency+quadratic", "untrained_test", "at this scale", "report:")
+SAID = {
+    "hidden_accuracy": (AUDITED, "report.html"),
+    "your_own_network": (AUDITED, "report.html"),
+    "over_training": (("fit_noisy", "P(noisy before clean)", "kappa", "figure:"), "over_training.html"),
+    "patching": (("denoising", "frequency 1", "of 192 neurons", "figures:"), "neurons.html"),
+}
+"""What each example has to say, and the page that it writes."""
+
+
+def test_every_example_is_run():
+    assert {path.stem for path in EXAMPLES} == set(SAID)
 
 
 @pytest.mark.slow
@@ -22,7 +32,8 @@ def test_example_runs(script, tmp_path):
     command = [sys.executable, str(script), "--steps", "30", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"NO_COLOR": "1"})
     assert done.returncode == 0, done.stderr
-    for expected in ("raw", "frequency+quadratic", "untrained_test", "at this scale", "report:"):
+    texts, page = SAID[script.stem]
+    for expected in texts:
         assert expected in done.stdout
-    assert (out / "report.html").stat().st_size > 10_000
+    assert (out / page).stat().st_size > 10_000
     assert next(out.glob("*/history.jsonl")).read_text().count("\n") > 2

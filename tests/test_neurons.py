@@ -36,10 +36,12 @@ def test_sets_of_different_layers_do_not_mix():
         NeuronSet.of([4], 4, "x")
 
 
-def test_order_breaks_ties_by_number_at_both_ends():
+def test_order_breaks_ties_by_number_and_no_neuron_stands_at_both_ends():
     ranked = scores(2.0, 1.0, 2.0, 0.0)
     assert ranked.order("low").tolist() == [3, 1, 0, 2]
-    assert ranked.order("high").tolist() == [0, 2, 1, 3]
+    assert ranked.order("high").tolist() == [2, 0, 1, 3]
+    alike = scores(*[1.0] * 6)
+    assert not len(alike.take(0.5) & alike.take(0.5, "low"))
 
 
 def test_shares_of_the_neurons():
@@ -58,3 +60,23 @@ def test_shares_of_the_neurons():
 def test_scores_that_cannot_rank_are_refused(bad):
     with pytest.raises(ScoreError, match=r"1 of 3 scores are not finite \(neuron 1"):
         scores(0.0, bad, 1.0)
+
+
+@pytest.mark.parametrize("mask", [torch.tensor([0, 1, 1]), torch.ones(2, 3, dtype=torch.bool)])
+def test_a_mask_is_one_truth_value_per_neuron(mask, unchecked_shapes):
+    """On whole numbers ~ is arithmetic: the complement would be a set of everything."""
+    with pytest.raises(ScoreError, match="one truth value per neuron"):
+        NeuronSet(mask, "x")
+
+
+@pytest.mark.parametrize("neurons", [[True, False], [1.5], torch.tensor([True, True])])
+def test_neurons_are_named_by_number(neurons, unchecked_shapes):
+    with pytest.raises(ScoreError, match="neurons are given by number"):
+        NeuronSet.of(neurons, 4, "x")
+    assert NeuronSet.of(torch.tensor([3, 1, 3]), 4, "x").neurons.tolist() == [1, 3]
+
+
+def test_scores_of_any_precision_are_tabulated_and_drawn():
+    values = torch.tensor([1.0, 2.0], dtype=torch.bfloat16, requires_grad=True)
+    ranked = NeuronScores("s", values, "hook_hidden")
+    assert ranked.to_frame()["score"].tolist() == [1, 2] and len(ranked.plot().data) == 1

@@ -113,7 +113,7 @@ def test_what_is_impossible_says_why_in_its_place(page):
         ("Training", "'training_curves' needs run."),
         ("Neurons by frequency", "'neuron_spectrum' needs group, role:input_embedding, role:readout."),
         ("Spectrum of the logits", "'logit_spectrum' needs group."),
-        ("What the margins are made of", "'logit_attribution' needs group, operation."),
+        ("What the margins are made of", "'suppression' needs group, operation."),
     ):
         section = second[second.index(title) :]
         assert section.index(reason) < section.index(TITLES[-1])

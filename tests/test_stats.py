@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mechmem.stats import across_runs, bootstrap, matching_z_score, wilson
+from mechmem.stats import across_runs, bootstrap, matching_z_score, rank_correlation, wilson
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -110,3 +110,14 @@ def test_matching_z_of_what_holds_no_matching_is_zero():
 def test_matching_z_needs_a_square():
     with pytest.raises(ValueError, match="square"):
         matching_z_score(np.zeros((3, 4)))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
+def test_therank_correlation_is_scipys_with_ties(pairs):
+    one, other = np.array(pairs, dtype=float).T
+    found = rank_correlation(np.stack([one, one]), np.stack([other, -other]))
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        assert (found == 0).all()
+    else:
+        rho = scipy.stats.spearmanr(one, other).statistic
+        assert np.allclose(found, [rho, -rho])

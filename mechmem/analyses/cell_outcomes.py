@@ -15,7 +15,8 @@ from mechmem.contracts import Subject, Task
 from mechmem.models.forward import all_logits
 from mechmem.plotting.grids import grid_map
 from mechmem.plotting.style import SPLITS
-from mechmem.plugins import Analysis, Result
+from mechmem.plugins import Analysis
+from mechmem.results import Result
 from mechmem.storage import record
 
 if TYPE_CHECKING:

@@ -15,13 +15,11 @@ from torch import Tensor
 from mechmem.contracts import Subject
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.extractors import extractor
-from mechmem.math.additive import centre_classes
-from mechmem.math.fourier import grid_modes, mode_energy
-from mechmem.models.forward import all_logits
+from mechmem.models.grid_logits import logit_energy
 from mechmem.plotting.grids import Panel, heatmaps
-from mechmem.plugins import Analysis, Result
+from mechmem.plugins import Analysis
+from mechmem.results import Result
 from mechmem.storage import record
-from mechmem.tasks.grid import on_grid
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -158,4 +156,4 @@ class LogitSpectrum(Analysis):
 
 
 def _energy(subject: Subject) -> Float[Tensor, "n half"]:
-    return mode_energy(grid_modes(on_grid(subject.task, centre_classes(all_logits(subject)))))
+    return logit_energy(subject, centred=True)

@@ -16,7 +16,8 @@ from mechmem.math.filtration import frequency_power, key_frequency
 from mechmem.models.forward import full_precision
 from mechmem.models.weights import neuron_weights
 from mechmem.plotting.grids import Panel, heatmaps
-from mechmem.plugins import Analysis, Result
+from mechmem.plugins import Analysis
+from mechmem.results import Result
 from mechmem.storage import record
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mechmem.contracts import Subject
 from mechmem.plotting.lines import lines
-from mechmem.plugins import Analysis, Result
+from mechmem.plugins import Analysis
+from mechmem.results import Result
 from mechmem.storage import record
 from mechmem.training.config import SPLITS
 

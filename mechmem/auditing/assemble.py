@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.auditing.controls import LABEL_CONTROLS, NETWORK_CONTROLS, Train, control_models
@@ -157,7 +157,7 @@ def _row(each: Extractor, subject: Subject, controlled: Mapping[str, Subject | s
 
 def _splits(each: Extractor, subject: Subject) -> dict[str, Cell]:
     try:
-        return score(each(subject), subject.task)
+        return split_accuracies(each(subject), subject.task)
     except MissingNeedError as error:
         return dict.fromkeys(_split_names(subject.task), Cell(None, str(error)))
 
@@ -171,42 +171,52 @@ def _test_cell(each: Extractor, subject: Subject | str) -> Cell:
     if isinstance(subject, str):
         return Cell(None, subject)
     try:
-        return _accuracy(each(subject)(subject.task.test_ids), subject.task.true(subject.task.test_ids))
+        return _accuracy(_answers(each(subject), subject.task.test_ids), subject.task.true(subject.task.test_ids))
     except MissingNeedError as error:
         return Cell(None, str(error))
 
 
-def score(predictor: Predictor, task: Task) -> dict[str, Cell]:
+def split_accuracies(predictor: Predictor, task: Task) -> dict[str, Cell]:
     """Score a predictor on the four splits.
 
     The predictor is asked for all training ids at once: which ids are asked for together would tell it which labels
     are wrong.
     """
-    scores, wanted = predictor(task.test_ids), task.true(task.test_ids)
-    tests = {"test": _accuracy(scores, wanted)}
+    answers, wanted = _answers(predictor, task.test_ids), task.true(task.test_ids)
+    tests = {"test": _accuracy(answers, wanted)}
     if "test_in_group" in _split_names(task):
         assert task.group is not None and task.operands is not None and wanted is not None
         # A factor of 0 makes the answer 0 whatever the rule; cells with one say nothing about it.
         inside = ~torch.isin(task.operands[task.rows(task.test_ids)], task.group.outside).any(1)
-        tests["test_in_group"] = _accuracy(scores[inside], wanted[inside], "every test input has a factor of 0")
+        tests["test_in_group"] = _accuracy(answers[inside], wanted[inside], "every test input has a factor of 0")
     noisy = task.noisy
     if noisy is None:
         return dict.fromkeys(SPLITS[:3], Cell(None, "true training labels are not known")) | tests
-    prediction = predictor(task.train_ids)
+    trained = _answers(predictor, task.train_ids)
     given, truth = task.given(task.train_ids), task.true(task.train_ids)
     assert truth is not None
     return {
-        "train_clean": _accuracy(prediction[~noisy], given[~noisy], "no training label is right"),
-        "train_noisy": _accuracy(prediction[noisy], given[noisy], "no training label is wrong"),
-        "train_noisy_true": _accuracy(prediction[noisy], truth[noisy], "no training label is wrong"),
+        "train_clean": _accuracy(trained[~noisy], given[~noisy], "no training label is right"),
+        "train_noisy": _accuracy(trained[noisy], given[noisy], "no training label is wrong"),
+        "train_noisy_true": _accuracy(trained[noisy], truth[noisy], "no training label is wrong"),
         **tests,
     }
 
 
-def _accuracy(scores: Float[Tensor, "example class"], labels: Tensor | None, empty: str = "") -> Cell:
+def _answers(predictor: Predictor, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    """Return the class with the highest score, or −1 for an example with a score that is not finite.
+
+    Only answers leave this function: the scores of a large grid are let go before the next are made.
+    """
+    scores = predictor(ids)
+    # A row whose least and greatest scores are finite is finite; NaN is both.
+    finite = torch.isfinite(scores.amin(1)) & torch.isfinite(scores.amax(1)) if len(ids) else torch.zeros(0).bool()
+    return torch.where(finite, scores.argmax(1), -1)
+
+
+def _accuracy(answers: Int[Tensor, " example"], labels: Tensor | None, empty: str = "") -> Cell:
     if labels is None:
         return Cell(None, "the true labels are not known")
-    if not torch.isfinite(scores).all():
+    if (answers < 0).any():
         return Cell(None, "the scores are not finite")
-    hits = int((scores.argmax(1) == labels).sum())
-    return Cell(wilson(hits, len(labels)), "" if len(labels) else empty)
+    return Cell(wilson(int((answers == labels).sum()), len(labels)), "" if len(labels) else empty)

@@ -17,7 +17,7 @@ from mechmem.auditing.wording import html_table
 from mechmem.errors import ConfigError
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.plotting.style import SPLITS
-from mechmem.plugins import Result
+from mechmem.results import Result
 from mechmem.stats import Estimate, across_runs
 from mechmem.storage import record
 

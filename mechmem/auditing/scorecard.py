@@ -13,7 +13,7 @@ from mechmem.auditing.structure import Structure
 from mechmem.auditing.votes import LabelVote
 from mechmem.auditing.wording import CONTROL_TITLES, finding, html_table
 from mechmem.plotting.accuracy import dot_plot
-from mechmem.plugins import Result
+from mechmem.results import Result
 from mechmem.stats import Estimate
 from mechmem.storage import record
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Subject, Task
-from mechmem.math.additive import additive_part, centre_classes
+from mechmem.math.additive import ROWS, additive_residual, centre_classes
 from mechmem.models.forward import all_logits
 from mechmem.stats import Estimate, bootstrap, matching_z_score
 from mechmem.storage import record
@@ -77,7 +77,8 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
         return _refused(f"{n_test} held-out cells are too few; at least 4p = {needed} are needed", n_test)
     rows = task.rows(task.test_ids)
     logits, truth = all_logits(subject)[rows], task.true(task.test_ids)
-    if not torch.isfinite(logits).all():
+    # The extremes of a table with a NaN are NaN; testing every number would take several more tables of its size.
+    if not all(bool(torch.isfinite(extreme)) for extreme in logits.aminmax()):
         return _refused("the held-out logits are not finite", n_test)
     assert truth is not None
     z = standardised_residual(logits, task.operands[rows], task.symbols)
@@ -106,9 +107,12 @@ def symmetric(logits: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"])
     both = (mirror >= 0) & (pairs[:, 0] != pairs[:, 1])
     if not both.any():
         return False
-    own = centre_classes(logits[both])
-    difference = own - centre_classes(logits[mirror[both]])
-    return float(difference.square().sum()) <= NEGLIGIBLE * float(own.square().sum())
+    difference = total = 0.0
+    for cell, other in zip(both.nonzero()[:, 0].split(ROWS), mirror[both].split(ROWS), strict=True):
+        own = centre_classes(logits[cell])
+        difference += float((own - centre_classes(logits[other])).square().sum())
+        total += float(own.square().sum())
+    return difference <= NEGLIGIBLE * total
 
 
 def answer_given_to_mirror(task: Task) -> Bool[Tensor, " test"]:
@@ -124,13 +128,18 @@ def standardised_residual(
     logits: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"], symbols: int
 ) -> Float[Tensor, "cell class"]:
     """Take row and column effects out of the logits and z-score each cell over classes (0 where nothing is left)."""
-    centred = centre_classes(logits)
-    residual = centred - additive_part(centred, pairs, symbols)
-    if float(residual.square().sum()) <= NEGLIGIBLE * float(logits.double().square().sum()):
-        return residual * 0
-    residual = centre_classes(residual)
-    spread = residual.square().mean(1, keepdim=True).sqrt()
-    return residual / spread.where(spread > 0, 1.0)
+    residual = additive_residual(logits, pairs, symbols)
+    if _energy(residual) <= NEGLIGIBLE * _energy(logits):
+        return residual.zero_()
+    for part in residual.split(ROWS):
+        part.copy_(centre_classes(part))
+        spread = part.square().mean(1, keepdim=True).sqrt()
+        part.div_(spread.where(spread > 0, 1.0))
+    return residual
+
+
+def _energy(values: Float[Tensor, "cell class"]) -> float:
+    return sum(float(part.double().square().sum()) for part in values.split(ROWS))
 
 
 def statistics(
@@ -143,7 +152,7 @@ def statistics(
     n_classes = z.shape[1]
     summed = _summed(z, truth)
     count = np.bincount(truth, minlength=n_classes).astype(float)
-    squared = np.bincount(truth, np.square(z).sum(1), minlength=n_classes)
+    squared = np.bincount(truth, np.einsum("ic,ic->i", z, z), minlength=n_classes)
     present = count > 0
     at_truth = np.diagonal(summed)
     pair_sum = (np.square(summed).sum(1) - squared) / n_classes
@@ -167,9 +176,8 @@ def statistics(
 
 def _summed(z: Float[np.ndarray, "cell class"], truth: Int[np.ndarray, " cell"]) -> Float[np.ndarray, "answer class"]:
     """Sum z over the cells of each true answer."""
-    summed = np.zeros((z.shape[1], z.shape[1]))
-    np.add.at(summed, truth, z)
-    return summed
+    summed = torch.zeros(z.shape[1], z.shape[1], dtype=torch.float64)
+    return summed.index_add_(0, torch.from_numpy(truth), torch.from_numpy(z)).numpy()
 
 
 def label_kappa(subject: Subject) -> float | None:

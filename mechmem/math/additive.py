@@ -6,34 +6,81 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+ROWS = 4096
+"""Cells that are taken through an intermediate result at once, so that none of them is as large as the table."""
 
-def additive_part(
+
+def additive_effects(
     values: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"], symbols: int
-) -> Float[Tensor, "cell class"]:
-    """Fit `values[cell, c] ≈ row[a, c] + column[b, c]` by least squares on the cells given, and return the fit.
+) -> Float[Tensor, "effect class"]:
+    """Fit `values[cell, c] ≈ row[a, c] + column[b, c]` by least squares on the cells given.
 
     The normal equations are singular (a constant moves between rows and columns; rows without cells are free); their
     pseudo-inverse gives the same fit whatever the design's connected components.
 
     Args:
-        values: one row per cell; computed in float64.
+        values: one row per cell; summed in float64, a block of cells at a time.
+        pairs: the cell's operands (a, b).
+        symbols: number of symbols an operand can take.
+
+    Returns:
+        float64 effects: `symbols` rows of row effects, then as many of column effects. Shape (2·symbols, class).
+    """
+    columns = _columns(pairs, symbols)
+    # A cell touches one row and one column, so the Gram matrix holds counts and needs no design matrix.
+    gram = torch.zeros(2 * symbols, 2 * symbols, dtype=torch.float64, device=values.device)
+    one = torch.ones(len(values), dtype=torch.float64, device=values.device)
+    for left in (0, 1):
+        for right in (0, 1):
+            gram.index_put_((columns[:, left], columns[:, right]), one, accumulate=True)
+    totals = torch.zeros(2 * symbols, values.shape[1], dtype=torch.float64, device=values.device)
+    for part, place in zip(values.split(ROWS), columns.split(ROWS), strict=True):
+        wide = part.double()
+        totals.index_add_(0, place[:, 0], wide).index_add_(0, place[:, 1], wide)
+    return torch.linalg.pinv(gram, hermitian=True) @ totals
+
+
+def additive_part(
+    values: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"], symbols: int
+) -> Float[Tensor, "cell class"]:
+    """Return the least-squares fit of row and column effects (see `additive_effects`) on the cells given, in float64.
+
+    Args:
+        values: one row per cell.
         pairs: the cell's operands (a, b).
         symbols: number of symbols an operand can take.
     """
-    values = values.double()
-    columns = pairs + torch.tensor([0, symbols], device=pairs.device)
-    # A cell touches one row and one column, so the Gram matrix holds counts and needs no design matrix.
-    gram = torch.zeros(2 * symbols, 2 * symbols, dtype=torch.float64, device=values.device)
-    for left in (0, 1):
-        for right in (0, 1):
-            gram.index_put_((columns[:, left], columns[:, right]), torch.ones_like(values[:, 0]), accumulate=True)
-    totals = torch.zeros(2 * symbols, values.shape[1], dtype=torch.float64, device=values.device)
-    totals.index_add_(0, columns[:, 0], values).index_add_(0, columns[:, 1], values)
-    effects = torch.linalg.pinv(gram, hermitian=True) @ totals
-    return effects[columns[:, 0]] + effects[columns[:, 1]]
+    effects, columns = additive_effects(values, pairs, symbols), _columns(pairs, symbols)
+    return effects[columns[:, 0]].add_(effects[columns[:, 1]])
+
+
+def additive_residual(
+    values: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"], symbols: int
+) -> Float[Tensor, "cell class"]:
+    """Return, in float64, what row and column effects leave of values whose mean over classes has been taken out.
+
+    It equals `centred - additive_part(centred, pairs, symbols)`, without a second table of that size.
+
+    Args:
+        values: one row per cell.
+        pairs: the cell's operands (a, b).
+        symbols: number of symbols an operand can take.
+    """
+    residual, columns = torch.empty_like(values, dtype=torch.float64), _columns(pairs, symbols)
+    for kept, part in zip(residual.split(ROWS), values.split(ROWS), strict=True):
+        kept.copy_(centre_classes(part))
+    effects = additive_effects(residual, pairs, symbols)
+    for kept, place in zip(residual.split(ROWS), columns.split(ROWS), strict=True):
+        kept.sub_(effects[place[:, 0]]).sub_(effects[place[:, 1]])
+    return residual
 
 
 def centre_classes(values: Float[Tensor, "cell class"]) -> Float[Tensor, "cell class"]:
-    """Subtract each row's mean over classes, which no prediction depends on."""
+    """Subtract each row's mean over classes, which no prediction depends on; in float64."""
     values = values.double()
     return values - values.mean(1, keepdim=True)
+
+
+def _columns(pairs: Int[Tensor, "cell 2"], symbols: int) -> Int[Tensor, "cell 2"]:
+    """Where a cell's row and column effect stand among the effects."""
+    return pairs + torch.tensor([0, symbols], device=pairs.device)

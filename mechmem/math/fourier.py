@@ -73,10 +73,12 @@ def inverse_participation(
     """
     shape = (-1, *(1,) * (spectrum.ndim - 1))
     count = multiplicity.to(spectrum).reshape(shape)
-    coefficient = spectrum / count
+    # As a share of the largest: the ratio is the same, and the squares of a short vector's energies stay above zero.
+    largest = spectrum.amax(0)
+    coefficient = spectrum / largest.where(largest != 0, 1) / count
     copies = torch.ones_like(count) if convention == "one_sided" else count
     total = (copies * coefficient).sum(0).square()
-    return (copies * coefficient.square()).sum(0) / total.where(total > 0, torch.inf)
+    return (copies * coefficient.square()).sum(0) / total.where(total != 0, torch.inf)
 
 
 def waves_at(

@@ -9,7 +9,7 @@ from mechmem.models.mlp import HookedMLP
 
 
 def build_model(config: ModelConfig, task: Task, seed: int) -> HookedMLP:
-    """Build the network that a config describes, initialised for this seed.
+    """Build the network that a config describes, initialised for this seed and in evaluation mode.
 
     Raises:
         ConfigError: no such model, or the model does not fit the task.
@@ -20,4 +20,4 @@ def build_model(config: ModelConfig, task: Task, seed: int) -> HookedMLP:
         raise ConfigError(
             f"this network has as many classes as symbols; the task has {task.n_classes} and {task.symbols}"
         )
-    return HookedMLP(config, task.symbols, seed)
+    return HookedMLP(config, task.symbols, seed).eval()

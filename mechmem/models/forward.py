@@ -77,12 +77,15 @@ def logits_of(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> Flo
         ConfigError: the model returns something else than one row of logits per example, one column per class.
     """
     device = device_of(model)
+    logits = torch.empty(0, task.n_classes)
     with evaluating(model):
-        rows = [
-            full_precision(_checked(model(task.batch(ids[block])[0].to(device)), block, task)).cpu()
-            for block in blocks(len(ids), block_rows(model))
-        ]
-    return torch.cat(rows) if rows else torch.empty(0, task.n_classes)
+        for block in blocks(len(ids), block_rows(model)):
+            found = full_precision(_checked(model(task.batch(ids[block])[0].to(device)), block, task))
+            if not block.start:
+                # Filled block by block: at large p a list of blocks beside their concatenation is a second table.
+                logits = torch.empty(len(ids), task.n_classes, dtype=found.dtype)
+            logits[block] = found
+    return logits
 
 
 def _checked(output: object, block: slice, task: Task) -> Tensor:

@@ -1,4 +1,4 @@
-"""The two-layer network of the modular-arithmetic papers, with a hook point at every stage."""
+"""The networks of the modular-arithmetic papers, with a hook point at every stage."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from mechmem.models.config import MLPConfig
-from mechmem.models.nonlinearities import nonlinearity
+from mechmem.models.layers import DeeperLayer, NeuronLayer, initialize
 from mechmem.randomness import generator
 from mechmem.roles import Role, Roles
 
 
-class HookedMLP(HookedRootModule):
-    """f(a, b) = W φ(U e_a + V e_b) + μ.
+class HookedMLP(HookedRootModule, NeuronLayer):
+    """f(a, b) = W φ(U e_a + V e_b) + μ, or with further layers h' = φ(h W') before the readout W.
 
-    Points: `hook_pre` (example, neuron) before φ; `hook_hidden` (example, neuron) after it; `hook_logits`
-    (example, class). Parameters: `W_in` (operand·p, neuron), rows of U above rows of V (p rows where they are tied);
-    `W_out` (neuron, class); `b_out` (class) where there is a bias.
+    Points: `hook_pre` (example, neuron) before dropout and φ; `hook_post` (example, neuron) after φ, only with
+    BatchNorm; `hook_hidden` (example, neuron) what the next layer reads; `hook_logits` (example, class). Further layers
+    have the same points, as `deeper.0.hook_hidden` and so on. The logits are always the last `hook_hidden` times
+    `W_out`, plus `b_out`.
+
+    Parameters: `W_in` (operand·p, neuron), rows of U above rows of V (p rows where they are tied); `W_out` (neuron,
+    class); `b_out` (class) where there is a bias; `deeper.0.W` (neuron below, neuron) and so on; `norm.weight` (γ) and
+    `norm.bias` (neuron) with BatchNorm, in every layer.
 
     Args:
-        config: shape and initialisation.
+        config: shape, initialisation and regularization.
         p: number of symbols of an operand, and of classes.
         seed: seed of the initialisation.
     """
@@ -39,11 +44,11 @@ class HookedMLP(HookedRootModule):
         bias = nn.Parameter(torch.zeros(p)) if config.bias else None
         self.b_out: nn.Parameter | None
         self.register_parameter("b_out", bias)
-        with torch.no_grad():
-            _initialize(config, p, self.W_in, self.W_out, draw)
-        self.activation = nonlinearity(config.activation)
-        self.hook_pre = HookPoint()
-        self.hook_hidden = HookPoint()
+        initialize(self.W_in, config, 2 * p, draw)
+        initialize(self.W_out, config, config.width, draw)
+        self.add_neurons(config, 0, seed)
+        # Drawn last, so that the first and the last layer start alike whatever stands between them.
+        self.deeper = nn.ModuleList(DeeperLayer(config, layer, seed, draw) for layer in range(1, config.layers))
         self.hook_logits = HookPoint()
         offset = torch.tensor([0, 0 if config.tied else p])
         self.row_offset: Tensor
@@ -53,11 +58,19 @@ class HookedMLP(HookedRootModule):
     def forward(self, pairs: Int[Tensor, "example 2"]) -> Float[Tensor, "example class"]:
         """Return logits of the pairs (a, b)."""
         # Two rows of the table are summed in place of a product with a one-hot matrix that is almost all zeros.
-        pre = self.hook_pre(F.embedding_bag(pairs + self.row_offset, self.W_in, mode="sum"))
-        hidden = self.hook_hidden(self.activation(pre))
+        hidden = self.neurons(F.embedding_bag(pairs + self.row_offset, self.W_in, mode="sum"))
+        for layer in self.deeper:
+            hidden = layer(hidden)
         # The product takes the parameter itself, not a view: autocast then casts it once per step, not once per block.
         logits = hidden @ self.W_out
         return self.hook_logits(logits if self.b_out is None else logits + self.b_out)
+
+    @property
+    def last_norm(self) -> nn.BatchNorm1d | None:
+        """The BatchNorm between the last layer's φ and the readout, where there is one."""
+        last = self.deeper[-1] if len(self.deeper) else self
+        assert isinstance(last, NeuronLayer)
+        return last.norm
 
     @property
     def roles(self) -> Roles:
@@ -66,24 +79,12 @@ class HookedMLP(HookedRootModule):
             embedding = Role("W_in", "p neuron -> operand p neuron", {"operand": 2})
         else:
             embedding = Role("W_in", "(operand p) neuron -> operand p neuron", {"operand": 2})
+        layers = ("", *(f"deeper.{number}." for number in range(len(self.deeper))))
         return Roles(
             input_embedding=embedding,
             readout=Role("W_out", "neuron classes -> neuron classes"),
             bias=Role("b_out", "classes -> classes") if self.config.bias else None,
-            activation="activation",
-            hidden=("hook_hidden",),
+            activation="activation" if len(layers) == 1 else tuple(f"{layer}activation" for layer in layers),
+            hidden=tuple(f"{layer}hook_hidden" for layer in layers),
             logits="hook_logits",
         )
-
-
-def _initialize(config: MLPConfig, p: int, w_in: Tensor, w_out: Tensor, draw: torch.Generator) -> None:
-    if config.init == "pytorch":
-        nn.init.uniform_(w_in, -((2 * p) ** -0.5), (2 * p) ** -0.5, generator=draw)
-        nn.init.uniform_(w_out, -(config.width**-0.5), config.width**-0.5, generator=draw)
-        return
-    if config.init == "doshi_2024":
-        std_in = std_out = (16 * config.width) ** (-1 / 3)
-    else:
-        std_in, std_out = (2 * p) ** -0.5, config.width**-0.5
-    nn.init.normal_(w_in, 0, std_in, generator=draw)
-    nn.init.normal_(w_out, 0, std_out, generator=draw)

@@ -75,9 +75,10 @@ def neuron_vectors(subject: Subject, point: str = "", model: nn.Module | None = 
         found += list(embedding)
     if last:
         readout = roles.readout.read(model)
-        width = found[0].shape[1] if found else readout.shape[0]
-        if tuple(readout.shape) != (width, classes):
-            raise RoleError(f"readout must read as ({width}, {classes}), and reads as {tuple(readout.shape)}")
+        width = found[0].shape[1] if found else None
+        if readout.ndim != 2 or readout.shape[1] != classes or width not in (None, readout.shape[0]):
+            wanted = "neurons" if width is None else width
+            raise RoleError(f"readout must read as ({wanted}, {classes}), and reads as {tuple(readout.shape)}")
         if classes != symbols:
             raise MissingNeedError(f"the classes ({classes}) are not the symbols ({symbols}) of the group")
         found.append(rearrange(readout, "neuron classes -> classes neuron"))

@@ -101,7 +101,7 @@ def _add_line(
             outline = {"x": np.concatenate([x[drawn], x[drawn][::-1]]), "mode": "lines", "line": {"width": 0}}
             band = np.concatenate([high[drawn], low[drawn][::-1]])
             fill = f"rgba({','.join(str(int(style.color[i : i + 2], 16)) for i in (1, 3, 5))},0.18)"
-            look = {"fill": "toself", "fillcolor": fill, "hoverinfo": "skip", "legendgroup": name}
+            look = {"fill": "toself", "fillcolor": fill, "hoverinfo": "skip", "legendgroup": style.title}
             figure.add_scatter(**outline, **look, y=band, showlegend=False, name=name, row=1, col=column)
     _add(
         figure,

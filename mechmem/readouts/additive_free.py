@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Predictor, Subject
-from mechmem.math.additive import additive_part, centre_classes
+from mechmem.math.additive import additive_residual
 from mechmem.models.forward import all_logits
 from mechmem.plugins import Readout
 
@@ -36,7 +36,6 @@ class AdditiveFree(Readout):
             rows = subject.task.rows(ids)
             operands = subject.task.operands
             assert operands is not None
-            centred = centre_classes(all_logits(subject)[rows])
-            return centred - additive_part(centred, operands[rows], subject.task.symbols)
+            return additive_residual(all_logits(subject)[rows], operands[rows], subject.task.symbols)
 
         return predict

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import torch
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Predictor, Subject
 from mechmem.models.forward import all_logits
+from mechmem.models.grid_logits import grid_cells, logit_parts
 from mechmem.plugins import Readout
-from mechmem.tasks.grid import masked_modes
+from mechmem.tasks.grid import answer_sign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +31,15 @@ class Diagonal(Readout):
     def __call__(self, subject: Subject) -> Predictor:
         """Return the predictor."""
         self.require(subject)
-
-        def diagonal(modes: Complex[Tensor, "n half class"]) -> Bool[Tensor, "n half"]:
-            keep = torch.zeros(modes.shape[:2], dtype=torch.bool)
-            k = torch.arange(1, modes.shape[1])
-            keep[(-k if subject.task.operation == "subtract" else k) % len(modes), k] = True
-            return keep
-
-        def rebuild() -> Float[Tensor, "example class"]:
-            return masked_modes(subject.task, all_logits(subject), diagonal)
+        sign = answer_sign(subject.task)
 
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
-            return subject.memo(self.label(), rebuild)[subject.task.rows(ids)]
+            cells = grid_cells(subject, ids)
+            inside = (cells >= 0).all(1)
+            rule = logit_parts(subject).rule
+            scores = rule[(cells[:, 0] + sign * cells[:, 1]) % len(rule)]
+            # A cell off the grid (a factor of 0 under multiplication) keeps its own logits.
+            scores[~inside] = all_logits(subject)[subject.task.rows(ids[~inside])].double()
+            return scores
 
         return predict

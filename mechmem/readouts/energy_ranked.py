@@ -6,15 +6,17 @@ import dataclasses
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.config import check_whole
 from mechmem.contracts import Predictor, Subject
-from mechmem.math.fourier import mode_energy
+from mechmem.math.additive import ROWS
+from mechmem.math.grid_parts import free_modes, mode_coefficients, mode_waves
 from mechmem.models.forward import all_logits
+from mechmem.models.grid_logits import grid_cells, logit_energy
 from mechmem.plugins import Readout
-from mechmem.tasks.grid import masked_modes
+from mechmem.tasks.grid import grid_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,29 +45,22 @@ class EnergyRanked(Readout):
     def __call__(self, subject: Subject) -> Predictor:
         """Return the predictor."""
         self.require(subject)
+        n = len(grid_rows(subject.task))
 
-        def rebuild() -> Float[Tensor, "example class"]:
-            return masked_modes(subject.task, all_logits(subject), self._strongest)
+        def strongest() -> tuple[Int[Tensor, "mode 2"], Float[Tensor, "wave class"]]:
+            modes, energy = free_modes(logit_energy(subject, centred=False))
+            kept = modes[energy.topk(min(self.modes or n // 2, len(modes))).indices]
+            return kept, mode_coefficients(all_logits(subject), grid_rows(subject.task), kept)
 
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
-            return subject.memo(self.label(), rebuild)[subject.task.rows(ids)]
+            modes, coefficients = subject.memo(self.label(), strongest)
+            cells = grid_cells(subject, ids)
+            inside = (cells >= 0).all(1)
+            scores = torch.empty(len(ids), subject.task.n_classes, dtype=torch.float64)
+            for part, place in zip(scores.split(ROWS), cells.split(ROWS), strict=True):
+                torch.mm(mode_waves(place, modes, n), coefficients, out=part)
+            # A cell off the grid (a factor of 0 under multiplication) keeps its own logits.
+            scores[~inside] = all_logits(subject)[subject.task.rows(ids[~inside])].double()
+            return scores
 
         return predict
-
-    def _strongest(self, modes: Complex[Tensor, "n half class"]) -> Bool[Tensor, "n half"]:
-        n = len(modes)
-        energy = mode_energy(modes)
-        energy[0], energy[:, 0] = 0, 0
-        # Two entries of a one-sided spectrum are conjugates of each other in its Nyquist column: count them once, with
-        # the energy of both.
-        if n % 2 == 0:
-            energy[1 : n // 2, -1] *= 2
-            energy[n // 2 + 1 :, -1] = 0
-        best = energy.flatten().topk(min(self.modes or n // 2, energy.numel()))
-        keep = torch.zeros(energy.numel(), dtype=torch.bool)
-        # What has been left out above stays out, however many modes are asked for.
-        keep[best.indices] = best.values > 0
-        keep = keep.reshape(energy.shape)
-        if n % 2 == 0:
-            keep[1:, -1] |= keep[1:, -1].flip(0)
-        return keep

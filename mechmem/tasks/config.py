@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 from mechmem.config import Config, check_choice, check_fraction, check_kind, check_whole
-from mechmem.errors import ConfigError
+from mechmem.errors import ConfigError, MissingNeedError
 
 Operation = Literal["add", "subtract", "multiply"]
 NoiseKind = Literal["wrong", "any", "symmetric", "symmetric_any", "bijective"]
@@ -41,6 +41,16 @@ class LabelNoise(Config):
 @dataclasses.dataclass(frozen=True)
 class TaskConfig(Config):
     """Base of the configs that a task can be built from."""
+
+    def noise_only(self) -> Self:
+        """Return this task with every training label uniform over all classes: what a noise-only twin is trained on.
+
+        Over all, because labels that are always wrong would say what the answer is not, and are no null.
+
+        Raises:
+            MissingNeedError: the task has no label noise to replace.
+        """
+        raise MissingNeedError(f"a {type(self).__name__} has no label noise to replace")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +93,12 @@ class ModularConfig(TaskConfig):
             raise ConfigError(f"train fraction {self.train_fraction} leaves an empty test set at p={self.p}")
         if self.noise.distribution == "bijective" and (self.p == 2 or not is_prime(self.p)):
             raise ConfigError(f"bijective noise needs an odd prime p (it uses quadratic residues), got {self.p}")
+
+    def noise_only(self) -> Self:
+        """Return this task with every training label uniform over all classes; symmetric where its noise is."""
+        # A network with tied inputs can fit no noise but a symmetric one; its null has to be one that it can fit.
+        symmetric = self.noise.distribution.startswith("symmetric")
+        return dataclasses.replace(self, noise=LabelNoise(1.0, "symmetric_any" if symmetric else "any"))
 
 
 def is_prime(p: int) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Task
 from mechmem.errors import MissingNeedError
-from mechmem.math.fourier import from_modes, grid_modes
 from mechmem.tasks.groups import CyclicGroup
 
 
@@ -50,23 +47,13 @@ def on_grid(task: Task, values: Float[Tensor, "example class"]) -> Float[Tensor,
     return values[grid_rows(task)]
 
 
-def masked_modes(
-    task: Task,
-    logits: Float[Tensor, "example class"],
-    keep: Callable[[Complex[Tensor, "n half class"]], Bool[Tensor, "n half"]],
-) -> Float[Tensor, "example class"]:
-    """Rebuild logits from some of their 2-D Fourier modes over both operands.
+def answer_sign(task: Task) -> int:
+    """Return s, where the answer of the pair at positions (a, b) of the group is the element at position a + s·b.
 
-    Args:
-        task: whose grid the modes are taken on.
-        logits: one row per id of the task.
-        keep: tells from the one-sided spectrum (see `fourier.grid_modes`) which modes stay.
-
-    Returns:
-        float64 logits per id; an id off the grid (a factor of 0 under multiplication) keeps its own.
+    Raises:
+        MissingNeedError: the task's operation is not known.
     """
-    rows = grid_rows(task)
-    rebuilt = logits.double()
-    modes = grid_modes(rebuilt[rows])
-    table = from_modes(modes * rearrange(keep(modes), "n half -> n half 1"))
-    return rebuilt.index_copy(0, rearrange(rows, "a b -> (a b)"), rearrange(table, "a b classes -> (a b) classes"))
+    signs = {"add": 1, "multiply": 1, "subtract": -1}
+    if task.operation not in signs:
+        raise MissingNeedError(f"this needs an operation, one of {', '.join(signs)}; the task's is {task.operation!r}")
+    return signs[task.operation]

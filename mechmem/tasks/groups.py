@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechmem.errors import ConfigError
 from mechmem.math import fourier
+from mechmem.tasks.config import is_prime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,17 +22,26 @@ class CyclicGroup:
     Attributes:
         p: the modulus, which is the number of symbols.
         multiplicative: whether the group is (Z/p)*, in the order of the powers of its smallest generator.
+
+    Raises:
+        ConfigError: p is not prime, and so not all nonzero residues can be multiplied back.
     """
 
     p: int
     multiplicative: bool = False
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if self.multiplicative and not is_prime(self.p):
+            raise ConfigError(f"the nonzero residues mod p form a group under multiplication for prime p, got {self.p}")
 
     @functools.cached_property
     def elements(self) -> torch.Tensor:
         """Residues in the order of the group: position i holds the generator's i-th multiple (or power)."""
         if not self.multiplicative:
             return torch.arange(self.p)
-        root = sympy.ntheory.primitive_root(self.p) or 1
+        root = sympy.ntheory.primitive_root(self.p)
+        assert root is not None
         return torch.tensor([pow(int(root), i, self.p) for i in range(self.p - 1)])
 
     @property

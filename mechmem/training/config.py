@@ -29,15 +29,15 @@ class TrainConfig(Config):
         task: what is trained on.
         model: the network.
         loss: "cross_entropy", or "mse" on one-hot targets (mean over examples and classes).
-        optimizer: "adam", "adamw", "sgd", or "muon" (the matrices by Muon, the bias by AdamW).
+        optimizer: "adam", "adamw", "sgd", or "muon" (the matrices by Muon, everything else by AdamW).
         lr: learning rate.
         weight_decay: weight decay; decoupled for adamw and muon, added to the gradient for adam and sgd.
         betas: decay rates of Adam's moments.
         momentum: momentum of sgd and muon.
         steps: number of optimisation steps.
-        batch_size: examples per step; 0 for the full batch.
+        batch_size: examples per step; 0 for the full batch. With BatchNorm no step may see a single example.
         precision: "fp32", or "bf16" for matrix products in bfloat16 (weights, sums and the optimiser stay float32).
-        seed: seed of the initialisation and of the order of minibatches.
+        seed: seed of the initialisation, of the order of minibatches and of dropout.
         evaluations: number of evaluations after step 0, log-spaced.
         checkpoints: number of saved states after step 0, log-spaced.
         stop_when: condition that ends training early at an evaluation, e.g. "test >= 0.99"; "" for none.

@@ -1,4 +1,7 @@
-"""The training loop: full batch in cache-sized row blocks, or minibatches; every step derives from (seed, step)."""
+"""The training loop: full batch in cache-sized row blocks, or minibatches; every step derives from (seed, step).
+
+BatchNorm couples the rows of a batch: a network that has one takes its steps on the whole batch at once.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from mechmem.contracts import Task
-from mechmem.errors import TrainingFailedError
+from mechmem.errors import ConfigError, TrainingFailedError
+from mechmem.models.dropout import begin_step
 from mechmem.models.forward import block_rows, blocks
 from mechmem.randomness import generator
 from mechmem.training.config import TrainConfig
@@ -44,6 +48,8 @@ def optimize(
         progress: whether to show a bar.
         title: what the bar calls the run.
 
+    The network is in training mode during the steps, and in evaluation mode afterwards.
+
     Returns:
         the number of the last step: `config.steps`, or less where `config.stop_when` held.
 
@@ -53,15 +59,19 @@ def optimize(
     device = next(model.parameters()).device
     widen_heap()
     batches = _Batches(config, task, device)
-    rows = block_rows(model)
+    rows = len(task.train_ids) if couples_rows(model) else block_rows(model)
+    buffers = _Buffers(model)
     step = first or 0
     stop = config.stop_condition()
     try:
+        model.train()
         with reporter(title, step, config.steps, show=progress) as report:
             row = recorder(0, optimizers) if first is None else recorder.catch_up(step)
             report.step(step, row)
             # Asked here and not after a step: a run that was killed just before it stopped early must still stop.
             while step < config.steps and not (step and _holds(row, stop)):
+                buffers.keep(optimizers.updates)
+                begin_step(model, config.seed, step)
                 loss = float(training_step(model, optimizers, *batches.at(step), config, rows))
                 step += 1
                 if not math.isfinite(loss):
@@ -73,10 +83,13 @@ def optimize(
     except KeyboardInterrupt:
         # What is saved has to be the state after a whole number of updates, whatever line the interrupt fell on.
         if optimizers.whole:
+            buffers.restore(optimizers.updates)
             recorder.checkpoint((first or 0) + optimizers.updates, optimizers)
         raise
     except OSError as error:
         raise TrainingFailedError(f"could not write to {recorder.path} at step {step}: {error}") from error
+    finally:
+        model.eval()
     if step not in recorder.checkpoint_at:
         recorder.checkpoint(step, optimizers)
     recorder.finish(step, "all steps taken" if step == config.steps else config.stop_when)
@@ -106,6 +119,43 @@ def training_step(
             total += loss.detach()
     optimizers.step()
     return total
+
+
+def couples_rows(model: nn.Module) -> bool:
+    """Tell whether an example's output in training depends on the other examples of its batch (BatchNorm)."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def check_batches(config: TrainConfig, model: nn.Module, task: Task) -> None:
+    """Refuse a network with BatchNorm where a step would see a single example, which has no variance.
+
+    Raises:
+        ConfigError: the smallest minibatch has one example.
+    """
+    n = len(task.train_ids)
+    size = min(config.batch_size or n, n)
+    if couples_rows(model) and (size == 1 or n % size == 1):
+        raise ConfigError(
+            f"BatchNorm needs at least 2 examples in every step; with batch size {size} a step would see 1 of the {n}"
+        )
+
+
+class _Buffers:
+    """What a forward pass changes without an update (BatchNorm's running statistics), as it was before the step."""
+
+    def __init__(self, model: nn.Module):
+        self._model = model
+        self._kept: tuple[int, list[Tensor]] = -1, []
+
+    def keep(self, updates: int) -> None:
+        """Remember the buffers before update number `updates` + 1."""
+        self._kept = updates, [buffer.detach().clone() for buffer in self._model.buffers()]
+
+    def restore(self, updates: int) -> None:
+        """Put them back, unless the step they were kept for has made its update."""
+        if self._kept[0] == updates:
+            for buffer, value in zip(self._model.buffers(), self._kept[1], strict=True):
+                buffer.copy_(value)
 
 
 class _Batches:

@@ -58,8 +58,10 @@ class Optimizers:
                 raise ConfigError(f"muon cannot train {role.parameter!r} in place: its role's pattern copies it")
             self._matrices.append((role, index, view))
         matrices = {name for role, _, _ in self._matrices for name in role.names}
-        rest = [parameter for name, parameter in self._model.named_parameters() if name not in matrices]
-        views = [view for _, _, view in self._matrices]
+        others = [parameter for name, parameter in self._model.named_parameters() if name not in matrices]
+        # Matrices between two layers of neurons stand as they are; everything else (biases, γ and β) is no matrix.
+        views = [view for _, _, view in self._matrices] + [p for p in others if p.ndim == 2]
+        rest = [p for p in others if p.ndim != 2]
         lr, decay = config.lr, config.weight_decay
         parts: list[torch.optim.Optimizer] = [
             torch.optim.Muon(views, lr=lr, weight_decay=decay, momentum=config.momentum)

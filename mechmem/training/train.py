@@ -13,15 +13,14 @@ import torch
 from torch import nn
 
 from mechmem.contracts import Subject, Task, TwinKind
-from mechmem.errors import MissingNeedError, RunDirectoryError
+from mechmem.errors import RunDirectoryError
 from mechmem.models.build import build_model
 from mechmem.models.forward import resolve_device
 from mechmem.roles import Roles
 from mechmem.storage import read_tensors
 from mechmem.tasks.build import build_task
-from mechmem.tasks.config import LabelNoise, ModularConfig
 from mechmem.training.config import TrainConfig
-from mechmem.training.loop import optimize
+from mechmem.training.loop import check_batches, optimize
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.recorder import Recorder, TemporaryFolder
 from mechmem.training.run import Run, load_state, read_header
@@ -67,14 +66,9 @@ class ConfigRecipe:
         if kind == "one_step":
             progress = False
             twin = dataclasses.replace(self.config, steps=1, **settings)
-        elif isinstance(self.config.task, ModularConfig):
-            # A network with tied inputs can fit no noise but a symmetric one; its null has to be one that it can fit.
-            symmetric = self.config.task.noise.distribution.startswith("symmetric")
-            noise = LabelNoise(1.0, "symmetric_any" if symmetric else "any")
-            task = dataclasses.replace(self.config.task, noise=noise)
-            twin = dataclasses.replace(self.config, task=task, steps=self.steps, **settings)
         else:
-            raise MissingNeedError(f"a {type(self.config.task).__name__} has no label noise to replace")
+            task = self.config.task.noise_only()
+            twin = dataclasses.replace(self.config, task=task, steps=self.steps, **settings)
         made_by = f"{twin.digest}|{torch.__version__}|{torch.get_num_threads()}|{self.device}"
         out = self.folder / f"{kind}-{hashlib.blake2b(made_by.encode(), digest_size=6).hexdigest()}"
         return train(twin, out=out, device=self.device, progress=progress, title=kind.replace("_", "-") + " twin").model
@@ -90,7 +84,8 @@ def train(
 ) -> Subject:
     """Train a network, or go on where an interrupted run of the same config stopped.
 
-    The same config gives the same bits on the same machine and thread count, resumed or not.
+    The same config gives the same bits on the same machine and thread count, resumed or not. The network is handed out
+    in evaluation mode: no dropout, and BatchNorm by its running statistics.
 
     Args:
         config: what to train and how.
@@ -114,6 +109,7 @@ def train(
         _check_same(started, config)
     with _threads(None if started is None else int(read_header(started)["threads"])):
         model = build_model(config.model, task, config.seed).to(where)
+        check_batches(config, model, task)
         optimizers = Optimizers(config, model, model.roles)
         recorder = Recorder(
             model,
@@ -144,7 +140,7 @@ def load(
     step: int | None = None,
     device: str = "cpu",
 ) -> Subject:
-    """Open a run as a subject, at its last checkpoint or at `step`.
+    """Open a run as a subject, at its last checkpoint or at `step`, with the network in evaluation mode.
 
     Args:
         path: the run directory.
@@ -166,7 +162,7 @@ def load(
     chosen = steps[-1] if step is None else step
     if chosen not in steps:
         raise RunDirectoryError(f"{path} has no checkpoint at step {chosen}; it has {', '.join(map(str, steps))}")
-    network = run.model_at(chosen).to(where)
+    network = run.model_at(chosen).to(where).eval()
     recipe = None
     if run.config is not None:
         folder, owner = _twins_folder(run.path)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import mechmem as mm
-from mechmem.auditing.assemble import DEFAULT_EXTRACTORS, score
+from mechmem.auditing.assemble import DEFAULT_EXTRACTORS, split_accuracies
 from mechmem.auditing.pooling import pool
 from mechmem.auditing.scorecard import CONTROL_TITLES
 from mechmem.errors import ConfigError, UnknownNameError
@@ -163,7 +163,7 @@ def test_unknown_truth_reads_null():
     truth = task.true(task.ids).clone()
     truth[task.train_ids[0]] = -1
     arrays = mm.ArrayTask(task.operands, task.given(task.ids), truth, train, operation="add")
-    cells = score(lambda ids: torch.eye(7)[task.true(ids)], arrays)
+    cells = split_accuracies(lambda ids: torch.eye(7)[task.true(ids)], arrays)
     assert cells["train_clean"].estimate is None and "not known" in cells["train_clean"].reason
     assert cells["test"].estimate.value == 1
 
@@ -188,7 +188,7 @@ def test_the_training_set_is_asked_for_as_a_whole(planted):
         return torch.zeros(len(ids), 13)
 
     task = planted.subject.task
-    score(predictor, task)
+    split_accuracies(predictor, task)
     assert sorted(map(len, asked)) == sorted([len(task.train_ids), len(task.test_ids)])
 
 

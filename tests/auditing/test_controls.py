@@ -9,6 +9,7 @@ from mechmem.auditing import controls
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.models.table import LogitTable
+from mechmem.tasks import label_tables
 from mechmem.tasks.config import LabelNoise, ModularConfig
 from mechmem.tasks.modular import ModularTask
 
@@ -21,28 +22,28 @@ def test_kernel_ridge_agrees_with_solving_the_normal_equations():
     task = task_of()
     two_hot = F.one_hot(task.operands, 7).flatten(1).double().numpy()
     distance = ((two_hot[:, None] - two_hot[None]) ** 2).sum(-1)
-    kernel = np.exp(-controls.RIDGE["gamma"] * distance)
+    kernel = np.exp(-label_tables.RIDGE["gamma"] * distance)
     train = task.train_ids.numpy()
     targets = np.eye(7)[task.given(task.train_ids).numpy()]
-    weights = np.linalg.solve(kernel[np.ix_(train, train)] + controls.RIDGE["alpha"] * np.eye(len(train)), targets)
-    np.testing.assert_allclose(controls.kernel_ridge(task).numpy(), kernel[:, train] @ weights, atol=1e-8)
+    weights = np.linalg.solve(kernel[np.ix_(train, train)] + label_tables.RIDGE["alpha"] * np.eye(len(train)), targets)
+    np.testing.assert_allclose(label_tables.kernel_ridge(task).numpy(), kernel[:, train] @ weights, atol=1e-8)
 
 
 def test_kernel_ridge_fits_the_given_labels():
     task = task_of()
-    prediction = controls.kernel_ridge(task)[task.train_ids].argmax(1)
+    prediction = label_tables.kernel_ridge(task)[task.train_ids].argmax(1)
     assert (prediction == task.given(task.train_ids)).all()
 
 
 def test_kernel_ridge_says_when_it_is_too_large(monkeypatch):
-    monkeypatch.setattr(controls, "RIDGE_LIMIT", 5)
+    monkeypatch.setattr(label_tables, "RIDGE_LIMIT", 5)
     with pytest.raises(MissingNeedError, match="above 5 training examples"):
-        controls.kernel_ridge(task_of())
+        label_tables.kernel_ridge(task_of())
 
 
 def test_label_grid_is_the_labels_and_nothing_else():
     task = task_of()
-    table = controls.label_grid(task)
+    table = label_tables.label_grid(task)
     assert (table[task.train_ids].argmax(1) == task.given(task.train_ids)).all()
     assert table[task.test_ids].abs().sum() == 0 and table.sum() == len(task.train_ids)
 

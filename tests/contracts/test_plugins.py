@@ -11,7 +11,8 @@ import mechmem as mm
 from mechmem.caching import hook_points
 from mechmem.errors import MissingNeedError
 from mechmem.extractors import extractor
-from mechmem.plugins import KINDS, KNOWLEDGE, Result, plugins
+from mechmem.plugins import KINDS, KNOWLEDGE, plugins
+from mechmem.results import Result
 from mechmem.scoring import score
 
 EVERY = [(kind, name, cls) for kind in KINDS for name, cls in plugins(kind).items()]

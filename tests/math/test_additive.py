@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mechmem.math import additive
 from mechmem.math.additive import additive_part, centre_classes
 
 
@@ -75,3 +76,26 @@ def test_centre_classes(draw):
     found = centre_classes(values)
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found.numpy(), values.double().numpy() - values.double().numpy().mean(1, keepdims=True))
+
+
+@given(st.integers(2, 7), st.integers(0, 10_000))
+def test_residual_equals_the_difference_and_reads_in_blocks(symbols, seed):
+    draw = torch.Generator().manual_seed(seed)
+    pairs = grid(symbols)[torch.rand(symbols**2, generator=draw) < 0.7]
+    if not len(pairs):
+        return
+    values = torch.randn(len(pairs), 3, generator=draw)
+    centred = centre_classes(values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(additive, "ROWS", 3)
+        found = additive.additive_residual(values, pairs, symbols)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, centred - additive_part(centred, pairs, symbols), atol=1e-10, rtol=0)
+
+
+def test_effects_are_those_of_rows_then_of_columns(draw):
+    pairs = grid(4)
+    values = torch.randn(16, 3, generator=draw, dtype=torch.float64)
+    effects = additive.additive_effects(values, pairs, 4)
+    assert effects.shape == (8, 3)
+    torch.testing.assert_close(effects[pairs[:, 0]] + effects[4 + pairs[:, 1]], additive_part(values, pairs, 4))

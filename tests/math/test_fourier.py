@@ -140,3 +140,18 @@ def test_mode_energy_counts_everything_once(n):
     for k2 in range(1, (n - 1) // 2 + 1):
         for k1 in range(n):
             assert energy[k1, k2] == pytest.approx(full[k1, k2] + full[-k1, -k2])
+
+
+@pytest.mark.parametrize("convention", ["one_sided", "two_sided"])
+@pytest.mark.parametrize("scale", [1e-15, 1e-12, 1.0, 1e12])
+def test_participation_does_not_depend_on_length(convention, scale):
+    """Weight decay leaves neurons whose energies, squared, are below what float32 can hold."""
+    from mechmem.tasks.groups import CyclicGroup
+
+    group, vectors = CyclicGroup(13), normal(13, 5)
+    wanted = fourier.inverse_participation(group.spectrum(vectors), group.multiplicity, convention)
+    short = group.spectrum((vectors * scale).float())
+    found = fourier.inverse_participation(short, group.multiplicity, convention)
+    assert torch.allclose(found.double(), wanted, rtol=1e-4)
+    assert not fourier.inverse_participation(0 * short, group.multiplicity, convention).any()
+    assert fourier.inverse_participation(torch.nan * short, group.multiplicity, convention).isnan().all()

@@ -210,3 +210,11 @@ def test_grid_map_paints_each_cell_in_its_category():
     assert [trace.name for trace in none.data[1:-1]] == ["right (1)", "memorized (4)"]
     assert (list(dots.x), list(dots.y)) == ([0], [1]) and dots.name == "held out (1)"
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1], "a runs down, as in a matrix"
+
+
+def test_a_band_goes_with_its_line_when_the_legend_is_clicked():
+    frame = pd.DataFrame(
+        {"x": [0, 1], "series": "train_clean", "value": [0.2, 0.4], "low": [0.1, 0.3], "high": [0.3, 0.5]}
+    )
+    band, line = lines(frame, x_title="x", y_title="y").data
+    assert band.fill == "toself" and band.legendgroup == line.legendgroup == "train, clean"

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.errors import MissingNeedError
+from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.tasks.grid import cyclic_group, grid_rows, on_grid
 from mechmem.tasks.groups import CyclicGroup
 
@@ -90,3 +90,24 @@ def test_a_missing_pair_or_group_is_said():
         grid_rows(mm.ArrayTask(pairs, labels, labels, torch.arange(24) < 20, operation="add", n_classes=5))
     with pytest.raises(MissingNeedError, match="cyclic group"):
         cyclic_group(mm.ArrayTask(pairs, labels, labels, torch.arange(24) < 20))
+
+
+@pytest.mark.parametrize("p", [1, 4, 6, 8, 9])
+def test_residues_that_are_no_group_are_refused(p):
+    """Nonzero residues mod a composite number cannot all be multiplied back, primitive root or not."""
+    with pytest.raises(ConfigError, match=f"for prime p, got {p}"):
+        CyclicGroup(p, multiplicative=True)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 6, 7])
+def test_spectrum_and_multiplicity_are_those_of_the_dft(p, draw):
+    vectors = torch.randn(p, 4, generator=draw, dtype=torch.float64)
+    group = CyclicGroup(p)
+    energy = torch.fft.fft(vectors, dim=0, norm="ortho").abs().square()
+    wanted = torch.zeros(p // 2 + 1, 4, dtype=torch.float64)
+    count = torch.zeros(p // 2 + 1, dtype=torch.long)
+    for k in range(p):
+        wanted[min(k, p - k)] += energy[k]
+        count[min(k, p - k)] += 1
+    assert torch.allclose(group.spectrum(vectors), wanted)
+    assert torch.equal(group.multiplicity, count)

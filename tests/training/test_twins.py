@@ -77,6 +77,16 @@ def test_nor_of_the_labels_of_the_run(kind):
     assert scipy.stats.binomtest(agree, len(task.train_ids), 1 / 59).pvalue > 1e-3
 
 
+@pytest.mark.parametrize(
+    "given, wanted",
+    [("wrong", "any"), ("any", "any"), ("bijective", "any"), ("symmetric", "symmetric_any")]
+    + [("symmetric_any", "symmetric_any")],
+)
+def test_the_null_of_symmetric_noise_is_symmetric(given, wanted):
+    config = mm.ModularConfig(p=59, train_fraction=0.6, noise=mm.LabelNoise(0.2, given), seed=3)
+    assert config.noise_only() == dataclasses.replace(config, noise=mm.LabelNoise(1.0, wanted))
+
+
 def test_a_task_without_label_noise_has_no_such_twin(run):
     @dataclasses.dataclass(frozen=True)
     class Images(TaskConfig):

@@ -1,0 +1,160 @@
+"""Cumulative ablation of the neurons of one layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from mechmem.ablation.curves import Order, PruningCurves
+from mechmem.ablation.measure import Value, by_algebra, by_hooks
+from mechmem.caching import activations
+from mechmem.config import check_choice, check_whole
+from mechmem.contracts import Subject, Task, subject_of
+from mechmem.errors import ConfigError, MissingNeedError, NotLinearError, ScoreError
+from mechmem.linear_readout import LinearReadout, linear_readout
+from mechmem.models.weights import neuron_point
+from mechmem.neurons import NeuronScores
+from mechmem.plugins import plugins
+from mechmem.randomness import generator
+from mechmem.roles import Roles
+from mechmem.scoring import score
+
+Method = Literal["auto", "algebra", "hooks"]
+
+
+def ablate(
+    subject: nn.Module | Subject,
+    task: Task | None = None,
+    *,
+    roles: Roles | None = None,
+    by: str | NeuronScores = "ipr",
+    order: Order | Sequence[Order] = ("low", "high", "random"),
+    value: Value = "zero",
+    points: int = 50,
+    draws: int = 5,
+    at: str = "",
+    method: Method = "auto",
+    seed: int = 0,
+    losses: bool = True,
+) -> PruningCurves:
+    """Ablate the neurons of one layer cumulatively, and measure the four splits along the way.
+
+    Where the logits are linear in the neurons, a curve is one product with the readout, taken in groups and summed up;
+    the network is not run again. Elsewhere, and at any other hook point, the network is run at every point with the
+    ablated neurons' activations replaced; no hook is left behind.
+
+    Args:
+        subject: a subject, or a network with `HookPoint` submodules.
+        task: the network's task; goes with a network only.
+        roles: the network's roles; by default its own.
+        by: a score's name, or scores of your own. The random order needs none.
+        order: one or several of "low" (lowest score first), "high" (highest first) and "random".
+        value: what a neuron's activation is replaced with: "zero", its "mean" over the training examples, or
+            "resample", its value on another training example, drawn once per example for all neurons.
+        points: number of steps from none to all of the neurons.
+        draws: number of random orders.
+        at: a hook point whose last axis is neurons; by default the scores' own, or the last of the role `hidden`.
+        method: "algebra", "hooks", or "auto" for algebra where the logits are linear in the neurons.
+        seed: seed of the random orders and of the resampling.
+        losses: whether cross-entropies are measured too; they take more time than the accuracies.
+
+    Raises:
+        UnknownNameError: there is no such score, order, value, method or hook point; the nearest is named.
+        ScoreError: the scores are not finite, or not those of this layer.
+        NotLinearError: algebra was asked for, and the logits are not linear in the neurons.
+        ConfigError: `by` is "frequency", which is no score but an analysis; or a number is out of range.
+        MissingNeedError: the score lacks something, or no layer of neurons is named.
+    """
+    subject = subject_of(subject, task, roles)
+    wanted: tuple[str, ...] = (order,) if isinstance(order, str) else tuple(dict.fromkeys(order))
+    for name in wanted:
+        check_choice("order of ablation", name, get_args(Order))
+    if not wanted:
+        raise ConfigError(f"name at least one order of {', '.join(get_args(Order))}")
+    check_choice("ablation value", value, get_args(Value))
+    check_choice("method of ablation", method, get_args(Method))
+    for setting, number, least in (("points", points, 1), ("draws", draws, 1), ("seed", seed, 0)):
+        check_whole(setting, number, least)
+    needed = isinstance(by, NeuronScores) or set(wanted) != {"random"}
+    scores = _scores(subject, by, at) if needed else None
+    point = scores.point if scores is not None else at or neuron_point(subject)
+    if not point:
+        raise MissingNeedError("no layer of neurons is named: pass at=, or name the role hidden")
+    linear, note = _linear(subject, point, method)
+    width = linear.hidden.shape[1] if linear else _width(subject, point)
+    if scores is not None and len(scores.values) != width:
+        raise ScoreError(f"{scores.score!r} has {len(scores.values)} scores, and {point!r} {width} neurons")
+    curves = [(name, draw) for name in wanted for draw in range(draws if name == "random" else 1)]
+    orders = torch.stack([_order(scores, width, name, draw, seed) for name, draw in curves])
+    removed = torch.unique((torch.arange(points + 1, dtype=torch.float64) * width / points).round().long())
+    measured = (
+        by_algebra(subject, linear, orders, removed, value, seed, losses)
+        if linear
+        else by_hooks(subject, point, orders, removed, value, seed, losses)
+    )
+    return PruningCurves(
+        "" if scores is None else scores.score,
+        point,
+        value,
+        "algebra" if linear else "hooks",
+        tuple(name for name, _ in curves),
+        tuple(draw for _, draw in curves),
+        removed,
+        width,
+        *measured,
+        note=note,
+    )
+
+
+def _scores(subject: Subject, by: str | NeuronScores, at: str) -> NeuronScores:
+    """Return the scores of the layer that is ablated."""
+    if isinstance(by, NeuronScores):
+        found = by
+    elif not isinstance(by, str):
+        raise ConfigError(f"by is a score's name or NeuronScores, got {type(by).__name__}")
+    elif by == "frequency" and by not in plugins("scorers"):
+        raise ConfigError("a frequency is no single neuron: use the analysis 'frequency_ablation'")
+    else:
+        ranking = score(by)
+        if at and getattr(ranking, "point", None) == "" and at in subject.roles.hidden:
+            ranking = dataclasses.replace(ranking, point=at)  # type: ignore[call-arg]
+        found = ranking(subject)
+        assert isinstance(found, NeuronScores)
+    if at and found.point != at:
+        raise ScoreError(f"{found.score!r} ranks the neurons of {found.point!r}, not those of {at!r}")
+    return found
+
+
+def _linear(subject: Subject, point: str, method: str) -> tuple[LinearReadout | None, str]:
+    """Return the readout where the algebraic path can be taken, or None and why the network has to be run."""
+    if method == "hooks":
+        return None, ""
+    try:
+        if point not in subject.roles.hidden:
+            raise NotLinearError(f"{point!r} is not a point of the role hidden")
+        return linear_readout(subject, point), ""
+    except NotLinearError as error:
+        if method == "algebra":
+            raise
+        return None, f"measured through hooks: {error}"
+
+
+def _width(subject: Subject, point: str) -> int:
+    """Return how many neurons a hook point holds on its last axis."""
+    values = activations(subject, point, ids=subject.task.train_ids[:1])[point]
+    if values.ndim < 2:
+        raise ConfigError(f"{point!r} holds one number per example, not neurons")
+    return values.shape[-1]
+
+
+def _order(scores: NeuronScores | None, width: int, order: str, draw: int, seed: int) -> Int[Tensor, " neuron"]:
+    """Return a layer's neurons in the order in which they go."""
+    if order == "random":
+        return torch.randperm(width, generator=generator(seed, "ablation order", draw))
+    assert scores is not None
+    return scores.order("high" if order == "high" else "low")

@@ -1,0 +1,293 @@
+"""Anything that can be measured on a network, measured at every checkpoint of its run."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.auditing.assemble import split_accuracies
+from mechmem.auditing.structure import held_out_structure
+from mechmem.contracts import Subject
+from mechmem.errors import (
+    ConfigError,
+    MissingNeedError,
+    NotLinearError,
+    RunDirectoryError,
+    ScoreError,
+    UnknownNameError,
+    unknown_name,
+)
+from mechmem.extractors import RAW, Extractor, extractor
+from mechmem.frames import Table, under_each_other
+from mechmem.grammar import build, split_outside
+from mechmem.models.forward import device_of
+from mechmem.neurons import NeuronScores
+from mechmem.plotting.over_training import drawn
+from mechmem.plotting.stacked import stack
+from mechmem.plugins import Analysis, Score, plugins
+from mechmem.results import Result
+from mechmem.scoring import score
+from mechmem.stats import Estimate
+from mechmem.storage import record
+from mechmem.training.progress import reporter
+from mechmem.training.train import load
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Kind = Literal["extractor", "score", "analysis", "structure"]
+What = str | Extractor | Score | Analysis
+
+STRUCTURE = "structure"
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""The quantiles by which the distribution of a score is described."""
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """One thing, measured at every step.
+
+    Attributes:
+        kind: "extractor", "score", "analysis" or "structure".
+        table: one or several rows per step; a step at which it could not be measured has a row with the reason.
+        values: of a score, its value for each neuron (or example) at each step, NaN where it could not be measured.
+            Shape (checkpoint, neuron).
+    """
+
+    kind: Kind
+    table: Table
+    values: Float[Tensor, "checkpoint neuron"] | None = None
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class OverTraining(Result):
+    """What was measured over a run.
+
+    Attributes:
+        name: the network's name.
+        step: optimisation step of each checkpoint. Shape (checkpoint).
+        measured: each thing by its name, in the order asked for.
+        chance: accuracy of a blind guess, 1 / classes.
+    """
+
+    name: str
+    step: Int[Tensor, " checkpoint"]
+    measured: Mapping[str, Measured]
+    chance: float
+
+    def frame(self, what: str) -> pd.DataFrame:
+        """Return one thing's table, one or several rows per step.
+
+        Beside `step` and `reason` (why there is no number, or "") it has
+            for an extractor: split, value, low, high, n (accuracies with 95 % Wilson intervals);
+            for a score: mean and the quantiles q05, q25, q50, q75, q95 over neurons, n;
+            for "structure": quantity (S, kappa, heldout_vote, Z), value, low, high, n, verdict;
+            for an analysis: the columns of its own table (a column "step" of its own is named "own_step").
+
+        Raises:
+            UnknownNameError: it was not measured.
+        """
+        return self._of(what).table.frame()
+
+    def values(self, what: str) -> Float[Tensor, "checkpoint neuron"]:
+        """Return a score's value for each neuron at each step.
+
+        Raises:
+            UnknownNameError: it was not measured.
+            ConfigError: it is no score.
+        """
+        found = self._of(what)
+        if found.values is None:
+            raise ConfigError(f"{what!r} is no score but of kind {found.kind!r}; ask for its frame")
+        return found.values
+
+    def _of(self, what: str) -> Measured:
+        if what not in self.measured:
+            raise unknown_name("measurement", what, self.measured)
+        return self.measured[what]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return all tables under each other: what, step, and every column that one of them has."""
+        table = under_each_other([self.frame(name).assign(what=name) for name in self.measured])
+        return table.reindex(columns=["what", *table.columns.drop("what")])
+
+    def plot(self, what: str | Sequence[str] | None = None) -> go.Figure:
+        """Return panels over log steps: accuracies on the four splits, S and κ, bands over neurons, means of tables.
+
+        Args:
+            what: which things; by default all. Several extractors have their test accuracies in one panel, too.
+
+        Raises:
+            UnknownNameError: one was not measured.
+            ConfigError: an analysis' table has no measured numbers to draw over steps; use its frame.
+        """
+        names = [what] if isinstance(what, str) else list(self.measured if what is None else what)
+        chosen = {name: (self._of(name).kind, self.frame(name)) for name in names}
+        return stack(drawn(chosen, self.chance))
+
+
+def over_training(
+    subject: Subject | str | Path,
+    what: What | Sequence[What],
+    *,
+    steps: Sequence[int] | None = None,
+    progress: bool = False,
+) -> OverTraining:
+    """Measure things at every checkpoint of a run. Each checkpoint is opened once.
+
+        curves = mm.over_training(subject, ["raw", "frequency+quadratic", "ipr", "structure"])
+        curves.plot()
+        curves.frame("structure")
+
+    Args:
+        subject: a network with a run; or the path of a run directory.
+        what: one or several names of extractors ("frequency+quadratic"), scores ("ipr") and analyses
+            ("logit_spectrum"), "structure" for the held-out structure, or such plugins themselves.
+        steps: which checkpoints; by default all.
+        progress: whether to show a bar.
+
+    Raises:
+        MissingNeedError: the subject has no run. (What a single measurement lacks becomes the reason in its rows.)
+        UnknownNameError: there is nothing of a name; all there is, is named.
+        ConfigError: nothing to measure, a name that several kinds share, or an analysis that reads a whole run at once.
+        RunDirectoryError: there is no checkpoint at a step; or the run is damaged.
+    """
+    subject = subject if isinstance(subject, Subject) else load(subject)
+    if subject.run is None:
+        raise MissingNeedError(f"{subject.name!r} has no run, and so no earlier states to measure")
+    asked = [what] if isinstance(what, What) else list(what)
+    if not asked:
+        raise ConfigError("nothing to measure: name an extractor, a score, an analysis or 'structure'")
+    measurements: dict[str, tuple[Kind, Measure]] = {}
+    for each in asked:
+        name, kind, measure = _resolve(each)
+        measurements[name] = kind, measure
+    chosen = _checkpoints(subject, steps)
+    found: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements}
+    values: dict[str, list[Tensor]] = {name: [] for name in measurements}
+    with reporter(f"{subject.name}, checkpoints", 0, len(chosen), show=progress) as report:
+        for done, step in enumerate(chosen, 1):
+            then = subject.with_model(subject.run.model_at(step).to(device_of(subject.model)))
+            for name, (_, measure) in measurements.items():
+                try:
+                    frame, each = measure(then)
+                except (MissingNeedError, NotLinearError, ScoreError) as error:
+                    frame, each = pd.DataFrame({"reason": [str(error)]}), torch.empty(0)
+                own = frame.rename(columns={"step": "own_step"})
+                own.insert(0, "step", step)
+                found[name].append(own)
+                values[name].append(each)
+            report.step(done, None)
+    measured = {
+        name: Measured(kind, Table.of(under_each_other(found[name])), _matrix(values[name]))
+        for name, (kind, _) in measurements.items()
+    }
+    return OverTraining(subject.name, torch.tensor(chosen), measured, 1 / subject.task.n_classes)
+
+
+def _checkpoints(subject: Subject, steps: Sequence[int] | None) -> list[int]:
+    assert subject.run is not None
+    there = subject.run.checkpoint_steps()
+    if steps is None and there:
+        return there
+    wanted = sorted(set(steps or []))
+    missing = [step for step in wanted if step not in there]
+    listed = ", ".join(map(str, there)) or "none"
+    if missing:
+        raise RunDirectoryError(f"the run has no checkpoint at step {missing[0]}; it has {listed}")
+    if not wanted:
+        raise ConfigError(f"no step to measure at; the run's checkpoints: {listed}")
+    return wanted
+
+
+Measure = Callable[[Subject], tuple[pd.DataFrame, Tensor]]
+
+
+def _resolve(what: What) -> tuple[str, Kind, Measure]:
+    """Return the name under which a thing is reported, its kind, and how it is measured."""
+    if isinstance(what, str):
+        what = STRUCTURE if what.strip() == STRUCTURE else _named(what)
+    if isinstance(what, str):
+        return STRUCTURE, "structure", _structure
+    if isinstance(what, Extractor):
+        return what.name, "extractor", lambda subject: _accuracies(what, subject)
+    if isinstance(what, Score):
+        return what.label(), "score", lambda subject: _distribution(what, subject)
+    if isinstance(what, Analysis):
+        if what.wants() == {"run"}:
+            raise ConfigError(f"{what.label()!r} reads a whole run at once: call it on the subject")
+        return what.label(), "analysis", lambda subject: (what(subject).to_frame(), torch.empty(0))
+    raise ConfigError(f"expected a name, an Extractor, a Score or an Analysis; got a {type(what).__name__}")
+
+
+def _named(name: str) -> Extractor | Score | Analysis:
+    chains = {RAW: Extractor, **plugins("surgeries"), **plugins("readouts")}
+    kinds: dict[str, Mapping[str, Any]] = {"extractors": chains, "scores": plugins("scorers")}
+    kinds["analyses"] = plugins("analyses")
+    first = split_outside(name, "+")[0].split("(")[0].strip()
+    homes = [kind for kind, names in kinds.items() if first in names]
+    if len(homes) > 1:
+        raise ConfigError(f"{first!r} is the name of {' and of '.join(homes)}: pass the plugin itself")
+    if not homes:
+        every = sorted({name for names in kinds.values() for name in names} | {STRUCTURE})
+        nearest = difflib.get_close_matches(first.lower(), every, n=1, cutoff=0.5)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        listed = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in kinds.items())
+        raise UnknownNameError(f"nothing to measure is called {name!r}.{hint} {listed}; and {STRUCTURE!r}")
+    if homes == ["extractors"]:
+        return extractor(name)
+    if homes == ["scores"]:
+        return score(name)
+    found = build(kinds["analyses"], name, name, "analysis")
+    assert isinstance(found, Analysis)
+    return found
+
+
+def _accuracies(each: Extractor, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
+    cells = split_accuracies(each(subject), subject.task)
+    rows = [{"split": split, **_numbers(cell.estimate), "reason": cell.reason} for split, cell in cells.items()]
+    return pd.DataFrame(rows), torch.empty(0)
+
+
+def _structure(subject: Subject) -> tuple[pd.DataFrame, Tensor]:
+    found = held_out_structure(subject)
+    z = None if found.Z is None else Estimate(found.Z, math.nan, math.nan, found.n_test)
+    figures = {"S": found.S, "kappa": found.kappa, "heldout_vote": found.heldout_vote, "Z": z}
+    said = {"verdict": found.verdict, "reason": found.reason}
+    return pd.DataFrame([{"quantity": key, **_numbers(value), **said} for key, value in figures.items()]), torch.empty(
+        0
+    )
+
+
+def _distribution(each: Score, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
+    found = each(subject)
+    if not isinstance(found, NeuronScores):
+        raise MissingNeedError(f"{each.label()!r} gives a {type(found).__name__}, not one number per neuron")
+    values = found.values.double()
+    quantiles = np.quantile(values.numpy(), QUANTILES)
+    row = {"mean": float(values.mean()), **{f"q{100 * q:02.0f}": v for q, v in zip(QUANTILES, quantiles, strict=True)}}
+    return pd.DataFrame([{**row, "n": len(values), "reason": ""}]), values
+
+
+def _numbers(found: Estimate | None) -> dict[str, float]:
+    return dataclasses.asdict(found or Estimate(math.nan, math.nan, math.nan, 0))
+
+
+def _matrix(values: list[Tensor]) -> Float[Tensor, "checkpoint neuron"] | None:
+    width = max(map(len, values))
+    if width == 0:
+        return None
+    missing = torch.full((width,), math.nan, dtype=torch.float64)
+    return torch.stack([each if len(each) else missing for each in values])

@@ -1,0 +1,155 @@
+"""What removing one neuron alone does to a linear readout, for every neuron, exactly and without running the network.
+
+Setting the activation h of neuron m to a value v moves the logit of class c by −(h − v) w_mc: a rank-1 step per
+neuron. Most steps are too short to change the largest logit, whichever class they favour, and a bound tells which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mechmem.storage import record
+
+BOUND_ELEMENTS = 2**18
+"""Pairs (example, neuron) that are bounded at once, so that the block stays in cache."""
+
+EXACT_ELEMENTS = 2**20
+"""Logits that are computed at once for the pairs that a bound left over."""
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class Flips:
+    """Every pair (example, neuron) where removing the neuron alone changes the predicted class.
+
+    Attributes:
+        neuron: the neuron that is removed. Shape (flip).
+        example: row of the example whose prediction changes, in increasing order. Shape (flip).
+        prediction: the class that is predicted without the neuron. Shape (flip).
+        predicted: the class that the whole network predicts, for every example. Shape (example).
+        width: number of neurons.
+    """
+
+    neuron: Int[Tensor, " flip"]
+    example: Int[Tensor, " flip"]
+    prediction: Int[Tensor, " flip"]
+    predicted: Int[Tensor, " example"]
+    width: int
+
+    def change(self, labels: Int[Tensor, " example"], among: Bool[Tensor, " example"]) -> Int[Tensor, " neuron"]:
+        """Return by how many the number of correct examples changes when each neuron is removed alone.
+
+        Args:
+            labels: what counts as correct, for every example.
+            among: which examples count (a split).
+        """
+        wanted = labels[self.example]
+        step = (self.prediction == wanted).long() - (self.predicted[self.example] == wanted).long()
+        step = step * among[self.example]
+        return torch.zeros(self.width, dtype=torch.long).index_add_(0, self.neuron, step)
+
+    def lost(self, labels: Int[Tensor, " example"]) -> Bool[Tensor, " flip"]:
+        """Return which flips take an example from its label to another class."""
+        return self.predicted[self.example] == labels[self.example]
+
+    def gained(self, labels: Int[Tensor, " example"]) -> Bool[Tensor, " flip"]:
+        """Return which flips bring an example to its label."""
+        return self.prediction == labels[self.example]
+
+
+def single_ablation_flips(
+    hidden: Float[Tensor, "example neuron"],
+    weights: Float[Tensor, "neuron class"],
+    logits: Float[Tensor, "example class"],
+    value: Float[Tensor, " neuron"] | None = None,
+) -> Flips:
+    """Find every prediction that changes when one neuron's activation is replaced.
+
+    No labels are read: what a flip does to an accuracy follows from the classes before and after it. Of two classes
+    with the same logit the lower is predicted. Memory grows with the number of flips, not of pairs.
+
+    Args:
+        hidden: activations of the neurons.
+        weights: readout; logits are hidden · weights, plus a constant per class.
+        logits: the network's logits.
+        value: what each neuron's activation is replaced by; 0 by default.
+    """
+    predicted = logits.argmax(1)
+    if logits.shape[1] < 2 or not len(hidden) or not len(weights):
+        none = predicted.new_zeros(0)
+        return Flips(none, none, none, predicted, len(weights))
+    margin = _margin(logits)
+    # A step against the predicted class helps most the class with the least weight, a step for it the one with most.
+    rows = rearrange(weights, "neuron classes -> classes neuron").contiguous()
+    down, up = rows - rows.amin(0), rows.amax(0) - rows
+    found = []
+    for block in _blocks(len(hidden), BOUND_ELEMENTS // len(weights)):
+        moved = hidden[block] if value is None else hidden[block] - value
+        reach = moved * down[predicted[block]]
+        if bool((moved < 0).any()):
+            reach = torch.maximum(reach, -moved * up[predicted[block]])
+        example, neuron = (reach >= rearrange(margin[block], "example -> example 1")).nonzero(as_tuple=True)
+        for part in _blocks(len(example), EXACT_ELEMENTS // logits.shape[1]):
+            row, column = example[part], neuron[part]
+            step = rearrange(moved[row, column], "pair -> pair 1") * weights[column]
+            row = row + block.start
+            prediction = (logits[row] - step).argmax(1)
+            flipped = prediction != predicted[row]
+            found.append((column[flipped], row[flipped], prediction[flipped]))
+    if not found:
+        found.append((predicted[:0],) * 3)
+    columns, examples, predictions = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Flips(columns, examples, predictions, predicted, len(weights))
+
+
+def _margin(logits: Float[Tensor, "example class"]) -> Float[Tensor, " example"]:
+    """Lead of the largest logit over the next, less what rounding can hide; above 0, so that no step is too short."""
+    first, second = logits.topk(2, dim=1).values.unbind(1)
+    hidden_by_rounding = 16 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+    smallest = torch.nextafter(torch.zeros_like(first), torch.ones_like(first))
+    return torch.maximum(first - second - hidden_by_rounding, smallest)
+
+
+def mean_loss_changes(
+    hidden: Float[Tensor, "example neuron"],
+    weights: Float[Tensor, "neuron class"],
+    logits: Float[Tensor, "example class"],
+    labels: Int[Tensor, " example"],
+    value: Float[Tensor, " neuron"] | None = None,
+) -> Float[Tensor, " neuron"]:
+    """Return by how much the mean cross-entropy rises when each neuron's activation is replaced, exactly.
+
+    Every pair (example, neuron) takes a logarithm of a sum over all classes, in bounded memory; no bound helps here.
+
+    Args:
+        hidden: activations of the neurons, at least one example.
+        weights: readout; logits are hidden · weights, plus a constant per class.
+        logits: the network's logits.
+        labels: the class whose cross-entropy counts.
+        value: what each neuron's activation is replaced by; 0 by default.
+
+    Returns:
+        nats per example, in float64.
+    """
+    own = weights[:, labels].T
+    before = rearrange(logits.logsumexp(1), "example -> example 1")
+    total = torch.zeros(len(weights), dtype=torch.float64)
+    for rows in _blocks(len(hidden), EXACT_ELEMENTS // logits.shape[1]):
+        moved = hidden[rows] if value is None else hidden[rows] - value
+        for columns in _blocks(len(weights), EXACT_ELEMENTS // (logits.shape[1] * len(moved))):
+            part = rearrange(moved[:, columns], "example neuron -> example neuron 1")
+            changed = rearrange(logits[rows], "example classes -> example 1 classes") - part * weights[columns]
+            after = changed.logsumexp(2) - before[rows]
+            total[columns] += (after + moved[:, columns] * own[rows, columns]).double().sum(0)
+    return total / len(hidden)
+
+
+def _blocks(n: int, size: int) -> Iterator[slice]:
+    for start in range(0, n, max(1, size)):
+        yield slice(start, min(n, start + max(1, size)))

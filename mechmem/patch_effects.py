@@ -1,0 +1,154 @@
+"""What patching did, unit by unit: normalised effects with intervals, and accuracies before and after."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.plotting.effects_sorted import effect_dots, sorted_effects
+from mechmem.randomness import derive_seed
+from mechmem.results import Result
+from mechmem.stats import Estimate, bootstrap
+from mechmem.storage import record
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Metric = Literal["margin", "probability"]
+
+RESAMPLES = 2000
+"""Bootstrap resamples of an effect."""
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class PatchSide:
+    """The effects of patching in one direction.
+
+    Attributes:
+        direction: "denoising" or "noising".
+        effect: (patched − receiver) / (donor − receiver) of the mean metric: 0 nothing changed, 1 the donor's
+            behaviour; NaN where the two cannot be told apart. Shape (unit).
+        low: lower end of its 95 % bootstrap interval over examples. Shape (unit).
+        high: upper end. Shape (unit).
+        patched: mean metric of the patched runs. Shape (unit).
+        receiver: mean metric of the unpatched runs.
+        donor: mean metric of the runs that the values come from.
+        given_before: share of unpatched runs that answer their given label.
+        true_before: share of unpatched runs that answer their true label; NaN where the truth is not known.
+        given_after: the same of the patched runs. Shape (unit).
+        true_after: the same of the patched runs. Shape (unit).
+        reason: why there is no effect to report, or "".
+    """
+
+    direction: str
+    effect: Float[Tensor, " unit"]
+    low: Float[Tensor, " unit"]
+    high: Float[Tensor, " unit"]
+    patched: Float[Tensor, " unit"]
+    receiver: Estimate
+    donor: Estimate
+    given_before: float
+    true_before: float
+    given_after: Float[Tensor, " unit"]
+    true_after: Float[Tensor, " unit"]
+    reason: str = ""
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class PatchEffects(Result):
+    """Normalised effects of patching, unit by unit.
+
+    Attributes:
+        kind: what a unit is: "point", "neuron", "frequency" or "set" (of neurons).
+        units: the units' names.
+        sides: one per direction.
+        metric: "margin" (logits) or "probability".
+        n: examples (pairs of examples, within one network) that were patched.
+        note: what should be known about how it was done, or "".
+    """
+
+    kind: str
+    units: tuple[str, ...]
+    sides: tuple[PatchSide, ...]
+    metric: str
+    n: int
+    note: str = ""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per direction and unit: effect, low, high, n, mean metrics, accuracies before and after."""
+        return pd.concat([self._side_frame(side) for side in self.sides], ignore_index=True)
+
+    def _side_frame(self, side: PatchSide) -> pd.DataFrame:
+        frame = pd.DataFrame({"unit": list(self.units), "direction": side.direction})
+        for name in ("effect", "low", "high"):
+            frame[name] = getattr(side, name).numpy()
+        frame["n"] = self.n
+        frame["receiver"], frame["donor"] = side.receiver.value, side.donor.value
+        frame["patched"] = side.patched.numpy()
+        for name in ("given", "true"):
+            frame[f"{name}_before"] = getattr(side, f"{name}_before")
+            frame[f"{name}_after"] = getattr(side, f"{name}_after").numpy()
+        return frame.assign(reason=side.reason)
+
+    def plot(self) -> go.Figure:
+        """Return the effects with their intervals: a row per unit, or for single neurons a sorted curve."""
+        frame = self.to_frame().rename(columns={"effect": "value", "direction": "series"})
+        reasons = [f"{side.direction}: {side.reason}" for side in self.sides if side.reason]
+        return (sorted_effects if self.kind == "neuron" else effect_dots)(frame, "; ".join(reasons))
+
+
+def metric_of(
+    logits: Float[Tensor, "*unit example class"],
+    labels: tuple[Int[Tensor, " example"], Int[Tensor, " example"]],
+    metric: Metric,
+) -> Float[Tensor, "*unit example"]:
+    """Return the first label's logit (or softmax probability) minus the second's, in float64."""
+    scores = logits.double().softmax(-1) if metric == "probability" else logits
+    shape = (*scores.shape[:-1], 1)
+    plus, minus = (
+        scores.gather(-1, rearrange(label, "e -> e 1").expand(shape)).squeeze(-1).double() for label in labels
+    )
+    return plus - minus
+
+
+def effects_of(
+    patched: Float[Tensor, "unit example"],
+    receiver: Float[Tensor, " example"],
+    donor: Float[Tensor, " example"],
+    seed: int,
+) -> tuple[Float[Tensor, " unit"], Float[Tensor, " unit"], Float[Tensor, " unit"], str]:
+    """Return each unit's ratio of means with its 95 % bootstrap interval, all units on the same resamples.
+
+    Args:
+        patched: the metric of the patched runs.
+        receiver: that of the unpatched runs.
+        donor: that of the runs that the values come from.
+        seed: seed of the resampling.
+
+    Returns:
+        effect, low and high, NaN where the mean of donor − receiver has an interval that includes 0; and the reason.
+    """
+    change, gap = patched - receiver, donor - receiver
+    n = len(gap)
+    found = bootstrap(np.mean, (gap.numpy(),), seed=derive_seed(seed, "patching"))
+    if not (found.low > 0 or found.high < 0):
+        empty = torch.full((len(patched),), torch.nan, dtype=torch.float64)
+        reason = (
+            f"donor and receiver cannot be told apart: their metrics differ by {found.value:.3g} "
+            f"[{found.low:.3g}, {found.high:.3g}] on average (n = {n:,})"
+        )
+        return empty, empty.clone(), empty.clone(), reason
+    rng = np.random.default_rng(derive_seed(seed, "patching"))
+    drawn = torch.from_numpy(rng.multinomial(n, np.full(n, 1 / n), RESAMPLES)).double()
+    ratio = (change @ drawn.T) / (drawn @ gap)
+    low, high = torch.quantile(ratio, torch.tensor([0.025, 0.975], dtype=torch.float64), dim=1)
+    return change.mean(1) / gap.mean(), low, high, ""

@@ -1,0 +1,117 @@
+"""The paper's networks at every scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from mechmem.models.config import Activation, MLPConfig
+from mechmem.reproduction.claims import Scale, Trial
+from mechmem.tasks.config import LabelNoise, ModularConfig, NoiseKind, Operation, SplitKind
+from mechmem.training.config import OptimizerName, TrainConfig
+
+SEEDS: dict[Scale, int] = {"smoke": 1, "small": 3, "paper": 3}
+P: dict[Scale, int] = {"smoke": 11, "small": 59, "paper": 113}
+WIDTHS: dict[Scale, tuple[int, ...]] = {
+    "smoke": (8, 24),
+    "small": (32, 128, 512, 2048),
+    "paper": tuple(2**k + 1 for k in range(4, 13)),
+}
+"""Widths of the claims about width; the paper's are 2^k + 1, k = 4 … 12."""
+
+
+def config(
+    scale: Scale,
+    seed: int,
+    *,
+    width: int,
+    steps: int,
+    xi: float,
+    wd: float = 0.1,
+    op: Operation = "add",
+    optimizer: OptimizerName = "adamw",
+    activation: Activation = "relu",
+    tied: bool = False,
+    noise: NoiseKind = "wrong",
+    alpha: float = 0.8,
+    split: SplitKind = "random",
+) -> TrainConfig:
+    """Return a network of the paper; width and steps are those of the small scale.
+
+    The smoke scale takes a handful of steps of a tiny one, the paper's scale p = 113, its width (a power of two plus
+    one) and 200,000 steps.
+    """
+    width, steps = {
+        "smoke": (min(width, 24), 12),
+        "small": (width, steps),
+        "paper": (width if width in WIDTHS["paper"] else min(8 * width, 4096) + 1, 200_000),
+    }[scale]
+    task = ModularConfig(op, P[scale], alpha, split, LabelNoise(xi, noise), seed)
+    return TrainConfig(
+        task,
+        MLPConfig(width, activation, tied=tied),
+        optimizer=optimizer,
+        weight_decay=wd,
+        steps=steps,
+        precision="fp32" if scale == "smoke" else "bf16",
+        seed=seed,
+        evaluations=60,
+        checkpoints=2,
+    )
+
+
+HEAVY, RULE = "ξ .8", "ξ .3"
+
+ARMS: dict[str, Callable[[Scale, int], TrainConfig]] = {
+    HEAVY: partial(config, width=1024, steps=4000, xi=0.8),
+    "ξ .8, N/8": partial(config, width=128, steps=4000, xi=0.8),
+    "ξ .8, bijective": partial(config, width=1024, steps=4000, xi=0.8, noise="bijective"),
+    RULE: partial(config, width=512, steps=3000, xi=0.3, wd=1.0),
+    "subtract": partial(config, width=512, steps=3000, xi=0.3, wd=1.0, op="subtract"),
+    "multiply": partial(config, width=512, steps=3000, xi=0.3, wd=1.0, op="multiply"),
+    "tied": partial(config, width=512, steps=3000, xi=0.3, wd=1.0, tied=True),
+    "tied, symmetric noise": partial(config, width=512, steps=3000, xi=0.3, wd=1.0, tied=True, noise="symmetric"),
+    "answers held out": partial(config, width=512, steps=3000, xi=0.8, alpha=0.6, split="answers"),
+}
+"""Named settings; addition, α = .8, AdamW 1e-3, weight decay .1 at ξ = .8 and 1 at ξ = .3."""
+
+
+def trials(*arms: str) -> Callable[[Scale], list[Trial]]:
+    """Return the trials of these arms."""
+    return lambda scale: [Trial(arm, ARMS[arm](scale, seed)) for arm in arms for seed in range(SEEDS[scale])]
+
+
+def widths(
+    xi: float = 0.1, wd: float = 0.1, optimizer: OptimizerName = "adamw", activation: Activation = "relu"
+) -> Callable[[Scale], list[Trial]]:
+    """Return one network per width, with these settings; arms are called "narrowest", "widest" or by their width."""
+
+    def make(scale: Scale) -> list[Trial]:
+        settings = {"steps": 3000, "xi": xi, "wd": wd, "optimizer": optimizer, "activation": activation}
+        names = dict(zip(WIDTHS[scale], _width_names(WIDTHS[scale]), strict=True))
+        return [
+            Trial(names[width], config(scale, seed, width=width, **settings))
+            for width in WIDTHS[scale]
+            for seed in range(SEEDS[scale])
+        ]
+
+    return make
+
+
+def _width_names(found: Sequence[int]) -> list[str]:
+    return ["narrowest", *(f"N = {width}" for width in found[1:-1]), "widest"]
+
+
+def noise_plane(scale: Scale) -> list[Trial]:
+    """Return the trials over ξ × α on which filtration is set beside a vote of the labels."""
+    alphas, xis = {
+        "smoke": ((0.3, 0.8), (0.3, 0.8)),
+        "small": ((0.3, 0.5, 0.8), (0.3, 0.5, 0.8, 0.9)),
+        "paper": ((0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
+    }[scale]
+    return [
+        Trial(f"ξ {xi:g}, α {alpha:g}", config(scale, seed, width=512, steps=1500, xi=xi, alpha=alpha))
+        for alpha in alphas
+        for xi in xis
+        for seed in range(SEEDS[scale])
+    ]

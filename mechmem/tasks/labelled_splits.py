@@ -1,0 +1,41 @@
+"""The four splits with the labels that each is measured against."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxtyping import Int
+from torch import Tensor
+
+from mechmem.contracts import Task
+
+SPLIT_NAMES = ("train_clean", "train_noisy", "train_noisy_true", "test")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledSplit:
+    """The examples of a split.
+
+    Attributes:
+        name: one of the four splits.
+        ids: its examples. Shape (example).
+        labels: what they are measured against: given labels in "train_noisy", true ones elsewhere. Shape (example).
+        truth: their true labels; examples that share one are not independent of each other. Shape (example).
+    """
+
+    name: str
+    ids: Int[Tensor, " example"]
+    labels: Int[Tensor, " example"]
+    truth: Int[Tensor, " example"]
+
+
+def labelled_splits(task: Task) -> list[LabelledSplit]:
+    """List the splits that have examples and known labels, in the order of `SPLIT_NAMES`."""
+    found = []
+    for name in SPLIT_NAMES:
+        ids = task.splits[name.removesuffix("_true")]
+        truth = task.true(ids) if ids is not None and len(ids) else None
+        if ids is not None and truth is not None:
+            labels = task.given(ids) if name == "train_noisy" else truth
+            found.append(LabelledSplit(name, ids, labels, truth))
+    return found

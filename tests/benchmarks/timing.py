@@ -1,0 +1,35 @@
+"""What the benchmarks share: timing two ways in turns, and the table of results."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+ROWS: list[tuple[str, str, str, str]] = []
+"""What was measured: what, plain, ours, ratio and bar."""
+
+
+def alternately(plain: Callable[[], object], fast: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Median seconds of two ways, measured in turns so that a slow spell of the machine hits both."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for call in (plain, fast):
+        call()
+    for _ in range(rounds):
+        for seconds, call in zip(times, (plain, fast), strict=True):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def add(what: str, plain: float, fast: float, bar: float, *, speedup: bool) -> None:
+    """Note a ratio: plain over fast where more is better, fast over plain where less is."""
+    ratio = plain / fast if speedup else fast / plain
+    sign = "≥" if speedup else "≤"
+    ROWS.append((what, f"{1e3 * plain:.1f} ms", f"{1e3 * fast:.1f} ms", f"{ratio:.2f}× (bar {sign} {bar}×)"))
+
+
+def note(what: str, found: str, bar: str) -> None:
+    """Note a figure that has no plain way to be compared with."""
+    ROWS.append((what, "", found, f"bar {bar}"))

@@ -1,0 +1,48 @@
+"""Contributions to one logit against the full matrix in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mechmem.math import logit_shares as module
+from mechmem.math.logit_shares import logit_shares
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    examples=st.integers(1, 9),
+    neurons=st.integers(1, 9),
+    classes=st.integers(1, 5),
+    ranks=st.integers(1, 12),
+)
+def test_equals_numpy(seed, examples, neurons, classes, ranks):
+    draw = np.random.default_rng(seed)
+    hidden, weights = draw.normal(size=(examples, neurons)), draw.normal(size=(neurons, classes))
+    labels, among = draw.integers(0, classes, examples), draw.random(neurons) < 0.5
+    matrix = hidden * (weights - weights.mean(1, keepdims=True))[:, labels].T
+    found = logit_shares(*(torch.from_numpy(x) for x in (hidden, weights, labels)), ranks, torch.from_numpy(among))
+    logits = hidden @ weights
+    assert np.allclose(found.total, logits[np.arange(examples), labels] - logits.mean(1))
+    assert np.allclose(found.among, matrix[:, among].sum(1))
+    assert np.allclose(found.positive, matrix.clip(0).sum(1))
+    assert np.allclose(found.contribution, -np.sort(-matrix, 1)[:, :ranks])
+    assert np.allclose(np.take_along_axis(matrix, found.top.numpy(), 1), found.contribution)
+    for row, count in zip(matrix, found.participation.tolist(), strict=True):
+        positive = np.sort(row[row > 0])[::-1]
+        if not len(positive) or classes == 1:
+            assert count == 0
+            continue
+        assert positive[:count].sum() >= positive.sum() / 2 * (1 - 1e-12)
+        assert positive[: count - 1].sum() < positive.sum() / 2 * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("elements", [1, 13])
+def test_blocks_of_any_size_give_the_same(monkeypatch, draw, elements):
+    arguments = (torch.randn(9, 5, generator=draw), torch.randn(5, 3, generator=draw), torch.arange(9) % 3, 2)
+    whole = logit_shares(*arguments)
+    monkeypatch.setattr(module, "BLOCK_ELEMENTS", elements)
+    again = logit_shares(*arguments)
+    assert torch.equal(whole.top, again.top) and torch.equal(whole.participation, again.participation)
+    assert torch.allclose(whole.total, again.total)
