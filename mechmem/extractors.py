@@ -61,9 +61,10 @@ class Extractor:
 
     def control(self) -> Extractor | None:
         """Return the same chain with its parts replaced by their controls, or None where no part has one."""
-        if not any(part.control for part in self.parts):
+        found = [part.stand_in() for part in self.parts]
+        if not any(found):
             return None
-        return extractor("+".join(_control(part).label() for part in self.parts))
+        return extractor("+".join((own or part).label() for own, part in zip(found, self.parts, strict=True)))
 
     def __call__(self, subject: Subject) -> Predictor:
         """Return the predictor.
@@ -96,12 +97,3 @@ def extractor(name: str) -> Extractor:
         elif isinstance(part, Surgery):
             chain.append(part)
     return Extractor(tuple(chain), readout or Logits())
-
-
-def _control(part: Plugin) -> Plugin:
-    """Return the plugin that stands in for this one, with the settings that both have."""
-    if not part.control:
-        return part
-    cls = plugins("surgeries" if isinstance(part, Surgery) else "readouts")[part.control]
-    shared = {field.name for field in dataclasses.fields(cls)} & {field.name for field in dataclasses.fields(part)}
-    return cls(**{name: getattr(part, name) for name in shared})

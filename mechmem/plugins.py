@@ -77,6 +77,15 @@ class Plugin:
         """What this instance is told: `knows`, and whatever its settings add."""
         return self.knows
 
+    def stand_in(self) -> Plugin | None:
+        """This instance's own control: the plugin that `control` names, with the settings that both have; or None."""
+        if not self.control:
+            return None
+        kind = next(kind for kind, base in KINDS.items() if isinstance(self, base))
+        cls = plugins(kind)[self.control]
+        shared = {field.name for field in dataclasses.fields(cls)} & {field.name for field in dataclasses.fields(self)}
+        return cls(**{name: getattr(self, name) for name in shared})
+
     def missing(self, subject: Subject) -> list[str]:
         """List what this plugin needs and the subject does not have."""
         return [need for need in sorted(self.wants()) if not _has(subject, need)]

@@ -44,6 +44,10 @@ class RankedNeurons(Surgery):
         pairs = frozenset({"pairs"}) if "role:input_embedding" in self.wants() else frozenset()
         return self.knows | pairs | score(self.by).told()
 
+    def stand_in(self) -> Surgery | None:
+        """The same with as many neurons at random."""
+        return None if self.by.startswith("random") else dataclasses.replace(self, by="random")
+
     def chosen(self, subject: Subject) -> NeuronSet:
         """Return the neurons at that end of the subject's ranking.
 

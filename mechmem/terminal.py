@@ -23,7 +23,7 @@ HEADS = {
     "untrained": "un-\ntrain.",
     "one_step": "one\nstep",
     "noise_only": "noise\nonly",
-    "random_frequency": "rand.\nfreq.",
+    "random_choice": "rand.\nchoice",
     "label_grid": "label\ngrid",
     "kernel_ridge": "kern.\nridge",
 }

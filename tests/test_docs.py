@@ -76,7 +76,7 @@ def shrunk(code):
 @pytest.mark.slow
 def test_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, own = blocks(ROOT / "README.md")
+    first, own, inside = blocks(ROOT / "README.md")
     names = {"__name__": "readme"}
     exec(compile(shrunk(first), "README.md", "exec"), names)
     assert (tmp_path / "report.html").exists()
@@ -86,6 +86,7 @@ def test_the_readme_runs(tmp_path, monkeypatch):
     exec(compile(own, "README.md", "exec"), names)
     assert names["card"].name == "my network"
     assert names["card"].row("frequency").controls["noise_only"].estimate is not None
+    exec(compile(inside, "README.md", "exec"), names)
 
 
 @pytest.mark.slow
@@ -104,7 +105,7 @@ def test_the_guide_to_neurons_runs():
     for block in blocks(ROOT / "docs" / "neurons.md"):
         exec(compile(shrunk(block), "neurons.md", "exec"), names)
     assert len(names["generalizing"]) and not len(names["generalizing"] & names["memorizing"])
-    assert names["card"].row("keep(ipr,.3)".replace("ipr,.3", "by=ipr,fraction=0.3")).knows
+    assert names["card"].row("keep(by=ipr,fraction=0.3)").knows
     assert set(names["moving"].frame("ipr")["step"]) == set(names["run"].run.checkpoint_steps())
 
 

@@ -112,6 +112,9 @@ def test_control_of_a_chain_keeps_its_settings():
     assert mm.extractor("frequency_rest+additive_free").control().name == "random_frequency(part=R)+additive_free"
     assert mm.extractor("raw").control() is None
     assert mm.extractor("random_frequency").control() is None
+    assert mm.extractor("keep(ipr,.3)").control().name == "keep(by=random,fraction=0.3)"
+    assert mm.extractor("drop+frequency").control().name == "drop(by=random)+random_frequency"
+    assert mm.extractor("keep(random)").control() is None
 
 
 def test_what_is_missing_is_said_before_and_refused_after(planted):

@@ -149,7 +149,7 @@ def _row(each: Extractor, subject: Subject, controlled: Mapping[str, Subject | s
     controls = {name: _test_cell(each, controlled[name]) for name in names}
     own = each.control()
     if own is not None:
-        controls["random_frequency"] = _test_cell(own, subject)
+        controls["random_choice"] = _test_cell(own, subject)
     return Row(
         each.name, tuple(sorted(each.knows)), each.cites, _splits(each, subject), controls, len(subject.task.test_ids)
     )

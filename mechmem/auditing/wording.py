@@ -18,7 +18,7 @@ CONTROL_TITLES = {
     "untrained": "untrained",
     "one_step": "one-step",
     "noise_only": "noise-only",
-    "random_frequency": "random frequency",
+    "random_choice": "random choice",
     "label_grid": "label grid",
     "kernel_ridge": "kernel ridge",
 }

@@ -14,7 +14,7 @@ _CONTROLS = {
     "untrained": "circle-open",
     "one-step": "square-open",
     "noise-only": "diamond-open",
-    "random frequency": "triangle-up-open",
+    "random choice": "triangle-up-open",
     "label grid": "pentagon-open",
     "kernel ridge": "star-open",
 }
