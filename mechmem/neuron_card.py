@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mechmem.analyses.fourier_classification import FourierClassification
 from mechmem.caching import activations
-from mechmem.contracts import Subject, Task
+from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, NotLinearError, UnknownNameError
 from mechmem.linear_readout import linear_readout
 from mechmem.math.concentration import shares, varying_power
@@ -160,10 +160,11 @@ def neuron(subject: Subject, m: SupportsIndex, *, point: str = "") -> NeuronCard
 
     Raises:
         UnknownNameError: there is no such neuron or layer.
-        ConfigError: m is not a whole number.
+        ConfigError: m is not a whole number, or a bare model was given.
         MissingNeedError: the subject lacks something that the classification needs.
         ScoreError: a weight is not finite.
     """
+    subject = subject_of(subject)
     try:
         m = operator.index(m)
     except TypeError as error:

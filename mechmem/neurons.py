@@ -67,6 +67,9 @@ class NeuronSet:
         """The members' numbers, in order."""
         return self.mask.nonzero().flatten()
 
+    def __repr__(self) -> str:
+        return f"NeuronSet({len(self)} of {len(self.mask)} neurons of {self.point})"
+
     def __len__(self) -> int:
         return int(self.mask.sum())
 

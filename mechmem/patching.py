@@ -95,6 +95,10 @@ def patch(
     """
     if isinstance(units, str):
         check_choice("unit of patching", units, get_args(Units))
+    elif not isinstance(units, Mapping):
+        raise ConfigError(
+            f"units is one of {', '.join(get_args(Units))} or sets of neurons by name, got {type(units).__name__}"
+        )
     check_choice("direction", direction, get_args(Direction))
     check_choice("metric", metric, get_args(Metric))
     subject = subject_of(receiver, task)
@@ -143,6 +147,8 @@ def _within(subject: Subject, ids: Tensor | None, donor_ids: Tensor | None, seed
         lacking = "operands" if task.operands is None else "the truth of the training labels"
         raise MissingNeedError(f"pairing examples needs {lacking}; name both with ids and donor_ids, or give a donor")
     wanted = noisy if ids is None else _checked(subject, "ids", ids)
+    if not len(wanted):
+        raise ConfigError("no training example has a wrong label: name ids and donor_ids, or give a donor")
     kept, chosen = patch_units.partners(subject, wanted, generator(seed, "patching_pairs"))
     if not len(kept):
         raise ConfigError(
@@ -155,6 +161,8 @@ def _within(subject: Subject, ids: Tensor | None, donor_ids: Tensor | None, seed
 
 def _between(subject: Subject, donor: Subject | nn.Module, ids: Tensor | None) -> Runs:
     """Pair two networks on the same inputs."""
+    if not isinstance(donor, Subject | nn.Module):
+        raise ConfigError(f"the donor is a Subject or a model, got {type(donor).__name__}")
     other = donor if isinstance(donor, Subject) else subject.with_model(donor)
     if ids is None:
         noisy = subject.task.splits["train_noisy"]

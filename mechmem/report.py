@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechmem.analyses.cell_outcomes import CellOutcomes
+from mechmem.analyses.fourier_classification import FourierClassification
 from mechmem.analyses.logit_spectrum import LogitSpectrum
 from mechmem.analyses.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.suppression import Suppression
@@ -59,6 +60,13 @@ SECTIONS = (
         "per column means one frequency per neuron. Each panel is sorted by its own strongest frequencies, so a "
         "staircase shows at initialisation too: what training adds is its brightness.",
         operator.attrgetter("initial_note"),
+    ),
+    Section(
+        "Neurons by phase",
+        FourierClassification(),
+        "Each mark is a neuron at its key frequency. A neuron that computes the rule has its three phases aligned, and "
+        "lies on the diagonal; beside it, random neurons of the same shape, which calibrate the classes. Aligned "
+        "neurons alone do not say that answers on unseen inputs follow the rule: the scorecard does.",
     ),
     Section(
         "Spectrum of the logits",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import reprlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
 
 from mechmem import storage
 from mechmem.errors import RunDirectoryError
@@ -13,6 +16,16 @@ from mechmem.errors import RunDirectoryError
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+
+
+def _repr(self: Any) -> str:
+    """Return fields by name: shapes in the place of numbers, and what is long cut short."""
+    shown = (f"{field.name}={_short(getattr(self, field.name))}" for field in dataclasses.fields(self))
+    return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _short(value: object) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else reprlib.repr(value)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,6 +39,12 @@ class Result(abc.ABC):
     @abc.abstractmethod
     def plot(self) -> go.Figure:
         """Return the result as a plotly figure."""
+
+    def __init_subclass__(cls) -> None:
+        """Give subclasses a short representation: `dataclass` writes its own where a class has none in its body."""
+        super().__init_subclass__()
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = _repr  # pyright: ignore[reportAttributeAccessIssue]
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(max_rows=60)

@@ -199,3 +199,8 @@ def test_the_page_names_what_it_shows(planted, tmp_path):
     loaded = NeuronCard.load(tmp_path / "card.safetensors")
     assert loaded.to_frame().equals(card.to_frame()) and loaded.effects == card.effects
     assert loaded.cells_frame().equals(card.cells_frame())
+
+
+def test_a_bare_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="got HookedMLP and no task"):
+        mm.neuron(mm.planted_network(5).subject.model, 0)  # pyright: ignore[reportArgumentType]

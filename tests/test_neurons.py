@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mechmem as mm
 from mechmem.errors import ConfigError, ScoreError
 from mechmem.neurons import NeuronScores, NeuronSet
 
@@ -80,3 +81,10 @@ def test_scores_of_any_precision_are_tabulated_and_drawn():
     values = torch.tensor([1.0, 2.0], dtype=torch.bfloat16, requires_grad=True)
     ranked = NeuronScores("s", values, "hook_hidden")
     assert ranked.to_frame()["score"].tolist() == [1, 2] and len(ranked.plot().data) == 1
+
+
+def test_sets_scores_and_results_print_in_a_line() -> None:
+    found = mm.scores(mm.planted_network(11).subject, ["ipr", "weight_norm"])
+    assert repr(found["ipr"].take(0.5)) == "NeuronSet(100 of 200 neurons of hook_hidden)"
+    assert "values=torch.float64 (2, 200)" in repr(found) and len(repr(found)) < 400
+    assert repr(found).startswith("ScoreTable(names=('ipr', 'weight_norm')")

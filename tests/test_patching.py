@@ -1,6 +1,7 @@
 """Patching recovers planted answers, agrees with a plain numpy version, and leaves nothing behind."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -473,3 +474,17 @@ def test_lower_precision_donors_and_receivers_mix():
     for units in ("point", "neuron"):
         found = patch(half, other.model, units=units, at="hook_hidden")
         assert found.to_frame()["patched"].notna().all()
+
+
+@pytest.mark.parametrize("units", [3, ["neuron", "point"]])
+def test_units_that_are_neither_named_nor_sets_are_refused(units: Any) -> None:
+    with pytest.raises(ConfigError, match=f"got {type(units).__name__}"):
+        mm.patch(mm.planted_network(5, memorized_fraction=0.2).subject, units=units)
+
+
+def test_a_network_without_wrong_labels_and_a_donor_that_is_none_are_said_to_be_so() -> None:
+    subject = mm.planted_network(5).subject
+    with pytest.raises(ConfigError, match="no training example has a wrong label"):
+        mm.patch(subject)
+    with pytest.raises(ConfigError, match="a Subject or a model, got int"):
+        mm.patch(subject, 3)  # pyright: ignore[reportArgumentType]

@@ -136,3 +136,8 @@ def test_survives_saving(found, tmp_path):
     loaded = ScoreTable.load(tmp_path / "table.safetensors")
     assert loaded.to_frame().equals(found.to_frame()) and loaded.names == found.names
     assert dict(loaded.reasons) == dict(found.reasons)
+
+
+def test_a_score_that_is_no_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="by its name, got 3"):
+        mm.scores(mm.planted_network(5).subject, [3])  # pyright: ignore[reportArgumentType]

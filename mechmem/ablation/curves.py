@@ -113,4 +113,8 @@ class PruningCurves(Result):
         frame = found.rename(columns={"fraction": "x", "split": "series", "mean": "value"})
         figure = lines(frame, x_title="share of neurons ablated", y_title="accuracy", markers=False)
         figure.update_yaxes(range=[-0.03, 1.03])
+        for column, order in enumerate(count, 1):
+            if order != "random":
+                by = self.score.replace("(", "<br>(", 1)
+                figure.update_xaxes(title_text=f"share of neurons ablated,<br>by {by}", col=column)
         return figure

@@ -45,7 +45,7 @@ class DirectLogitAttributionResult(Result):
     Attributes:
         splits: the splits that have examples and known labels; "train_noisy" is the given label's.
         neurons: contribution of each neuron. Shape (quantity, split, neuron), quantities in the order of `QUANTITIES`.
-        frequency: key frequency of each neuron, numbered from 1. Shape (neuron).
+        frequency: key frequency of each neuron, numbered from 1; 0 for one without energy at any. Shape (neuron).
         bias: contribution of the readout's bias. Shape (quantity, split).
         total: mean of the logit (less the class mean) and of the margin themselves, read from the network's own logits:
             the sum over neurons and the bias. Shape (quantity, split).
@@ -64,7 +64,7 @@ class DirectLogitAttributionResult(Result):
         """Return one row per quantity, split and neuron: quantity, split, neuron, frequency, value."""
         width = len(self.frequency)
         names = [(quantity, split) for quantity in QUANTITIES for split in self.splits]
-        frame = pd.DataFrame(np.repeat(names, width, 0), columns=["quantity", "split"])
+        frame = pd.DataFrame(np.repeat(np.array(names), width, 0), columns=["quantity", "split"])
         frame["neuron"] = np.tile(np.arange(width), len(names))
         frame["frequency"] = np.tile(self.frequency.numpy(), len(names))
         frame["value"] = self.neurons.numpy().ravel()
@@ -120,7 +120,7 @@ class DirectLogitAttribution(Analysis):
         self.require(subject)
         group, embedding, readout = neuron_weights(subject)
         power = frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu()))
-        frequency = key_frequency(power)
+        frequency = torch.where(power.sum(0) > 0, key_frequency(power), 0)
         linear = linear_readout(subject)
         bias = torch.zeros(linear.weights.shape[1])
         if subject.roles.bias is not None:

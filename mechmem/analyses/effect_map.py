@@ -288,4 +288,6 @@ class EffectMap(Analysis):
             return None, str(error)
         if found.point != readout.point:
             return None, f"{self.by} scores the neurons of {found.point!r}, not of {readout.point!r}"
+        if len(found.values) < 2:
+            return None, "one neuron has no halves"
         return found.take(0.5, "low").mask, ""

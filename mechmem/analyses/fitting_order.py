@@ -261,7 +261,7 @@ class FittingOrder(Analysis):
 
     name: ClassVar[str] = "fitting_order"
     needs: ClassVar[frozenset[str]] = frozenset({"run"})
-    knows: ClassVar[frozenset[str]] = frozenset({"given_labels", "true_train_labels", "noise_mask"})
+    knows: ClassVar[frozenset[str]] = frozenset({"pairs", "given_labels", "true_train_labels", "noise_mask"})
     cites: ClassVar[str] = "Liu & Lu 2026, arXiv 2605.18022; follow-up arXiv 2610.11833"
 
     def __call__(self, subject: Subject) -> FittingOrderResult:

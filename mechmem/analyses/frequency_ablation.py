@@ -40,7 +40,8 @@ class FrequencyAblationResult(Result):
     Attributes:
         share: share of the network's power at frequency 1 … n, the mean of those of u, v and w; sums to 1. Shape
             (freq).
-        neurons: number of neurons whose key frequency it is. Shape (freq).
+        neurons: number of neurons whose key frequency it is; one without energy at any frequency counts nowhere. Shape
+            (freq).
         strongest: frequencies from the largest share to the smallest. Shape (freq).
         n: number of examples of each of the four splits (0 where it is empty or not known). Shape (split).
         accuracy: share of right predictions, for each mode: frequency k removed from the network, every other one
@@ -100,7 +101,10 @@ class FrequencyAblation(Analysis):
 
     name: ClassVar[str] = "frequency_ablation"
     needs: ClassVar[frozenset[str]] = frozenset({"pairs", "group", "role:input_embedding", "role:readout"})
-    knows: ClassVar[frozenset[str]] = frozenset({"pairs", "input_group", "output_group", "slopes"})
+    knows: ClassVar[frozenset[str]] = frozenset(
+        {"pairs", "input_group", "output_group", "slopes", "given_labels", "true_train_labels", "noise_mask"}
+        | {"test_labels"}
+    )
     cites: ClassVar[str] = "Nanda et al. 2023, arXiv 2301.05217"
 
     def __call__(self, subject: Subject) -> FrequencyAblationResult:
@@ -117,7 +121,8 @@ class FrequencyAblation(Analysis):
         )
         total = power.sum(1, keepdim=True)
         share = (power / total.where(total > 0, torch.inf)).mean(0)
-        key = key_frequency(frequency_power(group, embedding, readout))
+        found = frequency_power(group, embedding, readout)
+        key = torch.where(found.sum(0) > 0, key_frequency(found), 0)
         strongest = torch.argsort(share, descending=True, stable=True) + 1
         modes = [list(_measured(subject, gone)) for gone in _removed(group.n_frequencies, [int(k) for k in strongest])]
         measured = torch.tensor(modes, dtype=torch.float64)

@@ -52,7 +52,8 @@ class NormDriveResult(Result):
             number of all training examples, so that clean and noisy add up. Shape (neuron).
         noisy: −⟨θ, ∇L_noisy⟩ likewise. Shape (neuron).
         decay: −λ‖θ‖², λ the run's weight decay; None where it is not known. Shape (neuron).
-        key: each neuron's strongest frequency, numbered from 1; None where there is no group. Shape (neuron).
+        key: each neuron's strongest frequency, numbered from 1, 0 for one without energy at any; None where there is no
+            group. Shape (neuron).
         ipr: each neuron's inverse participation ratio (one-sided); None where there is none. Shape (neuron).
         loss: the loss, "cross_entropy" or "mse".
         note: where the loss was not recorded and had to be assumed, says so; or "".
@@ -258,7 +259,8 @@ def _key(subject: Subject) -> Int[Tensor, " neuron"] | None:
         group, embedding, readout = neuron_weights(subject)
     except MissingNeedError:
         return None
-    return key_frequency(frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu())))
+    power = frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu()))
+    return torch.where(power.sum(0) > 0, key_frequency(power), 0)
 
 
 def _ipr(subject: Subject) -> Float[Tensor, " neuron"] | None:

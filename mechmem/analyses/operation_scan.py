@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Subject, Task
 from mechmem.errors import MechmemError, MissingNeedError
 from mechmem.math.additive import additive_residual
 from mechmem.math.grid_parts import grid_energy
-from mechmem.math.slopes import energy_on_lines, leave_one_out_z, share_on_lines
+from mechmem.math.slopes import energy_on_lines, leave_one_out_z, occupied_lines, share_on_lines
 from mechmem.models.forward import all_logits
 from mechmem.models.grid_logits import grid_cells, logit_energy
 from mechmem.plotting.lines import lines
@@ -57,7 +57,8 @@ class OperationScanResult(Result):
             vary or are fewer than two. Shape (source, slope).
         true_slope: the slope of the task's own operation (1, or n − 1 for subtraction); 0 where it is not known. For
             the figure only: the shares are computed without it.
-        note: which source is missing and why, or "".
+        note: which source is missing and why, and whether shares on held-out inputs cannot be compared across slopes;
+            or "".
     """
 
     sources: tuple[str, ...]
@@ -145,7 +146,7 @@ class OperationScan(Analysis):
             "network": _on_grid(logit_energy(subject, centred=True), float(logit_energy(subject, centred=False).sum())),
             "network held out": _held_out(subject, logits),
         }
-        notes = []
+        notes = _uneven(occupied_lines(_held_out_cells(subject, n))[1:])
         tables: dict[str, Callable[[Task], Tensor]] = {"labels": label_grid, "kernel ridge": kernel_ridge}
         for name, build in tables.items():
             try:
@@ -179,8 +180,6 @@ def _held_out(subject: Subject, logits: Float[Tensor, "example class"]) -> Float
     cells = grid_cells(subject, task.test_ids)
     inside = (cells >= 0).all(1)
     place, found = cells[inside], logits[task.rows(task.test_ids[inside])]
-    present = torch.zeros(n, n, dtype=torch.bool)
-    present[place[:, 0], place[:, 1]] = True
     residual = additive_residual(found, place, n)
     energy = sum(float(part.square().sum()) for part in residual.split(4096))
     if energy <= NEGLIGIBLE * sum(float(part.double().square().sum()) for part in found.split(4096)):
@@ -193,4 +192,24 @@ def _held_out(subject: Subject, logits: Float[Tensor, "example class"]) -> Float
             grid[:, place[:, 0], place[:, 1]] = block.T
             yield grid
 
-    return share_on_lines(tables(), present)
+    return share_on_lines(tables(), _held_out_cells(subject, n))
+
+
+def _held_out_cells(subject: Subject, n: int) -> Bool[Tensor, "n n"]:
+    """Mark the cells of the grid that are held out."""
+    cells = grid_cells(subject, subject.task.test_ids)
+    a, b = cells[(cells >= 0).all(1)].unbind(1)
+    present = torch.zeros(n, n, dtype=torch.bool)
+    present[a, b] = True
+    return present
+
+
+def _uneven(lines: Int[Tensor, " slope"]) -> list[str]:
+    """Say where the split favours some slopes: with whole answers held out, the operation's lines are few and full."""
+    fewest, most = int(lines.min()), int(lines.max())
+    if 2 * fewest >= most:
+        return []
+    return [
+        f"held-out inputs lie on {fewest} lines of slope {int(lines.argmin()) + 1} and on up to {most} of another, so "
+        "noise alone has unlike shares there: z on held-out inputs cannot be read"
+    ]

@@ -63,6 +63,17 @@ def share_on_lines(
     return explained / (total or 1.0)
 
 
+def occupied_lines(present: Bool[Tensor, "n n"]) -> Int[Tensor, " slope"]:
+    """Count the lines of each slope j = 0 … n − 1 that have a cell.
+
+    Of noise, means over the lines explain about as many parts as there are such lines, among as many as there are
+    cells: slopes with fewer of them have smaller shares for it.
+    """
+    column, k = _line_modes(len(present))
+    cells = torch.fft.ifft(torch.fft.fft2(present.double())[k, column]).real
+    return (cells.round() > 0).sum(1)
+
+
 def _line_modes(n: int) -> tuple[Int[Tensor, "slope n"], Int[Tensor, "1 n"]]:
     """Frequencies over b, and over a, of the modes that functions of a + j·b have."""
     k = torch.arange(n)

@@ -99,7 +99,7 @@ def _means(name: str, frame: pd.DataFrame) -> dict[str, go.Figure]:
     if not columns:
         raise ConfigError(f"{name!r} has no column of measured numbers to draw over steps: use frame({name!r})")
     titles = {key: name if columns == ["value"] else f"{name}: {key}" for key in columns}
-    return {titles[key]: _lines(_mean_lines(frame, key, by), "mean over rows", SPLITS) for key in columns}
+    return {titles[key]: _lines(_mean_lines(frame, key, by), "mean (95 % interval)", SPLITS) for key in columns}
 
 
 def _mean_lines(frame: pd.DataFrame, column: str, by: str) -> pd.DataFrame:

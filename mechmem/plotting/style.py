@@ -45,6 +45,10 @@ SPLITS: Mapping[str, SplitStyle] = {
 """The four splits, in the order in which they are listed; and the test inputs without a factor of 0."""
 
 
+_CLEAR = {"bgcolor": "rgba(0,0,0,0)"}
+"""A legend's own background would hide the upper half of the topmost tick label beside it."""
+
+
 def styled(figure: go.Figure, height: int) -> go.Figure:
     """Give a figure the common look; legends stand above the data, never over it."""
     figure.update_layout(
@@ -56,7 +60,7 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
         paper_bgcolor="white",
         plot_bgcolor="white",
         hoverlabel={"font": {"family": FONT, "size": 12}},
-        legend={"orientation": "h", "x": 0, "y": 1.0, "xanchor": "left", "yanchor": "bottom"},
+        legend={"orientation": "h", "x": 0, "y": 1.0, "xanchor": "left", "yanchor": "bottom"} | _CLEAR,
     )
     axis = {"gridcolor": GRID, "zeroline": False, "ticks": "outside", "automargin": True}
     title = {"font": {"size": 13}, "standoff": 10}

@@ -201,10 +201,12 @@ def plane(table: pd.DataFrame, quantity: str, *, panel: str = "") -> go.Figure:
         x, y = ([f"{each:g}" for each in axis] for axis in (grid.columns, grid.index))
         title = f"{panel} {value:g}" if panel else quantity
         panels.append(Panel(title, grid.to_numpy(float), np.array(x), np.array(y)))
-    return heatmaps(
+    figure = heatmaps(
         panels,
         x_title="label noise ξ",
         y_title="training fraction α",
-        z_title=quantity,
+        z_title="test accuracy" if quantity == "test" else quantity,
         hover="ξ %{x}, α %{y}: %{z:.3f}<extra></extra>",
     )
+    # Plotly reads numbers in text as numbers again, unless told otherwise.
+    return figure.update_xaxes(type="category").update_yaxes(type="category")

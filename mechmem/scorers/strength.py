@@ -54,7 +54,8 @@ class Strength(Score):
         with torch.no_grad():
             largest = torch.stack([vectors.abs().amax(0) for vectors in inputs]).sum(0)
             driven = activation(largest.to(like)).to(largest)
-        return NeuronScores(self.label(), found["w"].abs().amax(0) * driven, point, self.higher)
+        note = "" if driven.any() else "φ(‖u‖_∞ + ‖v‖_∞) is 0 for every neuron, so the score ranks none before another"
+        return NeuronScores(self.label(), found["w"].abs().amax(0) * driven, point, self.higher, note)
 
 
 def _activation(subject: Subject) -> nn.Module:

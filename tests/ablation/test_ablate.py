@@ -174,7 +174,7 @@ def test_frames_figures_and_files(tmp_path):
     figure = curves.plot()
     assert isinstance(figure, go.Figure)
     assert [a.text for a in figure.layout.annotations] == ["lowest first", "highest first", "random order, range of 3"]
-    assert figure.layout.xaxis.title.text == "share of neurons ablated"
+    assert figure.layout.xaxis.title.text == "share of neurons ablated,<br>by ipr"
     bands = [trace for trace in figure.data if trace.fill == "toself"]
     assert len(bands) == 4 and {trace.xaxis for trace in bands} == {"x3"}
     curves.save(tmp_path / "c.safetensors")
@@ -222,3 +222,9 @@ def test_what_is_wrong_is_said():
         ablate(subject.model, subject.task, roles=mm.Roles(), order="random")
     with pytest.raises(UnknownNameError, match="order of a pruning curve"):
         ablate(subject, order="low").at("random", 0.5)
+
+
+def test_the_figure_names_the_score() -> None:
+    figure = mm.ablate(mm.planted_network(11).subject, by="ipr(two_sided)", order=("low", "random")).plot()
+    titles = [axis.title.text for axis in figure.select_xaxes()]
+    assert titles == ["share of neurons ablated,<br>by ipr<br>(convention=two_sided)", "share of neurons ablated"]

@@ -122,3 +122,14 @@ def test_a_table_of_logits_has_no_neurons(planted):
     task = planted.subject.task
     with pytest.raises(MissingNeedError, match="role:hidden, role:input_embedding, role:readout"):
         DirectLogitAttribution()(Subject(LogitTable(torch.zeros(49, 7), task), task))
+
+
+def test_neurons_without_energy_stand_at_no_frequency(subject):
+    silent = subject.with_model(subject.copy_model())
+    with torch.no_grad():
+        silent.model.W_in[:, :4] = 1
+        silent.model.W_out[:4] = 0.5
+    result = DirectLogitAttribution()(silent)
+    assert result.frequency[:4].tolist() == [0] * 4 and bool((result.frequency[4:] > 0).all())
+    counts = result.by_frequency().groupby("frequency")["neurons"].first()
+    assert counts[0] == 4 and counts.sum() == 10

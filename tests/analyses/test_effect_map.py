@@ -168,3 +168,11 @@ def test_draws_cells_by_the_half_that_holds_them(found, planted):
     pairs = planted.subject.task.batch(planted.cells)[0]
     assert cells == {tuple(pair) for pair in pairs.tolist()} and memorized.name == f"memorized ({len(pairs)})"
     assert figure.layout.xaxis.title.text == "b" and "[logit]" in heat.colorbar.title.text
+
+
+def test_one_neuron_has_no_halves_and_a_map_all_the_same():
+    task = mm.ModularTask(mm.ModularConfig(p=5, train_fraction=0.7, noise=mm.LabelNoise(0.3)))
+    model = HookedMLP(mm.MLPConfig(width=1), 5)
+    found = EffectMap()(mm.Subject(model, task, model.roles))
+    assert found.balance is None and found.balance_note == "one neuron has no halves"
+    assert (found.to_frame()["top_neuron"] == 0).all()

@@ -162,3 +162,7 @@ def task_without_truth():
     given_labels = torch.arange(20) % 3
     train = torch.arange(20) < 12
     return mm.ArrayTask(torch.zeros(20, 4), given_labels, given_labels.masked_fill(train, -1), train)
+
+
+def test_collisions_are_told_of_pairs():
+    assert "pairs" in FittingOrder().told()

@@ -64,3 +64,19 @@ def test_the_figure_has_a_panel_per_mode(net):
     figure = FrequencyAblation()(net[1]).plot()
     assert len(figure.layout.annotations) == 3
     assert figure.layout.xaxis.title.text == "frequency k" and figure.layout.xaxis3.title.text == "number kept"
+
+
+def test_a_neuron_without_energy_counts_at_no_frequency(net):
+    planted, subject = net
+    subject = subject.with_model(subject.copy_model())
+    gone = planted.frequency == 3
+    with torch.no_grad():
+        subject.model.W_out[gone] = 0
+        subject.model.W_in[:, gone] = 1
+    counts = torch.bincount(planted.frequency)
+    counts[3] = 0
+    assert FrequencyAblation()(subject).neurons.tolist() == counts[1:].tolist()
+
+
+def test_it_says_that_it_was_told_the_labels_it_measures_with():
+    assert FrequencyAblation().told() >= {"given_labels", "true_train_labels", "noise_mask", "test_labels"}

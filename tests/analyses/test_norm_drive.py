@@ -125,3 +125,12 @@ def test_what_does_not_fit_is_refused(tiny_run):
     turned = dataclasses.replace(tiny_run.roles, readout=mm.Role("W_out", "neuron classes -> classes neuron"))
     with pytest.raises(RoleError, match="must read as"):
         NormDrive()(dataclasses.replace(bare, roles=turned))
+
+
+def test_a_neuron_without_energy_has_no_key_frequency():
+    subject = subject_of()
+    with torch.no_grad():
+        subject.model.W_in[:, 2] = 0
+        subject.model.W_out[2] = 0
+    key = NormDrive()(subject).key
+    assert key[2] == 0 and bool((key[[0, 1, 3, 4, 5]] > 0).all())

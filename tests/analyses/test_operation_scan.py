@@ -8,6 +8,7 @@ import torch
 import mechmem as mm
 from mechmem.analyses.operation_scan import OperationScan, OperationScanResult
 from mechmem.contracts import Subject
+from mechmem.models.mlp import HookedMLP
 from mechmem.models.table import LogitTable
 from mechmem.tasks import label_tables
 from mechmem.tasks.label_tables import label_grid
@@ -138,3 +139,11 @@ def test_the_figure_and_the_file(planted, tmp_path):
     for field in dataclasses.fields(result):
         one, two = getattr(loaded, field.name), getattr(result, field.name)
         assert torch.equal(one, two) if isinstance(one, torch.Tensor) and field.name != "z" else True
+
+
+@pytest.mark.parametrize(("split", "said"), [("answers", True), ("random", False)])
+def test_says_where_the_split_itself_gives_the_operation_away(split, said):
+    task = mm.ModularTask(mm.ModularConfig("subtract", p=23, train_fraction=0.6, split=split))
+    model = HookedMLP(mm.MLPConfig(width=16), 23)
+    note = OperationScan()(mm.Subject(model, task, model.roles)).note
+    assert ("lines of slope 22" in note) == said

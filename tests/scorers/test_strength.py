@@ -58,3 +58,8 @@ def test_refuses(change, error, message):
     changed = mm.Subject(subject.model, subject.task, dataclasses.replace(subject.roles, **change))
     with pytest.raises(error, match=message):
         score("strength")(changed)
+
+
+def test_says_so_where_the_activation_ranks_no_neuron_before_another():
+    assert "0 for every neuron" in score("strength")(subject_of(activation="reverse_relu")).note
+    assert not score("strength")(subject_of()).note
