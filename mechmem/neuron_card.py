@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechmem.analyses.fourier_classification import FourierClassification
 from mechmem.caching import activations
@@ -25,6 +25,7 @@ from mechmem.models.weights import neuron_vectors
 from mechmem.plotting.waves import Wave, neuron_page
 from mechmem.removal import RaisedCells, RemovalEffect, raised_cells, removal_effects
 from mechmem.results import Result
+from mechmem.roles import Roles
 from mechmem.stats import Estimate
 from mechmem.storage import record
 from mechmem.tasks.grid import cyclic_group
@@ -150,21 +151,30 @@ class NeuronCard(Result):
         return head + self.to_frame().to_html(index=False) + effects + cells
 
 
-def neuron(subject: Subject, m: SupportsIndex, *, point: str = "") -> NeuronCard:
+def neuron(
+    subject: Subject | nn.Module,
+    m: SupportsIndex,
+    *,
+    task: Task | None = None,
+    roles: Roles | None = None,
+    point: str = "",
+) -> NeuronCard:
     """Describe one neuron: waves, class, the effect of removing it, and the training cells it memorized most.
 
     Args:
         subject: a network over a cyclic group, with the roles input_embedding and readout.
         m: the neuron's number.
+        task: for a bare model, its task.
+        roles: for a bare model, its roles, where it has no attribute of that name.
         point: which layer, a hook point of the role `hidden`; by default the last.
 
     Raises:
         UnknownNameError: there is no such neuron or layer.
-        ConfigError: m is not a whole number, or a bare model was given.
+        ConfigError: m is not a whole number, or a bare model came without its task.
         MissingNeedError: the subject lacks something that the classification needs.
         ScoreError: a weight is not finite.
     """
-    subject = subject_of(subject)
+    subject = subject_of(subject, task, roles)
     try:
         m = operator.index(m)
     except TypeError as error:

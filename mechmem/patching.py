@@ -22,6 +22,7 @@ from mechmem.neurons import NeuronSet
 from mechmem.patch_effects import Metric, PatchEffects, PatchSide, effects_of, metric_of
 from mechmem.patch_units import NeuronUnits, Patched, Runs
 from mechmem.randomness import derive_seed, generator
+from mechmem.roles import Roles
 from mechmem.stats import bootstrap
 
 Units = Literal["point", "neuron", "frequency"]
@@ -33,6 +34,7 @@ def patch(
     donor: Subject | nn.Module | None = None,
     *,
     task: Task | None = None,
+    roles: Roles | None = None,
     ids: Int[Tensor, " example"] | None = None,
     donor_ids: Int[Tensor, " donor"] | None = None,
     at: str | Sequence[str] | None = None,
@@ -70,6 +72,7 @@ def patch(
         donor: another network with the same inputs (a bare model gets the receiver's task); None for pairs of examples
             in one network.
         task: the receiver's task, where the receiver is a bare model.
+        roles: its roles, where it has no attribute of that name.
         ids: the receiver's examples. By default the wrongly labelled training examples; between two networks the test
             examples, where there are none.
         donor_ids: the donor's example for each of `ids`, in one network. By default drawn among the rightly labelled
@@ -101,7 +104,7 @@ def patch(
         )
     check_choice("direction", direction, get_args(Direction))
     check_choice("metric", metric, get_args(Metric))
-    subject = subject_of(receiver, task)
+    subject = subject_of(receiver, task, roles)
     if donor is None:
         runs, note = _within(subject, ids, donor_ids, seed)
         first, second = (subject.task.given(each) for each in (runs.source_ids, runs.ids))

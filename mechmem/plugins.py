@@ -94,7 +94,9 @@ class Plugin:
         """Raise `MissingNeedError` where the subject lacks something."""
         missing = self.missing(subject)
         if missing:
-            raise MissingNeedError(f"{self.name or type(self).__name__!r} needs {', '.join(missing)}")
+            hint = " (multiplication has one where the modulus is prime; ArrayTask takes operation=)"
+            needed = ", ".join(missing) + (hint if "group" in missing else "")
+            raise MissingNeedError(f"{self.name or type(self).__name__!r} needs {needed}")
 
 
 def _has(subject: Subject, need: str) -> bool:

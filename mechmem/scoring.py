@@ -27,7 +27,14 @@ from mechmem.storage import record
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-DEFAULT_SCORES = ("ipr", "strength", "ablation_effect", "ablation_effect(train_noisy)", "weight_norm")
+DEFAULT_SCORES = (
+    "ipr",
+    "strength",
+    "ablation_effect(measure=loss)",
+    "ablation_effect(train_noisy,measure=loss)",
+    "weight_norm",
+)
+"""A network that fits its training set loses no accuracy with any one neuron, so the effects are those on the loss."""
 
 
 def score(name: str) -> Score:

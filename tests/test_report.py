@@ -111,9 +111,9 @@ def test_what_is_impossible_says_why_in_its_place(page):
     second = Page(page).text.split("a <b>&</b>")[-1]
     for title, reason in (
         ("Training", "'training_curves' needs run."),
-        ("Neurons by frequency", "'neuron_spectrum' needs group, role:input_embedding, role:readout."),
-        ("Spectrum of the logits", "'logit_spectrum' needs group."),
-        ("What the margins are made of", "'suppression' needs group, operation."),
+        ("Neurons by frequency", "'neuron_spectrum' needs group, role:input_embedding, role:readout (multiplication"),
+        ("Spectrum of the logits", "'logit_spectrum' needs group (multiplication"),
+        ("What the margins are made of", "'suppression' needs group, operation (multiplication"),
     ):
         section = second[second.index(title) :]
         assert section.index(reason) < section.index(TITLES[-1])

@@ -71,6 +71,8 @@ def ablate(
         MissingNeedError: the score lacks something, or no layer of neurons is named.
     """
     subject = subject_of(subject, task, roles)
+    if not isinstance(order, str | Sequence):
+        raise ConfigError(f"order is one or several of {', '.join(get_args(Order))}, got {order!r}")
     wanted: tuple[str, ...] = (order,) if isinstance(order, str) else tuple(dict.fromkeys(order))
     for name in wanted:
         check_choice("order of ablation", name, get_args(Order))

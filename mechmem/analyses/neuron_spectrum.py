@@ -45,14 +45,14 @@ class NeuronSpectrumResult(Result):
 
     @property
     def key(self) -> Int[Tensor, " neuron"]:
-        """Each neuron's strongest frequency, numbered from 1."""
-        return key_frequency(self.share)
+        """Each neuron's strongest frequency, numbered from 1; 0 for a neuron without any."""
+        return _key(self.share)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per neuron: key frequency and its share, now and at initialisation (NaN where not known)."""
         frame = pd.DataFrame({"neuron": range(self.share.shape[1]), "key_frequency": self.key.numpy()})
         frame["key_share"] = self.share.amax(0).numpy()
-        frame["initial_key_frequency"] = np.nan if self.initial is None else key_frequency(self.initial).numpy()
+        frame["initial_key_frequency"] = np.nan if self.initial is None else _key(self.initial).numpy()
         frame["initial_key_share"] = np.nan if self.initial is None else self.initial.amax(0).numpy()
         return frame
 
@@ -70,8 +70,12 @@ class NeuronSpectrumResult(Result):
         )
 
 
+def _key(share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:
+    return key_frequency(share).where(share.sum(0) > 0, 0)
+
+
 def _panel(title: str, share: Float[Tensor, "freq neuron"]) -> Panel:
-    values, key = share.numpy(), key_frequency(share).numpy()
+    values, key = share.numpy(), _key(share).numpy()
     width = share.shape[1]
     place = np.linspace(0, width - 1, min(width, DRAWN_NEURONS)).round().astype(int)
     found = f"mean share of the key frequency: {values.max(0).mean():.2f}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Scale = Literal["smoke", "small", "paper"]
 Verdict = Literal["reproduced", "not reproduced", "not at this scale", "pending", "not judged"]
-Comparison = Literal["≥", "≤", "≈"]
+Comparison = Literal["≥", ">", "≤", "≈"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
 COLUMNS = ("arm", "seed", "quantity", "x", "value")
@@ -71,7 +71,7 @@ class Value:
         rows = table.loc[chosen]
         if rows.empty:
             raise ConfigError(f"no {self} was measured")
-        return rows.groupby("seed")["value"].mean()
+        return rows.groupby("seed")["value"].agg(lambda values: values.mean(skipna=False))
 
     def __str__(self) -> str:
         where = "" if self.x is None else f" at {self.x:g}"
@@ -91,8 +91,14 @@ class Difference:
     less: Value
 
     def per_seed(self, table: pd.DataFrame) -> pd.Series:
-        """Return the differences by seed; a seed that only one of the two has is left out."""
-        return (self.more.per_seed(table) - self.less.per_seed(table)).dropna()
+        """Return the differences by seed; a seed that was run in only one of two arms is left out.
+
+        An event that never came in a run that was made is NaN here too: leaving it out would keep only the seeds that
+        support the claim.
+        """
+        more, less = self.more.per_seed(table), self.less.per_seed(table)
+        both = more.index.intersection(less.index)
+        return more.loc[both] - less.loc[both]
 
     def __str__(self) -> str:
         return f"{self.more} − {self.less}"
@@ -104,7 +110,7 @@ class Condition:
 
     Attributes:
         of: the quantity, or a difference of two.
-        comparison: "≥", "≤", or "≈": within `tolerance` of the bound.
+        comparison: "≥", ">", "≤", or "≈": within `tolerance` of the bound.
         bound: the bound, fixed before the run.
         tolerance: for "≈", how far from the bound is close enough.
     """
@@ -119,6 +125,7 @@ class Condition:
         """The interval that the mean has to lie in."""
         return {
             "≥": (self.bound, math.inf),
+            ">": (math.nextafter(self.bound, math.inf), math.inf),
             "≤": (-math.inf, self.bound),
             "≈": (self.bound - self.tolerance, self.bound + self.tolerance),
         }[self.comparison]
@@ -160,7 +167,9 @@ def more(
     quantity: str, arm: str, than: str, bound: float = 0.0, *, other: str = "", x: float | None = None
 ) -> Condition:
     """Return the condition that a quantity of one arm exceeds that of another (or another quantity) by a bound."""
-    return Condition(Difference(Value(quantity, arm, x), Value(other or quantity, than, x)), "≥", bound)
+    # More than by nothing is not more: two arms that are both at the ceiling do not differ.
+    comparison = ">" if bound == 0 else "≥"
+    return Condition(Difference(Value(quantity, arm, x), Value(other or quantity, than, x)), comparison, bound)
 
 
 Outcome = Literal["holds", "fails", "undecided"]
@@ -213,6 +222,11 @@ class Claim:
     scale_limit: str = ""
     draw: Callable[[pd.DataFrame], go.Figure] | None = None
     pending: str = ""
+
+    def __post_init__(self) -> None:
+        """Validate: a claim that nothing is asked of would come out as reproduced."""
+        if not self.pending and not self.conditions:
+            raise ConfigError(f"claim {self.key!r} has no condition, and is not pending")
 
     def judge(self, table: pd.DataFrame, scale: Scale) -> tuple[Verdict, str, tuple[Finding, ...]]:
         """Return the verdict, its reason, and what became of every premise and condition.

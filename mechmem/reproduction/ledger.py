@@ -128,7 +128,9 @@ def ours(finding: Finding) -> str:
     """Write a condition with what was measured, e.g. "test [wd 0] ≥ 0.9: .987 [.981, .993] holds"."""
     if finding.estimate is None:
         return f"{finding.condition}: {finding.reason}"
-    return f"{finding.condition}: {with_interval(finding.estimate)}, {finding.outcome}"
+    # One seed gives no interval, and nothing to decide by.
+    outcome = f", {finding.outcome}" if finding.estimate.n > 1 else ""
+    return f"{finding.condition}: {with_interval(finding.estimate)}{outcome}"
 
 
 def with_interval(estimate: Estimate) -> str:

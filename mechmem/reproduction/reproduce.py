@@ -136,7 +136,8 @@ def _open(folder: Path, paper: Recipe, scale: Scale) -> float:
         return 0.0
     found = storage.read_json(path)
     if not isinstance(found, dict) or {**found, "seconds": 0.0} != _header(paper, scale, 0.0):
-        raise RunDirectoryError(f"{folder} holds another recipe, scale or format; choose another directory")
+        there = f"{found.get('recipe')} at scale {found.get('scale')}" if isinstance(found, dict) else "something else"
+        raise RunDirectoryError(f"{folder} holds {there}, not {paper.name} at scale {scale}; choose another directory")
     return float(found["seconds"])
 
 

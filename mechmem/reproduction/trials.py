@@ -28,6 +28,7 @@ from mechmem.training.optimizers import Optimizers
 from mechmem.training.train import train
 
 _working = False
+_interrupted = False
 
 
 def recipes() -> dict[str, Recipe]:
@@ -61,11 +62,16 @@ def recipe(name: str) -> Recipe:
 
 
 def initialize(threads: int) -> None:
-    """Set a worker process up: its number of threads, and an interrupt that it heeds only while it works."""
+    """Set a worker process up: its number of threads, and an interrupt that it heeds whether it works or waits.
+
+    Raised while it waits for work, an interrupt would end in a traceback; it is heeded when the next run arrives, for
+    one more may be on its way.
+    """
     torch.set_num_threads(threads)
 
     def heed(_signal: int, _frame: FrameType | None) -> None:
-        global _working
+        global _working, _interrupted
+        _interrupted = True
         if _working:
             _working = False
             raise KeyboardInterrupt
@@ -88,6 +94,8 @@ def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path
         why the run failed (nothing is measured then), or ""; and the seconds it took.
     """
     global _working
+    if _interrupted:
+        raise KeyboardInterrupt
     _working, start = True, time.perf_counter()
     try:
         paper = recipe(name)

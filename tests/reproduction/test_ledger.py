@@ -58,7 +58,7 @@ def test_frame_and_json_hold_every_condition(ledger):
 def test_one_seed_has_no_interval_in_json_nor_in_words():
     entry = entry_of(CLAIMS[0], RECIPE, "small", TABLE.iloc[:1])
     assert entry.verdict == "not at this scale"
-    assert ours(entry.findings[0]) == "test [arm] ≥ 0.8: 0.900 (n = 1), undecided"
+    assert ours(entry.findings[0]) == "test [arm] ≥ 0.8: 0.900 (n = 1)"
     ledger = Ledger("toy", "A toy", "nowhere", "small", (), (entry,), 1.0, {})
     assert ledger.to_json()["entries"][0]["findings"][0]["estimate"]["low"] is None
 

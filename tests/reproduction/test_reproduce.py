@@ -94,7 +94,7 @@ def test_what_is_wrong_is_refused_before_anything_is_written(folder, tmp_path):
     with pytest.raises(ConfigError, match="number of workers"):
         mm.reproduce("doshi_2024", workers=0, out=out)
     assert not out.exists()
-    with pytest.raises(RunDirectoryError, match="another recipe, scale or format"):
+    with pytest.raises(RunDirectoryError, match="holds doshi_2024 at scale smoke, not liu_lu_2026 at scale smoke"):
         mm.reproduce("liu_lu_2026", scale="smoke", out=folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
