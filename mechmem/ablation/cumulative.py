@@ -24,7 +24,7 @@ from mechmem.randomness import generator
 from mechmem.roles import Roles
 from mechmem.scoring import score
 
-Method = Literal["auto", "algebra", "hooks"]
+Method = Literal["algebra", "hooks"]
 
 
 def ablate(
@@ -38,7 +38,7 @@ def ablate(
     points: int = 50,
     draws: int = 5,
     at: str = "",
-    method: Method = "auto",
+    method: Method = "algebra",
     seed: int = 0,
     losses: bool = True,
 ) -> PruningCurves:
@@ -59,14 +59,14 @@ def ablate(
         points: number of steps from none to all of the neurons.
         draws: number of random orders.
         at: a hook point whose last axis is neurons; by default the scores' own, or the last of the role `hidden`.
-        method: "algebra", "hooks", or "auto" for algebra where the logits are linear in the neurons.
+        method: "algebra", which never re-runs the network and gives way to hooks where the logits are not linear in the
+            neurons (the result's `note` then says so); or "hooks".
         seed: seed of the random orders and of the resampling.
         losses: whether cross-entropies are measured too; they take more time than the accuracies.
 
     Raises:
         UnknownNameError: there is no such score, order, value, method or hook point; the nearest is named.
         ScoreError: the scores are not finite, or not those of this layer.
-        NotLinearError: algebra was asked for, and the logits are not linear in the neurons.
         ConfigError: `by` is "frequency", which is no score but an analysis; or a number is out of range.
         MissingNeedError: the score lacks something, or no layer of neurons is named.
     """
@@ -141,8 +141,6 @@ def _linear(subject: Subject, point: str, method: str) -> tuple[LinearReadout | 
             raise NotLinearError(f"{point!r} is not a point of the role hidden")
         return linear_readout(subject, point), ""
     except NotLinearError as error:
-        if method == "algebra":
-            raise
         return None, f"measured through hooks: {error}"
 
 
