@@ -246,7 +246,7 @@ class Claim:
         failed = [finding.condition for finding in conditions if finding.outcome == "fails"]
         undecided = [finding.condition for finding in conditions if finding.outcome == "undecided"]
         if unmet:
-            return "not at this scale", f"premise not met: {'; '.join(unmet)}", findings
+            return "not at this scale", f"premise not shown: {'; '.join(unmet)}", findings
         if failed and self.scale_limit and scale != "paper":
             return "not at this scale", f"fails: {'; '.join(failed)}. {self.scale_limit}", findings
         if failed:

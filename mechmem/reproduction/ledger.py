@@ -149,7 +149,9 @@ def entry_of(claim: Claim, recipe: Recipe, scale: Scale, table: pd.DataFrame | N
         table: its measurements (columns `claims.COLUMNS`); None where there are none.
         failure: why a run behind it failed, or "".
     """
-    shared = (claim.key, claim.statement, claim.experiment, claim.paper)
+    # A claim is described by the figures of the small scale.
+    told = claim.experiment if scale == "small" or not claim.experiment else f"{claim.experiment} (at the small scale)"
+    shared = (claim.key, claim.statement, told, claim.paper)
     if failure:
         return Entry(*shared, "not judged", failure)
     trials = () if claim.pending else tuple(claim.trials(scale))

@@ -111,14 +111,21 @@ def pruning(by: str, fractions: Sequence[float]) -> Callable[[Subject], Rows]:
 
 
 def ipr_distribution(bins: int = 25) -> Callable[[Subject], Rows]:
-    """Share of the neurons per bin of IPR, and below one half (a Fourier neuron has about .9, a memorizing one .05)."""
+    """Share of the neurons that are alive per bin of IPR, and below one half (a cosine has 1, noise about .05).
+
+    A neuron is alive where its vectors are longer than a thousandth of the layer's root mean square: the IPR does not
+    see length, and would count what is left of a neuron that weight decay has removed.
+    """
 
     def rows(subject: Subject) -> Rows:
-        values = score("ipr")(subject).values.numpy()
+        length = score("weight_norm")(subject).values.double()
+        alive = (length > 1e-3 * length.square().mean().sqrt()).numpy()
+        every = score("ipr")(subject).values.numpy()
+        values = every[alive]
         counts, edges = np.histogram(values, bins, (0, 1))
         for left, right, count in zip(edges, edges[1:], counts, strict=False):
-            yield "share of neurons", float(left + right) / 2, float(count) / len(values)
-        yield "share of neurons with IPR < 0.5", math.nan, float((values < 0.5).mean())
+            yield "share of neurons", float(left + right) / 2, float(count) / len(every)
+        yield "share alive with IPR < 0.5", math.nan, float((values < 0.5).sum()) / len(every)
 
     return rows
 

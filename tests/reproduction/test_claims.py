@@ -99,7 +99,7 @@ def claim(**settings):
             {"conditions": [at_least("sure", "arm", 0.8)], "premises": [at_least("sure", "arm", 0.95)]},
             "small",
             "not at this scale",
-            "premise not met: sure [arm] ≥ 0.95",
+            "premise not shown: sure [arm] ≥ 0.95",
         ),
         (
             {"conditions": [at_most("sure", "arm", 0.5)], "scale_limit": "Runs are short."},

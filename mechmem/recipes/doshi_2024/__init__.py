@@ -17,7 +17,7 @@ from mechmem.reproduction.claims import Claim, Recipe, at_least, at_most, close_
 from mechmem.reproduction.measures import accuracies, history, ipr_distribution, measure, plane, pruning
 
 FRACTIONS = tuple(round(0.02 * i, 2) for i in range(51))
-CORRUPTED = "train noisy"
+CORRUPTED, LOW = "train noisy", "share alive with IPR < 0.5"
 SPLIT_FIGURE = arms(("train clean", "train noisy", "test"))
 BASE = "p = 97, N = 500, x², MSE, AdamW .01, α = .5, ξ = .35"
 FITS = (at_least("train", PLAIN, 0.9), at_least(CORRUPTED, PLAIN, 0.9))
@@ -149,19 +149,25 @@ CLAIMS = (
     Claim(
         key="weight_decay_how",
         statement="Weight decay works by eliminating memorizing neurons: few of low IPR are left.",
-        experiment="share of neurons with IPR below .5, weight decay 0 minus 15, 500 steps",
+        experiment="share of the neurons that are alive and have an IPR below .5, weight decay 0 and 15, 500 steps",
         trials=trials("wd 0, 500 steps", "wd 15"),
         measure=measure(ipr_distribution()),
-        conditions=(more("share of neurons with IPR < 0.5", "wd 0, 500 steps", "wd 15", 0.1),),
+        conditions=(
+            at_most(LOW, "wd 15", 0.2),
+            more(LOW, "wd 0, 500 steps", "wd 15", 0.3),
+        ),
         draw=distributions,
     ),
     Claim(
         key="dropout_how",
         statement="Dropout works by eliminating memorizing neurons: few of low IPR are left.",
-        experiment="share of neurons with IPR below .5, dropout 0 minus .6, 2000 steps",
+        experiment="share of the neurons that are alive and have an IPR below .5, dropout 0 and .6, 2000 steps",
         trials=trials("wd 0, 2000 steps", "dropout .6"),
         measure=measure(ipr_distribution()),
-        conditions=(more("share of neurons with IPR < 0.5", "wd 0, 2000 steps", "dropout .6", 0.1),),
+        conditions=(
+            at_most(LOW, "dropout .6", 0.2),
+            more(LOW, "wd 0, 2000 steps", "dropout .6", 0.3),
+        ),
         draw=distributions,
     ),
     Claim(

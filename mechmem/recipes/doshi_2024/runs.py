@@ -12,6 +12,13 @@ from mechmem.training.config import TrainConfig
 
 PLAIN = "wd 0"
 SEEDS: dict[Scale, int] = {"smoke": 1, "small": 3, "paper": 5}
+FIRST_SEED = 3
+"""Seeds 0 to 2 were looked at while the rules were written; other seeds judge."""
+
+
+def seeds(scale: Scale) -> range:
+    """Return the seeds of each arm."""
+    return range(FIRST_SEED, FIRST_SEED + SEEDS[scale])
 
 
 def config(
@@ -69,7 +76,7 @@ ARMS: Arms = {
 
 def trials(*arms: str) -> Callable[[Scale], list[Trial]]:
     """Return the trials of these arms."""
-    return lambda scale: [Trial(arm, ARMS[arm](scale, seed)) for arm in arms for seed in range(SEEDS[scale])]
+    return lambda scale: [Trial(arm, ARMS[arm](scale, seed)) for arm in arms for seed in seeds(scale)]
 
 
 def grid(scale: Scale) -> list[Trial]:
@@ -88,5 +95,5 @@ def grid(scale: Scale) -> list[Trial]:
         for wd in (0, 15)
         for alpha in alphas
         for xi in xis
-        for seed in range(SEEDS[scale])
+        for seed in seeds(scale)
     ]

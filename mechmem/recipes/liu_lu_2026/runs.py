@@ -11,6 +11,9 @@ from mechmem.tasks.config import LabelNoise, ModularConfig, NoiseKind, Operation
 from mechmem.training.config import OptimizerName, TrainConfig
 
 SEEDS: dict[Scale, int] = {"smoke": 1, "small": 3, "paper": 3}
+FIRST_SEED = 3
+"""Seeds 0 to 2 were looked at while the rules were written; other seeds judge."""
+
 P: dict[Scale, int] = {"smoke": 11, "small": 59, "paper": 113}
 WIDTHS: dict[Scale, tuple[int, ...]] = {
     "smoke": (8, 24),
@@ -18,6 +21,11 @@ WIDTHS: dict[Scale, tuple[int, ...]] = {
     "paper": tuple(2**k + 1 for k in range(4, 13)),
 }
 """Widths of the claims about width; the paper's are 2^k + 1, k = 4 … 12."""
+
+
+def seeds(scale: Scale) -> range:
+    """Return the seeds of each arm."""
+    return range(FIRST_SEED, FIRST_SEED + SEEDS[scale])
 
 
 def config(
@@ -78,7 +86,7 @@ ARMS: dict[str, Callable[[Scale, int], TrainConfig]] = {
 
 def trials(*arms: str) -> Callable[[Scale], list[Trial]]:
     """Return the trials of these arms."""
-    return lambda scale: [Trial(arm, ARMS[arm](scale, seed)) for arm in arms for seed in range(SEEDS[scale])]
+    return lambda scale: [Trial(arm, ARMS[arm](scale, seed)) for arm in arms for seed in seeds(scale)]
 
 
 def widths(
@@ -92,7 +100,7 @@ def widths(
         return [
             Trial(names[width], config(scale, seed, width=width, **settings))
             for width in WIDTHS[scale]
-            for seed in range(SEEDS[scale])
+            for seed in seeds(scale)
         ]
 
     return make
@@ -105,7 +113,7 @@ def _width_names(found: Sequence[int]) -> list[str]:
 def noise_plane(scale: Scale) -> list[Trial]:
     """Return the trials over ξ × α on which filtration is set beside a vote of the labels."""
     alphas, xis = {
-        "smoke": ((0.3, 0.8), (0.3, 0.8)),
+        "smoke": ((0.3, 0.5, 0.8), (0.8, 0.9)),
         "small": ((0.3, 0.5, 0.8), (0.3, 0.5, 0.8, 0.9)),
         "paper": ((0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
     }[scale]
@@ -113,5 +121,5 @@ def noise_plane(scale: Scale) -> list[Trial]:
         Trial(f"ξ {xi:g}, α {alpha:g}", config(scale, seed, width=512, steps=1500, xi=xi, alpha=alpha))
         for alpha in alphas
         for xi in xis
-        for seed in range(SEEDS[scale])
+        for seed in seeds(scale)
     ]
