@@ -132,6 +132,8 @@ def prepare_docstring(app: object, what: str, name: str, obj: object, options: o
     if what == "property" and lines:
         # Napoleon takes what stands before a colon in a property's first line for its type.
         lines[0] = f": {lines[0]}"
+    # A bar is an absolute value there, and a substitution here; between backticks it is itself.
+    lines[:] = ["`".join(p if odd % 2 else p.replace("|", r"\|") for odd, p in enumerate(x.split("`"))) for x in lines]
     for i in range(len(lines) - 1, 1, -1):
         before = next((line for line in reversed(lines[: i - 1]) if line.strip()), "")
         if lines[i].startswith("    ") and not lines[i - 1].strip() and not before.startswith(" "):

@@ -99,9 +99,9 @@ class ScoreTable(Result):
             resamples: number of bootstrap resamples; one in which a score is constant counts as no correlation.
 
         Returns:
-            one row per pair: score, other, correlation, low, high (95 % interval), n (neurons), reason (why there is
-            no correlation, or ""). The neurons of one network were trained together: the interval is about which
-            neurons happened to be there, not about another training run.
+            a frame with one row per pair and the columns score, other, correlation, low, high (95 % interval), n
+            (neurons) and reason (why there is no correlation, or ""). The neurons of one network were trained together:
+            the interval is about which neurons happened to be there, not about another training run.
         """
         rows = []
         values = self.values.double().numpy()
