@@ -18,7 +18,8 @@ from transformer_lens.hook_points import HookPoint
 
 from mechmem.contracts import Subject
 from mechmem.errors import ActivationError, ConfigError, unknown_name
-from mechmem.models.forward import block_rows, blocks, device_of, evaluating, full_precision
+from mechmem.math.blocks import blocks
+from mechmem.models.forward import block_rows, device_of, evaluating, full_precision
 
 
 class Reduction(abc.ABC):

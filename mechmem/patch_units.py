@@ -17,8 +17,9 @@ from mechmem.caching import activations, hook_points
 from mechmem.contracts import Subject
 from mechmem.errors import ActivationError, NotLinearError, ScoreError, unknown_name
 from mechmem.linear_readout import LinearReadout, linear_readout
+from mechmem.math.blocks import blocks
 from mechmem.math.filtration import frequency_power, key_frequency
-from mechmem.models.forward import block_rows, blocks, full_precision, logits_of
+from mechmem.models.forward import block_rows, full_precision, logits_of
 from mechmem.models.weights import neuron_weights
 from mechmem.neurons import NeuronSet
 

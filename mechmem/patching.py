@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -16,6 +14,7 @@ from mechmem import patch_units
 from mechmem.config import check_choice
 from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.math.margins import strongest_rival
 from mechmem.models.forward import logits_of
 from mechmem.models.weights import neuron_point
 from mechmem.neurons import NeuronSet
@@ -187,8 +186,7 @@ def _labels_at_stake(runs: Runs) -> tuple[Int[Tensor, " example"], Int[Tensor, "
     if true is None:
         raise MissingNeedError("patching between networks compares with the true label, which is not known on every id")
     logits = logits_of(runs.into.model, task, runs.ids)
-    strongest = logits.scatter(1, rearrange(true, "example -> example 1"), -math.inf).argmax(1)
-    return true, torch.where(given != true, given, strongest)
+    return true, torch.where(given != true, given, strongest_rival(logits, true))
 
 
 def _units(

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from mechmem.contracts import Task
 from mechmem.linear_readout import LinearReadout
-from mechmem.stats import Estimate, bootstrap, wilson
+from mechmem.math.clustered import means_over_answers
+from mechmem.math.margins import margins
+from mechmem.stats import Estimate, wilson
 from mechmem.storage import record
 
 LABELLED = {
@@ -100,31 +101,22 @@ def removal_effects(task: Task, last: LinearReadout, m: int) -> Iterator[Removal
         truth = task.true(ids)
         labels = task.given(ids) if split in ("train", "train_noisy") or truth is None else truth
         rows = task.rows(ids)
-        before, after = _margins(last.logits[rows], labels), _margins(without[rows], labels)
+        before, after = margins(last.logits[rows], labels), margins(without[rows], labels)
         right, still = last.logits[rows].argmax(1) == labels, without[rows].argmax(1) == labels
         # Cells of one answer are not independent of each other, so that answers are resampled.
         unit = (labels if truth is None else truth).numpy()
+        changes = torch.stack([still.double() - right.double(), (after - before).double()]).numpy()
+        change, margin_change = means_over_answers(changes, unit)
         yield RemovalEffect(
             split=split,
             n=len(ids),
             accuracy=wilson(int(right.sum()), len(ids)),
             accuracy_without=wilson(int(still.sum()), len(ids)),
-            accuracy_change=_mean_over_units((still.double() - right.double()).numpy(), unit),
-            margin_change=_mean_over_units((after - before).double().numpy(), unit),
+            accuracy_change=change,
+            margin_change=margin_change,
             lost=int((right & ~still).sum()),
             gained=int((still & ~right).sum()),
         )
-
-
-def _margins(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Float[Tensor, " cell"]:
-    own = labels[:, None]
-    return (logits.gather(1, own) - logits.scatter(1, own, -torch.inf).amax(1, keepdim=True))[:, 0]
-
-
-def _mean_over_units(values: Float[np.ndarray, " cell"], unit: Int[np.ndarray, " cell"]) -> Estimate:
-    sums, sizes = np.bincount(unit, weights=values), np.bincount(unit).astype(float)
-    kept = sizes > 0
-    return bootstrap(lambda s, n, axis: s.sum(axis) / n.sum(axis), (sums[kept], sizes[kept]), seed=0)
 
 
 def raised_cells(task: Task, last: LinearReadout, m: int, count: int) -> RaisedCells:

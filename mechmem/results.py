@@ -28,8 +28,28 @@ def _short(value: object) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else reprlib.repr(value)
 
 
+class Saved:
+    """Base of records that are saved to a file and loaded again."""
+
+    def save(self, path: str | Path) -> None:
+        """Save without loss to one safetensors file."""
+        storage.save_record(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Load what `save` wrote.
+
+        Raises:
+            RunDirectoryError: the file is damaged or holds something else.
+        """
+        loaded = storage.load_record(Path(path))
+        if not isinstance(loaded, cls):
+            raise RunDirectoryError(f"{path} holds a {type(loaded).__name__}, not a {cls.__name__}")
+        return loaded
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Result(abc.ABC):
+class Result(Saved, abc.ABC):
     """Base of what analyses return: frozen, documented field by field, drawable, storable."""
 
     @abc.abstractmethod
@@ -48,19 +68,3 @@ class Result(abc.ABC):
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(max_rows=60)
-
-    def save(self, path: str | Path) -> None:
-        """Save without loss to one safetensors file."""
-        storage.save_record(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Load what `save` wrote.
-
-        Raises:
-            RunDirectoryError: the file is damaged or holds something else.
-        """
-        loaded = storage.load_record(Path(path))
-        if not isinstance(loaded, cls):
-            raise RunDirectoryError(f"{path} holds a {type(loaded).__name__}, not a {cls.__name__}")
-        return loaded

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mechmem.config import Config, check_fraction, check_number, check_whole
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.models.config import MLPConfig
-from mechmem.tasks.config import LabelNoise, ModularConfig, is_prime
-from mechmem.training.config import SPLITS, TrainConfig, log_schedule
+from mechmem.tasks.config import SPLITS, LabelNoise, ModularConfig, is_prime
+from mechmem.training.config import TrainConfig, log_schedule
 
 unit = st.floats(0, 1, allow_nan=False)
 noises = st.builds(LabelNoise, unit, st.sampled_from(["wrong", "any", "symmetric"]))

@@ -126,7 +126,6 @@ def _scores(subject: Subject, by: str | NeuronScores, at: str) -> NeuronScores:
         if at and getattr(ranking, "point", None) == "" and at in subject.roles.hidden:
             ranking = dataclasses.replace(ranking, point=at)  # type: ignore[call-arg]
         found = ranking(subject)
-        assert isinstance(found, NeuronScores)
     if at and found.point != at:
         raise ScoreError(f"{found.score!r} ranks the neurons of {found.point!r}, not those of {at!r}")
     return found

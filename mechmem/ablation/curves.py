@@ -15,12 +15,12 @@ from mechmem.plotting.lines import lines
 from mechmem.results import Result
 from mechmem.stats import across_runs, wilson
 from mechmem.storage import record
+from mechmem.tasks.config import SPLITS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Order = Literal["low", "high", "random"]
-SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
 _TITLES = {"low": "lowest first", "high": "highest first", "random": "random order"}
 
 

@@ -12,14 +12,16 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mechmem.ablation.curves import SPLITS
 from mechmem.caching import Mean, activations, hook_points
 from mechmem.contracts import Subject, Task
 from mechmem.errors import ConfigError
 from mechmem.linear_readout import LinearReadout
+from mechmem.math.blocks import blocks
 from mechmem.math.cumulative_ablation import cumulative_ablation, outcomes
-from mechmem.models.forward import all_logits, blocks, logits_of
+from mechmem.models.forward import all_logits, logits_of
 from mechmem.randomness import generator
+from mechmem.tasks.config import SPLITS
+from mechmem.tasks.labelled_splits import LabelledSplit, labelled_splits
 
 Value = Literal["zero", "mean", "resample"]
 Measured = tuple[Int[Tensor, " split"], Float[Tensor, "curve point split"], Float[Tensor, "curve point split"]]
@@ -46,16 +48,18 @@ class _Part:
 
 def _parts(task: Task) -> list[_Part]:
     """Return the clean, the noisy and the test examples, as far as there are any and their labels are known."""
-    found: list[_Part] = []
-    for split, given, true in (("train_clean", True, False), ("train_noisy", True, True), ("test", False, True)):
-        ids = task.splits[split]
-        truth = None if ids is None else task.true(ids)
-        if ids is None or not len(ids) or (true and truth is None):
-            continue
-        labels = ([task.given(ids)] if given else []) + ([truth] if true and truth is not None else [])
-        names = (split, "train_noisy_true") if len(labels) == 2 else (split,)
-        found.append(_Part(tuple(SPLITS.index(name) for name in names), task.rows(ids), torch.stack(labels)))
-    return found
+    found: dict[str, list[LabelledSplit]] = {}
+    for split in labelled_splits(task):
+        # The same examples with both of their labels.
+        found.setdefault(split.name.removesuffix("_true"), []).append(split)
+    return [
+        _Part(
+            tuple(SPLITS.index(split.name) for split in same),
+            task.rows(same[0].ids),
+            torch.stack([split.labels for split in same]),
+        )
+        for same in found.values()
+    ]
 
 
 class _Tally:

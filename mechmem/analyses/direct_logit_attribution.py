@@ -16,6 +16,7 @@ from mechmem.errors import MissingNeedError
 from mechmem.linear_readout import LinearReadout, linear_readout
 from mechmem.math.clustered import pooled_means
 from mechmem.math.filtration import frequency_power, key_frequency
+from mechmem.math.margins import at_label, strongest_rival
 from mechmem.models.forward import full_precision
 from mechmem.models.weights import neuron_weights
 from mechmem.plotting.lines import lines
@@ -164,10 +165,8 @@ def _attribute(
     blocks = (each.split(size) for each in (subject.task.rows(split.ids), split.labels, split.truth))
     for row, label, truth in zip(*blocks, strict=True):
         logits, hidden = linear.logits[row].double(), linear.hidden[row].double()
-        own = logits.gather(1, label[:, None])[:, 0]
-        strongest = logits.scatter(1, label[:, None], -torch.inf).max(1)
-        rival = strongest.indices
-        total += torch.stack([(own - logits.mean(1)).sum(), (own - strongest.values).sum()])
+        own, rival = at_label(logits, label), strongest_rival(logits, label)
+        total += torch.stack([(own - logits.mean(1)).sum(), (own - at_label(logits, rival)).sum()])
         offset += torch.stack([mean_bias[label].sum(), (bias[label] - bias[rival]).sum()])
         for quantity, direction in enumerate((centred[label], weights[label] - weights[rival])):
             each = hidden * direction

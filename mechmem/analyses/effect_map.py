@@ -194,7 +194,7 @@ class EffectMapResult(Result):
         told = ["given", "true", "top_neuron", "contribution", "participation"]
         frame["contribution"] = frame["contribution"].map("{:.3f}".format)
         details[a, b] = frame[told].astype("string").fillna("unknown").to_numpy(str)
-        held = f"given label held by the low-{self.by} half (+) or the high-{self.by} half (−) [logit]"
+        held = f"given label held by the low-{self.by} half (+) or the high-{self.by} half (−) (logits)"
         return grid_of_values(
             shown,
             masks,

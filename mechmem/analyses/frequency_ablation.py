@@ -22,12 +22,12 @@ from mechmem.plotting.lines import lines
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
+from mechmem.tasks.config import SPLITS
 from mechmem.training.evaluate import evaluate
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
 MODES = ("remove", "keep", "keep_strongest")
 _TITLES = {"remove": "without frequency k", "keep": "frequency k alone", "keep_strongest": "strongest frequencies"}
 

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError, RoleError
+from mechmem.math.blocks import blocks
 from mechmem.math.filtration import frequency_power, key_frequency
-from mechmem.models.forward import block_rows, blocks, device_of, full_precision
+from mechmem.models.forward import block_rows, device_of, full_precision
 from mechmem.models.weights import neuron_weights
 from mechmem.plotting.histograms import histogram
 from mechmem.plotting.lines import lines

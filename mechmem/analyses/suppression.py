@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -18,6 +17,8 @@ from mechmem.errors import MissingNeedError
 from mechmem.math.additive import ROWS, additive_effects, centre_classes
 from mechmem.math.clustered import means_over_answers
 from mechmem.math.grid_parts import GridParts
+from mechmem.math.margins import at_label, strongest_rival
+from mechmem.math.margins import margins as margins_of
 from mechmem.models.forward import all_logits
 from mechmem.models.grid_logits import grid_cells, logit_parts
 from mechmem.plotting.suppressed import suppression_figure
@@ -227,13 +228,13 @@ def _measure(
         full = centre_classes(logits[row])
         additive, rule = parts.row[a] + parts.column[b], parts.rule[(a + sign * b) % len(parts.rule)]
         every = (additive, rule, full - additive - rule)
-        rival = _rival(full, label)
-        own = [_at(part, label) - _at(part, rival) for part in every]
-        shares.append(torch.stack([*own, _at(full, label) - _at(full, rival)]))
+        rival = strongest_rival(full, label)
+        own = [at_label(part, label) - at_label(part, rival) for part in every]
+        shares.append(torch.stack([*own, at_label(full, label) - at_label(full, rival)]))
         pairs = task.operands[row]
         free = full - local[pairs[:, 0]] - local[pairs[:, 1] + task.symbols]
         left = [full, *(_weighted(every, weights) for name, weights in REMOVALS.items() if name != "total"), free]
-        margins.append(torch.stack([_at(each, label) - _at(each, _rival(each, label)) for each in left]))
+        margins.append(torch.stack([margins_of(each, label) for each in left]))
         hits.append(torch.stack([each.argmax(1) == label for each in left]))
     return _Measured(torch.cat(shares, 1), torch.cat(margins, 1), torch.cat(hits, 1))
 
@@ -241,12 +242,3 @@ def _measure(
 def _weighted(parts: tuple[Tensor, Tensor, Tensor], weights: tuple[float, float, float]) -> Float[Tensor, "cell class"]:
     kept = [part for part, weight in zip(parts, weights, strict=True) if weight]
     return kept[0] if len(kept) == 1 else kept[0] + kept[1]
-
-
-def _rival(values: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Int[Tensor, " cell"]:
-    """The strongest class other than the label."""
-    return values.scatter(1, labels[:, None], -math.inf).argmax(1)
-
-
-def _at(values: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Float[Tensor, " cell"]:
-    return values.gather(1, labels[:, None])[:, 0]

@@ -17,7 +17,7 @@ from mechmem.plotting.lines import lines
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
-from mechmem.training.config import SPLITS
+from mechmem.tasks.config import SPLITS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

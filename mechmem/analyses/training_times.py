@@ -18,7 +18,7 @@ from mechmem.plotting.style import INK, SPLITS
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
-from mechmem.training.config import SPLITS as SPLIT_NAMES
+from mechmem.tasks.config import SPLITS as SPLIT_NAMES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

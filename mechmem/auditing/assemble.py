@@ -21,7 +21,7 @@ from mechmem.extractors import Extractor, extractor
 from mechmem.models.table import LogitTable
 from mechmem.roles import Roles
 from mechmem.stats import wilson
-from mechmem.training.config import SPLITS
+from mechmem.tasks.config import SPLITS
 
 DEFAULT_EXTRACTORS = (
     "raw",

@@ -9,6 +9,8 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechmem.math.blocks import blocks
+
 BLOCK_ELEMENTS = 2**20
 """Contributions that are held at once."""
 
@@ -56,10 +58,8 @@ def logit_shares(
     centred = rearrange(weights - weights.mean(1, keepdim=True), "neuron classes -> classes neuron").contiguous()
     width = len(weights)
     inside = (torch.zeros(width) if among is None else among).to(torch.float64)
-    rows = max(1, BLOCK_ELEMENTS // max(1, width))
     parts = []
-    for start in range(0, max(1, len(hidden)), rows):
-        block = slice(start, start + rows)
+    for block in blocks(max(1, len(hidden)), BLOCK_ELEMENTS // max(1, width)):
         contribution = (hidden[block] * centred[labels[block]]).double()
         largest = contribution.topk(min(ranks, width), dim=1)
         descending = contribution.clamp_min(0).sort(1, descending=True).values.cumsum(1)

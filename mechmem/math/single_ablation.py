@@ -7,13 +7,13 @@ neuron. Most steps are too short to change the largest logit, whichever class th
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechmem.math.blocks import blocks
 from mechmem.storage import record
 
 BOUND_ELEMENTS = 2**18
@@ -89,13 +89,13 @@ def single_ablation_flips(
     rows = rearrange(weights, "neuron classes -> classes neuron").contiguous()
     down, up = rows - rows.amin(0), rows.amax(0) - rows
     found = []
-    for block in _blocks(len(hidden), BOUND_ELEMENTS // len(weights)):
+    for block in blocks(len(hidden), BOUND_ELEMENTS // len(weights)):
         moved = hidden[block] if value is None else hidden[block] - value
         reach = moved * down[predicted[block]]
         if bool((moved < 0).any()):
             reach = torch.maximum(reach, -moved * up[predicted[block]])
         example, neuron = (reach >= rearrange(margin[block], "example -> example 1")).nonzero(as_tuple=True)
-        for part in _blocks(len(example), EXACT_ELEMENTS // logits.shape[1]):
+        for part in blocks(len(example), EXACT_ELEMENTS // logits.shape[1]):
             row, column = example[part], neuron[part]
             step = rearrange(moved[row, column], "pair -> pair 1") * weights[column]
             row = row + block.start
@@ -140,16 +140,11 @@ def mean_loss_changes(
     own = weights[:, labels].T
     before = rearrange(logits.logsumexp(1), "example -> example 1")
     total = torch.zeros(len(weights), dtype=torch.float64)
-    for rows in _blocks(len(hidden), EXACT_ELEMENTS // logits.shape[1]):
+    for rows in blocks(len(hidden), EXACT_ELEMENTS // logits.shape[1]):
         moved = hidden[rows] if value is None else hidden[rows] - value
-        for columns in _blocks(len(weights), EXACT_ELEMENTS // (logits.shape[1] * len(moved))):
+        for columns in blocks(len(weights), EXACT_ELEMENTS // (logits.shape[1] * len(moved))):
             part = rearrange(moved[:, columns], "example neuron -> example neuron 1")
             changed = rearrange(logits[rows], "example classes -> example 1 classes") - part * weights[columns]
             after = changed.logsumexp(2) - before[rows]
             total[columns] += (after + moved[:, columns] * own[rows, columns]).double().sum(0)
     return total / len(hidden)
-
-
-def _blocks(n: int, size: int) -> Iterator[slice]:
-    for start in range(0, n, max(1, size)):
-        yield slice(start, min(n, start + max(1, size)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mechmem.contracts import Subject, Task
 from mechmem.errors import ConfigError
+from mechmem.math.blocks import blocks
 
 BLOCK_ELEMENTS = 2**20
 """Activation elements per row block: 4 MB in float32, so that a block stays in cache."""
@@ -20,12 +21,6 @@ def block_rows(model: nn.Module) -> int:
     """Choose how many examples go through the network at once, from its widest matrix."""
     width = max((max(p.shape[-2:]) for p in model.parameters() if p.ndim > 1), default=1)
     return max(256, min(4096, BLOCK_ELEMENTS // width))
-
-
-def blocks(n: int, rows: int) -> Iterator[slice]:
-    """Yield slices that cover 0 … n."""
-    for start in range(0, n, rows):
-        yield slice(start, min(start + rows, n))
 
 
 def resolve_device(name: str) -> torch.device:

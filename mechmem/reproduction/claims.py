@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import pandas as pd
@@ -43,6 +43,15 @@ class Trial:
 
     arm: str
     config: TrainConfig
+
+
+Arms = Mapping[str, Callable[[Scale, int], TrainConfig]]
+"""Named settings: the config of a scale and a seed."""
+
+
+def seeded(scale: Scale, seeds: Mapping[Scale, range], arms: Arms) -> list[Trial]:
+    """Return the trials of these arms, one per seed."""
+    return [Trial(arm, config(scale, seed)) for arm, config in arms.items() for seed in seeds[scale]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mechmem import storage
-from mechmem.errors import RunDirectoryError
 from mechmem.reproduction.claims import Claim, Finding, Recipe, Scale, Verdict
+from mechmem.results import Saved
 from mechmem.stats import Estimate
 from mechmem.storage import record
 
@@ -47,7 +45,7 @@ class Entry:
 
 @record
 @dataclasses.dataclass(frozen=True)
-class Ledger:
+class Ledger(Saved):
     """What became of a paper's claims at one scale.
 
     Attributes:
@@ -106,22 +104,6 @@ class Ledger:
         )
         head = "<tr><th>claim</th><th></th><th>verdict</th><th>ours: mean [95 % interval]</th></tr>"
         return f"<table>{head}{rows}</table>"
-
-    def save(self, path: str | Path) -> None:
-        """Save without loss."""
-        storage.save_record(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Ledger:
-        """Load what `save` wrote.
-
-        Raises:
-            RunDirectoryError: the file is damaged or holds something else.
-        """
-        loaded = storage.load_record(Path(path))
-        if not isinstance(loaded, cls):
-            raise RunDirectoryError(f"{path} holds a {type(loaded).__name__}, not a ledger")
-        return loaded
 
 
 def ours(finding: Finding) -> str:

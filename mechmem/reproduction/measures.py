@@ -15,13 +15,17 @@ from mechmem.auditing.structure import held_out_structure
 from mechmem.auditing.votes import vote_by_group
 from mechmem.contracts import Subject
 from mechmem.extractors import RAW, extractor
+from mechmem.models.config import MLPConfig
 from mechmem.plotting.accuracy import dot_plot
+from mechmem.plotting.effects import DIVERGING
 from mechmem.plotting.grids import Panel, heatmaps
 from mechmem.plotting.lines import lines, plain_style
 from mechmem.plotting.style import SPLITS, SplitStyle
 from mechmem.scoring import score
 from mechmem.stats import across_runs
-from mechmem.training.config import SPLITS as SPLIT_NAMES
+from mechmem.tasks.config import SPLITS as SPLIT_NAMES
+from mechmem.tasks.config import ModularConfig
+from mechmem.training.run import Run
 
 Rows = Iterable[tuple[str, float, float]]
 NAMES = {
@@ -62,6 +66,17 @@ def accuracies(*names: str) -> Callable[[Subject], Rows]:
             yield f"train{after}", math.nan, float(fitted.double().mean())
 
     return rows
+
+
+def settings(subject: Subject) -> Rows:
+    """α, ξ, weight decay and width of a run."""
+    assert isinstance(subject.run, Run) and subject.run.config is not None
+    task, model = subject.run.config.task, subject.run.config.model
+    assert isinstance(task, ModularConfig) and isinstance(model, MLPConfig)
+    yield "alpha", math.nan, task.train_fraction
+    yield "xi", math.nan, task.noise.fraction
+    yield "weight decay", math.nan, subject.run.config.weight_decay
+    yield "width", math.nan, model.width
 
 
 def history(subject: Subject) -> Rows:
@@ -190,30 +205,36 @@ def curves(
     return lines(drawn, x_title=x_title, y_title=y_title, styles=STYLES, log_x=log_x, markers=False)
 
 
-def plane(table: pd.DataFrame, quantity: str, *, panel: str = "") -> go.Figure:
+def plane(table: pd.DataFrame, quantity: str, *, less: str = "", panel: str = "") -> go.Figure:
     """Draw one quantity over the plane of label noise and training fraction, which the arms' runs measure too.
 
     Args:
         table: a claim's measurements; every arm has the quantities "alpha" and "xi", and perhaps `panel`.
         quantity: what is drawn.
+        less: a quantity that is subtracted from it, or "".
         panel: the quantity whose values have a panel each, or "".
     """
     single = table.loc[table["x"].isna()]
     wide = single.pivot_table(index="arm", columns="quantity", values="value", aggfunc="mean", sort=False)
+    title = f"{quantity} − {less}" if less else quantity
+    wide = wide.assign(drawn=wide[quantity] - wide[less] if less else wide[quantity])
     parts = list(wide.groupby(panel)) if panel else [("", wide)]
     panels = []
     for value, part in parts:
-        grid = part.pivot_table(index="alpha", columns="xi", values=quantity, aggfunc="mean")
+        grid = part.pivot_table(index="alpha", columns="xi", values="drawn", aggfunc="mean")
         # Coordinates as text: the grid is coarse, and uneven.
         x, y = ([f"{each:g}" for each in axis] for axis in (grid.columns, grid.index))
-        title = f"{panel} {value:g}" if panel else quantity
-        panels.append(Panel(title, grid.to_numpy(float), np.array(x), np.array(y)))
+        heading = f"{panel} {value:g}" if panel else title
+        panels.append(Panel(heading, grid.to_numpy(float), np.array(x), np.array(y)))
     figure = heatmaps(
         panels,
         x_title="label noise ξ",
         y_title="training fraction α",
-        z_title="test accuracy" if quantity == "test" else quantity,
+        z_title="accuracy" if panel else "difference" if less else title,
         hover="ξ %{x}, α %{y}: %{z:.3f}<extra></extra>",
     )
+    if less:
+        limit = float(wide["drawn"].abs().max()) or 1.0
+        figure.update_layout(coloraxis={"colorscale": DIVERGING, "cmin": -limit, "cmax": limit})
     # Plotly reads numbers in text as numbers again, unless told otherwise.
     return figure.update_xaxes(type="category").update_yaxes(type="category")

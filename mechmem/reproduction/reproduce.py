@@ -30,6 +30,7 @@ from mechmem.reproduction.trials import expected_seconds, initialize, measured_a
 
 OURS = ("reproduction.json", "runs", "measurements", "ledger.json", "ledger.html", "ledger.safetensors")
 FORMAT = 1
+SECONDS_BETWEEN_LINES = 60
 
 
 def reproduce(
@@ -189,23 +190,43 @@ def _run(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _Progress:
+    """Moves a bar, or prints a plain line now and then, as runs are done; says how long the rest will take."""
+
+    def __init__(self, name: str, expected: dict[str, float], console: Console, bar: Progress):
+        self._name, self._expected, self._console, self._bar = name, expected, console, bar
+        self._total = sum(expected.values())
+        self._task = bar.add_task(name, total=self._total, runs=f"0/{len(expected)}", left="")
+        self._start = self._said = time.perf_counter()
+        self._done: list[str] = []
+
+    def __call__(self, digest: str) -> None:
+        """Note that a run is done."""
+        self._done.append(digest)
+        now, done = time.perf_counter(), sum(self._expected[each] for each in self._done)
+        left = f"about {(now - self._start) * (self._total / done - 1) / 60:.0f} min left"
+        runs = f"{len(self._done)}/{len(self._expected)}"
+        self._bar.update(self._task, completed=done, runs=runs, left=left)
+        if not self._console.is_terminal and now - self._said > SECONDS_BETWEEN_LINES:
+            self._said = now
+            self._console.print(f"{self._name}: {runs} runs, {left}", soft_wrap=True)
+
+
 @contextlib.contextmanager
 def _reporter(
     paper: Recipe, scale: Scale, expected: dict[str, float], workers: int, *, show: bool
 ) -> Iterator[Callable[[str], None]]:
-    """Say how long it will take, then show a bar, or a plain line now and then."""
-    total = sum(expected.values())
+    """Say how long it will take, then yield what is told of every run that is done."""
     if not show or not expected:
         yield lambda digest: None
         return
     console = Console(stderr=True, force_jupyter=False, highlight=False)
-    minutes = max(total / workers, max(expected.values())) / 60
+    minutes = max(sum(expected.values()) / workers, max(expected.values())) / 60
     console.print(
         f"{paper.name} at scale {scale}: {len(expected)} runs to train or measure, about {minutes:.0f} minutes on "
         f"{workers} processes of one thread each",
         soft_wrap=True,
     )
-    done, start, last = [0.0, 0], time.perf_counter(), [0.0]
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -215,17 +236,4 @@ def _reporter(
         TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(paper.name, total=total, runs=f"0/{len(expected)}", left="")
-
-        def report(digest: str) -> None:
-            done[0] += expected[digest]
-            done[1] += 1
-            spent = time.perf_counter() - start
-            left = f"about {spent * (total / done[0] - 1) / 60:.0f} min left"
-            runs = f"{done[1]:.0f}/{len(expected)}"
-            bar.update(task, completed=done[0], runs=runs, left=left)
-            if not console.is_terminal and spent - last[0] > 60:
-                last[0] = spent
-                console.print(f"{paper.name}: {runs} runs, {left}", soft_wrap=True)
-
-        yield report
+        yield _Progress(paper.name, expected, console, bar)

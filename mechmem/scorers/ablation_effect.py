@@ -16,8 +16,9 @@ from mechmem.config import check_choice
 from mechmem.contracts import Subject
 from mechmem.errors import ActivationError, MissingNeedError, NotLinearError
 from mechmem.linear_readout import LinearReadout, linear_readout
+from mechmem.math.blocks import blocks
 from mechmem.math.single_ablation import mean_loss_changes, single_ablation_flips
-from mechmem.models.forward import block_rows, blocks, device_of, evaluating, full_precision
+from mechmem.models.forward import block_rows, device_of, evaluating, full_precision
 from mechmem.models.weights import neuron_point
 from mechmem.neurons import NeuronScores
 from mechmem.plugins import Score

@@ -14,7 +14,7 @@ from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.linear_readout import LinearReadout, linear_readout
-from mechmem.models.forward import blocks
+from mechmem.math.blocks import blocks
 from mechmem.neurons import NeuronScores
 from mechmem.plugins import Score
 from mechmem.randomness import generator

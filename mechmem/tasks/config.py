@@ -12,6 +12,8 @@ Operation = Literal["add", "subtract", "multiply"]
 NoiseKind = Literal["wrong", "any", "symmetric", "symmetric_any", "bijective"]
 SplitKind = Literal["random", "stratified", "answers"]
 
+SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
+"""The four accuracies that everything is reported on."""
 
 MAX_P = 1024
 

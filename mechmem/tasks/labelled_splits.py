@@ -8,8 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechmem.contracts import Task
-
-SPLIT_NAMES = ("train_clean", "train_noisy", "train_noisy_true", "test")
+from mechmem.tasks.config import SPLITS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,9 +29,9 @@ class LabelledSplit:
 
 
 def labelled_splits(task: Task) -> list[LabelledSplit]:
-    """List the splits that have examples and known labels, in the order of `SPLIT_NAMES`."""
+    """List the splits that have examples and known labels, in the order of `SPLITS`."""
     found = []
-    for name in SPLIT_NAMES:
+    for name in SPLITS:
         ids = task.splits[name.removesuffix("_true")]
         truth = task.true(ids) if ids is not None and len(ids) else None
         if ids is not None and truth is not None:

@@ -9,14 +9,11 @@ from typing import ClassVar, Literal, get_args
 from mechmem.config import Config, check_choice, check_kind, check_number, check_whole
 from mechmem.errors import ConfigError
 from mechmem.models.config import MLPConfig, ModelConfig
-from mechmem.tasks.config import ModularConfig, TaskConfig
+from mechmem.tasks.config import SPLITS, ModularConfig, TaskConfig
 
 Loss = Literal["cross_entropy", "mse"]
 OptimizerName = Literal["adam", "adamw", "sgd", "muon"]
 Precision = Literal["fp32", "bf16"]
-
-SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
-"""The four accuracies that everything is reported on."""
 
 _CONDITION = re.compile(rf"({'|'.join(SPLITS)})\s*(>=|<=)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 

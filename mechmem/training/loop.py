@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from mechmem.contracts import Task
 from mechmem.errors import ConfigError, TrainingFailedError
+from mechmem.math.blocks import blocks
 from mechmem.models.dropout import begin_step
-from mechmem.models.forward import block_rows, blocks
+from mechmem.models.forward import block_rows
 from mechmem.randomness import generator
 from mechmem.training.config import TrainConfig
 from mechmem.training.evaluate import loss_of

@@ -167,7 +167,7 @@ def test_draws_cells_by_the_half_that_holds_them(found, planted):
     cells = set(zip(memorized.y, memorized.x, strict=True))
     pairs = planted.subject.task.batch(planted.cells)[0]
     assert cells == {tuple(pair) for pair in pairs.tolist()} and memorized.name == f"memorized ({len(pairs)})"
-    assert figure.layout.xaxis.title.text == "b" and "[logit]" in heat.colorbar.title.text
+    assert figure.layout.xaxis.title.text == "b" and "(logits)" in heat.colorbar.title.text
 
 
 def test_one_neuron_has_no_halves_and_a_map_all_the_same():

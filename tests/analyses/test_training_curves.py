@@ -8,7 +8,7 @@ import torch
 import mechmem as mm
 from mechmem.analyses.training_curves import TrainingCurves, TrainingHistory
 from mechmem.errors import MissingNeedError
-from mechmem.training.config import SPLITS
+from mechmem.tasks.config import SPLITS
 from mechmem.training.evaluate import evaluate
 
 

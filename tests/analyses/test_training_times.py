@@ -7,7 +7,7 @@ import pytest
 
 from mechmem.analyses.training_times import TrainingTimes, TrainingTimesResult
 from mechmem.errors import MissingNeedError
-from mechmem.training.config import SPLITS
+from mechmem.tasks.config import SPLITS
 from mechmem.training.run import Run
 
 STEPS = (0, 1, 2, 5, 10, 20, 50)

@@ -12,7 +12,7 @@ from mechmem.auditing.pooling import pool
 from mechmem.auditing.scorecard import CONTROL_TITLES
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.plugins import KNOWLEDGE
-from mechmem.training.config import SPLITS
+from mechmem.tasks.config import SPLITS
 
 
 @pytest.fixture(scope="module")

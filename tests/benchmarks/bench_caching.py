@@ -5,10 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from timing import alternately, note
+from timing import alternately, note, peak_resident_mb
 
 import mechmem as mm
 from mechmem.models.build import build_model
@@ -56,14 +55,6 @@ def memory() -> None:
     before = peak_resident_mb(reset=True)
     mm.activations(subject, "hook_hidden", ids=ids, reduce=mm.Variance)
     sys.stdout.write(f"{peak_resident_mb() - before}\n")
-
-
-def peak_resident_mb(*, reset: bool = False) -> float:
-    """Highest resident memory since the last reset (Linux keeps it, and forgets it on request)."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def memory_in_a_fresh_process() -> float:

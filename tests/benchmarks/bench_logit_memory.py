@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import peak_resident_mb
 
 import mechmem as mm
 from mechmem.analyses.direct_logit_attribution import DirectLogitAttribution
@@ -94,12 +94,6 @@ def run(job: str, p: int) -> float:
         del logits
         JOBS[job](subject)
     return time.perf_counter() - start
-
-
-def peak_resident_mb() -> float:
-    """Highest resident memory of this process so far (Linux keeps it)."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def main() -> None:

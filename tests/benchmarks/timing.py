@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 ROWS: list[tuple[str, str, str, str]] = []
 """What was measured: what, plain, ours, ratio and bar."""
@@ -33,3 +34,11 @@ def add(what: str, plain: float, fast: float, bar: float, *, speedup: bool) -> N
 def note(what: str, found: str, bar: str) -> None:
     """Note a figure that has no plain way to be compared with."""
     ROWS.append((what, "", found, f"bar {bar}"))
+
+
+def peak_resident_mb(*, reset: bool = False) -> float:
+    """Highest resident memory since the last reset (Linux keeps it, and forgets it on request)."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024

@@ -103,8 +103,8 @@ def test_the_bound_spares_nearly_all_work(monkeypatch):
     def refuse(*_):
         raise AssertionError("a pair survived the bound")
 
-    blocks = single_ablation._blocks
-    monkeypatch.setattr(single_ablation, "_blocks", lambda n, size: refuse() if n not in (0, 50) else blocks(n, size))
+    blocks = single_ablation.blocks
+    monkeypatch.setattr(single_ablation, "blocks", lambda n, size: refuse() if n not in (0, 50) else blocks(n, size))
     assert not len(single_ablation_flips(hidden, weights, logits).neuron)
 
 

@@ -3,7 +3,8 @@ import torch
 
 import mechmem as mm
 from mechmem.errors import ConfigError
-from mechmem.models.forward import all_logits, block_rows, blocks, evaluating, logits_of
+from mechmem.math.blocks import blocks
+from mechmem.models.forward import all_logits, block_rows, evaluating, logits_of
 from mechmem.models.table import LogitTable
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from interrupted import contents, stop_at
 
 import mechmem as mm
 from mechmem.errors import ConfigError
@@ -37,36 +38,12 @@ CONFIGS = {
 }
 
 
-def contents(path):
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and not file.name.startswith(".")
-    }
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     for name, settings in CONFIGS.items():
         mm.train(settings, out=folder / name, progress=False)
     return {name: contents(folder / name) for name in CONFIGS}
-
-
-def stop_at(monkeypatch, owner, name, count, error, *, before=True):
-    """Make the `count`-th call of `owner.name` raise, before or after its work."""
-    original, calls = getattr(owner, name), []
-
-    def wrapped(*args, **kwargs):
-        calls.append(1)
-        if before and len(calls) == count:
-            raise error
-        result = original(*args, **kwargs)
-        if len(calls) == count:
-            raise error
-        return result
-
-    monkeypatch.setattr(owner, name, wrapped)
 
 
 PLACES = {

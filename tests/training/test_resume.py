@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from interrupted import contents, stop_at
 
 import mechmem as mm
 from mechmem.errors import RunDirectoryError
@@ -37,15 +38,6 @@ CONFIGS = {
 # Scheduled: evaluations at 0, 1, 2, 3, 5, 8, 14, 24, 40; checkpoints at 0, 1, 3, 12, 40.
 
 
-def contents(path):
-    """Every file of a run, to the byte, but for hidden leftovers of a kill."""
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and not file.name.startswith(".")
-    }
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The files of each uninterrupted run."""
@@ -55,22 +47,6 @@ def whole(tmp_path_factory):
         mm.train(config, out=folder / name, progress=False)
         made[name] = contents(folder / name)
     return made
-
-
-def stop_at(monkeypatch, owner, name, count, error, *, before=True):
-    """Make the `count`-th call of `owner.name` raise, before or after its work."""
-    original, calls = getattr(owner, name), []
-
-    def wrapped(*args, **kwargs):
-        calls.append(1)
-        if before and len(calls) == count:
-            raise error
-        result = original(*args, **kwargs)
-        if not before and len(calls) == count:
-            raise error
-        return result
-
-    monkeypatch.setattr(owner, name, wrapped)
 
 
 PLACES = {

@@ -8,13 +8,12 @@ from mechmem.recipes.doshi_2024.measured import (
     distributions,
     memorizers,
     pruned,
-    settings,
     training,
     two_stages,
 )
 from mechmem.recipes.doshi_2024.runs import PLAIN, grid, trials
 from mechmem.reproduction.claims import Claim, Recipe, at_least, at_most, close_to, more
-from mechmem.reproduction.measures import accuracies, history, ipr_distribution, measure, plane, pruning
+from mechmem.reproduction.measures import accuracies, history, ipr_distribution, measure, plane, pruning, settings
 
 FRACTIONS = tuple(round(0.02 * i, 2) for i in range(51))
 CORRUPTED, LOW = "train noisy", "share alive with IPR < 0.5"

@@ -8,42 +8,25 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Bool, Float
 
 from mechmem.analyses.amplification import Amplification
+from mechmem.analyses.direct_logit_attribution import QUANTITIES, DirectLogitAttribution
+from mechmem.analyses.training_times import TrainingTimes
 from mechmem.contracts import Subject
-from mechmem.linear_readout import linear_readout
 from mechmem.neurons import End
 from mechmem.reproduction.measures import Rows, by_arm, curves
 from mechmem.scoring import score
 from mechmem.stats import rank_correlation
 
 
-def settings(subject: Subject) -> Rows:
-    """α, ξ and the weight decay of a run."""
-    assert subject.run is not None
-    found = subject.run.config  # pyright: ignore[reportAttributeAccessIssue]
-    yield "alpha", math.nan, found.task.train_fraction
-    yield "xi", math.nan, found.task.noise.fraction
-    yield "weight decay", math.nan, found.weight_decay
-
-
 def memorizers(subject: Subject) -> Rows:
     """Mean centred logit of the label that the half of the neurons with low, and with high, IPR carries."""
-    task, ranked = subject.task, score("ipr")(subject)
-    readout = linear_readout(subject)
-    centred = readout.weights - readout.weights.mean(1, keepdim=True)
-    for split, given in (("train_noisy", True), ("train_clean", True), ("test", False)):
-        ids = task.splits[split]
-        if ids is None or not len(ids):
-            continue
-        labels = task.given(ids) if given else task.true(ids)
-        assert labels is not None
-        contribution = readout.hidden[task.rows(ids)] * centred[:, labels].T
-        halves: tuple[End, End] = ("low", "high")
+    ranked, found = score("ipr")(subject), DirectLogitAttribution()(subject)
+    halves: tuple[End, End] = ("low", "high")
+    for split, neurons in zip(found.splits, found.neurons[QUANTITIES.index("logit")], strict=True):
         for half in halves:
-            neurons = ranked.take(0.5, half).neurons
-            yield f"{half}-IPR half: {split}", math.nan, float(contribution[:, neurons].sum(1).double().mean())
+            carried = neurons[ranked.take(0.5, half).mask].sum()
+            yield f"{half}-IPR half: {split}", math.nan, float(carried)
 
 
 def amplification(subject: Subject) -> Rows:
@@ -57,24 +40,16 @@ def amplification(subject: Subject) -> Rows:
 
 
 def two_stages(subject: Subject) -> Rows:
-    """Peak of the training accuracy, step of grokking (test ≥ .9), and step after the peak of unlearning.
-
-    Unlearned is the first evaluation after the peak from which on less than half of the corrupted labels are fitted.
-    """
-    assert subject.run is not None
+    """Peak of the training accuracy, and the steps of grokking and of unlearning (see `TrainingTimes`)."""
+    assert subject.run is not None and subject.task.noisy is not None
     table = subject.run.history()
-    step, test, clean, noisy = (table[name].to_numpy(float) for name in ("step", "test", "train_clean", "train_noisy"))
-    assert subject.task.noisy is not None
     share = float(subject.task.noisy.double().mean())
-    train = (1 - share) * clean + share * noisy
+    train = (1 - share) * table["train_clean"].to_numpy(float) + share * table["train_noisy"].to_numpy(float)
     yield "peak train", math.nan, float(train.max())
-    yield "t_grok", math.nan, _first(step, test >= 0.9)
-    forgotten = np.logical_and.accumulate((noisy < 0.5)[::-1])[::-1]
-    yield "t_unlearn", math.nan, _first(step, forgotten & (np.arange(len(step)) > train.argmax()))
-
-
-def _first(step: Float[np.ndarray, " evaluation"], happened: Bool[np.ndarray, " evaluation"]) -> float:
-    return float(step[happened.argmax()]) if happened.any() else math.nan
+    found = TrainingTimes()(subject)
+    for event, title in (("grok", "t_grok"), ("unlearn", "t_unlearn")):
+        step = found.event(event).upper
+        yield title, math.nan, math.nan if step is None else float(step)
 
 
 def training(table: pd.DataFrame) -> go.Figure:

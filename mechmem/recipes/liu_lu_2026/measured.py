@@ -10,9 +10,7 @@ import plotly.graph_objects as go
 from mechmem.analyses.fitting_order import FittingOrder
 from mechmem.analyses.partition import Partition
 from mechmem.analyses.suppression import Suppression
-from mechmem.auditing.votes import vote_by_group
 from mechmem.contracts import Subject
-from mechmem.extractors import extractor
 from mechmem.plotting.lines import lines
 from mechmem.reproduction.measures import NAMES, STYLES, Rows, curves, pooled
 
@@ -20,15 +18,6 @@ SCORES = {"ipr(of=w)": "IPR", "strength": "Strength"}
 """The paper's two scores of neurons, and what they are called."""
 
 PARTS = {"row_column": "row and column effects", "rule": "rule", "remainder": "remainder"}
-
-
-def settings(subject: Subject) -> Rows:
-    """α, ξ and width of a run."""
-    assert subject.run is not None
-    found = subject.run.config  # pyright: ignore[reportAttributeAccessIssue]
-    yield "alpha", math.nan, found.task.train_fraction
-    yield "xi", math.nan, found.task.noise.fraction
-    yield "width", math.nan, found.model.width
 
 
 def noise_first(subject: Subject) -> Rows:
@@ -67,15 +56,6 @@ def suppression(subject: Subject) -> Rows:
     for margin in found.margins:
         for field, part in PARTS.items():
             yield f"{NAMES[margin.split]} margin: {part}", math.nan, getattr(margin, field).value
-
-
-def gain(subject: Subject) -> Rows:
-    """Test accuracy of filtration with x² minus that of a vote of the labels that is told the group."""
-    task = subject.task
-    vote, truth = vote_by_group(task).test, task.true(task.test_ids)
-    assert vote is not None and truth is not None
-    right = extractor("frequency+quadratic")(subject)(task.test_ids).argmax(1) == truth
-    yield "filtration minus vote", math.nan, float(right.double().mean()) - vote.value
 
 
 def over_training(table: pd.DataFrame) -> go.Figure:
