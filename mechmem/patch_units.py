@@ -188,7 +188,7 @@ def patched_points(runs: Runs, points: Sequence[str]) -> Iterator[Patched]:
         for unit, point in enumerate(points):
             # One block is one forward pass: `logits_of` cuts its ids by the same `block_rows`.
             with replaced(model, point, held[point]):
-                logits = logits_of(model, runs.into.task, runs.ids[block])
+                logits = logits_of(model, runs.into.task, runs.ids[block], runs.into.roles.output)
             yield slice(unit, unit + 1), block, rearrange(logits, "example classes -> 1 example classes")
 
 
@@ -202,7 +202,7 @@ def patched_neurons(runs: Runs, units: NeuronUnits) -> Iterator[Patched]:
             mask = repeat(units.masks[chosen], "unit neuron -> (unit example) neuron", example=len(ids))
             n = len(mask) // len(ids)
             with replaced(model, units.point, repeat(held, "example ... -> (n example) ...", n=n), mask):
-                logits = logits_of(model, runs.into.task, ids.repeat(n))
+                logits = logits_of(model, runs.into.task, ids.repeat(n), runs.into.roles.output)
             yield chosen, block, rearrange(logits, "(n example) classes -> n example classes", n=n)
 
 

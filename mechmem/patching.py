@@ -185,7 +185,7 @@ def _labels_at_stake(runs: Runs) -> tuple[Int[Tensor, " example"], Int[Tensor, "
     true, given = task.true(runs.ids), task.given(runs.ids)
     if true is None:
         raise MissingNeedError("patching between networks compares with the true label, which is not known on every id")
-    logits = logits_of(runs.into.model, task, runs.ids)
+    logits = logits_of(runs.into.model, task, runs.ids, runs.into.roles.output)
     return true, torch.where(given != true, given, strongest_rival(logits, true))
 
 
@@ -225,8 +225,8 @@ def _measure(
     seed: int,
 ) -> tuple[PatchSide, str]:
     """Patch in one direction; return the effects and how it was done."""
-    before = logits_of(runs.into.model, runs.into.task, runs.ids)
-    target = logits_of(runs.source.model, runs.source.task, runs.source_ids)
+    before = logits_of(runs.into.model, runs.into.task, runs.ids, runs.into.roles.output)
+    target = logits_of(runs.source.model, runs.source.task, runs.source_ids, runs.source.roles.output)
     receiver, donor = (metric_of(logits, labels, metric) for logits in (before, target))
     n_units = len(points) if units is None else len(units.names)
     values = torch.zeros(n_units, len(runs.ids), dtype=torch.float64)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import einops
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mechmem.errors import RoleError, unknown_name
+from mechmem.elements import pick, tensors
+from mechmem.errors import RoleError, UnknownNameError, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +25,14 @@ class Role:
         pattern: an einops pattern from the stored shape to "operand p neuron" (input embedding) or "neuron classes"
             (readout). An axis missing on the left is repeated when read and averaged when written (tied inputs).
         sizes: axis sizes that the pattern cannot infer.
+        first: only so many entries of the stored first axis are read and written (the symbols of a vocabulary that has
+            other tokens behind them); None for all.
     """
 
     parameter: str | tuple[str, ...]
     pattern: str
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    first: int | None = None
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -45,7 +50,7 @@ class Role:
         Raises:
             RoleError: there is no such parameter, or the pattern does not fit its shape.
         """
-        return self.arrange([_parameter(model, name).detach() for name in self.names])
+        return self.arrange([self._stored(model, name) for name in self.names])
 
     def arrange(self, stored: Sequence[Tensor]) -> Float[Tensor, ...]:
         """Bring tensors of the stored shape (parameters, or their gradients) into the role's shape."""
@@ -72,7 +77,11 @@ class Role:
         parts = [stored] if isinstance(self.parameter, str) else list(stored)
         for name, part in zip(self.names, parts, strict=True):
             with torch.no_grad():
-                _parameter(model, name).copy_(part)
+                self._stored(model, name).copy_(part)
+
+    def _stored(self, model: nn.Module, name: str) -> Tensor:
+        whole = _parameter(model, name).detach()
+        return whole if self.first is None else whole[: self.first]
 
 
 def _quiet(pattern: str) -> str:
@@ -89,8 +98,50 @@ def _parameter(model: nn.Module, name: str) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
+class Output:
+    """Where the logits of an example stand in what a model returns.
+
+    Attributes:
+        element: for a model that returns a tuple, dict or dataclass, the logits' place in it, e.g. "logits" or "0".
+        position: for a model of sequences, which returns (example, position, class), the position that answers; −1 is
+            the last. Hidden values with a position axis are read there too.
+        classes: only the first so many columns are the task's classes; None for all.
+    """
+
+    element: str = ""
+    position: int | None = None
+    classes: int | None = None
+
+    def read(self, returned: Any) -> Shaped[Tensor, "example class"]:
+        """Return the logits, one row per example.
+
+        Raises:
+            RoleError: there is no such element, or it is not a tensor with these axes.
+        """
+        try:
+            found = pick(returned, self.element)
+        except UnknownNameError as error:
+            raise RoleError(f"the model's output: {error}") from error
+        if not isinstance(found, Tensor):
+            elements = ", ".join(map(repr, tensors(found))) or "no tensor"
+            raise RoleError(
+                f"the model returns a {type(found).__name__}, not logits; name its element in "
+                f"Roles(output=Output(...)), one of {elements}"
+            )
+        axes = 2 if self.position is None else 3
+        if found.ndim != axes or (self.position is not None and not -found.shape[1] <= self.position < found.shape[1]):
+            wanted = "(example, class)" if axes == 2 else f"(example, position, class) with a position {self.position}"
+            raise RoleError(f"the logits must have shape {wanted}, and have {tuple(found.shape)}")
+        answering = found if self.position is None else found[:, self.position]
+        return answering[:, : self.classes]
+
+
+@dataclasses.dataclass(frozen=True)
 class Roles:
     """What the parts of a model are for. A part left out makes the plugins that need it refuse, not guess.
+
+    In a network with a residual stream (`residual` is not empty) what the input embedding writes and the readout reads
+    are dimensions of that stream, not neurons: there the axis called neuron below is the stream's.
 
     Attributes:
         input_embedding: read as "operand p neuron".
@@ -99,6 +150,9 @@ class Roles:
         activation: name of the submodule that is the nonlinearity, or names of several.
         hidden: names of the hook points that hold the neurons, in layer order.
         logits: name of the hook point that holds the logits.
+        residual: names of the hook points that hold the residual stream, in order; empty where there is none.
+        heads: names of the hook points that hold what attention heads read, (example, position, head, dimension).
+        output: where the logits stand in what the model returns.
     """
 
     input_embedding: Role | None = None
@@ -107,3 +161,6 @@ class Roles:
     activation: str | tuple[str, ...] | None = None
     hidden: tuple[str, ...] = ()
     logits: str | None = None
+    residual: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    output: Output = Output()

@@ -7,6 +7,7 @@ from torch import nn
 
 import mechmem as mm
 from mechmem.errors import RoleError
+from mechmem.roles import Output, Role
 
 
 def module(**tensors):
@@ -118,3 +119,43 @@ def test_writing_a_value_of_another_shape_is_refused(shape):
     with pytest.raises(RoleError, match="W"):
         mm.Role("W", "p neuron -> p neuron").write(model, torch.zeros(shape))
     assert torch.equal(model.W.data, torch.ones(4, 3))
+
+
+@pytest.mark.parametrize(
+    "output, returned",
+    [
+        (Output(), torch.arange(12.0).reshape(4, 3)),
+        (Output("logits"), {"loss": None, "logits": torch.arange(12.0).reshape(4, 3)}),
+        (Output(position=-1), torch.stack([torch.zeros(4, 3), torch.arange(12.0).reshape(4, 3)], 1)),
+        (Output("0", position=0, classes=3), (torch.arange(20.0).reshape(4, 1, 5), None)),
+    ],
+)
+def test_an_output_finds_the_logits(output, returned):
+    found = output.read(returned)
+    assert found.shape == (4, 3)
+    assert output.classes or torch.equal(found, torch.arange(12.0).reshape(4, 3))
+
+
+@pytest.mark.parametrize(
+    "output, returned, message",
+    [
+        (Output(), (torch.zeros(4, 3), None), "a tuple, not logits; .*one of '0'"),
+        (Output("logit"), {"logits": torch.zeros(4, 3)}, "Did you mean 'logits'"),
+        (Output(), torch.zeros(4, 2, 3), r"shape \(example, class\), and have \(4, 2, 3\)"),
+        (Output(position=2), torch.zeros(4, 2, 3), r"with a position 2, and have \(4, 2, 3\)"),
+        (Output(position=-1), torch.zeros(4, 3), r"position -1, and have \(4, 3\)"),
+        (Output("0"), (None,), "a NoneType, not logits; .*no tensor"),
+    ],
+)
+def test_an_output_that_does_not_fit_says_what_was_found(output, returned, message):
+    with pytest.raises(RoleError, match=message):
+        output.read(returned)
+
+
+def test_only_the_first_rows_of_a_vocabulary_are_read_and_written():
+    model = nn.Embedding(7, 3)
+    before = model.weight.detach().clone()
+    role = Role("weight", "p neuron -> operand p neuron", {"operand": 2}, first=5)
+    assert role.read(model).shape == (2, 5, 3)
+    role.write(model, torch.zeros(2, 5, 3))
+    assert not model.weight[:5].any() and torch.equal(model.weight[5:], before[5:])

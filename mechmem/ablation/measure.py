@@ -149,7 +149,7 @@ def by_hooks(
                 logits = all_logits(subject)
             else:
                 with ablated(subject.model, point, order[:count], replacement):
-                    logits = logits_of(subject.model, task, task.ids)
+                    logits = logits_of(subject.model, task, task.ids, subject.roles.output)
             for part in parts:
                 columns = _classes_first(logits[part.rows])
                 hits, nats = zip(*(outcomes(columns, labels, losses=losses) for labels in part.labels), strict=True)

@@ -149,7 +149,9 @@ def _removed(count: int, strongest: Sequence[int]) -> list[list[set[int]]]:
 def _measured(subject: Subject, removed: Sequence[set[int]]) -> Iterator[list[list[float]]]:
     """Yield accuracy and loss on each split without each of these sets of frequencies."""
     for frequencies in removed:
-        row = evaluate(remove_frequencies(subject, sorted(frequencies)).model, subject.task).row
+        row = evaluate(
+            remove_frequencies(subject, sorted(frequencies)).model, subject.task, output=subject.roles.output
+        ).row
         pairs = [(row[split], row[f"{split}_loss"]) for split in SPLITS]
         yield [[float("nan") if value is None else value for value in pair] for pair in pairs]
 

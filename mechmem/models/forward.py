@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mechmem.contracts import Subject, Task
 from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
+from mechmem.roles import Output
 
 BLOCK_ELEMENTS = 2**20
 """Activation elements per row block: 4 MB in float32, so that a block stays in cache."""
@@ -65,17 +66,20 @@ def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
+def logits_of(
+    model: nn.Module, task: Task, ids: Int[Tensor, " example"], output: Output = Output()
+) -> Float[Tensor, "example class"]:
     """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode.
 
     Raises:
-        ConfigError: the model returns something else than one row of logits per example, one column per class.
+        ConfigError: the logits are not one row per example, one column per class.
+        RoleError: there are no logits where `output` says.
     """
     device = device_of(model)
     logits = torch.empty(0, task.n_classes)
     with evaluating(model):
         for block in blocks(len(ids), block_rows(model)):
-            found = full_precision(_checked(model(task.batch(ids[block])[0].to(device)), block, task))
+            found = full_precision(_checked(output.read(model(task.batch(ids[block])[0].to(device))), block, task))
             if not block.start:
                 # Filled block by block: at large p a list of blocks beside their concatenation is a second table.
                 logits = torch.empty(len(ids), task.n_classes, dtype=found.dtype)
@@ -83,14 +87,15 @@ def logits_of(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> Flo
     return logits
 
 
-def _checked(output: object, block: slice, task: Task) -> Tensor:
-    expected = (block.stop - block.start, task.n_classes)
-    if not isinstance(output, Tensor) or tuple(output.shape) != expected:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+def _checked(logits: Tensor, block: slice, task: Task) -> Tensor:
+    expected, found = (block.stop - block.start, task.n_classes), tuple(logits.shape)
+    if found != expected:
         raise ConfigError(f"the model must return logits of shape (example, class) = {expected}, and returned {found}")
-    return output
+    return logits
 
 
 def all_logits(subject: Subject) -> Float[Tensor, "example class"]:
     """Return logits on every id of the task, in the order of `task.ids`; the network runs once per subject."""
-    return subject.memo("logits", lambda: logits_of(subject.model, subject.task, subject.task.ids))
+    return subject.memo(
+        "logits", lambda: logits_of(subject.model, subject.task, subject.task.ids, subject.roles.output)
+    )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mechmem.contracts import Task
 from mechmem.models.forward import logits_of
+from mechmem.roles import Output
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,15 +30,16 @@ class Evaluation:
     true: Bool[Tensor, " example"]
 
 
-def evaluate(model: nn.Module, task: Task, loss: str = "cross_entropy") -> Evaluation:
+def evaluate(model: nn.Module, task: Task, loss: str = "cross_entropy", output: Output = Output()) -> Evaluation:
     """Run the network over every id once, and score it on the four splits.
 
     Args:
         model: the network.
         task: its task.
         loss: the training loss ("cross_entropy" or "mse"), for `train_loss`.
+        output: where the logits stand in what the network returns.
     """
-    logits = logits_of(model, task, task.ids)
+    logits = logits_of(model, task, task.ids, output)
     prediction = logits.argmax(1)
     given = task.given(task.ids)
     known = [task.true(ids) for ids in (task.train_ids, task.test_ids)]

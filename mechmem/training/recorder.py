@@ -151,7 +151,7 @@ class Recorder:
         """
         if self.rows and step <= self.rows[-1]["step"]:
             raise ConfigError(f"step {step} comes after step {self.rows[-1]['step']}; steps are recorded in order")
-        evaluation = evaluate(self.model, self.task, self.loss)
+        evaluation = evaluate(self.model, self.task, self.loss, self.roles.output)
         row = {"step": step, **evaluation.row}
         for name, value in row.items():
             if value is not None and not math.isfinite(value):
