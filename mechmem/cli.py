@@ -113,7 +113,9 @@ def _demo(command: Demo) -> None:
 
 def _train(command: Train) -> None:
     config = train_config(command)
-    name = f"{command.op}-p{command.p}-noise{command.label_noise:g}-seed{command.seed}"
+    kind = "" if command.model == "mlp" else f"{command.model}-"
+    rule = f"{command.op}-{command.group or f'p{command.p}'}"
+    name = f"{kind}{rule}-noise{command.label_noise:g}-seed{command.seed}"
     out = command.out or Path("runs") / name
     _load_libraries()
     from mechmem.training.progress import accuracies

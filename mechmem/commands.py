@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 from mechmem.errors import ConfigError
-from mechmem.models.config import Activation, Initialization, MLPConfig
-from mechmem.tasks.config import LabelNoise, ModularConfig, NoiseKind, SplitKind, is_prime
+from mechmem.models.config import (
+    Activation,
+    Attention,
+    Biases,
+    Initialization,
+    MLPConfig,
+    ModelConfig,
+    TransformerConfig,
+    TransformerInitialization,
+)
+from mechmem.tasks.config import GroupConfig, LabelNoise, ModularConfig, NoiseKind, SplitKind, TaskConfig, is_prime
 from mechmem.training.config import Loss, OptimizerName, Precision, TrainConfig
 
 OPERATIONS = {"add": "add", "sub": "subtract", "mul": "multiply"}
+COMPOSITIONS = {"add": "compose", "sub": "divide"}
+MODELS: dict[str, type[ModelConfig]] = {config.kind: config for config in (MLPConfig, TransformerConfig)}
+
+
+def _default(value: Any, metavar: str) -> Any:
+    """Describe an option that is None unless it is given, so that one of the other kind of network is noticed."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {value})")
+
+
+def _names(*choices: Any) -> str:
+    return "{" + ",".join(dict.fromkeys(name for choice in choices for name in get_args(choice))) + "}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,15 +71,25 @@ class Train(Output):
     Attributes:
         op: the operation.
         p: the modulus.
-        width: number of hidden neurons.
+        group: a finite group in the place of residues, e.g. S5, D7 or S3xZ4; add is then a·b, and sub a·b⁻¹.
+        model: the kind of network.
         activation: the nonlinearity.
-        init: the initialisation.
-        bias: give the readout a bias.
-        tied: use one embedding for both operands.
-        layers: number of hidden layers.
-        dropout: share of the pre-activations set to 0 in a training step.
-        batch_norm: put BatchNorm after every activation.
-        train_fraction: share of the p² cells that is trained on.
+        init: the initialisation, one of the network's own.
+        layers: number of hidden layers, or of a transformer's blocks.
+        dropout: share of the values set to 0 in a training step (mlp: of the pre-activations).
+        width: mlp: number of hidden neurons.
+        bias: mlp: give the readout a bias.
+        tied: mlp: use one embedding for both operands.
+        batch_norm: mlp: put BatchNorm after every activation.
+        d_model: transformer: width of the residual stream.
+        heads: transformer: number of attention heads of a block.
+        d_head: transformer: width of a head.
+        d_mlp: transformer: number of neurons of a block's MLP; 0 for attention only.
+        attention: transformer: what a position may look at.
+        tokens: transformer: 3 for a, b, "="; 2 for a, b.
+        layer_norm: transformer: put LayerNorm before attention, MLP and unembedding.
+        biases: transformer: which parts have biases.
+        train_fraction: share of all pairs that is trained on.
         split: how they are chosen ("answers" holds whole answers out).
         label_noise: share of the training labels that is wrong.
         noise_kind: what wrong labels are drawn from.
@@ -75,20 +105,36 @@ class Train(Output):
         checkpoints: number of log-spaced saved states.
         stop_when: end early, e.g. "test >= 0.99".
         seed: seed of task and network.
-        out: the run directory; by default runs/<op>-p<p>-noise<noise>-seed<seed>.
+        out: the run directory; by default runs/<op>-p<p>-noise<noise>-seed<seed>, with <group> for p<p>, and
+            runs/transformer-<op>-….
         device: where to train ("cpu", "cuda").
     """
 
     op: Literal["add", "sub", "mul"] = "add"
     p: int = 59
-    width: int = 512
-    activation: Activation = "relu"
-    init: Initialization = "liu_lu_2026"
+    group: str = ""
+    model: Literal["mlp", "transformer"] = "mlp"
+    activation: Activation = MLPConfig.activation
+    init: Annotated[
+        Initialization | TransformerInitialization | None,
+        _default(
+            f"{MLPConfig.init}, transformer {TransformerConfig.init}", _names(Initialization, TransformerInitialization)
+        ),
+    ] = None
+    layers: int = MLPConfig.layers
+    dropout: float = MLPConfig.dropout
+    width: Annotated[int | None, _default(MLPConfig.width, "INT")] = None
     bias: bool = False
     tied: bool = False
-    layers: int = 1
-    dropout: float = 0.0
     batch_norm: bool = False
+    d_model: Annotated[int | None, _default(TransformerConfig.d_model, "INT")] = None
+    heads: Annotated[int | None, _default(TransformerConfig.heads, "INT")] = None
+    d_head: Annotated[int | None, _default("d-model / heads", "INT")] = None
+    d_mlp: Annotated[int | None, _default("4 d-model", "INT")] = None
+    attention: Annotated[Attention | None, _default(TransformerConfig.attention, _names(Attention))] = None
+    tokens: Annotated[int | None, _default(TransformerConfig.tokens, "INT")] = None
+    layer_norm: bool = False
+    biases: Annotated[Biases | None, _default(TransformerConfig.biases, _names(Biases))] = None
     train_fraction: float = 0.8
     split: SplitKind = "random"
     label_noise: float = 0.3
@@ -171,24 +217,47 @@ def train_config(command: Train) -> TrainConfig:
         ConfigError: a setting is not allowed; multiplication by a composite p among them, since a run's audit rests on
             the group that only a prime gives (`ModularConfig` takes any p).
     """
-    if command.op == "mul" and command.p > 1 and not is_prime(command.p):
-        raise ConfigError(f"multiplication needs a prime p (its nonzero residues form a group), got {command.p}")
     return TrainConfig(
-        task=ModularConfig(
-            op=OPERATIONS[command.op],  # pyright: ignore[reportArgumentType]
-            p=command.p,
-            train_fraction=command.train_fraction,
-            split=command.split,
-            noise=LabelNoise(command.label_noise, command.noise_kind),
-            seed=command.seed,
-        ),
-        model=MLPConfig(**{name: getattr(command, name) for name in NETWORK}),
+        task=_task_config(command),
+        model=_model_config(command),
         **{name: getattr(command, name) for name in SHARED},
     )
 
 
-NETWORK = ("width", "activation", "init", "bias", "tied", "layers", "dropout", "batch_norm")
-"""Options that `train` and `MLPConfig` call by the same name."""
+def _task_config(command: Train) -> TaskConfig:
+    """Build the task's config: over a group where one is named, and over residues otherwise."""
+    shared: dict[str, Any] = {
+        "train_fraction": command.train_fraction,
+        "split": command.split,
+        "noise": LabelNoise(command.label_noise, command.noise_kind),
+        "seed": command.seed,
+    }
+    if command.group:
+        if command.op not in COMPOSITIONS or command.p != Train.p:
+            wrong = "--op mul" if command.op not in COMPOSITIONS else "--p"
+            raise ConfigError(f"{wrong} belongs to residues mod p, and not to --group {command.group}")
+        return GroupConfig(command.group, COMPOSITIONS[command.op], **shared)  # pyright: ignore[reportArgumentType]
+    if command.op == "mul" and command.p > 1 and not is_prime(command.p):
+        raise ConfigError(f"multiplication needs a prime p (its nonzero residues form a group), got {command.p}")
+    return ModularConfig(OPERATIONS[command.op], command.p, **shared)  # pyright: ignore[reportArgumentType]
+
+
+def _model_config(command: Train) -> ModelConfig:
+    """Build the network's config from the options that were given and have its fields' names.
+
+    Raises:
+        ConfigError: an option of the other kind of network was given, or a setting is not allowed.
+    """
+    fields = {kind: {field.name for field in dataclasses.fields(config)} for kind, config in MODELS.items()}
+    options = {name: getattr(command, name) for name in sorted(set().union(*fields.values()))}
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    for name in given:
+        if name not in fields[command.model]:
+            other = next(kind for kind in fields if name in fields[kind])
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option} is an option of --model {other}, and not of --model {command.model}")
+    return MODELS[command.model](**given)
+
 
 SHARED = (
     "loss", "optimizer", "lr", "weight_decay", "momentum", "steps", "batch_size", "precision", "seed", "evaluations",

@@ -46,7 +46,10 @@ class Group(Protocol):
 
     @property
     def multiplicity(self) -> Int[Tensor, " freq"]:
-        """How many coefficients of the transform make up the constant (1) and each frequency (2, or 1 at Nyquist)."""
+        """How many coefficients of the transform make up the constant (1) and each frequency (2, or 1 at Nyquist).
+
+        Of an irrep of degree d these are d², and 2d² of two complex conjugates together.
+        """
         ...
 
     def keep(

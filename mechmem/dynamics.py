@@ -21,7 +21,6 @@ from mechmem.contracts import Subject
 from mechmem.errors import (
     ConfigError,
     MissingNeedError,
-    NotLinearError,
     RunDirectoryError,
     ScoreError,
     UnknownNameError,
@@ -183,7 +182,7 @@ def over_training(
             for name, (_, measure) in measurements.items():
                 try:
                     frame, each = measure(then)
-                except (MissingNeedError, NotLinearError, ScoreError) as error:
+                except (MissingNeedError, ScoreError) as error:
                     frame, each = pd.DataFrame({"reason": [str(error)]}), torch.empty(0)
                 own = frame.rename(columns={"step": "own_step"})
                 own.insert(0, "step", step)

@@ -23,7 +23,19 @@ class MissingNeedError(MechmemError):
 
 
 class ActivationError(MechmemError, LookupError):
-    """A point never fired, fired several times and was asked for by its bare name, or is unknown."""
+    """A point never fired, fired several times and was asked for by its bare name, is unknown, or holds too much."""
+
+
+class CheckpointError(MechmemError):
+    """A checkpoint of another program cannot be read, or would not give the network that was saved."""
+
+
+class DiscardedEditError(MechmemError):
+    """An edit at this hook point would change nothing: the logits do not depend on what the point holds."""
+
+
+class LeftoverHooksWarning(UserWarning):
+    """A model carries hooks that somebody left on it; they take part in every run."""
 
 
 class RoleError(MechmemError, ValueError):
@@ -34,7 +46,7 @@ class ScoreError(MechmemError, ValueError):
     """Scores that cannot rank neurons (NaN among them), or a share of the neurons that leaves an empty set."""
 
 
-class NotLinearError(MechmemError):
+class NotLinearError(MissingNeedError):
     """The logits are not linear in the neurons asked for, so that the network has to be re-run."""
 
 

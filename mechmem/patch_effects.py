@@ -68,7 +68,8 @@ class PatchEffects(Result):
     """Normalised effects of patching, unit by unit.
 
     Attributes:
-        kind: what a unit is: "point", "neuron", "frequency" or "set" (of neurons).
+        kind: what a unit is: "point", "neuron", "frequency", "head", "channel", "position", "set" (of neurons), or
+            "path" (what is sent along a direct path).
         units: the units' names.
         sides: one per direction.
         metric: "margin" (logits) or "probability".

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
-import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechmem import patch_units
 from mechmem.config import check_choice
 from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.math.margins import strongest_rival
-from mechmem.models.forward import logits_of
+from mechmem.interventions.batched import Edited
+from mechmem.interventions.units import UNITS, Indices, Units
 from mechmem.models.weights import neuron_point
 from mechmem.neurons import NeuronSet
-from mechmem.patch_effects import Metric, PatchEffects, PatchSide, effects_of, metric_of
-from mechmem.patch_units import NeuronUnits, Patched, Runs
-from mechmem.randomness import derive_seed, generator
+from mechmem.patch_effects import Metric, PatchEffects
+from mechmem.patch_measure import Direction, both_ways
+from mechmem.patch_runs import Runs, paired
+from mechmem.patch_units import PatchUnits
 from mechmem.roles import Roles
-from mechmem.stats import bootstrap
 
-Units = Literal["point", "neuron", "frequency"]
-Direction = Literal["both", "denoising", "noising"]
+PatchedUnit = Literal["point", "neuron", "frequency", "head", "channel", "position"]
+
+_BY_FORWARD_PASS = ("point", "head", "channel", "position")
 
 
 def patch(
@@ -37,7 +36,8 @@ def patch(
     ids: Int[Tensor, " example"] | None = None,
     donor_ids: Int[Tensor, " donor"] | None = None,
     at: str | Sequence[str] | None = None,
-    units: Units | Mapping[str, NeuronSet] = "point",
+    units: PatchedUnit | Mapping[str, NeuronSet] = "point",
+    positions: Indices | None = None,
     direction: Direction = "both",
     metric: Metric = "margin",
     seed: int = 0,
@@ -77,193 +77,94 @@ def patch(
         donor_ids: the donor's example for each of `ids`, in one network. By default drawn among the rightly labelled
             training examples that share the first operand (the second, where none does) and have another given label.
         at: hook points, or patterns such as "blocks.*.hook_*"; all by default. For neurons, frequencies and sets one
-            point, by default the last of the role hidden.
+            point, by default the last of the role hidden, as for channels; for heads and positions by default the
+            points of the roles heads and residual.
         units: "point", everything that a point holds; "neuron", each neuron (last axis) of one point; "frequency", the
             neurons that share a key frequency (shared by u, v and w, read from the receiver's weights; they are patched
-            together, and not the frequency's part of each); or named sets of neurons.
+            together, and not the frequency's part of each); "head", each head (third of four axes, (example, position,
+            head, dimension)); "channel", each channel (second axis, (example, channel, …)); "position", each position
+            (second axis, (example, position, …)); or named sets of neurons.
+        positions: at which positions the units are patched, one or several; by default at all.
         direction: "denoising", "noising" or "both".
         metric: "margin" or "probability".
         seed: seed of pairs and bootstrap.
 
     Raises:
-        ConfigError: ids that do not pair, inputs that differ between the networks, or no example to patch.
+        ConfigError: ids that do not pair, inputs that differ between the networks, no example to patch, or a point
+            without such units or positions.
         MissingNeedError: the truth, operands or roles that are needed are not known.
         UnknownNameError: there is no such point, or it exists in one network only; or an option is misspelt.
         ActivationError: a point holds different shapes in the two networks, or did not fire.
         ScoreError: sets of neurons of another layer, or empty ones.
+        DiscardedEditError: the logits do not depend on what a point that is named holds.
 
     Source: Vig et al. 2020, arXiv 2004.12265; Meng et al. 2022, arXiv 2202.05262; for denoising, noising and metrics
     Heimersheim & Nanda 2024, arXiv 2404.15255.
     """
     if isinstance(units, str):
-        check_choice("unit of patching", units, get_args(Units))
+        check_choice("unit of patching", units, get_args(PatchedUnit))
     elif not isinstance(units, Mapping):
         raise ConfigError(
-            f"units is one of {', '.join(get_args(Units))} or sets of neurons by name, got {type(units).__name__}"
+            f"units is one of {', '.join(get_args(PatchedUnit))} or sets of neurons by name, got {type(units).__name__}"
         )
     check_choice("direction", direction, get_args(Direction))
     check_choice("metric", metric, get_args(Metric))
     subject = subject_of(receiver, task, roles)
-    if donor is None:
-        runs, note = _within(subject, ids, donor_ids, seed)
-        first, second = (subject.task.given(each) for each in (runs.source_ids, runs.ids))
-    else:
-        if donor_ids is not None:
-            raise ConfigError("donor_ids pairs examples within one network; two networks run on the same ids")
-        runs, note = _between(subject, donor, ids), ""
-        first, second = _labels_at_stake(runs)
-    points, chosen = _units(runs, at, units)
-    back = Runs(runs.source, runs.source_ids, runs.into, runs.ids)
-    sides, notes = [], [note]
-    for name, side, labels in (("denoising", runs, (first, second)), ("noising", back, (second, first))):
-        if direction not in ("both", name):
-            continue
-        own = subject.task.given(side.ids), subject.task.true(side.ids)
-        effects, how = _measure(name, side, points, chosen, labels, own, metric, seed)
-        sides.append(effects)
-        notes.append(how)
+    pairing = paired(subject, donor, ids, donor_ids, seed)
+    chosen, left_out = _units(pairing.runs, at, units, positions)
+
+    def patching(runs: Runs, before: Tensor, notes: list[str]) -> Iterable[Edited]:
+        if len(chosen) > 1 or units in _BY_FORWARD_PASS:
+            return patch_units.patched_runs(runs, chosen, notes)
+        readout, why_not = patch_units.readout_of(runs, chosen[0])
+        notes.append(why_not)
+        if readout is None:
+            return patch_units.patched_runs(runs, chosen, notes)
+        return patch_units.patched_algebra(runs, chosen[0], readout, before)
+
+    names = tuple(name for each in chosen for name in each.names)
+    sides, note = both_ways(pairing, patching, len(names), direction, metric, seed)
     kind = units if isinstance(units, str) else "set"
-    names = points if chosen is None else chosen.names
-    return PatchEffects(kind, names, tuple(sides), metric, len(runs.ids), "; ".join(filter(None, dict.fromkeys(notes))))
-
-
-def _checked(subject: Subject, name: str, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
-        raise ConfigError(f"{name} must be a tensor of at least one example id, in one dimension")
-    subject.task.rows(ids)
-    return ids.long()
-
-
-def _within(subject: Subject, ids: Tensor | None, donor_ids: Tensor | None, seed: int) -> tuple[Runs, str]:
-    """Pair examples of one network; return what was left out too."""
-    task = subject.task
-    if donor_ids is not None:
-        if ids is None:
-            raise ConfigError("donor_ids pairs with ids, which are not given")
-        ids, donor_ids = _checked(subject, "ids", ids), _checked(subject, "donor_ids", donor_ids)
-        if len(ids) != len(donor_ids):
-            raise ConfigError(f"ids and donor_ids pair one by one, got {len(ids)} and {len(donor_ids)}")
-        return Runs(subject, ids, subject, donor_ids), ""
-    noisy = task.splits["train_noisy"]
-    if noisy is None or task.operands is None:
-        lacking = "operands" if task.operands is None else "the truth of the training labels"
-        raise MissingNeedError(f"pairing examples needs {lacking}; name both with ids and donor_ids, or give a donor")
-    wanted = noisy if ids is None else _checked(subject, "ids", ids)
-    if not len(wanted):
-        raise ConfigError("no training example has a wrong label: name ids and donor_ids, or give a donor")
-    kept, chosen = patch_units.partners(subject, wanted, generator(seed, "patching_pairs"))
-    if not len(kept):
-        raise ConfigError(
-            f"none of {len(wanted)} examples has a rightly labelled training example that shares an operand and has "
-            "another given label; name both with ids and donor_ids"
-        )
-    left = len(wanted) - len(kept)
-    return Runs(subject, kept, subject, chosen), f"{left} examples have no partner and are left out" if left else ""
-
-
-def _between(subject: Subject, donor: Subject | nn.Module, ids: Tensor | None) -> Runs:
-    """Pair two networks on the same inputs."""
-    if not isinstance(donor, Subject | nn.Module):
-        raise ConfigError(f"the donor is a Subject or a model, got {type(donor).__name__}")
-    other = donor if isinstance(donor, Subject) else subject.with_model(donor)
-    if ids is None:
-        noisy = subject.task.splits["train_noisy"]
-        ids = noisy if noisy is not None and len(noisy) else subject.task.test_ids
-    ids = _checked(subject, "ids", ids)
-    other.task.rows(ids)
-    mine, theirs = (task.batch(ids)[0] for task in (subject.task, other.task))
-    if mine.shape != theirs.shape or not torch.equal(mine, theirs.to(mine)):
-        raise ConfigError("the two networks are not given the same inputs on these ids")
-    if subject.task.n_classes != other.task.n_classes:
-        raise ConfigError(f"the networks have {subject.task.n_classes} and {other.task.n_classes} classes")
-    return Runs(subject, ids, other, ids)
-
-
-def _labels_at_stake(runs: Runs) -> tuple[Int[Tensor, " example"], Int[Tensor, " example"]]:
-    """Return the true label, and the wrong given label or else the receiver's strongest other class."""
-    task = runs.into.task
-    true, given = task.true(runs.ids), task.given(runs.ids)
-    if true is None:
-        raise MissingNeedError("patching between networks compares with the true label, which is not known on every id")
-    logits = logits_of(runs.into.model, task, runs.ids, runs.into.roles.output)
-    return true, torch.where(given != true, given, strongest_rival(logits, true))
+    note = "; ".join(filter(None, (left_out, note)))
+    return PatchEffects(kind, names, sides, metric, len(pairing.runs.ids), note)
 
 
 def _units(
-    runs: Runs, at: str | Sequence[str] | None, units: Units | Mapping[str, NeuronSet]
-) -> tuple[tuple[str, ...], NeuronUnits | None]:
-    """Return the points, and the sets of neurons of the one point, where these are the units."""
-    if units == "point":
-        return tuple(
-            patch_units.shared_points(runs, ("*",) if at is None else (at,) if isinstance(at, str) else at)
-        ), None
+    runs: Runs, at: str | Sequence[str] | None, units: PatchedUnit | Mapping[str, NeuronSet], positions: Indices | None
+) -> tuple[list[PatchUnits], str]:
+    """Return what is patched, point by point, and which points were left out."""
     if at is None:
-        at = next(iter(units.values())).point if isinstance(units, Mapping) and units else neuron_point(runs.into)
-        if not at:
-            raise MissingNeedError("neurons are patched at a point of the role hidden; name it with at=")
-    found = patch_units.shared_points(runs, (at,) if isinstance(at, str) else at)
+        at = _default_points(runs, units)
+    found, left_out = patch_units.shared_points(runs, (at,) if isinstance(at, str) else at)
+    if units == "point":
+        return [patch_units.whole_point(*each, positions) for each in found.items()], left_out
+    if isinstance(units, str) and units in UNITS and units != "neuron":
+        each_kind = (Units(point, units, shape, positions) for point, shape in found.items())
+        return [patch_units.single_units(each) for each in each_kind], left_out
     if len(found) != 1:
         raise ConfigError(f"neurons are patched at one point, and {at!r} names {', '.join(found)}")
     ((point, shape),) = found.items()
     if not shape:
         raise ConfigError(f"{point!r} holds one number per example, not neurons")
+    neurons = Units(point, "neuron", shape, positions)
     if isinstance(units, Mapping):
-        return (point,), patch_units.neuron_sets(units, point, shape[-1])
+        return [patch_units.neuron_sets(units, neurons)], left_out
     if units == "neuron":
-        return (point,), patch_units.single_neurons(point, shape[-1])
-    return (point,), patch_units.frequency_units(runs.into, point, shape[-1])
+        return [patch_units.single_units(neurons)], left_out
+    return [patch_units.frequency_units(runs.into, neurons)], left_out
 
 
-def _measure(
-    direction: str,
-    runs: Runs,
-    points: tuple[str, ...],
-    units: NeuronUnits | None,
-    labels: tuple[Tensor, Tensor],
-    own: tuple[Tensor, Tensor | None],
-    metric: Metric,
-    seed: int,
-) -> tuple[PatchSide, str]:
-    """Patch in one direction; return the effects and how it was done."""
-    before = logits_of(runs.into.model, runs.into.task, runs.ids, runs.into.roles.output)
-    target = logits_of(runs.source.model, runs.source.task, runs.source_ids, runs.source.roles.output)
-    receiver, donor = (metric_of(logits, labels, metric) for logits in (before, target))
-    n_units = len(points) if units is None else len(units.names)
-    values = torch.zeros(n_units, len(runs.ids), dtype=torch.float64)
-    # Given and true label; the last column is the unpatched run.
-    share = torch.zeros(2, n_units + 1, dtype=torch.float64)
-    for row, label in enumerate(own):
-        share[row, -1] = torch.nan if label is None else (before.argmax(1) == label).double().mean()
-    patched, how = _patched(runs, points, units, before)
-    for chosen, block, logits in patched:
-        values[chosen, block] = metric_of(logits, (labels[0][block], labels[1][block]), metric)
-        for row, label in enumerate(own):
-            right = torch.nan if label is None else (logits.argmax(-1) == label[block]).double().sum(1)
-            share[row, chosen] += right / len(runs.ids)
-    effect, low, high, reason = effects_of(values, receiver, donor, seed)
-    side = PatchSide(
-        direction,
-        effect=effect,
-        low=low,
-        high=high,
-        patched=values.mean(1),
-        receiver=bootstrap(np.mean, (receiver.numpy(),), seed=derive_seed(seed, "patching")),
-        donor=bootstrap(np.mean, (donor.numpy(),), seed=derive_seed(seed, "patching")),
-        given_before=float(share[0, -1]),
-        true_before=float(share[1, -1]),
-        given_after=share[0, :-1],
-        true_after=share[1, :-1],
-        reason=reason,
-    )
-    return side, how
-
-
-def _patched(
-    runs: Runs, points: tuple[str, ...], units: NeuronUnits | None, before: Float[Tensor, "example class"]
-) -> tuple[Iterable[Patched], str]:
-    if units is None:
-        return patch_units.patched_points(runs, points), ""
-    readout, why_not = patch_units.readout_of(runs, units.point)
-    if readout is None:
-        return patch_units.patched_neurons(runs, units), why_not
-    return patch_units.patched_algebra(runs, units, readout, before), ""
+def _default_points(runs: Runs, units: PatchedUnit | Mapping[str, NeuronSet]) -> str | tuple[str, ...]:
+    roles = runs.into.roles
+    if units == "point":
+        return "*"
+    if units in ("head", "position"):
+        points = roles.heads if units == "head" else roles.residual
+        if not points:
+            role = "heads" if units == "head" else "residual"
+            raise MissingNeedError(f"{units}s are patched at the points of the role {role}; name points with at=")
+        return points
+    point = next(iter(units.values())).point if isinstance(units, Mapping) and units else neuron_point(runs.into)
+    if not point:
+        raise MissingNeedError("neurons are patched at a point of the role hidden; name it with at=")
+    return point

@@ -50,12 +50,13 @@ class Role:
         Raises:
             RoleError: there is no such parameter, or the pattern does not fit its shape.
         """
-        return self.arrange([self._stored(model, name) for name in self.names])
+        return self.arrange([_parameter(model, name).detach() for name in self.names])
 
     def arrange(self, stored: Sequence[Tensor]) -> Float[Tensor, ...]:
         """Bring tensors of the stored shape (parameters, or their gradients) into the role's shape."""
+        chosen = [self._chosen(tensor) for tensor in stored]
         try:
-            tensors = stored[0] if isinstance(self.parameter, str) else torch.stack(list(stored))
+            tensors = chosen[0] if isinstance(self.parameter, str) else torch.stack(chosen)
             return einops.repeat(tensors, _quiet(self.pattern), **self.sizes)
         except (einops.EinopsError, RuntimeError) as error:
             shapes = [tuple(tensor.shape) for tensor in stored]
@@ -77,11 +78,10 @@ class Role:
         parts = [stored] if isinstance(self.parameter, str) else list(stored)
         for name, part in zip(self.names, parts, strict=True):
             with torch.no_grad():
-                self._stored(model, name).copy_(part)
+                self._chosen(_parameter(model, name)).copy_(part)
 
-    def _stored(self, model: nn.Module, name: str) -> Tensor:
-        whole = _parameter(model, name).detach()
-        return whole if self.first is None else whole[: self.first]
+    def _chosen(self, stored: Tensor) -> Tensor:
+        return stored if self.first is None else stored[: self.first]
 
 
 def _quiet(pattern: str) -> str:

@@ -200,7 +200,7 @@ def test_reproduce_refuses_in_one_line(capsys, tmp_path):
 
 
 def test_a_ledger_is_printed_or_written_as_json(capsys, tmp_path):
-    pending = ["reproduce", "doshi_2024", "--scale", "smoke", "--claims", "appendix_transformer"]
+    pending = ["reproduce", "liu_lu_2026", "--scale", "smoke", "--claims", "mnist"]
     assert main([*pending, "--out", str(tmp_path / "r")]) == 0
     said = capsys.readouterr().out
     assert "pending" in said and "Ledger:" in said and max(map(len, said.splitlines()[:-1])) <= 80

@@ -43,7 +43,9 @@ def test_python_blocks_compile_and_use_names_that_exist(page):
 def test_the_pages_with_code_are_the_ones_expected():
     assert {page.name for page in PAGES if blocks(page)} == {
         "README.md",
+        "hooks.md",
         "neurons.md",
+        "own_networks.md",
         "plugins.md",
         "quickstart.md",
         "reproduce.md",
@@ -107,6 +109,14 @@ def test_the_guide_to_neurons_runs():
     assert len(names["generalizing"]) and not len(names["generalizing"] & names["memorizing"])
     assert names["card"].row("keep(by=ipr,fraction=0.3)").knows
     assert set(names["moving"].frame("ipr")["step"]) == set(names["run"].run.checkpoint_steps())
+
+
+@pytest.mark.slow
+def test_the_guide_to_own_networks_runs():
+    names = {"__name__": "own_networks"}
+    for block in blocks(ROOT / "docs" / "own_networks.md"):
+        exec(compile(block, "own_networks.md", "exec"), names)
+    assert names["curves"].width == 64
 
 
 def test_the_guide_s_recipe_is_one():

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hooked_networks import CHANNELS, HEADS, NEURONS, Awkward, Convolutional, Transformer
+from hooked_networks import subject_of as hooked_subject
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -14,8 +16,8 @@ from transformer_lens.hook_points import HookPoint
 import mechmem as mm
 from mechmem.caching import hook_points
 from mechmem.errors import ActivationError, ConfigError, MissingNeedError, ScoreError, UnknownNameError
+from mechmem.interventions.hooks import replaced
 from mechmem.patch_effects import effects_of
-from mechmem.patch_units import replaced
 from mechmem.patching import patch
 from mechmem.stats import bootstrap
 
@@ -118,10 +120,10 @@ def test_the_two_neurons_of_a_cell_carry_that_cell(planted):
 
 def test_pairs_within_one_network_share_an_operand_and_have_other_labels(planted):
     """A clean run switches every memorizing neuron off, so the rule's answer is back; its effect is the margin's."""
-    from mechmem.patching import _within
+    from mechmem.patch_runs import within
 
     task = planted.subject.task
-    runs, note = _within(planted.subject, None, None, 3)
+    runs, note = within(planted.subject, None, None, 3)
     assert torch.equal(runs.ids, planted.cells) and not note
     mine, partner = (task.operands[task.rows(ids)] for ids in (runs.ids, runs.source_ids))
     assert (mine[:, 0] == partner[:, 0]).all()
@@ -146,7 +148,7 @@ def test_a_second_operand_serves_where_no_first_one_does_and_lonely_examples_are
     model = nn.Module()
     with pytest.raises(ConfigError, match="none of 3 examples has a rightly labelled"):
         patch(model, task=task)
-    from mechmem.patch_units import partners
+    from mechmem.patch_runs import partners
 
     task = mm.ArrayTask(pairs, torch.tensor([2, 0, 1, 0, 0]), true, train)
     kept, chosen = partners(mm.Subject(model, task), torch.tensor([0, 1, 3]), torch.Generator().manual_seed(0))
@@ -488,3 +490,100 @@ def test_a_network_without_wrong_labels_and_a_donor_that_is_none_are_said_to_be_
         mm.patch(subject)
     with pytest.raises(ConfigError, match="a Subject or a model, got int"):
         mm.patch(subject, 3)  # pyright: ignore[reportArgumentType]
+
+
+EVERY = slice(None)
+RESID = "blocks.0.hook_resid_post"
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "places"),
+    [
+        (Transformer, {"units": "neuron", "at": "blocks.0.hook_post"}, [(EVERY, m) for m in range(NEURONS)]),
+        (
+            Transformer,
+            {"units": "neuron", "at": "blocks.1.hook_post", "positions": 2},
+            [(2, m) for m in range(NEURONS)],
+        ),
+        (Transformer, {"units": "head", "at": "blocks.0.attn.hook_z"}, [(EVERY, h) for h in range(HEADS)]),
+        (Transformer, {"units": "head", "at": "blocks.1.attn.hook_z", "positions": [2]}, [(2, 0), (2, 1)]),
+        (Transformer, {"units": "position", "at": RESID}, [(0,), (1,), (2,)]),
+        (Transformer, {"units": "point", "at": RESID, "positions": [0, 2]}, [(slice(None, None, 2),)]),
+        (Convolutional, {"units": "channel", "at": "hook_second"}, [(c,) for c in range(CHANNELS)]),
+    ],
+)
+def test_units_of_points_with_more_axes_equal_a_hooked_pass_each(kind, settings, places, monkeypatch):
+    monkeypatch.setattr("mechmem.patch_units.block_rows", lambda _: 5)
+    monkeypatch.setattr("mechmem.interventions.runs.block_rows", lambda _: 2)
+    subject = hooked_subject(kind, dtype=torch.float64)
+    task, model, at = subject.task, subject.model.eval(), settings["at"]
+    ids, donor_ids = task.train_ids[:8], task.train_ids[8:16]
+    found = patch(subject, ids=ids, donor_ids=donor_ids, **settings)
+    assert found.kind == settings["units"] and len(found.units) == len(places)
+    theirs, mine = task.given(donor_ids), task.given(ids)
+    rows = torch.arange(8)
+    for unit, place in enumerate(places):
+        for direction, into, source, sign in (("denoising", ids, donor_ids, 1), ("noising", donor_ids, ids, -1)):
+            value = mm.activations(subject, at, source)[at]
+
+            def put(_module, _inputs, out, value=value, place=place):
+                out = out.clone()
+                out[(EVERY, *place)] = value[(EVERY, *place)]
+                return out
+
+            handle = hook_points(model)[at].register_forward_hook(put)
+            with torch.no_grad():
+                logits = subject.roles.output.read(model(task.batch(into)[0]))
+            handle.remove()
+            margin = sign * (logits[rows, theirs] - logits[rows, mine]).mean()
+            assert column(found, "patched", direction)[unit] == pytest.approx(float(margin), abs=1e-12)
+    assert hooks_left(model) == 0
+
+
+def test_roles_say_where_heads_and_positions_are():
+    subject = hooked_subject(Transformer)
+    pairs = {"ids": subject.task.train_ids[:4], "donor_ids": subject.task.train_ids[4:8]}
+    heads = patch(subject, units="head", **pairs)
+    assert heads.units == tuple(f"blocks.{b}.attn.hook_z[head {h}]" for b in range(2) for h in range(HEADS))
+    positions = patch(subject, units="position", **pairs)
+    assert positions.units[3] == "blocks.1.hook_resid_post[position 0]" and len(positions.units) == 6
+    assert positions.plot() is not None
+    # Behind the last block no other position is read.
+    patched = column(positions, "patched")
+    assert (patched[3:5] == positions.sides[0].receiver.value).all()
+    bare = mm.Subject(subject.model, subject.task, mm.Roles(output=subject.roles.output))
+    for units, role in (("head", "heads"), ("position", "residual")):
+        with pytest.raises(MissingNeedError, match=f"points of the role {role}"):
+            patch(bare, units=units, **pairs)
+    with pytest.raises(ConfigError, match="no heads"):
+        patch(subject, units="head", at="blocks.0.hook_post", **pairs)
+    with pytest.raises(ConfigError, match="no positions"):
+        patch(random_mlp(), positions=0, at="hook_hidden", units="neuron", **apart(random_mlp()))
+    with pytest.raises(UnknownNameError, match="Did you mean 'head'"):
+        patch(subject, units="heads", **pairs)
+
+
+def test_points_that_no_logit_depends_on_are_left_out_or_refused():
+    from mechmem.errors import DiscardedEditError
+
+    class Aside(Deep):
+        def __init__(self):
+            super().__init__()
+            self.hook_aside = HookPoint()
+
+        def forward(self, pairs):
+            self.hook_aside(self.W_in[pairs[:, 0]])
+            return super().forward(pairs)
+
+    subject = mm.Subject(Aside(), noisy_task())
+    found = patch(subject, **apart(subject))
+    assert "hook_aside" not in found.units and "no logit depends on them: hook_aside" in found.note
+    with pytest.raises(DiscardedEditError, match="'hook_aside' is thrown away"):
+        patch(subject, at="hook_aside", **apart(subject))
+
+
+def test_networks_that_cannot_be_batched_are_patched_all_the_same():
+    subject = hooked_subject(Awkward, "in place")
+    pairs = {"ids": subject.task.train_ids[:4], "donor_ids": subject.task.train_ids[4:8]}
+    found = patch(subject, units="neuron", **pairs)
+    assert "edits were run one by one" in found.note and np.isfinite(column(found, "patched")).all()

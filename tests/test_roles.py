@@ -159,3 +159,9 @@ def test_only_the_first_rows_of_a_vocabulary_are_read_and_written():
     assert role.read(model).shape == (2, 5, 3)
     role.write(model, torch.zeros(2, 5, 3))
     assert not model.weight[:5].any() and torch.equal(model.weight[5:], before[5:])
+
+
+def test_gradients_are_arranged_like_the_rows_they_belong_to():
+    role = Role("weight", "p neuron -> p neuron", first=5)
+    stored = torch.arange(21.0).reshape(7, 3)
+    assert torch.equal(role.arrange([stored]), stored[:5])

@@ -11,13 +11,14 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechmem.ablation.curves import Order, PruningCurves
-from mechmem.ablation.measure import Value, by_algebra, by_hooks
-from mechmem.caching import activations
+from mechmem.ablation.measure import by_algebra, by_hooks
 from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MissingNeedError, NotLinearError, ScoreError
+from mechmem.interventions.runs import shapes_at
+from mechmem.interventions.units import Indices, Units
+from mechmem.interventions.values import Value
 from mechmem.linear_readout import LinearReadout, linear_readout
-from mechmem.models.weights import neuron_point
 from mechmem.neurons import NeuronScores
 from mechmem.plugins import plugins
 from mechmem.randomness import generator
@@ -25,6 +26,7 @@ from mechmem.roles import Roles
 from mechmem.scoring import score
 
 Method = Literal["algebra", "hooks"]
+Ablated = Literal["neuron", "channel", "head"]
 
 
 def ablate(
@@ -38,15 +40,18 @@ def ablate(
     points: int = 50,
     draws: int = 5,
     at: str = "",
+    units: Ablated = "neuron",
+    positions: Indices | None = None,
     method: Method = "algebra",
     seed: int = 0,
     losses: bool = True,
 ) -> PruningCurves:
-    """Ablate the neurons of one layer cumulatively, and measure the four splits along the way.
+    """Ablate the neurons (or heads, or channels) of one layer cumulatively, and measure the four splits along the way.
 
     Where the logits are linear in the neurons, a curve is one product with the readout, taken in groups and summed up;
     the network is not run again. Elsewhere, and at any other hook point, the network is run at every point with the
-    ablated neurons' activations replaced; no hook is left behind.
+    ablated units' activations replaced, many points of the curves in one forward pass; no hook is left behind. A
+    neuron of a point (example, position, neuron) is ablated at all positions, unless `positions` says where.
 
     Args:
         subject: a subject, or a network with `HookPoint` submodules.
@@ -54,11 +59,15 @@ def ablate(
         roles: the network's roles; by default its own.
         by: a score's name, or scores of your own. The random order needs none.
         order: one or several of "low" (lowest score first), "high" (highest first) and "random".
-        value: what a neuron's activation is replaced with: "zero", its "mean" over the training examples, or
-            "resample", its value on another training example, drawn once per example for all neurons.
+        value: what a unit's activations are replaced with: "zero", their "mean" over the training examples, at each
+            position its own, or "resample", what they are on another training example, drawn once per example for all
+            units.
         points: number of steps from none to all of the neurons.
         draws: number of random orders.
-        at: a hook point whose last axis is neurons; by default the scores' own, or the last of the role `hidden`.
+        at: a hook point; by default the scores' own, or the last of the role `hidden` (of the role `heads`).
+        units: what is ablated: a "neuron", on the last axis; a "channel", on the second, (example, channel, …); or a
+            "head", on the third of four, (example, position, head, dimension).
+        positions: at which positions of (example, position, …), one or several; by default at all.
         method: "algebra", which never re-runs the network and gives way to hooks where the logits are not linear in the
             neurons (the result's `note` then says so); or "hooks".
         seed: seed of the random orders and of the resampling.
@@ -67,8 +76,10 @@ def ablate(
     Raises:
         UnknownNameError: there is no such score, order, value, method or hook point; the nearest is named.
         ScoreError: the scores are not finite, or not those of this layer.
-        ConfigError: `by` is "frequency", which is no score but an analysis; or a number is out of range.
+        ConfigError: `by` is "frequency", which is no score but an analysis; a number is out of range; or the point has
+            no such units or positions.
         MissingNeedError: the score lacks something, or no layer of neurons is named.
+        DiscardedEditError: the logits do not depend on what the point holds.
     """
     subject = subject_of(subject, task, roles)
     if not isinstance(order, str | Sequence):
@@ -80,25 +91,26 @@ def ablate(
         raise ConfigError(f"name at least one order of {', '.join(get_args(Order))}")
     check_choice("ablation value", value, get_args(Value))
     check_choice("method of ablation", method, get_args(Method))
+    check_choice("unit of ablation", units, get_args(Ablated))
     for setting, number, least in (("points", points, 1), ("draws", draws, 1), ("seed", seed, 0)):
         check_whole(setting, number, least)
     needed = isinstance(by, NeuronScores) or set(wanted) != {"random"}
-    scores = _scores(subject, by, at) if needed else None
-    point = scores.point if scores is not None else at or neuron_point(subject)
+    scores = _scores(subject, by, at, units) if needed else None
+    point = scores.point if scores is not None else at or _default_point(subject, units)
     if not point:
-        raise MissingNeedError("no layer of neurons is named: pass at=, or name the role hidden")
-    linear, note = _linear(subject, point, method)
-    width = linear.hidden.shape[1] if linear else _width(subject, point)
+        raise MissingNeedError(f"no layer of {units}s is named: pass at=, or name the role {_ROLES[units]}")
+    linear, note = _linear(subject, point, method, units, positions)
+    where = linear or Units(point, units, shapes_at(subject, [point])[point], positions)
+    width = where.hidden.shape[1] if isinstance(where, LinearReadout) else where.width
     if scores is not None and len(scores.values) != width:
-        raise ScoreError(f"{scores.score!r} has {len(scores.values)} scores, and {point!r} {width} neurons")
+        raise ScoreError(f"{scores.score!r} has {len(scores.values)} scores, and {point!r} {width} {units}s")
     curves = [(name, draw) for name in wanted for draw in range(draws if name == "random" else 1)]
     orders = torch.stack([_order(scores, width, name, draw, seed) for name, draw in curves])
     removed = torch.unique((torch.arange(points + 1, dtype=torch.float64) * width / points).round().long())
-    measured = (
-        by_algebra(subject, linear, orders, removed, value, seed, losses)
-        if linear
-        else by_hooks(subject, point, orders, removed, value, seed, losses)
-    )
+    if isinstance(where, LinearReadout):
+        measured, how = by_algebra(subject, where, orders, removed, value, seed, losses), ""
+    else:
+        measured, how = by_hooks(subject, where, orders, removed, value, seed, losses)
     return PruningCurves(
         "" if scores is None else scores.score,
         point,
@@ -109,11 +121,19 @@ def ablate(
         removed,
         width,
         *measured,
-        note=note,
+        note="; ".join(filter(None, (note, how))),
+        units=units,
     )
 
 
-def _scores(subject: Subject, by: str | NeuronScores, at: str) -> NeuronScores:
+_ROLES = {"neuron": "hidden", "channel": "hidden", "head": "heads"}
+
+
+def _default_point(subject: Subject, units: str) -> str:
+    return next(reversed(getattr(subject.roles, _ROLES[units])), "")
+
+
+def _scores(subject: Subject, by: str | NeuronScores, at: str, units: str) -> NeuronScores:
     """Return the scores of the layer that is ablated."""
     if isinstance(by, NeuronScores):
         found = by
@@ -123,7 +143,11 @@ def _scores(subject: Subject, by: str | NeuronScores, at: str) -> NeuronScores:
         raise ConfigError("a frequency is no single neuron: use the analysis 'frequency_ablation'")
     else:
         ranking = score(by)
-        if at and getattr(ranking, "point", None) == "" and at in subject.roles.hidden:
+        if units != "neuron" and getattr(ranking, "units", None) == "neuron":
+            ranking = dataclasses.replace(ranking, units=units)  # type: ignore[call-arg]
+        if getattr(ranking, "units", "neuron") != units:
+            raise ScoreError(f"{by!r} ranks neurons, not {units}s; ablation_effect ranks both")
+        if at and getattr(ranking, "point", None) == "" and at in getattr(subject.roles, _ROLES[units]):
             ranking = dataclasses.replace(ranking, point=at)  # type: ignore[call-arg]
         found = ranking(subject)
     if at and found.point != at:
@@ -131,24 +155,20 @@ def _scores(subject: Subject, by: str | NeuronScores, at: str) -> NeuronScores:
     return found
 
 
-def _linear(subject: Subject, point: str, method: str) -> tuple[LinearReadout | None, str]:
+def _linear(
+    subject: Subject, point: str, method: str, units: str, positions: Indices | None
+) -> tuple[LinearReadout | None, str]:
     """Return the readout where the algebraic path can be taken, or None and why the network has to be run."""
     if method == "hooks":
         return None, ""
     try:
+        if units != "neuron" or positions is not None:
+            raise NotLinearError(f"{units}s{'' if positions is None else ' at some positions'} are ablated there")
         if point not in subject.roles.hidden:
             raise NotLinearError(f"{point!r} is not a point of the role hidden")
         return linear_readout(subject, point), ""
     except NotLinearError as error:
         return None, f"measured through hooks: {error}"
-
-
-def _width(subject: Subject, point: str) -> int:
-    """Return how many neurons a hook point holds on its last axis."""
-    values = activations(subject, point, ids=subject.task.train_ids[:1])[point]
-    if values.ndim < 2:
-        raise ConfigError(f"{point!r} holds one number per example, not neurons")
-    return values.shape[-1]
 
 
 def _order(scores: NeuronScores | None, width: int, order: str, draw: int, seed: int) -> Int[Tensor, " neuron"]:

@@ -43,6 +43,7 @@ class PruningCurves(Result):
         loss: mean cross-entropy in nats; NaN for a split without examples, or where losses were not asked for. Shape
             (curve, point, split).
         note: what should be known about the measurement, or "".
+        units: what was ablated: "neuron", "channel" or "head"; read so wherever neurons are spoken of above.
     """
 
     score: str
@@ -57,6 +58,7 @@ class PruningCurves(Result):
     accuracy: Float[Tensor, "curve point split"]
     loss: Float[Tensor, "curve point split"]
     note: str = ""
+    units: str = "neuron"
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per curve, point and split: order, draw, removed, fraction, split, n, accuracy, loss."""
@@ -111,10 +113,10 @@ class PruningCurves(Result):
         several = pd.Series([count[order] > 1 for order in found["order"]])
         found["low"], found["high"] = found["min"].where(several), found["max"].where(several)
         frame = found.rename(columns={"fraction": "x", "split": "series", "mean": "value"})
-        figure = lines(frame, x_title="share of neurons ablated", y_title="accuracy", markers=False)
+        figure = lines(frame, x_title=f"share of {self.units}s ablated", y_title="accuracy", markers=False)
         figure.update_yaxes(range=[-0.03, 1.03])
         for column, order in enumerate(count, 1):
             if order != "random":
                 by = self.score.replace("(", "<br>(", 1)
-                figure.update_xaxes(title_text=f"share of neurons ablated,<br>by {by}", col=column)
+                figure.update_xaxes(title_text=f"share of {self.units}s ablated,<br>by {by}", col=column)
         return figure

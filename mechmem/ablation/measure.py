@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from mechmem.caching import Mean, activations, hook_points
 from mechmem.contracts import Subject, Task
-from mechmem.errors import ConfigError
+from mechmem.interventions.batched import Batched
+from mechmem.interventions.runs import Place, edited_logits
+from mechmem.interventions.units import Units
+from mechmem.interventions.values import Value, donors, values_of
 from mechmem.linear_readout import LinearReadout
 from mechmem.math.blocks import blocks
 from mechmem.math.cumulative_ablation import cumulative_ablation, outcomes
-from mechmem.models.forward import all_logits, logits_of
-from mechmem.randomness import generator
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.labelled_splits import LabelledSplit, labelled_splits
 
-Value = Literal["zero", "mean", "resample"]
 Measured = tuple[Int[Tensor, " split"], Float[Tensor, "curve point split"], Float[Tensor, "curve point split"]]
 """Number of examples, accuracy, loss."""
 
@@ -104,7 +101,7 @@ def by_algebra(
     constant = torch.zeros_like(mean) if value == "zero" else mean
     # Nothing is added to the bias where every neuron is zero: ties are then ties to the last bit.
     emptied = bias.to(linear.logits) if value == "zero" else bias.to(linear.logits) + mean @ linear.weights
-    donor = _donors(task, seed) if value == "resample" else None
+    donor = donors(task, seed) if value == "resample" else None
     for part in parts:
         for block in blocks(len(part.rows), max(64, _BLOCK // task.n_classes)):
             rows = part.rows[block]
@@ -132,86 +129,34 @@ def _classes_first(values: Float[Tensor, "example column"]) -> Float[Tensor, "co
 
 def by_hooks(
     subject: Subject,
-    point: str,
-    orders: Int[Tensor, "curve neuron"],
+    where: Units,
+    orders: Int[Tensor, "curve unit"],
     removed: Int[Tensor, " point"],
     value: Value,
     seed: int,
     losses: bool,
-) -> Measured:
-    """Measure by running the network at every point of every curve, the ablated neurons' activations replaced."""
+) -> tuple[Measured, str]:
+    """Measure by running the network at every point of every curve, the ablated units' activations replaced.
+
+    Returns:
+        what was measured, and what should be known about how.
+    """
     task, parts = subject.task, _parts(subject.task)
     tally = _Tally(parts, len(orders), len(removed))
-    replacement = _replacement(subject, point, value, seed)
-    for curve, order in enumerate(orders):
-        for place, count in enumerate(removed.tolist()):
-            if count == 0:
-                logits = all_logits(subject)
-            else:
-                with ablated(subject.model, point, order[:count], replacement):
-                    logits = logits_of(subject.model, task, task.ids, subject.roles.output)
-            for part in parts:
-                columns = _classes_first(logits[part.rows])
-                hits, nats = zip(*(outcomes(columns, labels, losses=losses) for labels in part.labels), strict=True)
+    place_in_order = orders.argsort(1)
+    gone = rearrange(place_in_order, "curve unit -> curve 1 unit") < rearrange(removed, "point -> 1 point 1")
+    masks = where.masks(rearrange(gone, "curve point unit -> (curve point) unit"))
+    how = Batched()
+    for part in parts:
+        ids = task.ids[part.rows]
+        place = Place(where.point, values_of(subject, where.point, value, ids, seed), masks)
+        for edits, block, logits in edited_logits(subject, ids, (place,), how):
+            for edit, found in zip(range(edits.start, edits.stop), logits, strict=True):
+                columns = _classes_first(found)
+                hits, nats = zip(
+                    *(outcomes(columns, labels, losses=losses) for labels in part.labels[:, block]), strict=True
+                )
                 correct = torch.stack([each.count_nonzero() for each in hits])
                 loss = torch.stack([torch.tensor(torch.nan) if each is None else each.double().sum() for each in nats])
-                tally.add(part, correct, loss, (curve, place))
-    return tally.measured()
-
-
-def _replacement(subject: Subject, point: str, value: Value, seed: int) -> Callable[[slice, Tensor], Tensor]:
-    """Return what stands in for a block of activations, given the block's rows and the activations themselves."""
-    task = subject.task
-    if value == "zero":
-        return lambda block, values: torch.zeros_like(values)
-    if value == "mean":
-        mean = activations(subject, point, reduce=Mean)[point]
-        return lambda block, values: mean.to(values).expand_as(values)
-    others = activations(subject, point, ids=task.ids[_donors(task, seed)])[point]
-    return lambda block, values: others[block].to(values)
-
-
-@contextlib.contextmanager
-def ablated(
-    model: nn.Module,
-    point: str,
-    neurons: Int[Tensor, " member"],
-    replacement: Callable[[slice, Tensor], Tensor],
-) -> Iterator[None]:
-    """Replace some neurons' activations at a hook point while examples run through the network in their order.
-
-    Args:
-        model: a network with that point.
-        point: name of a hook point whose first axis is examples and whose last is neurons.
-        neurons: which are replaced.
-        replacement: what with, given the rows of a block among all examples and the block's activations.
-    """
-    seen = 0
-
-    def replace(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-        nonlocal seen
-        block = slice(seen, seen + len(output))
-        seen += len(output)
-        changed, columns = output.clone(), neurons.to(output.device)
-        changed[..., columns] = replacement(block, output)[..., columns]
-        return changed
-
-    handle = hook_points(model)[point].register_forward_hook(replace)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _donors(task: Task, seed: int) -> Int[Tensor, " example"]:
-    """Return, for every id of the task, the row of a random other training example."""
-    train = task.rows(task.train_ids)
-    if len(train) < 2:
-        raise ConfigError("resampling needs at least two training examples")
-    place = torch.full((len(task.ids),), len(train))
-    place[train] = torch.arange(len(train))
-    own = (place < len(train)).long()
-    draw = torch.rand(len(task.ids), generator=generator(seed, "resample ablation"), dtype=torch.float64)
-    chosen = (draw * (len(train) - own)).long()
-    # One place fewer to choose from for a training example, and its own is stepped over.
-    return train[chosen + (chosen >= place)]
+                tally.add(part, correct, loss, divmod(edit, len(removed)))
+    return tally.measured(), how.note

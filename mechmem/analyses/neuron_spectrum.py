@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.contracts import Subject
-from mechmem.errors import MissingNeedError
 from mechmem.math.filtration import frequency_power, key_frequency
 from mechmem.models.forward import full_precision
+from mechmem.models.initial import initial_model
 from mechmem.models.weights import neuron_weights
 from mechmem.plotting.grids import Panel, heatmaps
 from mechmem.plugins import Analysis
@@ -103,7 +103,7 @@ class NeuronSpectrum(Analysis):
     def __call__(self, subject: Subject) -> NeuronSpectrumResult:
         """Return the shares."""
         self.require(subject)
-        before, note = _initial_model(subject)
+        before, note = initial_model(subject)
         initial = None if before is None else _share(subject, before)
         return NeuronSpectrumResult(_share(subject, subject.model), initial, note)
 
@@ -111,15 +111,3 @@ class NeuronSpectrum(Analysis):
 def _share(subject: Subject, model: nn.Module) -> Float[Tensor, "freq neuron"]:
     group, embedding, readout = neuron_weights(subject, model)
     return frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu()))
-
-
-def _initial_model(subject: Subject) -> tuple[nn.Module | None, str]:
-    """Return the network before training and "", or None and why there is none."""
-    if subject.run is not None and 0 in subject.run.checkpoint_steps():
-        return subject.run.model_at(0), ""
-    if subject.recipe is None:
-        return None, "no initialisation to compare with: the network has neither a run with step 0 nor a recipe"
-    try:
-        return subject.recipe.twin("untrained"), ""
-    except MissingNeedError as error:
-        return None, f"no initialisation to compare with: {error}"

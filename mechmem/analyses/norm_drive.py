@@ -18,7 +18,7 @@ from mechmem.errors import MissingNeedError, RoleError
 from mechmem.math.blocks import blocks
 from mechmem.math.filtration import frequency_power, key_frequency
 from mechmem.models.forward import block_rows, device_of, full_precision
-from mechmem.models.weights import neuron_weights
+from mechmem.models.weights import check_no_stream, neuron_weights
 from mechmem.plotting.histograms import histogram
 from mechmem.plotting.lines import lines
 from mechmem.plotting.style import SPLITS
@@ -202,6 +202,7 @@ def _roles(subject: Subject) -> tuple[Role, Role]:
     """Return the roles of θ's two parts, checked to belong to the same neurons."""
     roles = subject.roles
     assert roles.input_embedding is not None and roles.readout is not None
+    check_no_stream(roles)
     if len(roles.hidden) > 1:
         raise MissingNeedError(f"the norm budget needs one layer of neurons; here are {', '.join(roles.hidden)}")
     shapes = [tuple(role.read(subject.model).shape) for role in (roles.input_embedding, roles.readout)]

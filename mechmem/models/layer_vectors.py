@@ -9,7 +9,7 @@ from torch import Tensor
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError, RoleError
 from mechmem.models.forward import full_precision
-from mechmem.models.weights import neuron_point
+from mechmem.models.weights import check_no_stream, neuron_point
 
 
 def layer_vectors(subject: Subject, point: str = "") -> tuple[str, dict[str, Float[Tensor, "entry neuron"]]]:
@@ -25,11 +25,12 @@ def layer_vectors(subject: Subject, point: str = "") -> tuple[str, dict[str, Flo
 
     Raises:
         UnknownNameError: there is no such layer.
-        MissingNeedError: the layer has none of these vectors.
+        MissingNeedError: the layer has none of these vectors, or the network has a residual stream.
         RoleError: a role is read in another shape than (1 or 2, entries, neurons) or (neurons, classes).
     """
     roles = subject.roles
     point = neuron_point(subject, point)
+    check_no_stream(roles)
     found: dict[str, Tensor] = {}
     if roles.input_embedding is not None and (not roles.hidden or point == roles.hidden[0]):
         embedding = roles.input_embedding.read(subject.model)

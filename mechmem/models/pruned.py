@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechmem.contracts import Group, Subject
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
-from mechmem.models.weights import neuron_weights
+from mechmem.models.weights import check_no_stream, neuron_weights
 from mechmem.neurons import NeuronSet
 
 
@@ -26,10 +26,12 @@ def pruned(subject: Subject, kept: NeuronSet) -> Subject:
         kept: the neurons that stay, of the last layer.
 
     Raises:
-        MissingNeedError: the readout is not named, or the neurons are not those that it reads.
+        MissingNeedError: the readout is not named, or the neurons are not those that it reads (it reads a residual
+            stream, for one).
         ScoreError: no neuron stays, or the set has another width than the layer.
     """
     roles, model = subject.roles, subject.copy_model()
+    check_no_stream(roles)
     if roles.readout is None:
         raise MissingNeedError("neurons are removed through the role readout, which is missing")
     if roles.hidden and kept.point != roles.hidden[-1]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mechmem.contracts import Group, Subject
 from mechmem.errors import MissingNeedError, RoleError, unknown_name
+from mechmem.roles import Roles
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +43,20 @@ def neuron_point(subject: Subject, point: str = "") -> str:
     return point or (hidden[-1] if hidden else "")
 
 
+def check_no_stream(roles: Roles) -> None:
+    """Refuse a network whose embedding and readout are of a residual stream, and not of neurons.
+
+    Raises:
+        MissingNeedError: the role `residual` names a stream.
+    """
+    if roles.residual:
+        neurons = f"; the neurons of {roles.hidden[-1]!r} have none over the symbols" if roles.hidden else ""
+        raise MissingNeedError(
+            "this needs neurons with input and output vectors, and here embedding and readout are those of a residual "
+            f"stream ({roles.residual[0]!r}){neurons}"
+        )
+
+
 def neuron_vectors(subject: Subject, point: str = "", model: nn.Module | None = None) -> NeuronVectors:
     """Return the vectors of a layer's neurons: u and v in the first layer, w in the last, all three where it is one.
 
@@ -51,7 +66,8 @@ def neuron_vectors(subject: Subject, point: str = "", model: nn.Module | None = 
         model: whose weights are read; by default the subject's own.
 
     Raises:
-        MissingNeedError: no group, no frequency in it, a missing role, or a layer with neither kind of vector.
+        MissingNeedError: no group, no frequency in it, a missing role, a layer with neither kind of vector, or a
+            network with a residual stream.
         UnknownNameError: there is no such layer.
         RoleError: a role is read in another shape than (2, symbols, neurons) or (neurons, classes).
     """
@@ -62,6 +78,7 @@ def neuron_vectors(subject: Subject, point: str = "", model: nn.Module | None = 
         raise MissingNeedError("the task's group has one element, and so no frequency")
     model = subject.model if model is None else model
     point = neuron_point(subject, point)
+    check_no_stream(roles)
     first = not roles.hidden or point == roles.hidden[0]
     last = not roles.hidden or point == roles.hidden[-1]
     found: list[Tensor] = []
@@ -98,11 +115,11 @@ def neuron_weights(
         model: whose weights are read; by default the subject's own.
 
     Raises:
-        MissingNeedError: there is no group, no frequency in it, one of the two roles is missing, or several layers
-            stand between the two.
+        MissingNeedError: there is no group, no frequency in it, one of the two roles is missing, or several layers or
+            a residual stream stand between the two.
         RoleError: a role is read in another shape than (2, symbols, neurons) or (neurons, classes).
     """
-    if len(subject.roles.hidden) > 1:
+    if len(subject.roles.hidden) > 1 and not subject.roles.residual:
         layers = ", ".join(subject.roles.hidden)
         raise MissingNeedError(f"this needs one layer of neurons with input and output vectors; here are {layers}")
     vectors = neuron_vectors(subject, model=model)

@@ -156,15 +156,16 @@ def expected_seconds(trials: Mapping[str, TrainConfig], rate: float) -> dict[str
 
 def _operations(config: TrainConfig) -> float:
     task, model = config.task, config.model
-    p, width = getattr(task, "p", 100), getattr(model, "width", 100)
+    p = getattr(task, "p", 100)
     cells = p * p
     rows = round(cells * getattr(task, "train_fraction", 0.8))
     batch = min(config.batch_size or rows, rows)
-    weights = width * p + (getattr(model, "layers", 1) - 1) * width**2
+    products = model.products(p)
     # Forward, and backward at twice its cost; a small batch is dominated by what a step costs whatever its size, and
     # drawing a dropout mask takes longer than using it.
-    step = 6 * weights * batch + 5e7 + (1500 * width * batch if getattr(model, "dropout", 0) else 0)
-    return config.steps * step + config.evaluations * 2 * weights * cells
+    masks = 1500 * getattr(model, "width", getattr(model, "d_model", 0)) * batch if getattr(model, "dropout", 0) else 0
+    step = 6 * products * batch + 5e7 + masks
+    return config.steps * step + config.evaluations * 2 * products * cells
 
 
 def step_rate() -> float:

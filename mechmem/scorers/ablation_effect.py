@@ -11,14 +11,16 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.caching import Mean, activations, hook_points
 from mechmem.config import check_choice
 from mechmem.contracts import Subject
-from mechmem.errors import ActivationError, MissingNeedError, NotLinearError
+from mechmem.errors import ConfigError, MissingNeedError, NotLinearError, unknown_name
+from mechmem.interventions.batched import Batched
+from mechmem.interventions.runs import Place, edited_logits, shapes_at
+from mechmem.interventions.units import Units
+from mechmem.interventions.values import values_of
 from mechmem.linear_readout import LinearReadout, linear_readout
-from mechmem.math.blocks import blocks
 from mechmem.math.single_ablation import mean_loss_changes, single_ablation_flips
-from mechmem.models.forward import block_rows, device_of, evaluating, full_precision
+from mechmem.models.forward import logits_of
 from mechmem.models.weights import neuron_point
 from mechmem.neurons import NeuronScores
 from mechmem.plugins import Score
@@ -26,6 +28,7 @@ from mechmem.plugins import Score
 Split = Literal["train_clean", "train_noisy", "train_noisy_true", "train", "test"]
 Value = Literal["zero", "mean"]
 Measure = Literal["accuracy", "loss"]
+Ranked = Literal["neuron", "channel", "head"]
 
 _TOLD: dict[str, frozenset[str]] = {
     "train_clean": frozenset({"given_labels", "noise_mask"}),
@@ -42,14 +45,18 @@ class AblationEffect(Score):
 
     Positive where the neuron helps: the drop of the accuracy, or the rise of the mean cross-entropy in nats. Where the
     logits are linear in the layer, they follow from a rank-1 step and the network is not run again; otherwise it is
-    run with a hook at the layer, many neurons at once, and the note says so.
+    run with a hook at the layer, many neurons in one pass, and the note says so. Where the point holds (example,
+    position, neuron), a neuron is removed at all positions, unless one is named.
 
     Attributes:
         split: the examples that count: "train_clean", "train_noisy" (with their given labels), "train_noisy_true" (the
             same with their true ones), "train" (all, with given labels; asks for no knowledge of the noise), "test".
-        value: what an activation is replaced by: "zero", or its "mean" over the training set.
+        value: what an activation is replaced by: "zero", or its "mean" over the training set, at each position its own.
         measure: "accuracy", or "loss" for cross-entropy, which sees what is too small to flip a prediction.
-        point: which layer of neurons; by default the last.
+        point: which layer of neurons (of the role `hidden`) or of heads (of the role `heads`); by default the last.
+        units: what is removed: a "neuron", on the point's last axis; a "channel", on its second, (example, channel, …);
+            or a "head", on its third of four, (example, position, head, dimension).
+        position: at which position of (example, position, …); by default at all.
     """
 
     name: ClassVar[str] = "ablation_effect"
@@ -62,12 +69,21 @@ class AblationEffect(Score):
     value: Value = "zero"
     measure: Measure = "accuracy"
     point: str = ""
+    units: Ranked = "neuron"
+    position: int | None = None
 
     def __post_init__(self) -> None:
         """Validate."""
         check_choice("split", self.split, get_args(Split))
         check_choice("value", self.value, get_args(Value))
         check_choice("measure", self.measure, get_args(Measure))
+        check_choice("unit", self.units, get_args(Ranked))
+        if self.position is not None and (isinstance(self.position, bool) or not isinstance(self.position, int)):
+            raise ConfigError(f"position is one position's number, got {self.position!r}")
+
+    def wants(self) -> frozenset[str]:
+        """What holds the units."""
+        return frozenset({"role:heads"}) if self.units == "head" else self.needs
 
     def told(self) -> frozenset[str]:
         """What the labels of the split tell."""
@@ -78,16 +94,39 @@ class AblationEffect(Score):
 
         Raises:
             MissingNeedError: the subject lacks something, or the split is empty or cannot be known.
+            UnknownNameError: there is no such layer.
+            ConfigError: the point has no such units or position.
+            DiscardedEditError: the logits do not depend on what the point holds.
         """
         self.require(subject)
-        point = neuron_point(subject, self.point)
+        point = self._point(subject)
         ids, labels = _examples(subject, self.split)
-        try:
-            effect, note = self._by_algebra(subject, linear_readout(subject, point), ids, labels), ""
-        except NotLinearError:
-            effect = self._by_hooks(subject, point, ids, labels)
-            note = "the network was run once per neuron: its logits are not linear in this layer"
+        readout, note = self._readout(subject, point)
+        if readout is not None:
+            effect = self._by_algebra(subject, readout, ids, labels)
+        else:
+            where, how = Units(point, self.units, shapes_at(subject, [point])[point], self.position), Batched()
+            effect = self._by_hooks(subject, where, ids, labels, how)
+            note = "; ".join(filter(None, (note, how.note)))
         return NeuronScores(self.label(), effect, point, self.higher, note)
+
+    def _readout(self, subject: Subject, point: str) -> tuple[LinearReadout | None, str]:
+        """Return the readout that effects follow from, or None and what is done instead."""
+        note = f"the network was run once per {self.units}"
+        if self.units != "neuron" or self.position is not None:
+            return None, note
+        try:
+            return linear_readout(subject, point), ""
+        except NotLinearError:
+            return None, f"{note}: its logits are not linear in this layer"
+
+    def _point(self, subject: Subject) -> str:
+        if self.units != "head":
+            return neuron_point(subject, self.point)
+        heads = subject.roles.heads
+        if self.point and self.point not in heads:
+            raise unknown_name("layer of heads", self.point, heads)
+        return self.point or heads[-1]
 
     def _by_algebra(
         self, subject: Subject, readout: LinearReadout, ids: Int[Tensor, " example"], labels: Int[Tensor, " example"]
@@ -110,47 +149,26 @@ class AblationEffect(Score):
         return lost.double() / len(ids)
 
     def _by_hooks(
-        self, subject: Subject, point: str, ids: Int[Tensor, " example"], labels: Int[Tensor, " example"]
-    ) -> Float[Tensor, " neuron"]:
-        """Run the network on copies of the examples, one neuron removed in each."""
-        model, task, device = subject.model, subject.task, device_of(subject.model)
-        mean = activations(subject, point, reduce=Mean)[point]
-        value = (mean if self.value == "mean" else torch.zeros_like(mean)).to(device)
-        width = mean.shape[-1]
-        total = torch.zeros(width, dtype=torch.float64)
-        removed = torch.zeros(0, dtype=torch.long, device=device)
-
-        def replace(_module: object, _inputs: object, output: Tensor) -> Tensor:
-            if output.shape[-1] != width or len(output) % max(1, len(removed)):
-                raise ActivationError(
-                    f"{point!r} has shape {tuple(output.shape)}, whose axes are not (example, neuron)"
-                )
-            copies = rearrange(output.clone(), "(neuron example) ... -> neuron example ...", neuron=len(removed))
-            place = torch.arange(len(removed), device=device)
-            new = value[..., removed].movedim(-1, 0).to(output)
-            copies[place, ..., removed] = rearrange(new, "neuron ... -> neuron 1 ...")
-            return rearrange(copies, "neuron example ... -> (neuron example) ...")
-
-        with torch.no_grad(), evaluating(model):
-            for block in blocks(len(ids), block_rows(model)):
-                inputs = task.batch(ids[block])[0].to(device)
-                own = labels[block]
-                before = self._loss(model(inputs), own)
-                handle = hook_points(model)[point].register_forward_hook(replace)
-                try:
-                    for neurons in blocks(width, max(1, block_rows(model) // len(inputs))):
-                        removed = torch.arange(neurons.start, neurons.stop, device=device)
-                        copies = repeat(inputs, "example ... -> (neuron example) ...", neuron=len(removed))
-                        after = self._loss(model(copies), repeat(own, "example -> (n example)", n=len(removed)))
-                        after = rearrange(after, "(neuron example) -> neuron example", neuron=len(removed))
-                        total[neurons] += (after - before).sum(1)
-                finally:
-                    handle.remove()
+        self,
+        subject: Subject,
+        where: Units,
+        ids: Int[Tensor, " example"],
+        labels: Int[Tensor, " example"],
+        how: Batched,
+    ) -> Float[Tensor, " unit"]:
+        """Run the network with one unit removed after the other."""
+        values = values_of(subject, where.point, self.value, ids, 0)
+        place = Place(where.point, values, where.masks(torch.eye(where.width).bool()))
+        before = self._loss(logits_of(subject.model, subject.task, ids, subject.roles.output), labels)
+        total = torch.zeros(where.width, dtype=torch.float64)
+        for units, block, logits in edited_logits(subject, ids, (place,), how):
+            own = repeat(labels[block], "example -> (unit example)", unit=len(logits))
+            after = self._loss(rearrange(logits, "unit example classes -> (unit example) classes"), own)
+            total[units] += (rearrange(after, "(unit e) -> unit e", unit=len(logits)) - before[block]).sum(1)
         return total / len(ids)
 
     def _loss(self, logits: Float[Tensor, "row class"], labels: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
         """What is lost on each row: 0 or 1, or nats."""
-        logits = full_precision(logits).cpu()
         if self.measure == "loss":
             return F.cross_entropy(logits, labels, reduction="none").double()
         return (logits.argmax(1) != labels).double()

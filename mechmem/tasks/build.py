@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mechmem.contracts import Task
 from mechmem.errors import ConfigError
-from mechmem.tasks.config import ModularConfig, TaskConfig
+from mechmem.tasks.composition import GroupTask
+from mechmem.tasks.config import GroupConfig, ModularConfig, TaskConfig
 from mechmem.tasks.modular import ModularTask
 
 
@@ -14,6 +15,8 @@ def build_task(config: TaskConfig) -> Task:
     Raises:
         ConfigError: no such task, or the config leaves it without training or test examples.
     """
-    if not isinstance(config, ModularConfig):
-        raise ConfigError(f"no task is built from a {type(config).__name__}")
-    return ModularTask(config)
+    if isinstance(config, ModularConfig):
+        return ModularTask(config)
+    if isinstance(config, GroupConfig):
+        return GroupTask(config)
+    raise ConfigError(f"no task is built from a {type(config).__name__}")

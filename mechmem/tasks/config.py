@@ -7,8 +7,10 @@ from typing import ClassVar, Literal, Self, get_args
 
 from mechmem.config import Config, check_choice, check_fraction, check_kind, check_whole
 from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.tasks import group_names
 
 Operation = Literal["add", "subtract", "multiply"]
+Composition = Literal["compose", "divide"]
 NoiseKind = Literal["wrong", "any", "symmetric", "symmetric_any", "bijective"]
 SplitKind = Literal["random", "stratified", "answers"]
 
@@ -83,24 +85,73 @@ class ModularConfig(TaskConfig):
         check_whole("p", self.p, 2)
         if self.p > MAX_P:
             raise ConfigError(f"p must be at most {MAX_P} (the grid has p² inputs of p classes), got {self.p}")
-        check_kind("noise", self.noise, LabelNoise)
-        check_fraction("train fraction", self.train_fraction)
-        check_choice("split", self.split, get_args(SplitKind))
-        check_whole("seed", self.seed, 0)
-        units = self.p if self.split == "answers" else self.p**2
-        kept = round(self.train_fraction * units)
-        if kept == 0:
-            raise ConfigError(f"train fraction {self.train_fraction} leaves an empty training set at p={self.p}")
-        if kept == units:
-            raise ConfigError(f"train fraction {self.train_fraction} leaves an empty test set at p={self.p}")
+        _check_cells(self, self.p, f"p={self.p}")
         if self.noise.distribution == "bijective" and (self.p == 2 or not is_prime(self.p)):
             raise ConfigError(f"bijective noise needs an odd prime p (it uses quadratic residues), got {self.p}")
 
     def noise_only(self) -> Self:
         """Return this task with every training label uniform over all classes; symmetric where its noise is."""
-        # A network with tied inputs can fit no noise but a symmetric one; its null has to be one that it can fit.
-        symmetric = self.noise.distribution.startswith("symmetric")
-        return dataclasses.replace(self, noise=LabelNoise(1.0, "symmetric_any" if symmetric else "any"))
+        return dataclasses.replace(self, noise=_null_of(self.noise))
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupConfig(TaskConfig):
+    """Composition of the elements of a finite group, c = a·b, with some training labels wrong.
+
+    Attributes:
+        group: a name such as "S5", "A5", "Z12", "D7" (14 elements), "Q8" or "S3xZ4"; at most 1024 elements. See
+            `mechmem.tasks.group_names`.
+        op: "compose", c = a·b; or "divide", c = a·b⁻¹.
+        train_fraction: share α of the pairs (for "answers": of the elements as answers) that is trained on.
+        split: "random" pairs; "stratified", the same share of every answer; "answers", whole answers held out.
+        noise: the label noise. Symmetric noise, which gives (a, b) and (b, a) one label, asks for a rule that does so
+            too: composition in a group with a·b = b·a. Bijective noise asks for "Zn" with n an odd prime, whose
+            quadratic residues its Latin square is made of.
+        seed: seed of the split and of the noise.
+    """
+
+    kind: ClassVar[str] = "group"
+    group: str = "S5"
+    op: Composition = "compose"
+    train_fraction: float = 0.8
+    split: SplitKind = "random"
+    noise: LabelNoise = dataclasses.field(default_factory=LabelNoise)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate, without building anything."""
+        n = group_names.order(self.group)
+        if n > MAX_P:
+            raise ConfigError(f"a group must have at most {MAX_P} elements (n² pairs of n classes), got {self.group}")
+        check_choice("operation", self.op, get_args(Composition))
+        _check_cells(self, n, self.group)
+        kind, modulus = self.noise.distribution, group_names.modulus(self.group)
+        if kind.startswith("symmetric") and (self.op == "divide" or not group_names.is_abelian(self.group)):
+            raise ConfigError(f"{kind} noise gives (a, b) and (b, a) one label, and {self.op} in {self.group} does not")
+        if kind == "bijective" and (modulus is None or modulus == 2 or not is_prime(modulus)):
+            raise ConfigError(f"bijective noise needs a group Zn with n an odd prime, got {self.group}")
+
+    def noise_only(self) -> Self:
+        """Return this task with every training label uniform over all classes; symmetric where its noise is."""
+        return dataclasses.replace(self, noise=_null_of(self.noise))
+
+
+def _check_cells(config: ModularConfig | GroupConfig, n: int, where: str) -> None:
+    """Refuse what leaves the grid of n² cells without training or test cells."""
+    check_kind("noise", config.noise, LabelNoise)
+    check_fraction("train fraction", config.train_fraction)
+    check_choice("split", config.split, get_args(SplitKind))
+    check_whole("seed", config.seed, 0)
+    units = n if config.split == "answers" else n**2
+    kept = round(config.train_fraction * units)
+    if kept in (0, units):
+        empty = "test" if kept else "training"
+        raise ConfigError(f"train fraction {config.train_fraction} leaves an empty {empty} set at {where}")
+
+
+def _null_of(noise: LabelNoise) -> LabelNoise:
+    # A network with tied inputs can fit no noise but a symmetric one; its null has to be one that it can fit.
+    return LabelNoise(1.0, "symmetric_any" if noise.distribution.startswith("symmetric") else "any")
 
 
 def is_prime(p: int) -> bool:

@@ -19,7 +19,8 @@ def cyclic_group(task: Task) -> CyclicGroup:
         MissingNeedError: the task has no group, or another kind of group.
     """
     if not isinstance(task.group, CyclicGroup):
-        raise MissingNeedError("this needs a task over a cyclic group")
+        seen = "no group is known" if task.group is None else f"this one is over {task.group}"
+        raise MissingNeedError(f"this needs a task over a cyclic group; {seen}")
     return task.group
 
 

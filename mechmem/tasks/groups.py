@@ -61,6 +61,11 @@ class CyclicGroup:
         """Frequencies 1 … n // 2 for a group of n elements."""
         return len(self.elements) // 2
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the frequencies, which are their numbers."""
+        return tuple(str(k) for k in range(1, self.n_frequencies + 1))
+
     def power(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
         """Energy of each vector at each frequency (see `fourier.power`); symbols outside the group do not count."""
         return fourier.power(self._ordered(vectors))

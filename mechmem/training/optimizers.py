@@ -19,7 +19,9 @@ class Optimizers:
     """One or two torch optimisers that are stepped, saved and loaded as one.
 
     Muon orthogonalises a whole matrix, so what counts as a matrix, and which way it stands, changes the result. It gets
-    U and V as neuron × p and W as p × neuron through the model's roles, as views that share the parameters' storage.
+    U and V as neuron × p and W as p × neuron through the model's roles, as views that share the parameters' storage. In
+    a network with a residual stream it gets the matrices of the blocks as output × input, those of attention head by
+    head; both embeddings, the unembedding, biases and gains are AdamW's, as usual with Muon.
 
     Args:
         config: names the optimiser and its settings.
@@ -49,10 +51,8 @@ class Optimizers:
     def _muon(self, config: TrainConfig, roles: Roles) -> list[torch.optim.Optimizer]:
         if roles.input_embedding is None or roles.readout is None:
             raise ConfigError("muon needs a model with the roles input_embedding and readout")
-        embedding, readout = roles.input_embedding, roles.readout
-        # Tied inputs are one matrix: their role repeats it, and one copy is trained.
-        copies = 1 if "operand" not in embedding.pattern.split("->")[0] else len(embedding.read(self._model))
-        for role, index in (*((embedding, i) for i in range(copies)), (readout, None)):
+        parts = _inside(self._model) if roles.residual else _ends(self._model, roles.input_embedding, roles.readout)
+        for role, index in parts:
             view = _oriented(role.read(self._model), index)
             if view.untyped_storage().data_ptr() != _storage(self._model, role):
                 raise ConfigError(f"muon cannot train {role.parameter!r} in place: its role's pattern copies it")
@@ -60,15 +60,16 @@ class Optimizers:
         matrices = {name for role, _, _ in self._matrices for name in role.names}
         others = [parameter for name, parameter in self._model.named_parameters() if name not in matrices]
         # Matrices between two layers of neurons stand as they are; everything else (biases, γ and β) is no matrix.
-        views = [view for _, _, view in self._matrices] + [p for p in others if p.ndim == 2]
-        rest = [p for p in others if p.ndim != 2]
+        between = [p for p in others if p.ndim == 2 and not roles.residual]
+        views = [view for _, _, view in self._matrices] + between
+        rest = [p for p in others if not any(p is each for each in between)]
         lr, decay = config.lr, config.weight_decay
-        parts: list[torch.optim.Optimizer] = [
+        made: list[torch.optim.Optimizer] = [
             torch.optim.Muon(views, lr=lr, weight_decay=decay, momentum=config.momentum)
         ]
         if rest:
-            parts.append(torch.optim.AdamW(rest, lr=lr, weight_decay=decay, betas=config.betas, fused=True))
-        return parts
+            made.append(torch.optim.AdamW(rest, lr=lr, weight_decay=decay, betas=config.betas, fused=True))
+        return made
 
     def step(self) -> None:
         """Apply the gradients that backward has left on the parameters."""
@@ -117,8 +118,25 @@ class Optimizers:
             part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
 
 
+def _ends(model: nn.Module, embedding: Role, readout: Role) -> list[tuple[Role, int | None]]:
+    """Return U, V and W; tied inputs are one matrix: their role repeats it, and one copy is trained."""
+    copies = 1 if "operand" not in embedding.pattern.split("->")[0] else len(embedding.read(model))
+    return [*((embedding, i) for i in range(copies)), (readout, None)]
+
+
+def _inside(model: nn.Module) -> list[tuple[Role, int | None]]:
+    """Return the matrices of a transformer's blocks, stored as input × output, with a number per head of attention."""
+    found: list[tuple[Role, int | None]] = []
+    for name, parameter in model.named_parameters():
+        if name.startswith("blocks.") and name.rpartition(".")[2].startswith("W_"):
+            axes = "head row column" if parameter.ndim == 3 else "row column"
+            role = Role(name, f"{axes} -> {axes}")
+            found += [(role, head) for head in (range(len(parameter)) if parameter.ndim == 3 else (None,))]
+    return found
+
+
 def _oriented(value: Tensor, index: int | None) -> Tensor:
-    """Turn a role's value into the matrix Muon sees: U, V (p, neuron) and W (neuron, p) alike are transposed."""
+    """Turn a role's value into the matrix Muon sees: all are stored as input × output, and are transposed."""
     return (value if index is None else value[index]).T
 
 

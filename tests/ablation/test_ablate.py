@@ -4,6 +4,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
+from hooked_networks import CHANNELS, HEADS, NEURONS, Convolutional, Transformer
+from hooked_networks import subject_of as hooked_subject
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
@@ -13,6 +15,7 @@ from mechmem.ablation.curves import SPLITS
 from mechmem.caching import hook_points
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError, UnknownNameError
 from mechmem.models.mlp import HookedMLP
+from mechmem.randomness import generator
 from mechmem.scoring import score
 
 
@@ -147,14 +150,14 @@ def test_hooks_are_gone_after_an_error(value, monkeypatch):
     def fail(*args):
         raise RuntimeError("stopped")
 
-    monkeypatch.setattr("mechmem.ablation.measure.logits_of", fail)
+    monkeypatch.setattr("mechmem.interventions.runs.replaced", fail)
     with pytest.raises(RuntimeError, match="stopped"):
         ablate(subject, order="random", value=value, points=2, method="hooks")
     assert hooks_left(subject) == 0
 
 
 def test_donors_are_other_training_examples():
-    from mechmem.ablation.measure import _donors
+    from mechmem.interventions.values import donors as _donors
 
     task = random_subject(23).task
     donors = _donors(task, 0)
@@ -228,3 +231,83 @@ def test_the_figure_names_the_score() -> None:
     figure = mm.ablate(mm.planted_network(11).subject, by="ipr(two_sided)", order=("low", "random")).plot()
     titles = [axis.title.text for axis in figure.select_xaxes()]
     assert titles == ["share of neurons ablated,<br>by ipr<br>(convention=two_sided)", "share of neurons ablated"]
+
+
+def one_hooked_pass_per_point(subject, curves, at, orders, where, replacement):
+    """The reference: accuracy and loss on the test set, what is gone replaced by hand. Shape (2, curve, point)."""
+    task, model = subject.task, subject.model.eval()
+    inputs, truth = task.batch(task.test_ids)[0], task.true(task.test_ids)
+    found = []
+    for order in orders:
+        for count in curves.removed.tolist():
+
+            def replace(_module, _inputs, out, gone=order[:count]):
+                out = out.clone()
+                for unit in gone.tolist():
+                    place = (slice(None), *where(unit))
+                    out[place] = replacement[place[1:]].to(out) if replacement is not None else 0
+                return out
+
+            handle = hook_points(model)[at].register_forward_hook(replace)
+            with torch.no_grad():
+                logits = subject.roles.output.read(model(inputs))
+            handle.remove()
+            accuracy = (logits.argmax(1) == truth).double().mean()
+            found.append(torch.stack([accuracy, torch.nn.functional.cross_entropy(logits, truth)]))
+    return torch.stack(found, 1).reshape(2, len(orders), -1)
+
+
+EVERY = slice(None)
+PLACES = {
+    "neurons at all positions": (Transformer, "blocks.0.hook_post", {}, NEURONS, lambda m: (EVERY, m)),
+    "neurons at one position": (Transformer, "blocks.1.hook_post", {"positions": -1}, NEURONS, lambda m: (2, m)),
+    "heads": (Transformer, "blocks.0.attn.hook_z", {"units": "head"}, HEADS, lambda m: (EVERY, m)),
+    "channels": (Convolutional, "hook_first", {"units": "channel"}, CHANNELS, lambda m: (m,)),
+}
+
+
+@pytest.mark.parametrize("value", ["zero", "mean"])
+@pytest.mark.parametrize("name", PLACES)
+def test_units_of_points_with_more_axes_equal_one_hooked_pass_per_point(name, value):
+    kind, at, settings, width, where = PLACES[name]
+    subject = hooked_subject(kind, dtype=torch.float64)
+    curves = ablate(subject, order="random", at=at, points=4, draws=2, value=value, **settings)
+    assert (curves.width, curves.units, curves.method) == (width, settings.get("units", "neuron"), "hooks")
+    orders = [torch.randperm(width, generator=generator(0, "ablation order", draw)) for draw in range(2)]
+    mean = None if value == "zero" else mm.activations(subject, at)[at].mean(0)
+    wanted = one_hooked_pass_per_point(subject, curves, at, orders, where, mean)
+    test = SPLITS.index("test")
+    torch.testing.assert_close(torch.stack([curves.accuracy[..., test], curves.loss[..., test]]), wanted)
+    assert hooks_left(subject) == 0 and curves.loss.std(1).max() > 1e-4
+
+
+def test_heads_are_ranked_and_ablated_by_their_effect():
+    subject = hooked_subject(Transformer)
+    heads = subject.roles.heads
+    curves = ablate(
+        subject, by="ablation_effect(train,measure=loss)", units="head", order=("low", "high"), points=HEADS
+    )
+    assert (curves.point, curves.width) == (heads[-1], HEADS)
+    assert "units=head" in curves.score and "heads are ablated there" in curves.note
+    first = ablate(subject, by="ablation_effect(train,measure=loss)", at=heads[0], units="head", order="low")
+    assert first.point == heads[0]
+    assert curves.plot().layout.xaxis.title.text.startswith("share of heads ablated")
+    for wrong, error, said in (
+        ({"units": "head"}, ScoreError, "'ipr' ranks neurons, not heads"),
+        ({"units": "head", "at": "blocks.0.hook_post", "order": "random"}, ConfigError, "no heads"),
+        ({"units": "channel", "at": heads[0], "positions": 0, "order": "random"}, ConfigError, "leave positions out"),
+        ({"at": heads[0], "positions": 3, "order": "random"}, ConfigError, "positions 0 … 2, and not 3"),
+        ({"units": "heads"}, UnknownNameError, "Did you mean 'head'"),
+    ):
+        with pytest.raises(error, match=said):
+            ablate(subject, **wrong)
+    with pytest.raises(MissingNeedError, match="no layer of heads"):
+        ablate(random_subject(), units="head", order="random")
+
+
+def test_a_network_that_cannot_be_batched_is_ablated_all_the_same():
+    from hooked_networks import Awkward
+
+    subject = hooked_subject(Awkward, "in place")
+    found = ablate(subject, order="random", points=3, draws=1)
+    assert "edits were run one by one" in found.note and found.accuracy[..., 0].isfinite().all()

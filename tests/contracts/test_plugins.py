@@ -35,6 +35,20 @@ def subject():
     return mm.train(config, progress=False)
 
 
+@pytest.fixture(scope="module")
+def streamed():
+    """The same with a residual stream, for what reads one."""
+    config = mm.TrainConfig(
+        task=mm.ModularConfig(p=7, train_fraction=0.6, noise=mm.LabelNoise(0.3)),
+        model=mm.TransformerConfig(d_model=8, heads=2),
+        steps=20,
+        lr=0.01,
+        evaluations=3,
+        checkpoints=2,
+    )
+    return mm.train(config, progress=False)
+
+
 def state(subject):
     return {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
 
@@ -86,7 +100,8 @@ def test_scores_are_deterministic_and_leave_nothing_behind(name, subject, tmp_pa
 
 
 @pytest.mark.parametrize("cls", ANALYSES, ids=lambda cls: cls.name)
-def test_analyses_give_results_that_draw_and_survive_saving(cls, subject, tmp_path):
+def test_analyses_give_results_that_draw_and_survive_saving(cls, request, tmp_path):
+    subject = request.getfixturevalue("streamed" if "role:residual" in cls.needs else "subject")
     before = state(subject)
     result, again = cls()(subject), cls()(dataclasses.replace(subject))
     assert isinstance(result, Result) and dataclasses.is_dataclass(result)

@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from hooked_networks import CHANNELS, HEADS, NEURONS, Awkward, Convolutional, Transformer
+from hooked_networks import subject_of as hooked_subject
 
 import mechmem as mm
 from mechmem.caching import hook_points
-from mechmem.errors import MissingNeedError, UnknownNameError
+from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.models.mlp import HookedMLP
 from mechmem.scoring import score
 
@@ -67,7 +69,8 @@ def test_equals_one_pass_per_neuron(cls, split, value, measure):
 def test_hooks_take_neurons_and_examples_in_blocks(monkeypatch):
     subject = subject_of(Curved)
     whole = score("ablation_effect(train,measure=loss)")(subject).values
-    monkeypatch.setattr("mechmem.scorers.ablation_effect.block_rows", lambda _: 10)
+    monkeypatch.setattr("mechmem.interventions.runs.block_rows", lambda _: 10)
+    monkeypatch.setattr("mechmem.interventions.batched.CPU_MB", 0.02)
     assert torch.allclose(score("ablation_effect(train,measure=loss)")(subject).values, whole)
 
 
@@ -122,3 +125,61 @@ def test_splits_that_are_empty_or_unknown_are_refused():
     assert torch.allclose(score("ablation_effect(train,measure=loss)")(blind).values, known)
     with pytest.raises(UnknownNameError, match="train_noisy"):
         score("ablation_effect(train_nois)")
+
+
+EVERY = slice(None)
+
+
+@pytest.mark.parametrize("value", ["zero", "mean"])
+@pytest.mark.parametrize(
+    ("kind", "point", "settings", "width", "where"),
+    [
+        (Transformer, "blocks.0.hook_post", "", NEURONS, lambda m: (EVERY, m)),
+        (Transformer, "blocks.1.hook_post", ",position=-1", NEURONS, lambda m: (2, m)),
+        (Transformer, "blocks.0.attn.hook_z", ",units=head", HEADS, lambda m: (EVERY, m)),
+        (Convolutional, "hook_first", ",units=channel", CHANNELS, lambda m: (m,)),
+    ],
+)
+def test_units_of_points_with_more_axes_equal_one_pass_per_unit(kind, point, settings, width, where, value):
+    subject = hooked_subject(kind, dtype=torch.float64)
+    found = score(f"ablation_effect(train,{value},loss,point={point}{settings})")(subject)
+    task, model = subject.task, subject.model.eval()
+    inputs, given = task.batch(task.train_ids)
+    mean = mm.activations(subject, point)[point].mean(0)
+
+    def loss(unit):
+        def replace(_module, _inputs, out):
+            out = out.clone()
+            if unit is not None:
+                out[(EVERY, *where(unit))] = mean[where(unit)] if value == "mean" else 0
+            return out
+
+        handle = hook_points(model)[point].register_forward_hook(replace)
+        with torch.no_grad():
+            logits = subject.roles.output.read(model(inputs))
+        handle.remove()
+        return F.cross_entropy(logits, given).double()
+
+    wanted = torch.stack([loss(unit) - loss(None) for unit in range(width)])
+    torch.testing.assert_close(found.values, wanted)
+    assert found.point == point and found.values.abs().max() > 1e-4
+
+
+def test_heads_and_positions_that_are_not_there():
+    subject = hooked_subject(Transformer)
+    assert score("ablation_effect(train,units=head)")(subject).point == "blocks.1.attn.hook_z"
+    with pytest.raises(MissingNeedError, match="role:heads"):
+        score("ablation_effect(units=head)")(subject_of())
+    with pytest.raises(UnknownNameError, match="layer of heads 'blocks.0.hook_post'"):
+        score("ablation_effect(units=head,point=blocks.0.hook_post)")(subject)
+    with pytest.raises(ConfigError, match="no positions"):
+        score("ablation_effect(position=0)")(subject_of())
+    with pytest.raises(ConfigError, match="one position's number, got 'last'"):
+        score("ablation_effect(position=last)")
+    with pytest.raises(UnknownNameError, match="Did you mean 'head'"):
+        score("ablation_effect(units=heads)")
+
+
+def test_a_network_that_cannot_be_batched_says_so():
+    found = score("ablation_effect(train)")(hooked_subject(Awkward, "decides"))
+    assert "edits were run one by one" in found.note and "not linear" in found.note

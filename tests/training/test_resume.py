@@ -34,6 +34,9 @@ CONFIGS = {
     "muon": dataclasses.replace(BASE, optimizer="muon"),
     "minibatches": dataclasses.replace(BASE, batch_size=4, optimizer="sgd"),
     "bf16": dataclasses.replace(BASE, precision="bf16", optimizer="adam", loss="mse"),
+    "transformer": dataclasses.replace(
+        BASE, model=mm.TransformerConfig(d_model=8, heads=2, layer_norm=True, dropout=0.1), optimizer="muon"
+    ),
 }
 # Scheduled: evaluations at 0, 1, 2, 3, 5, 8, 14, 24, 40; checkpoints at 0, 1, 3, 12, 40.
 

@@ -6,6 +6,8 @@ from mechmem.recipes.doshi_2024.measured import (
     amplification,
     arms,
     distributions,
+    embedding_ipr,
+    inversion,
     memorizers,
     pruned,
     training,
@@ -218,10 +220,35 @@ CLAIMS = (
         ),
         draw=lambda table: plane(table, "test", panel="weight decay"),
     ),
+    *(
+        Claim(
+            key=key,
+            statement=f"In {title} only weight decay gives Full Inversion.",
+            experiment=f"{title}, AdamW 1e-3, α = .65, ξ = .2; without regularization, weight decay 5, dropout {rate}",
+            trials=trials(f"{arm}, wd 0", f"{arm}, wd 5", f"{arm}, dropout {rate}"),
+            measure=measure(accuracies("raw"), inversion),
+            premises=(at_least("train", f"{arm}, wd 0", 0.9),),
+            conditions=(
+                at_least("Full Inversion", f"{arm}, wd 5", 1.0),
+                at_most("Full Inversion", f"{arm}, wd 0", 0.0),
+                at_most("Full Inversion", f"{arm}, dropout {rate}", 0.0),
+            ),
+            draw=SPLIT_FIGURE,
+        )
+        for key, title, arm, rate in (
+            ("appendix_transformer", "a one-layer transformer", "encoder", ".3"),
+            ("appendix_deeper", "a ReLU network of three matrices", "three layers", ".6"),
+        )
+    ),
     Claim(
-        key="appendix_transformer",
-        statement="In a one-layer transformer only weight decay gives full inversion.",
-        pending="needs the transformer, which mechmem does not train yet",
+        key="appendix_embedding",
+        statement="The embedding of a transformer that generalizes stays far from single frequencies.",
+        experiment="IPR over the symbols of the embedding's dimensions (one-sided), their 95 % quantile",
+        paper="embedding IPR at most .4",
+        trials=trials("encoder, wd 5"),
+        measure=measure(accuracies("raw"), embedding_ipr),
+        premises=(at_least("test", "encoder, wd 5", 0.9),),
+        conditions=(at_most("IPR of the embedding", "encoder, wd 5", 0.4),),
     ),
 )
 

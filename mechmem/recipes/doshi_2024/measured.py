@@ -11,8 +11,10 @@ import plotly.graph_objects as go
 
 from mechmem.analyses.amplification import Amplification
 from mechmem.analyses.direct_logit_attribution import QUANTITIES, DirectLogitAttribution
+from mechmem.analyses.phase import FULL, Phase
 from mechmem.analyses.training_times import TrainingTimes
 from mechmem.contracts import Subject
+from mechmem.math.fourier import inverse_participation
 from mechmem.neurons import End
 from mechmem.reproduction.measures import Rows, by_arm, curves
 from mechmem.scoring import score
@@ -37,6 +39,20 @@ def amplification(subject: Subject) -> Rows:
         values = frame[column].to_numpy(float)
         if np.isfinite(values).all():
             yield f"Spearman of {title} and IPR", math.nan, float(rank_correlation(values, ipr))
+
+
+def inversion(subject: Subject) -> Rows:
+    """1 if the network is in the phase Full Inversion, else 0."""
+    yield "Full Inversion", math.nan, float(Phase()(subject).phase == FULL)
+
+
+def embedding_ipr(subject: Subject) -> Rows:
+    """The 95 % quantile, over dimensions of the embedding, of the IPR over the symbols (one-sided)."""
+    group, embedding = subject.task.group, subject.roles.input_embedding
+    assert group is not None and embedding is not None
+    spectrum = group.spectrum(embedding.read(subject.model)[0])
+    ipr = inverse_participation(spectrum, group.multiplicity, "one_sided")
+    yield "IPR of the embedding", math.nan, float(ipr.quantile(0.95))
 
 
 def two_stages(subject: Subject) -> Rows:

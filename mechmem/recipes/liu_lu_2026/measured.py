@@ -12,7 +12,7 @@ from mechmem.analyses.partition import Partition
 from mechmem.analyses.suppression import Suppression
 from mechmem.contracts import Subject
 from mechmem.plotting.lines import lines
-from mechmem.reproduction.measures import NAMES, STYLES, Rows, curves, pooled
+from mechmem.reproduction.measures import NAMES, STYLES, Rows, accuracies, curves, pooled
 
 SCORES = {"ipr(of=w)": "IPR", "strength": "Strength"}
 """The paper's two scores of neurons, and what they are called."""
@@ -48,6 +48,14 @@ def partitions(subject: Subject) -> Rows:
             yield f"test of {network}{after} by {title}", math.nan, float(accuracy)
             if not after:
                 yield f"size of {network} by {title}", math.nan, float(fraction)
+
+
+def unembedding(subject: Subject) -> Rows:
+    """Accuracies with the strongest frequencies of the unembedding alone, 20 in 56 of them as in the paper."""
+    assert subject.task.group is not None
+    name = f"readout_frequencies({round(subject.task.group.n_frequencies * 20 / 56)})"
+    for quantity, x, value in accuracies(name)(subject):
+        yield quantity.replace(name, "the filtered unembedding"), x, value
 
 
 def suppression(subject: Subject) -> Rows:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mechmem.models.config import Activation, MLPConfig
+from mechmem.models.config import Activation, MLPConfig, TransformerConfig
 from mechmem.reproduction.claims import Arms, Scale, Trial, seeded
 from mechmem.tasks.config import LabelNoise, ModularConfig, NoiseKind, Operation, SplitKind
 from mechmem.training.config import OptimizerName, TrainConfig
@@ -62,6 +63,13 @@ def config(
     )
 
 
+def transformer(scale: Scale, seed: int) -> TrainConfig:
+    """Return a one-layer transformer at ξ = .1; the paper's own, and its ξ, were not found."""
+    base = config(scale, seed, width=512, steps=3000, xi=0.1, wd=1.0)
+    model = TransformerConfig(d_model=16, heads=2) if scale == "smoke" else TransformerConfig()
+    return dataclasses.replace(base, model=model)
+
+
 HEAVY, RULE = "ξ .8", "ξ .3"
 
 ARMS: Arms = {
@@ -73,6 +81,7 @@ ARMS: Arms = {
     "multiply": partial(config, width=512, steps=3000, xi=0.3, wd=1.0, op="multiply"),
     "tied": partial(config, width=512, steps=3000, xi=0.3, wd=1.0, tied=True),
     "tied, symmetric noise": partial(config, width=512, steps=3000, xi=0.3, wd=1.0, tied=True, noise="symmetric"),
+    "transformer": transformer,
     "answers held out": partial(config, width=512, steps=3000, xi=0.8, alpha=0.6, split="answers"),
 }
 """Named settings; addition, α = .8, AdamW 1e-3, weight decay .1 at ξ = .8 and 1 at ξ = .3."""

@@ -4,48 +4,13 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hooked_models import Loop, array_task, looped, n_hooks
 from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.errors import ActivationError, UnknownNameError
-
-
-class Loop(nn.Module):
-    """A small network with a point in a loop, one that never fires, and work done in place after a point."""
-
-    def __init__(self, times=3, dead=False):
-        super().__init__()
-        draw = torch.Generator().manual_seed(0)
-        self.W = nn.Parameter(torch.randn(4, 4, generator=draw, dtype=torch.float64) / 2)
-        self.dropout = nn.Dropout(0.5)
-        self.hook_in, self.hook_state, self.hook_out = HookPoint(), HookPoint(), HookPoint()
-        if dead:
-            self.hook_dead = HookPoint()
-        self.times = times
-        self.fail = False
-
-    def forward(self, x):
-        state = self.hook_in(x @ self.W)
-        state.mul_(2).relu_()
-        for _ in range(self.times):
-            state = self.hook_state(torch.tanh(self.dropout(state) @ self.W))
-        if self.fail:
-            raise RuntimeError("the model failed")
-        return self.hook_out(state)
-
-
-def array_task(n=23, width=4, seed=0, dtype=torch.float64):
-    draw = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(n, width, generator=draw, dtype=torch.float64).to(dtype)
-    labels = torch.randint(0, 4, (n,), generator=draw)
-    return mm.ArrayTask(inputs, labels, labels, torch.arange(n) < n - 5, n_classes=4)
-
-
-def looped(times=3, **settings):
-    return mm.Subject(Loop(times, **settings), array_task())
+from mechmem.caching import Activations
+from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning, UnknownNameError
 
 
 def reference(model, x):
@@ -58,10 +23,6 @@ def reference(model, x):
         values[f"hook_state#{time}"] = state
     values["hook_out"] = state
     return values
-
-
-def n_hooks(model):
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules())
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 7, 18, 100])
@@ -100,12 +61,35 @@ def test_an_unknown_name_names_the_nearest():
 
 
 @pytest.mark.parametrize("reduce", [None, mm.Mean])
-def test_a_point_that_never_fires_is_an_error(reduce):
+def test_a_named_point_that_never_fires_is_an_error(reduce):
     subject = looped(dead=True)
-    with pytest.raises(ActivationError, match="'hook_dead' did not fire"):
-        mm.activations(subject, reduce=reduce)
+    with pytest.raises(ActivationError, match="hook point 'hook_dead' did not fire in the forward pass"):
+        mm.activations(subject, ["hook_in", "hook_dead"], reduce=reduce)
+    with pytest.raises(ActivationError, match=r"no hook point matching 'hook_d\*' fired in the forward pass"):
+        mm.activations(subject, ["hook_in", "hook_d*"], reduce=reduce)
     assert n_hooks(subject.model) == 0
-    assert list(mm.activations(subject, "hook_in")) == ["hook_in"]
+
+
+@pytest.mark.parametrize("points", ["*", ["hook_in", "hook_*"]])
+def test_a_point_of_a_pattern_that_never_fires_is_left_out_and_says_so(points):
+    found = mm.activations(looped(times=1, dead=True), points)
+    assert list(found) == ["hook_in", "hook_state", "hook_out"] and "hook_dead" not in found
+    with pytest.raises(ActivationError, match="'hook_dead' did not fire in the forward pass"):
+        found["hook_dead"]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_point_that_fires_in_some_chunks_only_is_an_error(at):
+    class Sometimes(Loop):
+        calls = 0
+
+        def forward(self, x):
+            out = super().forward(x)
+            self.calls += 1
+            return self.hook_dead(out) if self.calls % 2 == at else out
+
+    with pytest.raises(ActivationError, match=r"'hook_dead' fired \d times in one chunk and \d in another"):
+        mm.activations(mm.Subject(Sometimes(dead=True), array_task()), chunk=7)
 
 
 @pytest.mark.parametrize("reduce", [None, mm.Mean])
@@ -177,7 +161,8 @@ def test_no_hooks_are_left_after_success_or_failure():
 def test_hooks_of_the_user_stay_and_are_seen():
     subject = looped()
     handle = subject.model.hook_in.register_forward_hook(lambda _m, _i, out: out * 0)
-    found = mm.activations(subject)
+    with pytest.warns(LeftoverHooksWarning):
+        found = mm.activations(subject)
     assert n_hooks(subject.model) == 1
     assert found["hook_in"].abs().sum() == 0 and found["hook_out"].abs().sum() == 0
     handle.remove()
@@ -220,70 +205,6 @@ def test_results_show_their_shapes():
     assert repr(mm.activations(looped(), "hook_in")) == "Activations(hook_in (18, 4))"
 
 
-def numpy_moments(x):
-    flat = x.reshape(len(x), -1)
-    return {mm.Mean: x.mean(0), mm.Variance: x.var(0), mm.Gram: flat.T @ flat}
-
-
-@pytest.mark.parametrize("reduction", [mm.Mean, mm.Variance, mm.Gram])
-@given(
-    chunks=st.lists(st.integers(1, 9), min_size=1, max_size=6),
-    offset=st.sampled_from([0.0, 1e6]),
-    shape=st.sampled_from([(), (3,), (2, 3)]),
-)
-def test_reductions_equal_numpy_with_uneven_chunks(reduction, chunks, offset, shape):
-    x = np.random.default_rng(sum(chunks)).normal(size=(sum(chunks), *shape)) + offset
-    running = reduction()
-    if reduction is mm.Gram and not shape:
-        x = x[:, None]
-    for chunk in np.split(x, np.cumsum(chunks)[:-1]):
-        running.update(torch.from_numpy(chunk.copy()))
-    found = running.result()
-    assert found.dtype == torch.float64
-    np.testing.assert_allclose(found.numpy(), numpy_moments(x)[reduction], rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("reduction", [mm.Mean, mm.Variance, mm.Gram])
-def test_reductions_of_float32_lose_no_digits(reduction):
-    x = (np.random.default_rng(0).normal(size=(5000, 2)) + 1000).astype(np.float32)
-    running = reduction()
-    for chunk in np.array_split(x, 37):
-        running.update(torch.from_numpy(chunk.copy()))
-    expected = numpy_moments(x.astype(np.float64))[reduction]
-    # A mean sums each chunk in float32, which is as exact as the activations are; squares would lose digits that way.
-    np.testing.assert_allclose(running.result().numpy(), expected, rtol=1e-6 if reduction is mm.Mean else 1e-10)
-
-
-@pytest.mark.parametrize("reduction", [mm.Mean, mm.Variance, mm.Gram])
-def test_a_reduction_of_nothing_is_an_error(reduction):
-    with pytest.raises(ActivationError, match="no example was seen"):
-        reduction().result()
-
-
-@pytest.mark.parametrize("reduction", [mm.Mean, mm.Variance, mm.Gram])
-@pytest.mark.parametrize("chunk", [1, 4, 18])
-def test_streamed_reductions_equal_those_of_the_kept_values(reduction, chunk):
-    subject = looped()
-    kept = mm.activations(subject)
-    reduced = mm.activations(subject, reduce=reduction, chunk=chunk)
-    assert list(reduced) == list(kept)
-    for name in kept:
-        expected = numpy_moments(kept[name].numpy())[reduction]
-        np.testing.assert_allclose(reduced[name].numpy(), expected, rtol=1e-12, atol=1e-14)
-
-
-def test_a_reduction_of_half_precision_is_of_the_widened_values():
-    class Half(Loop):
-        def forward(self, x):
-            return self.hook_in((x @ self.W).bfloat16())
-
-    subject = mm.Subject(Half(), array_task())
-    kept = mm.activations(subject, "hook_in")["hook_in"]
-    assert kept.dtype == torch.bfloat16
-    reduced = mm.activations(subject, "hook_in", reduce=mm.Gram, chunk=5)["hook_in"]
-    np.testing.assert_allclose(reduced.numpy(), kept.double().T.numpy() @ kept.double().numpy(), rtol=1e-12)
-
-
 def test_a_value_without_examples_cannot_be_kept():
     class Sums(Loop):
         def forward(self, x):
@@ -299,3 +220,67 @@ def test_on_the_hooked_network(planted):
     assert list(found) == ["hook_pre", "hook_hidden", "hook_logits"]
     torch.testing.assert_close(found["hook_hidden"], found["hook_pre"].square())
     torch.testing.assert_close(found["hook_logits"], mm.extractor("raw")(subject)(subject.task.ids))
+
+
+@pytest.mark.parametrize("reduce", [None, mm.Mean])
+@pytest.mark.parametrize("chunk", [5, None])
+def test_values_are_cast_where_they_are_kept(reduce, chunk):
+    class Mixed(Loop):
+        def forward(self, x):
+            self.hook_out(super().forward(x).argmax(1))
+            return x
+
+    subject = mm.Subject(Mixed(), array_task())
+    whole = mm.activations(subject, ["hook_in", "hook_out"], reduce=reduce)
+    found = mm.activations(subject, ["hook_in", "hook_out"], reduce=reduce, chunk=chunk, dtype=torch.float16)
+    assert found["hook_in"].dtype == torch.float16
+    assert torch.equal(found["hook_in"], whole["hook_in"].half())
+    if reduce is None:
+        assert found["hook_out#1"].dtype == torch.int64
+    with pytest.raises(ConfigError, match="dtype is a floating-point type, got torch.int32"):
+        mm.activations(subject, dtype=torch.int32)
+
+
+@pytest.mark.parametrize("reduce", [None, mm.Mean])
+def test_values_are_put_on_the_device(reduce):
+    found = mm.activations(looped(), "hook_in", reduce=reduce, device=torch.device("cpu"))
+    assert found["hook_in"].device.type == "cpu"
+    with pytest.raises(ConfigError, match="device 'meta' cannot be used here"):
+        mm.activations(looped(), "hook_in", reduce=reduce, device="meta")
+
+
+def test_memory_of_shared_storage_counts_once():
+    base = torch.zeros(10, 4)
+    shared = Activations({"a": base, "b": base[:5], "c": base.T})
+    assert shared.nbytes == 160
+    slopes = Activations({"a": torch.zeros(10, 4)})
+    assert Activations({"a": base, "b": base}, gradients=slopes).nbytes == 320
+    found = mm.activations(looped())
+    assert found.nbytes == 5 * 18 * 4 * 8
+
+
+@pytest.mark.parametrize(("reduce", "size"), [(None, 5 * 18 * 4 * 8), (mm.Gram, 5 * 16 * 8)])
+@pytest.mark.parametrize("chunk", [3, None])
+def test_a_cache_can_be_capped(reduce, size, chunk, monkeypatch):
+    subject = looped()
+    exact = size / 2**20
+    assert mm.activations(subject, reduce=reduce, chunk=chunk, limit_mb=exact).nbytes == size
+    rows = []
+    forward = subject.model.forward
+    monkeypatch.setattr(subject.model, "forward", lambda x: rows.append(len(x)) or forward(x))
+    message = f"{18} examples would take {exact:.4g} MB, and limit_mb is .*; ask for fewer points or ids"
+    with pytest.raises(ActivationError, match=message):
+        mm.activations(subject, reduce=reduce, chunk=chunk, limit_mb=exact * 0.99)
+    assert rows == [chunk or 18] and n_hooks(subject.model) == 0
+    half = mm.activations(subject, reduce=reduce, chunk=chunk, limit_mb=exact * 0.5, dtype=torch.float32)
+    assert half.nbytes == size // 2
+
+
+def test_the_cap_counts_gradients_too():
+    def loss(logits, given):
+        return logits[:, 0]
+
+    size = 2 * 5 * 18 * 4 * 8 / 2**20
+    mm.activations(looped(), gradients=loss, limit_mb=size)
+    with pytest.raises(ActivationError, match="limit_mb"):
+        mm.activations(looped(), gradients=loss, limit_mb=size * 0.99)

@@ -1,0 +1,74 @@
+"""What surgeries that keep the strongest frequencies of a matrix have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechmem.config import check_choice, check_whole
+from mechmem.contracts import Group
+from mechmem.errors import MissingNeedError
+from mechmem.math.strongest_frequencies import strongest_frequencies
+from mechmem.models.pruned import at_frequencies
+from mechmem.plugins import Surgery
+from mechmem.randomness import generator
+
+Choice = Literal["energy", "random"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CountedFrequencies(Surgery):
+    """Base of surgeries that keep so many frequencies of all vectors of a matrix together.
+
+    Attributes:
+        count: how many frequencies stay; all where the group has no more.
+        by: "energy", those with the most; or "random", which is the control.
+        seed: seed of the random choice.
+    """
+
+    count: int = 20
+    by: Choice = "energy"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_whole("number of frequencies", self.count, 1)
+        check_choice("choice of frequencies", self.by, get_args(Choice))
+        check_whole("seed", self.seed, 0)
+
+    def label(self) -> str:
+        """The name with its changed settings: an alias is another word for the plugin here, not for a setting."""
+        label = super().label()
+        return self.name if label in self.aliases else label
+
+    def stand_in(self) -> Surgery | None:
+        """The same with as many frequencies at random."""
+        return None if self.by == "random" else dataclasses.replace(self, by="random")
+
+    def kept_part(
+        self, group: Group, vectors: Float[Tensor, "symbol neuron"], stream: str
+    ) -> Float[Tensor, "symbol neuron"]:
+        """Return the vectors without the other frequencies, in float64 on the CPU; constants and outsiders stay.
+
+        Args:
+            group: the group of the symbols.
+            vectors: one column per neuron.
+            stream: what a random choice is drawn for.
+
+        Raises:
+            MissingNeedError: the group has no frequency.
+        """
+        n = group.n_frequencies
+        if not n:
+            raise MissingNeedError("the task's group has one element, and so no frequency")
+        vectors = vectors.double().cpu()
+        if self.by == "energy":
+            kept = strongest_frequencies(group, vectors, self.count)
+        else:
+            kept = torch.randperm(n, generator=generator(self.seed, stream))[: self.count] + 1
+        removed = sorted(set(range(1, n + 1)) - set(kept.tolist()))
+        return vectors - at_frequencies(group, vectors, removed)

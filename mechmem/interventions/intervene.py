@@ -1,0 +1,159 @@
+"""Interventions by the hundred: each edit's logits, and what they do to the four accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mechmem.config import check_choice, check_number, check_whole
+from mechmem.contracts import Subject, Task, subject_of
+from mechmem.errors import ConfigError
+from mechmem.interventions.batched import Batched, Method
+from mechmem.interventions.edits import Edit, Together, points_of, spelt_out
+from mechmem.interventions.result import Interventions
+from mechmem.interventions.runs import Place, edited_logits, shapes_at
+from mechmem.interventions.values import Values, values_of
+from mechmem.models.forward import logits_of
+from mechmem.roles import Roles
+from mechmem.tasks.config import SPLITS
+from mechmem.tasks.labelled_splits import labelled_splits
+
+
+def intervene(
+    subject: nn.Module | Subject,
+    edits: Edit | Sequence[Together],
+    task: Task | None = None,
+    *,
+    roles: Roles | None = None,
+    ids: Int[Tensor, " example"] | None = None,
+    logits: bool = True,
+    method: Method = "vmap",
+    limit_mb: float | None = None,
+    seed: int = 0,
+) -> Interventions:
+    """Run a network under many interventions, each by itself, many of them in one forward pass.
+
+    The edits of one point go through the network together, by `torch.func.vmap` over what they replace: what lies
+    before the point is computed once for all of them, what lies behind it once for each. A network that cannot be run
+    so (it decides by its activations, or changes a tensor in place) is run edit by edit, and the note says why.
+
+        mm.intervene(subject, mm.Edit("hook_hidden", neurons="each"))
+        mm.intervene(subject, mm.Edit("blocks.0.attn.hook_z", "mean", heads="each", positions=-1))
+        mm.intervene(subject, [mm.Edit("hook_hidden", neurons=[3, 5]), (mm.Edit("a", 0.5), mm.Edit("b", other))])
+
+    Args:
+        subject: a subject, or a network with `HookPoint` submodules.
+        edits: an edit, or several; a tuple of edits is one intervention, made in the same run, in their order.
+        task: the network's task; goes with a network only.
+        roles: the network's roles; by default its own.
+        ids: the examples; by default all training and test examples.
+        logits: whether the logits are kept: edits × examples × classes numbers. Accuracies and losses always are.
+        method: "vmap", or "loop" for one edit after the other.
+        limit_mb: memory that the activations of a batch may take, measured on the first edit, in megabytes; by default
+            16 on the CPU, where a batch that falls out of the cache is no faster, and 512 elsewhere.
+        seed: seed of the resampling.
+
+    Raises:
+        ConfigError: no edit, one that its point has no units for, or a setting out of range.
+        UnknownNameError: there is no such point, id or method.
+        ActivationError: a point did not fire, or holds another shape than it is given.
+        DiscardedEditError: the logits do not depend on what a point holds.
+    """
+    subject = subject_of(subject, task, roles)
+    check_choice("method of interventions", method, get_args(Method))
+    if limit_mb is not None:
+        check_number("limit_mb", limit_mb, above=0)
+    check_whole("seed", seed, 0)
+    task = subject.task
+    if ids is None:
+        ids = torch.cat([task.train_ids, task.test_ids])
+    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
+        raise ConfigError("ids must be a tensor of at least one example id, in one dimension")
+    labels = _labels(task, ids)
+    shapes = shapes_at(subject, points_of(edits))
+    wanted = spelt_out(edits, shapes)
+    unedited = logits_of(subject.model, task, ids, subject.roles.output)
+    kept = torch.empty(len(wanted), *unedited.shape, dtype=unedited.dtype) if logits else None
+    sums = torch.zeros(2, len(wanted), len(SPLITS), dtype=torch.float64)
+    notes: dict[str, None] = {}
+    for members, places in _grouped(subject, [singles for _, singles in wanted], shapes, ids, seed):
+        how = Batched(method, limit_mb)
+        for chosen, block, found in edited_logits(subject, ids, places, how):
+            edit = members[chosen]
+            sums[:, edit] += _outcomes(found, labels[:, block])
+            if kept is not None:
+                kept[edit, block] = found.to(kept.dtype)
+        notes[how.note] = None
+    n = (labels >= 0).sum(1)
+    accuracy, loss = sums / n
+    before = _outcomes(rearrange(unedited, "example classes -> 1 example classes"), labels).squeeze(1) / n
+    return Interventions(
+        tuple(name for name, _ in wanted),
+        ids.long(),
+        n,
+        accuracy,
+        loss,
+        unedited_accuracy=before[0],
+        unedited_loss=before[1],
+        logits=kept,
+        unedited=unedited,
+        note="; ".join(filter(None, notes)),
+    )
+
+
+def _grouped(
+    subject: Subject,
+    wanted: list[tuple[Edit, ...]],
+    shapes: dict[str, tuple[int, ...]],
+    ids: Int[Tensor, " example"],
+    seed: int,
+) -> list[tuple[Int[Tensor, " member"], tuple[Place, ...]]]:
+    """Put together the interventions that put the same values at the same points: they differ by their masks only."""
+    groups: dict[tuple[tuple[str, object], ...], list[int]] = {}
+    for number, singles in enumerate(wanted):
+        groups.setdefault(tuple(_key(edit) for edit in singles), []).append(number)
+    values: dict[tuple[str, object], Values] = {}
+    found = []
+    for keys, members in groups.items():
+        places = []
+        for place, key in enumerate(keys):
+            edits = [wanted[member][place] for member in members]
+            point = edits[0].point
+            if key not in values:
+                values[key] = values_of(subject, point, edits[0].value, ids, seed)
+            masks = torch.broadcast_tensors(*(edit.mask(shapes[point]) for edit in edits))
+            places.append(Place(point, values[key], torch.stack(masks)))
+        found.append((torch.tensor(members), tuple(places)))
+    return found
+
+
+def _key(edit: Edit) -> tuple[str, object]:
+    return edit.point, id(edit.value) if isinstance(edit.value, Tensor) else edit.value
+
+
+def _labels(task: Task, ids: Int[Tensor, " example"]) -> Int[Tensor, "split example"]:
+    """Return what each split measures an example against; −1 where the example is not in it."""
+    rows = task.rows(ids)
+    found = torch.full((len(SPLITS), len(ids)), -1)
+    for split in labelled_splits(task):
+        known = torch.full((len(task.ids),), -1)
+        known[task.rows(split.ids)] = split.labels
+        found[SPLITS.index(split.name)] = known[rows]
+    return found
+
+
+def _outcomes(
+    logits: Float[Tensor, "edit example class"], labels: Int[Tensor, "split example"]
+) -> Float[Tensor, "outcome edit split"]:
+    """Return the number of right answers and the summed cross-entropy in nats of each edit on each split."""
+    predicted = rearrange(logits.argmax(-1), "edit example -> edit 1 example")
+    right = (predicted == labels).sum(-1).double()
+    known = (labels >= 0).double()
+    wanted = repeat(labels.clamp(min=0), "split example -> edit example split", edit=len(logits))
+    nats = -logits.log_softmax(-1).gather(-1, wanted).double()
+    return torch.stack([right, torch.einsum("nes,se->ns", nats, known)])

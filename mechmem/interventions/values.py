@@ -1,0 +1,77 @@
+"""What is put in the place of activations: zeros, means, other examples' values, another run's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from mechmem.caching import Mean, activations
+from mechmem.contracts import Subject, Task
+from mechmem.errors import ConfigError
+from mechmem.models.forward import device_of
+from mechmem.models.hooking import firing
+from mechmem.randomness import generator
+
+Value = Literal["zero", "mean", "resample"]
+Values = Callable[[slice], Tensor]
+"""What stands at a point for a block of examples: (example, …), the same for each of them (…), or a number."""
+
+
+def values_of(
+    subject: Subject, point: str, value: str | float | Shaped[Tensor, ...], ids: Int[Tensor, " example"], seed: int
+) -> Values:
+    """Return what is put at a point, block of examples by block.
+
+    Args:
+        subject: the network that is run.
+        point: the hook point.
+        value: "zero"; "mean", over the training examples; "resample", what another training example has, drawn once
+            per example for all points; a number; or a tensor, (example, …) or one for all examples (…).
+        ids: the examples.
+        seed: seed of the resampling.
+    """
+    device = device_of(subject.model)
+    if value == "mean":
+        mean = activations(subject, firing(point)[0], reduce=Mean)[point].to(device)
+        return lambda block: mean
+    if value == "resample":
+        others = donors(subject.task, seed)[subject.task.rows(ids)]
+        chosen = subject.task.ids[others]
+        return lambda block: held(subject, point, chosen[block])
+    if isinstance(value, Tensor):
+        given = value.detach().to(device)
+        each = given.ndim > 0 and len(given) == len(ids) and given.ndim == _axes(subject, point)
+        return (lambda block: given[block]) if each else (lambda block: given)
+    constant = torch.tensor(0.0 if value == "zero" else float(value), device=device)
+    return lambda block: constant
+
+
+def _axes(subject: Subject, point: str) -> int:
+    return activations(subject, firing(point)[0], subject.task.ids[:1])[point].ndim
+
+
+def held(subject: Subject, point: str, ids: Int[Tensor, " example"]) -> Tensor:
+    """Return what a network holds at a point on some examples, on its own device. Shape (example, …)."""
+    return activations(subject, firing(point)[0], ids)[point].to(device_of(subject.model))
+
+
+def donors(task: Task, seed: int) -> Int[Tensor, " example"]:
+    """Return, for every id of the task, the row of a random other training example.
+
+    Raises:
+        ConfigError: there are fewer than two training examples.
+    """
+    train = task.rows(task.train_ids)
+    if len(train) < 2:
+        raise ConfigError("resampling needs at least two training examples")
+    place = torch.full((len(task.ids),), len(train))
+    place[train] = torch.arange(len(train))
+    own = (place < len(train)).long()
+    draw = torch.rand(len(task.ids), generator=generator(seed, "resample ablation"), dtype=torch.float64)
+    chosen = (draw * (len(train) - own)).long()
+    # One place fewer to choose from for a training example, and its own is stepped over.
+    return train[chosen + (chosen >= place)]

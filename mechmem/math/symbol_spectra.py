@@ -1,0 +1,93 @@
+"""Spectra of whole matrices over the symbols, and what chance makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.math.concentration import gini
+from mechmem.math.fourier import real_basis
+from mechmem.randomness import derive_seed
+
+DRAWS = 10_000
+"""Random matrices behind a threshold: the 99 % quantile has a hundred above it."""
+
+
+def wave_energy(ordered: Float[Tensor, "element column"]) -> Float[Tensor, "freq 2"]:
+    """Energy of the cosine and of the sine of each frequency of a cyclic group, summed over columns.
+
+    Args:
+        ordered: rows in the order of the group. (The Nyquist frequency of an even order has no sine: energy 0.)
+    """
+    coefficients = real_basis(len(ordered), ordered)[1:] @ ordered
+    return rearrange(coefficients.square().sum(1), "(freq wave) -> freq wave", wave=2)
+
+
+def line_gini(energy: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " *rest"]:
+    """Gini coefficient, over frequencies, of the root mean square norm of a frequency's coefficients.
+
+    Args:
+        energy: energy at each frequency, the constant's left out.
+        multiplicity: how many coefficients make up each.
+    """
+    count = multiplicity.to(energy).reshape(-1, *(1,) * (energy.ndim - 1))
+    return gini((energy / count).sqrt())
+
+
+def excess(energy: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " freq *rest"]:
+    """Energy per coefficient at each frequency, as a multiple of the mean over all (0 where there is none).
+
+    Args:
+        energy: energy at each frequency, the constant's left out.
+        multiplicity: how many coefficients make up each.
+    """
+    count = multiplicity.to(energy).reshape(-1, *(1,) * (energy.ndim - 1))
+    total = energy.sum(0) / count.sum()
+    return energy / count / total.where(total > 0, torch.inf)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RandomSpectra:
+    """What matrices of independent Gaussian numbers look like.
+
+    Attributes:
+        threshold: the 1 − α quantile of the largest excess of a matrix (see `excess`).
+        gini: Gini coefficients (see `line_gini`): mean, and the 2.5 and 97.5 % quantiles.
+    """
+
+    threshold: float
+    gini: tuple[float, float, float]
+
+
+@functools.lru_cache(maxsize=64)
+def random_spectra(
+    multiplicity: tuple[int, ...], lines: tuple[int, ...], width: float, alpha: float, seed: int
+) -> RandomSpectra:
+    """Draw spectra of random matrices.
+
+    The transform is orthonormal, so that a coefficient of Gaussian columns is Gaussian: the energy of m coefficients in
+    `width` columns is χ² with m · width degrees of freedom, independent between frequencies, and no matrix is needed.
+
+    Args:
+        multiplicity: how many coefficients make up each frequency.
+        lines: the same for the lines over which the Gini coefficient goes (1 for each cosine and sine).
+        width: number of independent columns; of a product of matrices, the number that gives the same variance.
+        alpha: share of random matrices in which some frequency is above the threshold.
+        seed: seed of the draws.
+    """
+    draw = np.random.default_rng(derive_seed(seed, "random_spectra"))
+
+    def energies(counts: tuple[int, ...]) -> Tensor:
+        freedom = np.array(counts)[:, None] * width
+        return torch.from_numpy(draw.chisquare(freedom, (len(counts), DRAWS)))
+
+    largest = excess(energies(multiplicity), torch.tensor(multiplicity)).amax(0)
+    concentration = line_gini(energies(lines), torch.tensor(lines))
+    low, high = np.quantile(concentration.numpy(), (0.025, 0.975)).tolist()
+    return RandomSpectra(float(largest.quantile(1 - alpha)), (float(concentration.mean()), low, high))

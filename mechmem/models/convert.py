@@ -1,0 +1,106 @@
+"""Opening what an older TransformerLens saved."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformer_lens
+from jaxtyping import Shaped
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mechmem.errors import CheckpointError
+
+_ALIKE: dict[str, Any] = {
+    "clip_qkv": None,
+    "num_experts": None,
+    "parallel_attn_mlp": False,
+    "positional_embedding_type": "standard",
+    "post_embedding_ln": False,
+    "scale_attn_by_inverse_layer_idx": False,
+    "use_attention_sinks": False,
+    "use_attn_scale": True,
+    "use_local_attn": False,
+    "use_logn_attn": False,
+    "use_normalization_before_and_after": False,
+    "use_qk_norm": False,
+}
+"""Settings of a `HookedTransformer` that the transformer of TransformerLens 4 leaves out, mostly without a word, with
+the value under which the two compute the same."""
+
+
+def load_tl_checkpoint(source: str | Path | Mapping[str, Shaped[Tensor, ...]], cfg: Mapping[str, Any]) -> nn.Module:
+    """Open the parameters of a `HookedTransformer`, on the TransformerLens that is installed.
+
+    TransformerLens 4 has no `HookedTransformer`: there this is a `TransformerBridge` (of `boot_native`) that computes
+    the same logits and whose hook points have the same names; on 3.9 it is a `HookedTransformer`. Either way every
+    parameter is accounted for: none is missing and none is left over.
+
+    Args:
+        source: what `HookedTransformer.state_dict()` returned, or a safetensors file of it. Nothing is unpickled.
+        cfg: the network's config, `model.cfg.to_dict()` or the settings that it was made with.
+
+    Returns:
+        the network on the CPU, in evaluation mode, in the precision of its parameters.
+
+    Raises:
+        CheckpointError: the file cannot be read; parameters are missing, left over or of other shapes; or the config
+            asks for something that would be computed differently.
+    """
+    state = dict(source) if isinstance(source, Mapping) else _read(Path(source))
+    precision = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
+    settings = dict(cfg) | {"init_weights": False, "device": "cpu", "dtype": precision}
+    try:
+        # Parameters that are about to be replaced are drawn all the same; the caller's randomness is not used for it.
+        with torch.random.fork_rng(devices=[]):
+            return _opened(state, settings).eval()
+    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint does not fit its config: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as a safetensors file: {error}") from error
+
+
+def _opened(state: dict[str, Tensor], settings: dict[str, Any]) -> nn.Module:
+    lens: Any = transformer_lens
+    try:
+        HookedTransformer, HookedTransformerConfig = lens.HookedTransformer, lens.HookedTransformerConfig
+    except ImportError:
+        return _bridge(state, settings)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="HookedTransformer is deprecated", category=DeprecationWarning)
+        model = HookedTransformer(HookedTransformerConfig.from_dict(settings))
+    # Its buffers are in the checkpoint, and it would accept less than everything without a word.
+    nn.Module.load_state_dict(model, state, strict=True)
+    return model
+
+
+def _bridge(state: dict[str, Tensor], settings: dict[str, Any]) -> nn.Module:
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources import native
+    from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+
+    for name, alike in _ALIKE.items():
+        if settings.get(name, alike) != alike:
+            raise CheckpointError(
+                f"{name}={settings[name]!r} is not what TransformerLens 4 computes: it knows {alike!r} only. Open the "
+                "checkpoint with transformer_lens 3.9"
+            )
+    scale = settings.get("attn_scale", -1.0)
+    if scale > 0 and math.isclose(scale, math.sqrt(settings["d_head"]), rel_tol=1e-6):
+        settings["attn_scale"] = -1.0
+    model = native.boot(settings, dtype=settings["dtype"])
+    assert isinstance(model, TransformerBridge)
+    # Strict, and on the bridge: its inner model knows the parameters by other names, and would load none of them.
+    model.load_state_dict(convert_tl_checkpoint(state, model.cfg), strict=True)
+    return model

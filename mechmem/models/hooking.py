@@ -1,0 +1,113 @@
+"""Putting functions on hook points for a while, and finding those that somebody left there."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from mechmem.errors import ActivationError
+from mechmem.models.vocabulary import HookPoints, hook_points
+
+Act = Callable[[Tensor], Tensor | None]
+"""Sees what a point holds, and returns what it is to hold instead, or None."""
+
+_LIBRARIES = {"torch", "transformer_lens", "transformers", "accelerate", "mechmem"}
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+@contextlib.contextmanager
+def on_point(point: HookPoint, act: Act) -> Iterator[None]:
+    """Let a function see, and replace, what a hook point holds each time it fires.
+
+    It is put on as TransformerLens does it, not as a hook of torch: a bridge shows its points in the layout that their
+    names promise only to such functions, and some of its points do not fire unless they have one.
+    """
+    point.add_hook(lambda value, hook: act(value))  # type: ignore[arg-type]
+    handle = point.fwd_hooks[-1]
+    try:
+        yield
+    finally:
+        handle.hook.remove()
+        point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
+
+
+@contextlib.contextmanager
+def hooked(model: nn.Module, point: str, act: Act) -> Iterator[None]:
+    """Let a function see, and replace, what a point holds at one firing of a forward pass.
+
+    Args:
+        model: a model with that point.
+        point: name of a hook point; `name#i` for firing i of a point that fires several times, by default the first.
+        act: called with the value, (example, …); what it returns takes the value's place, None leaves it.
+
+    Raises:
+        UnknownNameError: there is no such point.
+        ActivationError: the point did not fire as often.
+        ConfigError: the model is compiled.
+    """
+    base, number = firing(point)
+    fired = 0
+
+    def once(value: Tensor) -> Tensor | None:
+        nonlocal fired
+        fired += 1
+        return act(value) if fired == number + 1 else None
+
+    with on_point(hook_points(model)[base], once):
+        yield
+    if fired <= number:
+        raise ActivationError(f"hook point {point!r} did not fire in the forward pass")
+
+
+def firing(point: str) -> tuple[str, int]:
+    """Return the name and the number of a firing: ("hook_state", 2) for "hook_state#2", 0 where there is none."""
+    base, numbered, number = point.rpartition("#")
+    return (base, int(number)) if numbered and number.isdigit() else (point, 0)
+
+
+def leftover_hooks(model: nn.Module, points: HookPoints) -> tuple[str, ...]:
+    """Return the hooks that stand on a model for good, though nobody declared them permanent.
+
+    Permanent hooks of TransformerLens (`add_perma_hook`) are none of them, nor those of a `with model.hooks(...)` that
+    is still open, nor those that torch, transformers, accelerate, TransformerLens or mechmem itself put on.
+
+    Args:
+        model: the model.
+        points: its hook points.
+
+    Returns:
+        where each stands, and what it is: "hook_hidden (a function 'double')".
+    """
+    modules = dict(model.named_modules())
+    names = {module: name for name, module in modules.items()} | {point: name for name, point in points.items()}
+    level = max((module.__dict__.get("context_level", 0) for module in names), default=0)
+    found: list[str] = []
+    for module, name in names.items():
+        known: set[int] = set()
+        if isinstance(module, HookPoint):
+            for handle in (*module.fwd_hooks, *module.bwd_hooks):
+                known.add(handle.hook.id)
+                opened = handle.context_level is not None and 0 < handle.context_level <= level
+                if not handle.is_permanent and not opened and not _of_a_library(handle.user_hook):
+                    found.append(_described(name, handle.user_hook))
+        for kind in _HOOKS:
+            loose = (function for key, function in getattr(module, kind).items() if key not in known)
+            found += [_described(name, function) for function in loose if not _of_a_library(function)]
+    return tuple(found)
+
+
+def _of_a_library(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__module__", "")).partition(".")[0] in _LIBRARIES
+
+
+def _described(name: str, function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return f"{name or 'the model itself'} ({getattr(function, '__qualname__', type(function).__qualname__)})"

@@ -1,0 +1,85 @@
+"""What TransformerLens' caching hooks write into, where a point may fire several times in one forward pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container
+from typing import Any
+
+from torch import Tensor
+
+from mechmem.errors import ActivationError, unknown_name
+
+
+class Cache(dict[str, Tensor]):
+    """Activations by point name; a point that fired n times is kept as `name#0 … name#n−1`.
+
+    Raises:
+        ActivationError: asked for a name that is not there.
+    """
+
+    def __missing__(self, name: str) -> Tensor:
+        numbers = sorted(int(key.rpartition("#")[2]) for key in self if key.rpartition("#")[0] == name)
+        several = [f"{name}#{number}" for number in numbers]
+        if several:
+            raise ActivationError(f"{name!r} fired {len(several)} times; ask for one of {', '.join(several)}")
+        raise ActivationError(str(unknown_name("cached activation", name, self)))
+
+
+class Numbering:
+    """Numbers what is written under one name in one forward pass, in place of keeping the last.
+
+    TransformerLens' hooks write `cache[name] = value`, and gradients under `name_grad`.
+
+    Args:
+        cache: what is filled. A new forward pass takes out what the one before it wrote.
+        points: the names of hook points.
+        passes: tells forward passes apart.
+    """
+
+    def __init__(self, cache: dict[str, Tensor], points: Container[str], passes: Callable[[], int]):
+        self._cache, self._points, self._passes = cache, points, passes
+        self._pass = passes()
+        self._fired: Counter[str] = Counter()
+        self._written: set[str] = set()
+        self._firing = 0
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        if name not in self._points:  # the gradient of a firing
+            several = self._fired[name.removesuffix("_grad")] > 1
+            self._write(f"{name}#{self._firing}" if several else name, value)
+            return
+        if self._pass != self._passes():
+            for key in self._written:
+                self._cache.pop(key, None)
+            self._written.clear()
+            self._fired.clear()
+            self._pass = self._passes()
+        times = self._fired[name]
+        self._fired[name] += 1
+        if times == 1 and name in self._cache:
+            self._write(f"{name}#0", self._cache.pop(name))
+        self._write(f"{name}#{times}" if times else name, value)
+
+    def _write(self, key: str, value: Tensor) -> None:
+        self._cache[key] = value
+        self._written.add(key)
+
+    def with_gradients(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., None]:
+        """Return a forward hook that caches a value now, and its gradient when that comes.
+
+        A backward hook is not told which firing a gradient belongs to; the tensor itself is.
+        """
+
+        def save(tensor: Tensor, hook: Any) -> None:
+            forward(tensor, hook=hook)
+            firing = self._fired[hook.name] - 1
+
+            def save_gradient(gradient: Tensor) -> None:
+                self._firing = firing
+                backward(gradient, hook=hook)
+
+            if tensor.requires_grad:
+                tensor.register_hook(save_gradient)
+
+        return save

@@ -1,0 +1,170 @@
+"""The hook points of a model by name, whatever kind of hooked model it is."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from torch import nn
+from transformer_lens.hook_points import HookPoint
+
+from mechmem.errors import ActivationError, ConfigError, unknown_name
+
+_OLD = ("unembed.hook_in", "unembed.hook_out")
+_NEW = ("hook_unembed",)
+
+
+class HookPoints(Mapping[str, HookPoint]):
+    """A model's hook points by name, each listed once.
+
+    A point that has several names is listed under the one that `HookedTransformer` gave it, so that the same names
+    work on every version of TransformerLens: "blocks.0.mlp.hook_post", not "blocks.0.mlp.out.hook_in". The other names
+    are accepted wherever a name is.
+
+    Args:
+        names: every name of every point, the one that it is listed under first.
+        withheld: points that do not hold what their name says, with the reason.
+    """
+
+    def __init__(self, names: Iterable[tuple[str, HookPoint]], withheld: Mapping[HookPoint, str]):
+        self._names: dict[HookPoint, list[str]] = {}
+        for name, point in names:
+            self._names.setdefault(point, []).append(name)
+        self._points = {name: point for point, known in self._names.items() for name in known}
+        self._withheld = withheld
+        self._first = {known[0]: point for point, known in self._names.items() if point not in withheld}
+
+    def __getitem__(self, name: str) -> HookPoint:
+        if name not in self._points:
+            raise unknown_name("hook point", name, self._first)
+        point = self._points[name]
+        if point in self._withheld:
+            raise ActivationError(f"{name!r} {self._withheld[point]}")
+        return point
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the point, or the default where there is none of this name."""
+        return self[key] if key in self else default
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._points and self._points[name] not in self._withheld  # type: ignore[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._first)
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return every name of a point.
+
+        Raises:
+            UnknownNameError: there is no such point.
+        """
+        return tuple(self._names[self[name]])
+
+    def matching(self, pattern: str) -> tuple[dict[str, HookPoint], dict[str, str]]:
+        """Return the points that a name or a pattern such as "blocks.*.hook_*" matches, and those withheld from it.
+
+        A point is returned once, under its listed name where that matches, else under the first of its names that does.
+
+        Returns:
+            the points by name; and of points that do not hold what their name says, the reason by name.
+
+        Raises:
+            UnknownNameError: nothing matches.
+            ActivationError: all that matches is points that do not hold what their names say.
+        """
+        if pattern in self._points:
+            return {pattern: self[pattern]}, {}
+        found: dict[str, HookPoint] = {}
+        withheld: dict[str, str] = {}
+        for point, known in self._names.items():
+            name = next((name for name in known if fnmatch.fnmatchcase(name, pattern)), None)
+            if name is not None and point in self._withheld:
+                withheld[name] = self._withheld[point]
+            elif name is not None:
+                found[name] = point
+        if not found and not withheld:
+            raise unknown_name("hook point", pattern, self._first)
+        if not found:
+            name, reason = next(iter(withheld.items()))
+            raise ActivationError(f"{name!r} {reason}")
+        return found, withheld
+
+
+def hook_points(model: nn.Module) -> HookPoints:
+    """Return the model's hook points by name.
+
+    Any module will do: a `HookedRootModule`, a `HookedTransformer`, a `TransformerBridge`, a plain module that holds
+    `HookPoint`s.
+
+    Raises:
+        ConfigError: the points lie in a module that `torch.compile` has compiled. A compiled module runs what it traced
+            at its first call, so that hooks put on later are ignored without a word.
+    """
+    _refuse_compiled(model)
+    known = getattr(model, "hook_dict", None)
+    if isinstance(known, Mapping):
+        # In its tree a bridge's points have names that nobody uses. A name that stands for another point in the tree is
+        # out of date: the point has been replaced since the model listed its points.
+        tree = dict(_in_tree(model, twice=False))
+        listed: dict[HookPoint, list[str]] = {}
+        for name, point in known.items():
+            if isinstance(point, HookPoint) and tree.get(name, point) is point:
+                listed.setdefault(point, []).append(name)
+        names = [(name, point) for point, own in listed.items() for name in sorted(own, key=_age)]
+        names += [(name, point) for name, point in tree.items() if point not in listed]
+    else:
+        names = list(_in_tree(model, twice=True))
+    return HookPoints(names, _withheld(model))
+
+
+def _in_tree(model: nn.Module, *, twice: bool) -> Iterator[tuple[str, HookPoint]]:
+    for name, module in model.named_modules(remove_duplicate=not twice):
+        if isinstance(module, HookPoint):
+            yield name, module
+
+
+def _age(name: str) -> tuple[bool, int]:
+    """Sort a name that `HookedTransformer` gave before those that the bridge gave the same point."""
+    of_bridge = name.endswith(("hook_in", "hook_out")) and name not in _OLD
+    return of_bridge or name in _NEW, name.count(".")
+
+
+def _refuse_compiled(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        wrapped = type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
+        if (wrapped or module._compiled_call_impl is not None) and next(_in_tree(module, twice=False), None):
+            shown = f"{name!r} of the model" if name else "the model"
+            remedy = (
+                f"pass {f'a model with {name}._orig_mod in its place' if name else 'model._orig_mod'}"
+                if wrapped
+                else "pass a model on which .compile() was not called"
+            )
+            raise ConfigError(
+                f"{shown} is compiled by torch.compile, which ignores hooks put on after the first call; {remedy}"
+            )
+
+
+def _withheld(model: nn.Module) -> dict[HookPoint, str]:
+    """Return points that do not hold what their name says, with the reason."""
+    found: dict[HookPoint, str] = {}
+    for module in model.modules():
+        point = module._modules.get("hook_attn_scores")
+        if isinstance(point, HookPoint) and "_original_component" in module._modules and _delegates(module):
+            found[point] = (
+                "holds the attention pattern a second time, not the scores before the softmax: the wrapped module "
+                "computes them out of sight. Ask for hook_pattern, hook_q and hook_k"
+            )
+    return found
+
+
+def _delegates(module: nn.Module) -> bool:
+    """Tell whether a bridge's attention leaves scores to the wrapped module and fires their point afterwards."""
+    from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
+
+    if not isinstance(module, AttentionBridge) or module.requires_relative_position_bias:
+        return False
+    return type(module).forward is AttentionBridge.forward

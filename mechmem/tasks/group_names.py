@@ -1,0 +1,75 @@
+"""What the name of a finite group says, without its elements. Imports no torch.
+
+A name is a family and a number, or several of them joined by "x" for their direct product: "S5", "D5xZ2". Families:
+S, all permutations of n symbols; A, the even ones; Z, the residues mod n under addition; D, the 2n symmetries of the
+regular n-gon; Q, the generalized quaternion (dicyclic) group of n elements, n a multiple of 4.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from mechmem.errors import ConfigError
+
+LEAST = {"S": 2, "A": 3, "Z": 2, "D": 3, "Q": 8}
+"""The smallest number that a family takes."""
+
+_NAME = re.compile(r"([SAZDQ])([1-9][0-9]{0,3})")
+
+
+def factors(name: str) -> tuple[tuple[str, int], ...]:
+    """Split a group's name into families and numbers: "S3xZ4" is (("S", 3), ("Z", 4)).
+
+    Raises:
+        ConfigError: the name cannot be read, or a number is too small for its family.
+    """
+    found = []
+    for part in str(name).split("x"):
+        match = _NAME.fullmatch(part)
+        if match is None:
+            raise ConfigError(
+                f"no group {name!r}: a name reads like S5, A5, Z12, D7 (14 elements), Q8, or S3xZ4 for a product"
+            )
+        family, number = match[1], int(match[2])
+        if number < LEAST[family] or (family == "Q" and number % 4):
+            allowed = f"from {LEAST[family]} on" + (" in steps of 4" if family == "Q" else "")
+            raise ConfigError(f"no group {part}: groups {family}n are those with n {allowed}")
+        found.append((family, number))
+    return tuple(found)
+
+
+def order(name: str) -> int:
+    """Return how many elements a group has.
+
+    Raises:
+        ConfigError: there is no group of this name.
+    """
+    return math.prod(_order(family, number) for family, number in factors(name))
+
+
+def is_abelian(name: str) -> bool:
+    """Tell whether a·b = b·a for all elements.
+
+    Raises:
+        ConfigError: there is no group of this name.
+    """
+    return all(family == "Z" or (family, number) in (("S", 2), ("A", 3)) for family, number in factors(name))
+
+
+def modulus(name: str) -> int | None:
+    """Return n for "Zn" alone, whose elements are residues in their usual order, and None for every other name.
+
+    Raises:
+        ConfigError: there is no group of this name.
+    """
+    found = factors(name)
+    return found[0][1] if len(found) == 1 and found[0][0] == "Z" else None
+
+
+def _order(family: str, number: int) -> int:
+    if family in "SA":
+        # Beyond any limit on orders anyway, and a factorial of four digits is a number of thousands.
+        symbols = math.factorial(min(number, 20))
+        return symbols if family == "S" else symbols // 2
+    return 2 * number if family == "D" else number
