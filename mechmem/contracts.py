@@ -241,6 +241,18 @@ class Subject:
         return copy.deepcopy(self.model)
 
 
+def check_ids(task: Task, ids: Int[Tensor, " example"], name: str = "ids") -> None:
+    """Refuse what is not a list of a task's example ids; `name` is what the caller's argument is called.
+
+    Raises:
+        ConfigError: it is not a tensor of at least one id, in one dimension.
+        UnknownNameError: an id is not one of the task's.
+    """
+    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
+        raise ConfigError(f"{name} must be a tensor of at least one example id, in one dimension")
+    task.rows(ids)
+
+
 def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:
     """Return what a call was given as a subject: a subject as it is, or a model with its task.
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from mechmem.contracts import Subject
+from mechmem.contracts import Subject, check_ids
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.blocks import blocks
 from mechmem.math.margins import strongest_rival
@@ -144,9 +144,7 @@ def labels_at_stake(runs: Runs) -> tuple[Int[Tensor, " example"], Int[Tensor, " 
 
 
 def _checked(subject: Subject, name: str, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
-        raise ConfigError(f"{name} must be a tensor of at least one example id, in one dimension")
-    subject.task.rows(ids)
+    check_ids(subject.task, ids, name)
     return ids.long()
 
 

@@ -15,7 +15,7 @@ from mechmem.caching.cache import Activations
 from mechmem.caching.gradients import Loss, Tape
 from mechmem.caching.reductions import Reduction
 from mechmem.caching.stores import Firings, Keeping, Reducing, Store
-from mechmem.contracts import Subject
+from mechmem.contracts import Subject, check_ids
 from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning
 from mechmem.math.blocks import blocks
 from mechmem.models.forward import block_rows, device_of, evaluating, resolve_device
@@ -72,11 +72,9 @@ def activations(
     """
     model, task = subject.model, subject.task
     ids = task.train_ids if ids is None else ids
-    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
-        raise ConfigError("ids must be a tensor of at least one example id, in one dimension")
+    check_ids(task, ids)
     if dtype is not None and not dtype.is_floating_point:
         raise ConfigError(f"dtype is a floating-point type, got {dtype}")
-    task.rows(ids)
     target = resolve_device(str(device))
     found = hook_points(model)
     wanted = _Wanted(found, [points] if isinstance(points, str) else points)

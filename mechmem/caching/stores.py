@@ -112,9 +112,8 @@ class Keeping(Store):
             raise ActivationError(f"{key!r} has shape {tuple(value.shape)}; its first axis is not the {rows} examples")
         if not self._settled:
             self._values[key] = self._empty(rows, value)
-        if (
-            key in self._values
-        ):  # else it fires more often than in the first chunk, which is an error at the end of this
+        # One that fires more often than in the first chunk has no place, and is an error at the end of this chunk.
+        if key in self._values:
             self._values[key][block].copy_(value)
 
     def _empty(self, rows: int, like: Tensor) -> Tensor:

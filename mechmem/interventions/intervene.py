@@ -11,8 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.config import check_choice, check_number, check_whole
-from mechmem.contracts import Subject, Task, subject_of
-from mechmem.errors import ConfigError
+from mechmem.contracts import Subject, Task, check_ids, subject_of
 from mechmem.interventions.batched import Batched, Method
 from mechmem.interventions.edits import Edit, Together, points_of, spelt_out
 from mechmem.interventions.result import Interventions
@@ -72,8 +71,7 @@ def intervene(
     task = subject.task
     if ids is None:
         ids = torch.cat([task.train_ids, task.test_ids])
-    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
-        raise ConfigError("ids must be a tensor of at least one example id, in one dimension")
+    check_ids(task, ids)
     labels = _labels(task, ids)
     shapes = shapes_at(subject, points_of(edits))
     wanted = spelt_out(edits, shapes)

@@ -64,7 +64,10 @@ def config(
 
 
 def transformer(scale: Scale, seed: int) -> TrainConfig:
-    """Return a one-layer transformer at ξ = .1; the paper's own, and its ξ, were not found."""
+    """Return a one-layer transformer at ξ = .1; the paper's own, its ξ and its weight decay were not found.
+
+    Weight decay is 1 because a network of seed 0 at .1, looked at before, held no rule after 1500 steps.
+    """
     base = config(scale, seed, width=512, steps=3000, xi=0.1, wd=1.0)
     model = TransformerConfig(d_model=16, heads=2) if scale == "smoke" else TransformerConfig()
     return dataclasses.replace(base, model=model)
