@@ -25,18 +25,19 @@ class CountedFrequencies(Surgery):
     """Base of surgeries that keep so many frequencies of all vectors of a matrix together.
 
     Attributes:
-        count: how many frequencies stay; all where the group has no more.
+        count: how many frequencies stay, of a group that has more; by default 20 in 56, as in the paper (at least one).
         by: "energy", those with the most; or "random", which is the control.
         seed: seed of the random choice.
     """
 
-    count: int = 20
+    count: int | None = None
     by: Choice = "energy"
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Validate."""
-        check_whole("number of frequencies", self.count, 1)
+        if self.count is not None:
+            check_whole("number of frequencies", self.count, 1)
         check_choice("choice of frequencies", self.by, get_args(Choice))
         check_whole("seed", self.seed, 0)
 
@@ -60,15 +61,20 @@ class CountedFrequencies(Surgery):
             stream: what a random choice is drawn for.
 
         Raises:
-            MissingNeedError: the group has no frequency.
+            MissingNeedError: the group has no frequency, or no more than are kept.
         """
         n = group.n_frequencies
         if not n:
             raise MissingNeedError("the task's group has one element, and so no frequency")
+        count = max(1, round(n * 20 / 56)) if self.count is None else self.count
+        if count >= n:
+            raise MissingNeedError(
+                f"{self.name!r} is to keep {count} frequencies and the group has {n}: nothing would be removed"
+            )
         vectors = vectors.double().cpu()
         if self.by == "energy":
-            kept = strongest_frequencies(group, vectors, self.count)
+            kept = strongest_frequencies(group, vectors, count)
         else:
-            kept = torch.randperm(n, generator=generator(self.seed, stream))[: self.count] + 1
+            kept = torch.randperm(n, generator=generator(self.seed, stream))[:count] + 1
         removed = sorted(set(range(1, n + 1)) - set(kept.tolist()))
         return vectors - at_frequencies(group, vectors, removed)

@@ -19,7 +19,7 @@ from mechmem.interventions.runs import Place, edited_logits
 from mechmem.interventions.units import Indices, Units, unit_mask
 from mechmem.linear_readout import LinearReadout, linear_readout
 from mechmem.math.blocks import blocks
-from mechmem.math.filtration import frequency_power, key_frequency
+from mechmem.math.filtration import frequency_power, key_or_none
 from mechmem.models.forward import block_rows, device_of, full_precision
 from mechmem.models.hooking import firing
 from mechmem.models.weights import neuron_weights
@@ -142,7 +142,7 @@ def frequency_units(subject: Subject, units: Units) -> PatchUnits:
     share = frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu()))
     if share.shape[1] != units.width:
         raise ActivationError(f"{units.point!r} holds {units.width} neurons, and {share.shape[1]} have a key frequency")
-    key = torch.where(share.sum(0) > 0, key_frequency(share), 0)
+    key = key_or_none(group, share)
     present = key.unique()
     names = tuple(f"frequency {k}" if k else "no frequency" for k in present.tolist())
     return PatchUnits(units.point, names, units.masks(rearrange(present, "unit -> unit 1") == key))

@@ -67,7 +67,7 @@ def _reasons(card: Scorecard) -> Text:
     return Text("".join(f"–: {reason}\n" for reason in reasons), style="dim")
 
 
-VERDICT_STYLES = {"reproduced": "green", "not reproduced": "red", "not at this scale": "yellow"}
+VERDICT_STYLES = {"reproduced": "green", "not reproduced": "red", "not at this scale": "yellow", "undecided": "yellow"}
 
 
 def entry_lines(entry: Entry) -> RenderableType:

@@ -49,6 +49,7 @@ def test_the_pages_with_code_are_the_ones_expected():
         "plugins.md",
         "quickstart.md",
         "reproduce.md",
+        "transformers.md",
     }
 
 
@@ -117,6 +118,16 @@ def test_the_guide_to_own_networks_runs():
     for block in blocks(ROOT / "docs" / "own_networks.md"):
         exec(compile(block, "own_networks.md", "exec"), names)
     assert names["curves"].width == 64
+
+
+@pytest.mark.slow
+def test_the_guide_to_transformers_runs():
+    names = {"__name__": "transformers"}
+    for block in blocks(ROOT / "docs" / "transformers.md"):
+        code = shrunk(block).replace("d_model=128", "d_model=16").replace("p=23", "p=11")
+        exec(compile(code, "transformers.md", "exec"), names)
+    assert names["single"].accuracy.shape == (64, 4)
+    assert names["permuted"].task.n_classes == 6
 
 
 def test_the_guide_s_recipe_is_one():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -23,6 +24,7 @@ from mechmem.neurons import NeuronScores
 from mechmem.plugins import plugins
 from mechmem.randomness import generator
 from mechmem.roles import Roles
+from mechmem.scorers.ablation_effect import AblationEffect
 from mechmem.scoring import score
 
 Method = Literal["algebra", "hooks"]
@@ -34,7 +36,7 @@ def ablate(
     task: Task | None = None,
     *,
     roles: Roles | None = None,
-    by: str | NeuronScores = "ipr",
+    by: str | NeuronScores | None = None,
     order: Order | Sequence[Order] = ("low", "high", "random"),
     value: Value = "zero",
     points: int = 50,
@@ -57,7 +59,9 @@ def ablate(
         subject: a subject, or a network with `HookPoint` submodules.
         task: the network's task; goes with a network only.
         roles: the network's roles; by default its own.
-        by: a score's name, or scores of your own. The random order needs none.
+        by: a score's name, or scores of your own; by default "ipr" where the layer's neurons have vectors over the
+            symbols of a group, and elsewhere the rise of the training loss when a unit is ablated alone,
+            "ablation_effect(train,measure=loss)". The random order needs none.
         order: one or several of "low" (lowest score first), "high" (highest first) and "random".
         value: what a unit's activations are replaced with: "zero", their "mean" over the training examples, at each
             position its own, or "resample", what they are on another training example, drawn once per example for all
@@ -133,10 +137,16 @@ def _default_point(subject: Subject, units: str) -> str:
     return next(reversed(getattr(subject.roles, _ROLES[units])), "")
 
 
-def _scores(subject: Subject, by: str | NeuronScores, at: str, units: str) -> NeuronScores:
+def _scores(subject: Subject, by: str | NeuronScores | None, at: str, units: str) -> NeuronScores:
     """Return the scores of the layer that is ablated."""
+    roles = subject.roles
     if isinstance(by, NeuronScores):
         found = by
+    elif by is None:
+        if units == "neuron" and at in ("", *roles.hidden):
+            with contextlib.suppress(MissingNeedError):
+                return _scores(subject, "ipr", at, units)
+        return _scores(subject, "ablation_effect(train,measure=loss)", at, units)
     elif not isinstance(by, str):
         raise ConfigError(f"by is a score's name or NeuronScores, got {type(by).__name__}")
     elif by == "frequency" and by not in plugins("scorers"):
@@ -147,7 +157,8 @@ def _scores(subject: Subject, by: str | NeuronScores, at: str, units: str) -> Ne
             ranking = dataclasses.replace(ranking, units=units)  # type: ignore[call-arg]
         if getattr(ranking, "units", "neuron") != units:
             raise ScoreError(f"{by!r} ranks neurons, not {units}s; ablation_effect ranks both")
-        if at and getattr(ranking, "point", None) == "" and at in getattr(subject.roles, _ROLES[units]):
+        anywhere = isinstance(ranking, AblationEffect)
+        if at and getattr(ranking, "point", None) == "" and (anywhere or at in getattr(roles, _ROLES[units])):
             ranking = dataclasses.replace(ranking, point=at)  # type: ignore[call-arg]
         found = ranking(subject)
     if at and found.point != at:

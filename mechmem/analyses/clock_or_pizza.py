@@ -135,13 +135,16 @@ class ClockOrPizza(Analysis):
     *Distance irrelevance* takes the logit of the right answer for every pair, and divides the mean of its standard
     deviations at each distance a − b by its standard deviation over all pairs. A clock multiplies: its logits are sums
     of cos ω(a + b − c) and do not know the distance (towards 1). A pizza adds the embeddings first, which costs it the
-    factor |cos ω(a − b)/2| (towards 0). A pure clock has the same logit everywhere, and no irrelevance.
+    factor |cos(ω(a − b)/2)| (towards 0). A pure clock has the same logit everywhere, and no irrelevance.
 
     *Gradient symmetricity* is the mean cosine, over triples (a, b, c) drawn at random, of the gradients of the logit of
     c with respect to the embeddings of a and of b: 1 for every function of the sum of the embeddings, such as a pizza;
     near 0 for an ideal clock. A network without a residual stream is read as a function of one-hot inputs. An untrained
-    transformer has a symmetricity near 1, and an irrelevance near 1, because its attention is still even: so the
-    network before training stands beside it.
+    transformer has a symmetricity near 1, because its attention is still even, and an irrelevance near 1, because its
+    logits have nothing to do with the answer: so the network before training stands beside it.
+
+    Both figures are of raw logits, as in the paper's code. What is added to all logits of a cell changes no prediction,
+    and does change them.
 
     Attributes:
         triples: how many triples, at most (the paper's code takes 100).

@@ -15,7 +15,7 @@ from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.linear_readout import LinearReadout, linear_readout
 from mechmem.math.clustered import pooled_means
-from mechmem.math.filtration import frequency_power, key_frequency
+from mechmem.math.filtration import frequency_power, key_or_none
 from mechmem.math.margins import at_label, strongest_rival
 from mechmem.models.forward import full_precision
 from mechmem.models.weights import neuron_weights
@@ -121,7 +121,7 @@ class DirectLogitAttribution(Analysis):
         self.require(subject)
         group, embedding, readout = neuron_weights(subject)
         power = frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu()))
-        frequency = torch.where(power.sum(0) > 0, key_frequency(power), 0)
+        frequency = key_or_none(group, power)
         linear = linear_readout(subject)
         bias = torch.zeros(linear.weights.shape[1])
         if subject.roles.bias is not None:

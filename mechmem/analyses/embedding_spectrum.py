@@ -23,7 +23,7 @@ from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.stats import Estimate
 from mechmem.storage import record
-from mechmem.tasks.groups import CyclicGroup
+from mechmem.tasks.groups import CyclicGroup, frequency_labels
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -198,11 +198,10 @@ class EmbeddingSpectrum(Analysis):
                 f"{self.name!r} needs a group of at least two frequencies, not {group.n_frequencies}"
             )
         multiplicity = group.multiplicity[1:]
-        labels = getattr(group, "labels", None) or tuple(str(k) for k in range(1, group.n_frequencies + 1))
         found = tuple(
             matrix_spectrum(group, each, self.false_positive_rate, self.seed) for each in symbol_matrices(subject)
         )
-        return EmbeddingSpectrumResult(found, multiplicity, tuple(labels), self.false_positive_rate)
+        return EmbeddingSpectrumResult(found, multiplicity, frequency_labels(group), self.false_positive_rate)
 
 
 def matrix_spectrum(group: Group, matrix: SymbolMatrix, alpha: float, seed: int) -> MatrixSpectrum:

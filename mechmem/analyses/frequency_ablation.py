@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Subject
-from mechmem.math.filtration import frequency_power, key_frequency
+from mechmem.math.filtration import frequency_power, key_or_none
 from mechmem.models.forward import full_precision
 from mechmem.models.pruned import remove_frequencies
 from mechmem.models.weights import neuron_weights
@@ -122,7 +122,7 @@ class FrequencyAblation(Analysis):
         total = power.sum(1, keepdim=True)
         share = (power / total.where(total > 0, torch.inf)).mean(0)
         found = frequency_power(group, embedding, readout)
-        key = torch.where(found.sum(0) > 0, key_frequency(found), 0)
+        key = key_or_none(group, found)
         strongest = torch.argsort(share, descending=True, stable=True) + 1
         modes = [list(_measured(subject, gone)) for gone in _removed(group.n_frequencies, [int(k) for k in strongest])]
         measured = torch.tensor(modes, dtype=torch.float64)

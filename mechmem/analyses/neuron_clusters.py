@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.caching import Reduction, activations
 from mechmem.config import check_fraction, check_whole
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
-from mechmem.math.grid_waves import GridWaves
-from mechmem.models.residual import at_answer
+from mechmem.grid_neurons import grid_frequencies
+from mechmem.math.grid_frequencies import GridFrequencies
 from mechmem.models.weights import neuron_point
 from mechmem.plotting.grids import Panel, heatmaps
 from mechmem.plotting.histograms import histogram
@@ -154,29 +152,6 @@ def _panel(title: str, found: str, explained: Float[Tensor, "freq neuron"], thre
     return Panel(heading, values[:, order[place]], place, np.arange(1, len(values) + 1))
 
 
-class _Waves(Reduction):
-    """Sums of neurons times waves, over examples that are the cells of the grid."""
-
-    def __init__(self, subject: Subject, cells: Int[Tensor, "cell 2"], n: int):
-        self._subject, self._cells, self._n = subject, cells, n
-        self._sums: GridWaves | None = None
-
-    def update(self, values: Shaped[Tensor, "example ..."]) -> None:
-        """Take in a chunk, at the answering position."""
-        found = at_answer(self._subject, values, 2)
-        if found.ndim != 2:
-            raise MissingNeedError(f"neurons must have shape (example, neuron), and have {tuple(values.shape)}")
-        if self._sums is None:
-            self._sums = GridWaves(self._n, found.shape[1])
-        start = self._sums.seen
-        self._sums.add(self._cells[start : start + len(found)], found.cpu())
-
-    def result(self) -> Float[Tensor, "line neuron"]:
-        """Return the explained shares, and below them the variances."""
-        assert self._sums is not None
-        return torch.cat([self._sums.explained(), rearrange(self._sums.variance(), "neuron -> 1 neuron")])
-
-
 @dataclasses.dataclass(frozen=True)
 class NeuronClusters(Analysis):
     """Sort hidden neurons by the frequency that explains what they do.
@@ -220,28 +195,26 @@ class NeuronClusters(Analysis):
         Raises:
             MissingNeedError: the subject lacks something, the group is not cyclic or has a single frequency, or a pair
                 of its elements is missing.
+            ActivationError: the point does not hold (example, neuron) or (example, position, neuron).
         """
         self.require(subject)
-        rows, point = grid_rows(subject.task), neuron_point(subject, self.point)
-        n = len(rows)
+        n, point = len(grid_rows(subject.task)), neuron_point(subject, self.point)
         if n // 2 < 2:
             raise MissingNeedError(f"{self.name!r} needs a group of at least two frequencies, not {n // 2}")
-        ids = subject.task.ids[rearrange(rows, "a b -> (a b)")]
-        cells = torch.cartesian_prod(torch.arange(n), torch.arange(n))
-        found = activations(subject, point, ids=ids, reduce=lambda: _Waves(subject, cells, n))[point]
+        found = grid_frequencies(subject, point)
         return NeuronClustersResult(
-            explained=found[:-1],
-            variance=found[-1],
+            explained=found.explained(),
+            variance=found.variance(),
             random=self._random(n),
             threshold=self.threshold,
             point=point,
-            n_outside=len(subject.task.ids) - len(ids),
+            n_outside=len(subject.task.ids) - n**2,
         )
 
     def _random(self, n: int) -> Float[Tensor, "freq random"]:
         draw = generator(self.seed, "neuron_clusters")
         u, v = torch.randn(2, n, self.random_neurons, generator=draw)
-        sums, b = GridWaves(n, self.random_neurons), torch.arange(n)
+        sums = GridFrequencies(n, self.random_neurons)
         for a in range(n):
-            sums.add(torch.stack([torch.full((n,), a), b], 1), (u[a] + v).relu())
+            sums.add((u[a : a + 1, None] + v).relu(), a)
         return sums.explained()

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.contracts import Subject
-from mechmem.math.filtration import frequency_power, key_frequency
+from mechmem.math.filtration import frequency_power
 from mechmem.models.forward import full_precision
 from mechmem.models.initial import initial_model
 from mechmem.models.weights import neuron_weights
@@ -19,6 +20,7 @@ from mechmem.plotting.grids import Panel, heatmaps
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
+from mechmem.tasks.groups import frequency_labels
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,56 +37,70 @@ class NeuronSpectrumResult(Result):
     Attributes:
         share: energy of the neuron's input and output vectors at frequency 1 … n, as a share of all frequencies (the
             constant does not count; 0 for a neuron without any). Shape (freq, neuron), neurons in the network's order.
-        initial: the same at initialisation, or None. Shape (freq, neuron).
+        multiplicity: how many coefficients make up each frequency. Shape (freq).
+        labels: what the group calls its frequencies: "1", "2", …, or names of representations.
+        initial: the shares at initialisation, or None. Shape (freq, neuron).
         initial_note: why there is no initialisation to show, or "".
     """
 
     share: Float[Tensor, "freq neuron"]
+    multiplicity: Int[Tensor, " freq"]
+    labels: tuple[str, ...]
     initial: Float[Tensor, "freq neuron"] | None
     initial_note: str = ""
 
     @property
     def key(self) -> Int[Tensor, " neuron"]:
-        """Each neuron's strongest frequency, numbered from 1; 0 for a neuron without any."""
-        return _key(self.share)
+        """Each neuron's frequency with the most energy per coefficient, numbered from 1; 0 for one without any."""
+        return self._key(self.share)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per neuron: key frequency and its share, now and at initialisation (NaN where not known)."""
         frame = pd.DataFrame({"neuron": range(self.share.shape[1]), "key_frequency": self.key.numpy()})
-        frame["key_share"] = self.share.amax(0).numpy()
-        frame["initial_key_frequency"] = np.nan if self.initial is None else _key(self.initial).numpy()
-        frame["initial_key_share"] = np.nan if self.initial is None else self.initial.amax(0).numpy()
+        frame["key_share"] = _at(self.share, self.key).numpy()
+        before = None if self.initial is None else self._key(self.initial)
+        frame["initial_key_frequency"] = np.nan if before is None else before.numpy()
+        known = None if self.initial is None or before is None else _at(self.initial, before)
+        frame["initial_key_share"] = np.nan if known is None else known.numpy()
         return frame
 
     def plot(self) -> go.Figure:
         """Return neuron × frequency heatmaps, each sorted by its own key frequencies."""
-        panels = [_panel("this network", self.share)]
+        panels = [self._panel("this network", self.share)]
         if self.initial is not None:
-            panels.append(_panel("at initialisation", self.initial))
+            panels.append(self._panel("at initialisation", self.initial))
         return heatmaps(
             panels,
             x_title="neuron, sorted by key frequency",
-            y_title="frequency k",
+            y_title="frequency k" if self._numbered else "representation",
             z_title="share of the neuron's energy",
             hover="neuron at place %{x}<br>frequency %{y}<br>share %{z:.3f}<extra></extra>",
         )
 
+    @property
+    def _numbered(self) -> bool:
+        return all(label.isdigit() for label in self.labels)
 
-def _key(share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:
-    return key_frequency(share).where(share.sum(0) > 0, 0)
+    def _key(self, share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:
+        each = share / rearrange(self.multiplicity, "freq -> freq 1")
+        return (each.argmax(0) + 1).where(share.sum(0) > 0, 0)
+
+    def _panel(self, title: str, share: Float[Tensor, "freq neuron"]) -> Panel:
+        key = self._key(share)
+        values, strength = share.numpy(), _at(share, key).numpy()
+        width = share.shape[1]
+        place = np.linspace(0, width - 1, min(width, DRAWN_NEURONS)).round().astype(int)
+        found = f"mean share of the key frequency: {strength.mean():.2f}"
+        if width > DRAWN_NEURONS:
+            found += f"<br>drawn: {DRAWN_NEURONS} of {width} neurons, evenly spaced"
+        # The strongest first within a frequency, so that an even sample keeps the picture.
+        order = np.lexsort((-strength, key.numpy()))
+        y = np.arange(1, len(values) + 1) if self._numbered else np.array(self.labels)
+        return Panel(f"{title}<br><span style='font-size:11px'>{found}</span>", values[:, order[place]], place, y)
 
 
-def _panel(title: str, share: Float[Tensor, "freq neuron"]) -> Panel:
-    values, key = share.numpy(), _key(share).numpy()
-    width = share.shape[1]
-    place = np.linspace(0, width - 1, min(width, DRAWN_NEURONS)).round().astype(int)
-    found = f"mean share of the key frequency: {values.max(0).mean():.2f}"
-    if width > DRAWN_NEURONS:
-        found += f"<br>drawn: {DRAWN_NEURONS} of {width} neurons, evenly spaced"
-    # The strongest first within a frequency, so that an even sample keeps the picture.
-    order = np.lexsort((-values.max(0), key))
-    z = values[:, order[place]]
-    return Panel(f"{title}<br><span style='font-size:11px'>{found}</span>", z, place, np.arange(1, len(values) + 1))
+def _at(share: Float[Tensor, "freq neuron"], key: Int[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
+    return share.gather(0, rearrange(key.clamp(min=1) - 1, "neuron -> 1 neuron"))[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +121,9 @@ class NeuronSpectrum(Analysis):
         self.require(subject)
         before, note = initial_model(subject)
         initial = None if before is None else _share(subject, before)
-        return NeuronSpectrumResult(_share(subject, subject.model), initial, note)
+        group = neuron_weights(subject)[0]
+        share, labels = _share(subject, subject.model), frequency_labels(group)
+        return NeuronSpectrumResult(share, group.multiplicity[1:], labels, initial, note)
 
 
 def _share(subject: Subject, model: nn.Module) -> Float[Tensor, "freq neuron"]:

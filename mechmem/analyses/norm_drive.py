@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError, RoleError
 from mechmem.math.blocks import blocks
-from mechmem.math.filtration import frequency_power, key_frequency
+from mechmem.math.filtration import frequency_power, key_or_none
 from mechmem.models.forward import block_rows, device_of, full_precision
 from mechmem.models.weights import check_no_stream, neuron_weights
 from mechmem.plotting.histograms import histogram
@@ -70,12 +70,12 @@ class NormDriveResult(Result):
     note: str = ""
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per neuron: neuron, norm, clean, noisy, total (of the two), decay, key_frequency, ipr."""
+        """Return one row per neuron: neuron, norm, clean, noisy, total (of the two), decay, key_or_none, ipr."""
         frame = pd.DataFrame({"neuron": range(len(self.norm)), "norm": self.norm.numpy()})
         frame["clean"], frame["noisy"] = self.clean.numpy(), self.noisy.numpy()
         frame["total"] = frame["clean"] + frame["noisy"]
         frame["decay"] = math.nan if self.decay is None else self.decay.numpy()
-        frame["key_frequency"] = math.nan if self.key is None else self.key.numpy()
+        frame["key_or_none"] = math.nan if self.key is None else self.key.numpy()
         frame["ipr"] = math.nan if self.ipr is None else self.ipr.numpy()
         return frame
 
@@ -262,7 +262,7 @@ def _key(subject: Subject) -> Int[Tensor, " neuron"] | None:
     except MissingNeedError:
         return None
     power = frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu()))
-    return torch.where(power.sum(0) > 0, key_frequency(power), 0)
+    return key_or_none(group, power)
 
 
 def _ipr(subject: Subject) -> Float[Tensor, " neuron"] | None:

@@ -36,13 +36,26 @@ def _share(group: Group, vectors: Float[Tensor, "symbol neuron"]) -> Float[Tenso
     return power / torch.where(total > negligible, total, torch.inf)
 
 
-def key_frequency(share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:
+def key_frequency(group: Group, share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:
     """Return each neuron's strongest frequency, numbered from 1.
 
     One frequency is shared by the neuron's vectors: under heavy noise the strongest frequencies of the three vectors
     agree in hardly any neuron, and filtering each by its own leaves chance accuracy.
+
+    Strongest is the one with the most energy per coefficient, which is the peak of a one-sided Fourier transform. An
+    irreducible representation of dimension d has d² coefficients (in S5: 1 to 36), so that by their sum the largest
+    would win in a network that has learned nothing.
+
+    Args:
+        group: the group of the symbols.
+        share: energies, or shares of them (see `frequency_power`).
     """
-    return share.argmax(0) + 1
+    return (share / rearrange(group.multiplicity[1:].to(share), "freq -> freq 1")).argmax(0) + 1
+
+
+def key_or_none(group: Group, share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:
+    """Return the same, with 0 for a neuron without energy at any frequency."""
+    return key_frequency(group, share).where(share.sum(0) > 0, 0)
 
 
 def frequency_part(

@@ -113,7 +113,7 @@ def fourier_features(
     power, multiplicity = varying_power(spectrum), counts[1:]
     share = shares(power)
     mean_share = share.mean(1)
-    key, alive = key_frequency(mean_share), share.sum(0) > 0
+    key, alive = key_frequency(group, mean_share), share.sum(0) > 0
     each = key.expand(len(names), -1)
     flat = rearrange(stacked, "symbol vector neuron -> symbol (vector neuron)")
     phase = group.phase(flat, rearrange(each, "vector neuron -> (vector neuron)"))
@@ -122,8 +122,8 @@ def fourier_features(
     return FourierFeatures(
         names=tuple(names),
         key=key * alive.any(0),
-        share=mean_share.amax(0),
-        vector_key=(power.argmax(0) + 1) * alive,
+        share=mean_share.gather(0, rearrange(key - 1, "neuron -> 1 neuron"))[0],
+        vector_key=torch.stack([key_frequency(group, each) for each in power.unbind(1)]) * alive,
         amplitude=amplitude,
         phase=rearrange(phase, "(vector neuron) -> vector neuron", vector=len(names)).where(amplitude > 0, torch.nan),
         ipr_one_sided=inverse_participation(spectrum, counts, "one_sided"),

@@ -77,7 +77,8 @@ def random_spectra(
     Args:
         multiplicity: how many coefficients make up each frequency.
         lines: the same for the lines over which the Gini coefficient goes (1 for each cosine and sine).
-        width: number of independent columns; of a product of matrices, the number that gives the same variance.
+        width: number of independent columns; of a product of matrices, the number that gives the ratio of an energy to
+            the mean over all the same variance.
         alpha: share of random matrices in which some frequency is above the threshold.
         seed: seed of the draws.
     """

@@ -80,7 +80,7 @@ class TransformerConfig(ModelConfig):
         d_head: width of a head; None for d_model / heads, which must then be a whole number.
         d_mlp: number of neurons of a block's MLP; None for 4 · d_model, 0 for a network of attention only.
         activation: φ of the MLPs; "reverse_relu" is relu(−x).
-        attention: "causal", or "bidirectional" as in an encoder.
+        attention: "causal", or "bidirectional" as in an encoder; with one layer the logits are the same.
         tokens: 3 for a, b, "="; 2 for a, b alone, answered at b (the public code of Doshi et al.).
         layer_norm: whether LayerNorm stands before attention, before the MLP and before the unembedding.
         biases: "none"; "mlp", in the MLPs; or "all", in attention and the unembedding too.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from mechmem.contracts import Group, Subject
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
-from mechmem.models.weights import check_no_stream, neuron_weights
+from mechmem.models.residual import residual_writers
+from mechmem.models.weights import neuron_weights
 from mechmem.neurons import NeuronSet
 
 
@@ -19,33 +21,53 @@ def pruned(subject: Subject, kept: NeuronSet) -> Subject:
     """Return the subject with a copy of its model in which all other neurons' weights are zero.
 
     The readout's rows become zero; where the layer is the network's only one, so do the input embedding's columns, so
-    that nothing of a removed neuron is left for a surgery that comes after.
+    that nothing of a removed neuron is left for a surgery that comes after. In a network with a residual stream the
+    neurons' rows of their block's output matrix (`mlp.W_out`) become zero, in whichever block they are.
 
     Args:
         subject: names the role `readout`.
-        kept: the neurons that stay, of the last layer.
+        kept: the neurons that stay, of the last layer; with a residual stream, of any.
 
     Raises:
-        MissingNeedError: the readout is not named, or the neurons are not those that it reads (it reads a residual
-            stream, for one).
+        MissingNeedError: the readout is not named, or the neurons are not those that it reads; or they write into the
+            residual stream by no matrix that is known.
         ScoreError: no neuron stays, or the set has another width than the layer.
     """
     roles, model = subject.roles, subject.copy_model()
-    check_no_stream(roles)
+    if not len(kept):
+        raise ScoreError("no neuron would be left in the network")
+    if roles.residual:
+        _silence(subject, model, kept)
+        return subject.with_model(model)
     if roles.readout is None:
         raise MissingNeedError("neurons are removed through the role readout, which is missing")
     if roles.hidden and kept.point != roles.hidden[-1]:
         raise MissingNeedError(f"the readout reads {roles.hidden[-1]!r}, and these neurons are those of {kept.point!r}")
-    if not len(kept):
-        raise ScoreError("no neuron would be left in the network")
     readout = roles.readout.read(model)
-    if len(readout) != len(kept.mask):
-        raise ScoreError(f"the set is of {len(kept.mask)} neurons, and the readout has {len(readout)}")
-    gone = ~kept.mask.to(readout.device)
+    gone = _others(kept, len(readout)).to(readout.device)
     roles.readout.write(model, readout.masked_fill(rearrange(gone, "neuron -> neuron 1"), 0))
     if roles.input_embedding is not None and len(roles.hidden) <= 1:
         roles.input_embedding.write(model, roles.input_embedding.read(model).masked_fill(gone, 0))
     return subject.with_model(model)
+
+
+def _others(kept: NeuronSet, width: int) -> Bool[Tensor, " neuron"]:
+    if width != len(kept.mask):
+        raise ScoreError(f"the set is of {len(kept.mask)} neurons, and the layer has {width}")
+    return ~kept.mask
+
+
+def _silence(subject: Subject, model: nn.Module, kept: NeuronSet) -> None:
+    """Set what all other neurons of a layer write into the residual stream to zero, in place."""
+    found = [each for each in residual_writers(subject) if each.kind == "neurons" and each.point == kept.point]
+    if not found:
+        raise MissingNeedError(
+            f"the neurons of {kept.point!r} write into the residual stream by no matrix that is known here; silence "
+            "them at their hook point instead, with mm.ablate or mm.intervene"
+        )
+    weights = attrgetter(found[0].path)(model)
+    with torch.no_grad():
+        weights[_others(kept, len(weights)).to(weights.device)] = 0
 
 
 def check_frequencies(frequencies: int | Iterable[int]) -> tuple[int, ...]:

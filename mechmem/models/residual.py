@@ -30,12 +30,14 @@ class Writer:
         point: the hook point whose value is written; "" for a bias, which is the same on every example.
         weights: what carries that value into the stream: (head, d_head, d_model) for heads, (neuron, d_model) for
             neurons; None where the value is in the stream's own units already; a bias itself (d_model). On the CPU.
+        path: where in the model the weights are, as a dotted path of attributes; "" where there are none.
     """
 
     names: tuple[str, ...]
     kind: str
     point: str
     weights: Tensor | None
+    path: str = ""
 
     def write(self, value: Shaped[Tensor, "example ..."]) -> Stream:
         """Return what all parts together add to the stream.
@@ -99,13 +101,13 @@ def _of_block(model: nn.Module, points: HookPoints, number: int) -> list[Writer]
     heads = tensor_at(model, f"{block}.attn.W_O")
     if f"{block}.attn.hook_z" in points and heads is not None and heads.ndim == 3:
         names = tuple(f"head {number}.{head}" for head in range(len(heads)))
-        found.append(Writer(names, "heads", f"{block}.attn.hook_z", heads))
+        found.append(Writer(names, "heads", f"{block}.attn.hook_z", heads, f"{block}.attn.W_O"))
         found += _bias(model, f"{block}.attn.b_O", f"attention bias {number}")
     elif f"{block}.hook_attn_out" in points:
         found.append(Writer((f"attention {number}",), "attention", f"{block}.hook_attn_out", None))
     neurons = tensor_at(model, f"{block}.mlp.W_out")
     if f"{block}.mlp.hook_post" in points and neurons is not None and neurons.ndim == 2:
-        found.append(Writer((f"MLP {number}",), "neurons", f"{block}.mlp.hook_post", neurons))
+        found.append(Writer((f"MLP {number}",), "neurons", f"{block}.mlp.hook_post", neurons, f"{block}.mlp.W_out"))
         found += _bias(model, f"{block}.mlp.b_out", f"MLP bias {number}")
     elif f"{block}.hook_mlp_out" in points:
         found.append(Writer((f"MLP {number}",), "mlp", f"{block}.hook_mlp_out", None))
@@ -114,7 +116,7 @@ def _of_block(model: nn.Module, points: HookPoints, number: int) -> list[Writer]
 
 def _bias(model: nn.Module, path: str, name: str) -> list[Writer]:
     bias = tensor_at(model, path)
-    return [] if bias is None else [Writer((name,), "bias", "", bias)]
+    return [] if bias is None else [Writer((name,), "bias", "", bias, path)]
 
 
 def at_answer(subject: Subject, value: Shaped[Tensor, "example ..."], axes: int) -> Shaped[Tensor, "example ..."]:

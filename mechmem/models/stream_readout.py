@@ -87,7 +87,9 @@ class StreamReadout:
 
 
 def stream_readout(subject: Subject) -> StreamReadout:
-    """Return the way from the residual stream to the task's logits, in float64 on the CPU, its norm with centring.
+    """Return the way from the residual stream to the task's logits, in float64 on the CPU.
+
+    Its norm is taken to centre, as LayerNorm does, unless the model's `cfg` calls it an RMSNorm.
 
     Raises:
         MissingNeedError: the role `readout` is missing.
@@ -113,6 +115,7 @@ def stream_readout(subject: Subject) -> StreamReadout:
         point,
         torch.ones(len(weights), dtype=torch.float64) if weight is None else weight.double(),
         torch.zeros(len(weights), dtype=torch.float64) if shift is None else shift.double(),
+        centred=not str(getattr(getattr(subject.model, "cfg", None), "normalization_type", "")).startswith("RMS"),
     )
     return StreamReadout(weights, bias, norm)
 
@@ -120,7 +123,8 @@ def stream_readout(subject: Subject) -> StreamReadout:
 def neuron_logit_map(subject: Subject) -> Float[Tensor, "neuron class"] | None:
     """Return W_L, what each neuron of the last MLP adds to each logit (Nanda et al. 2023, §4.2); None without an MLP.
 
-    With a final norm, before the division by its scale: its weights are applied, its centring is not. In float64.
+    With a final norm, before the division by its scale: what a neuron writes is centred where the norm centres, and
+    multiplied by the norm's weights. In float64.
 
     Raises:
         MissingNeedError: the network has no residual stream, or its points have other names.
@@ -131,5 +135,7 @@ def neuron_logit_map(subject: Subject) -> Float[Tensor, "neuron class"] | None:
         return None
     readout, written = stream_readout(subject), layers[-1].weights
     assert written is not None
-    weighted = written.double() if readout.norm is None else written.double() * readout.norm.weight
-    return weighted @ readout.weights
+    rows, norm = written.double(), readout.norm
+    if norm is not None:
+        rows = (rows - rows.mean(1, keepdim=True) if norm.centred else rows) * norm.weight
+    return rows @ readout.weights

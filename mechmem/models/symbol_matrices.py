@@ -55,7 +55,8 @@ def symbol_matrices(subject: Subject) -> tuple[SymbolMatrix, ...]:
         mapped = _mapped(subject)
         if mapped is not None:
             through, neurons = len(readout), len(mapped)
-            # Of a product of two Gaussian matrices, as many columns as give a row's energy the same variance.
+            # Of a product of two Gaussian matrices, as many columns as give a row's share of the energy the same
+            # variance (what the rows' energies have in common cancels in a share).
             found.append(_classes("neuron_logits", mapped, through * neurons / (through + neurons + 1)))
     return tuple(found)
 

@@ -33,9 +33,9 @@ class HookedModularTransformer(HookedRootModule):
     LayerNorm. Points: `hook_embed`, `hook_pos_embed`, those of the blocks, `ln_final.hook_scale` and
     `ln_final.hook_normalized`, all (example, position, …); and `hook_logits` (example, class).
 
-    Only the last position is answered at. In training mode, as long as nothing hooks the last block or `ln_final`,
-    what these would write at the other positions is not computed: no logit depends on it. In evaluation mode every
-    point holds every position.
+    Only the last position is answered at. In training mode without dropout, as long as nothing hooks the last block or
+    `ln_final`, what these would write at the other positions is not computed: no logit depends on it. (With dropout the
+    masks that are drawn would depend on it.) In evaluation mode every point holds every position.
 
     Args:
         config: shape, initialisation and regularization.
@@ -82,7 +82,7 @@ class HookedModularTransformer(HookedRootModule):
 
     def _answers_only(self) -> bool:
         watched = (*self.blocks[-1].modules(), *self.ln_final.modules())
-        return self.training and not any(is_hooked(module) for module in watched)
+        return self.training and not self.config.dropout and not any(is_hooked(module) for module in watched)
 
     @property
     def roles(self) -> Roles:

@@ -6,17 +6,16 @@ import dataclasses
 from typing import ClassVar, Literal, get_args
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.caching import activations
 from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Predictor, Subject
-from mechmem.errors import ActivationError, MissingNeedError
+from mechmem.errors import MissingNeedError
 from mechmem.frequency_choice import Choice
+from mechmem.grid_neurons import answering_neurons, grid_frequencies
 from mechmem.math.blocks import blocks
-from mechmem.math.grid_filtration import KeyWaves, block_coefficients, frequency_energy, key_waves
+from mechmem.math.grid_frequencies import KeyWaves
 from mechmem.models.forward import block_rows, full_precision, logits_of
 from mechmem.models.grid_logits import grid_cells
 from mechmem.models.hooking import hooked
@@ -92,7 +91,7 @@ class NeuronFiltration(Readout):
 
                 def change(held: Tensor, cells: Tensor = cells[block]) -> Tensor:
                     new = held.clone()
-                    answering = _answering(new, subject, point)
+                    answering = answering_neurons(subject, new, point)
                     inside = (cells >= 0).all(1)
                     part = waves.at(cells[inside])
                     if self.part == "R":
@@ -108,30 +107,9 @@ class NeuronFiltration(Readout):
         return predict
 
     def _waves(self, subject: Subject, point: str) -> KeyWaves:
-        """Stream the grid through the network, and keep one frequency of each neuron."""
-        rows = grid_rows(subject.task)
-        n = len(rows)
-        total: Tensor | None = None
-        for part in blocks(n, block_rows(subject.model) // n):
-            ids = subject.task.ids[rearrange(rows[part], "a b -> (a b)")]
-            held = _answering(activations(subject, point, ids=ids)[point], subject, point)
-            values = rearrange(full_precision(held), "(a b) neuron -> a b neuron", b=n)
-            added = block_coefficients(values, part.start)
-            total = added if total is None else total.add_(added)
-        assert total is not None
+        found = grid_frequencies(subject, point)
+        energy = found.energy()
         if self.by == "energy":
-            freq = frequency_energy(total).argmax(0) + 1
-        else:
-            draw = generator(self.seed, self.name)
-            freq = torch.randint(1, n // 2 + 1, (total.shape[-1],), generator=draw)
-        return key_waves(total, freq, n)
-
-
-def _answering(held: Tensor, subject: Subject, point: str) -> Tensor:
-    """Return what a point holds at the position that answers: a view of shape (example, neuron)."""
-    if held.ndim == 3:
-        position = subject.roles.output.position
-        return held[:, -1 if position is None else position]
-    if held.ndim != 2:
-        raise ActivationError(f"{point!r} has shape {tuple(held.shape)}, whose axes are not (example, neuron)")
-    return held
+            return found.at(energy.argmax(0) + 1)
+        freq, neurons = energy.shape
+        return found.at(torch.randint(1, freq + 1, (neurons,), generator=generator(self.seed, self.name)))

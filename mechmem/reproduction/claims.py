@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Scale = Literal["smoke", "small", "paper"]
-Verdict = Literal["reproduced", "not reproduced", "not at this scale", "pending", "not judged"]
+Verdict = Literal["reproduced", "not reproduced", "not at this scale", "undecided", "pending", "not judged"]
 Comparison = Literal["≥", ">", "≤", "≈"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
@@ -242,7 +242,7 @@ class Claim:
 
         "reproduced": every condition holds. "not reproduced": one fails. "not at this scale": a premise does not hold,
         an interval still includes its bound, or a condition fails where the recipe said beforehand that this scale
-        cannot show it. The smoke scale judges nothing.
+        cannot show it; at the paper's own scale the first two are "undecided". The smoke scale judges nothing.
         """
         if self.pending:
             return "pending", self.pending, ()
@@ -251,17 +251,18 @@ class Claim:
         findings = (*premises, *conditions)
         if scale == "smoke":
             return "not judged", "the smoke scale runs the code and shows nothing", findings
+        open_: Verdict = "undecided" if scale == "paper" else "not at this scale"
         unmet = [finding.condition for finding in premises if finding.outcome != "holds"]
         failed = [finding.condition for finding in conditions if finding.outcome == "fails"]
         undecided = [finding.condition for finding in conditions if finding.outcome == "undecided"]
         if unmet:
-            return "not at this scale", f"premise not shown: {'; '.join(unmet)}", findings
+            return open_, f"premise not shown: {'; '.join(unmet)}", findings
         if failed and self.scale_limit and scale != "paper":
             return "not at this scale", f"fails: {'; '.join(failed)}. {self.scale_limit}", findings
         if failed:
             return "not reproduced", f"fails: {'; '.join(failed)}", findings
         if undecided:
-            return "not at this scale", f"undecided: {'; '.join(undecided)}", findings
+            return open_, f"undecided: {'; '.join(undecided)}", findings
         return "reproduced", "", findings
 
 

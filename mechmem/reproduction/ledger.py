@@ -25,7 +25,7 @@ class Entry:
         statement: the claim in a line.
         experiment: what was run and measured.
         paper: the paper's own figure, or "".
-        verdict: "reproduced", "not reproduced", "not at this scale", "pending" or "not judged".
+        verdict: "reproduced", "not reproduced", "not at this scale", "undecided", "pending" or "not judged".
         reason: why, where it is not "reproduced".
         findings: premises and conditions, with the measured means and intervals.
         seeds: number of seeds behind each figure.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mechmem.config import check_choice
 from mechmem.contracts import Subject
-from mechmem.errors import ConfigError, MissingNeedError, NotLinearError, unknown_name
+from mechmem.errors import ConfigError, MissingNeedError, NotLinearError
 from mechmem.interventions.batched import Batched
 from mechmem.interventions.runs import Place, edited_logits, shapes_at
 from mechmem.interventions.units import Units
@@ -21,7 +21,6 @@ from mechmem.interventions.values import values_of
 from mechmem.linear_readout import LinearReadout, linear_readout
 from mechmem.math.single_ablation import mean_loss_changes, single_ablation_flips
 from mechmem.models.forward import logits_of
-from mechmem.models.weights import neuron_point
 from mechmem.neurons import NeuronScores
 from mechmem.plugins import Score
 
@@ -53,7 +52,7 @@ class AblationEffect(Score):
             same with their true ones), "train" (all, with given labels; asks for no knowledge of the noise), "test".
         value: what an activation is replaced by: "zero", or its "mean" over the training set, at each position its own.
         measure: "accuracy", or "loss" for cross-entropy, which sees what is too small to flip a prediction.
-        point: which layer of neurons (of the role `hidden`) or of heads (of the role `heads`); by default the last.
+        point: any hook point with such units; by default the last of the role `hidden` (of the role `heads`).
         units: what is removed: a "neuron", on the point's last axis; a "channel", on its second, (example, channel, …);
             or a "head", on its third of four, (example, position, head, dimension).
         position: at which position of (example, position, …); by default at all.
@@ -83,6 +82,8 @@ class AblationEffect(Score):
 
     def wants(self) -> frozenset[str]:
         """What holds the units."""
+        if self.point:
+            return frozenset()
         return frozenset({"role:heads"}) if self.units == "head" else self.needs
 
     def told(self) -> frozenset[str]:
@@ -94,7 +95,7 @@ class AblationEffect(Score):
 
         Raises:
             MissingNeedError: the subject lacks something, or the split is empty or cannot be known.
-            UnknownNameError: there is no such layer.
+            UnknownNameError: there is no such hook point.
             ConfigError: the point has no such units or position.
             DiscardedEditError: the logits do not depend on what the point holds.
         """
@@ -113,7 +114,7 @@ class AblationEffect(Score):
     def _readout(self, subject: Subject, point: str) -> tuple[LinearReadout | None, str]:
         """Return the readout that effects follow from, or None and what is done instead."""
         note = f"the network was run once per {self.units}"
-        if self.units != "neuron" or self.position is not None:
+        if self.units != "neuron" or self.position is not None or point not in subject.roles.hidden:
             return None, note
         try:
             return linear_readout(subject, point), ""
@@ -121,12 +122,7 @@ class AblationEffect(Score):
             return None, f"{note}: its logits are not linear in this layer"
 
     def _point(self, subject: Subject) -> str:
-        if self.units != "head":
-            return neuron_point(subject, self.point)
-        heads = subject.roles.heads
-        if self.point and self.point not in heads:
-            raise unknown_name("layer of heads", self.point, heads)
-        return self.point or heads[-1]
+        return self.point or (subject.roles.heads if self.units == "head" else subject.roles.hidden)[-1]
 
     def _by_algebra(
         self, subject: Subject, readout: LinearReadout, ids: Int[Tensor, " example"], labels: Int[Tensor, " example"]

@@ -74,7 +74,7 @@ class CosineIdeal(Surgery):
         self.require(subject)
         group = cyclic_group(subject.task)
         _, embedding, readout = neuron_weights(subject)
-        freq = key_frequency(frequency_power(group, embedding, readout))
+        freq = key_frequency(group, frequency_power(group, embedding, readout))
         raw = torch.stack([*embedding, rearrange(readout, "neuron classes -> classes neuron")])
         vectors = full_precision(raw)[:, group.elements.to(raw.device)]
         phase = torch.stack([group.phase(each, freq) for each in full_precision(raw)])

@@ -17,8 +17,8 @@ class Drop(RankedNeurons):
 
     Dropping the neurons of the lowest inverse participation ratio takes the memorized labels out of a network and
     leaves the rule (Doshi et al. 2024). In a deeper network only the last layer's neurons can be dropped, and only
-    their readout weights are set to zero. Its control is to drop as many neurons at random, `drop(random,…)`; see also
-    the random order of `mm.ablate`.
+    their readout weights are set to zero; in a transformer those of any block, through its MLP's output matrix. Its
+    control is to drop as many neurons at random, `drop(random,…)`; see also the random order of `mm.ablate`.
 
     Attributes:
         by: the score's name, e.g. "ipr(two_sided)"; it is what this surgery is told.

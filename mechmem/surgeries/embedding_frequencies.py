@@ -16,13 +16,13 @@ from mechmem.frequency_choice import CountedFrequencies
 class EmbeddingFrequencies(CountedFrequencies):
     """Remove all but the strongest frequencies from the input embedding's vectors over the symbols.
 
-    Frequencies are ranked by their energy summed over the columns of the embedding, which are neurons, or dimensions of
-    the residual stream; all columns keep the same ones. Where each operand has an embedding of its own, each keeps its
-    own strongest: that they agree would be knowledge of the operation. Constants, symbols outside the group (0 under
-    multiplication) and tokens that are no symbols ("=") stay as they are.
+    Frequencies are ranked by their energy per coefficient, over the columns of the embedding, which are neurons, or
+    dimensions of the residual stream; all columns keep the same ones. Where each operand has an embedding of its own,
+    each keeps its own strongest: that they agree would be knowledge of the operation. Constants, symbols outside the
+    group (0 under multiplication) and tokens that are no symbols ("=") stay as they are.
 
     Attributes:
-        count: how many frequencies stay; all where the group has no more.
+        count: how many frequencies stay, of a group that has more; by default 20 in 56, as in the paper (at least one).
         by: "energy", those with the most; or "random", which is the control.
         seed: seed of the random choice.
     """
@@ -36,7 +36,7 @@ class EmbeddingFrequencies(CountedFrequencies):
         """Return the subject with a changed copy of its model.
 
         Raises:
-            MissingNeedError: something is missing.
+            MissingNeedError: something is missing, or no frequency would be removed.
             RoleError: the input embedding does not read as (operands, symbols, neurons).
         """
         self.require(subject)

@@ -48,7 +48,7 @@ class FrequencyFiltration(Surgery):
         """Return the subject with a filtered copy of its model."""
         self.require(subject)
         group, embedding, readout = neuron_weights(subject)
-        return filtered(subject, key_frequency(frequency_power(group, embedding, readout)), self.part)
+        return filtered(subject, key_frequency(group, frequency_power(group, embedding, readout)), self.part)
 
 
 def filtered(subject: Subject, freq: Int[Tensor, " neuron"], part: Literal["G", "R"]) -> Subject:

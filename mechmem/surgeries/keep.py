@@ -17,7 +17,8 @@ class Keep(RankedNeurons):
 
     With the highest scores this is the subnetwork f^G of Liu & Lu 2026, with the lowest f^R. The network is not
     retrained. In a deeper network only the last layer's neurons can be kept, and only their readout weights are set to
-    zero. Its control is to keep as many neurons at random, `keep(random,…)`; see also the random order of `mm.ablate`.
+    zero; in a transformer those of any block, through its MLP's output matrix. Its control is to keep as many neurons
+    at random, `keep(random,…)`; see also the random order of `mm.ablate`.
 
     Attributes:
         by: the score's name, e.g. "ipr(two_sided)"; it is what this surgery is told.

@@ -17,16 +17,16 @@ from mechmem.frequency_choice import CountedFrequencies
 class ReadoutFrequencies(CountedFrequencies):
     """Remove all but the strongest frequencies from the readout's vectors over the classes.
 
-    Frequencies are ranked by their energy summed over the rows of the readout, which are neurons, or dimensions of the
-    residual stream; all rows keep the same ones. This is how Liu & Lu filter a transformer, whose unembedding's top 20
-    frequencies they keep. Nothing but the order of the classes in the group is told.
+    Frequencies are ranked by their energy per coefficient, over the rows of the readout, which are neurons, or
+    dimensions of the residual stream; all rows keep the same ones. This is how Liu & Lu filter a transformer, of whose
+    unembedding they keep the top 20 of 56 frequencies. Nothing but the order of the classes in the group is told.
 
     The constant of each row stays. It adds the same to every class in the group, so that no choice among these depends
     on it; where a class stands outside the group (0 under multiplication), it decides between that class and the
     others. Classes outside the group keep their raw weights, and the bias stays.
 
     Attributes:
-        count: how many frequencies stay; all where the group has no more.
+        count: how many frequencies stay, of a group that has more; by default 20 in 56, as in the paper (at least one).
         by: "energy", those with the most; or "random", which is the control.
         seed: seed of the random choice.
     """
@@ -41,7 +41,8 @@ class ReadoutFrequencies(CountedFrequencies):
         """Return the subject with a changed copy of its model.
 
         Raises:
-            MissingNeedError: something is missing, or the classes are not the symbols of the group.
+            MissingNeedError: something is missing, no frequency would be removed, or the classes are not the symbols of
+                the group.
             RoleError: the readout does not read as (neurons, classes).
         """
         self.require(subject)

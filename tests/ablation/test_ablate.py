@@ -293,7 +293,7 @@ def test_heads_are_ranked_and_ablated_by_their_effect():
     assert first.point == heads[0]
     assert curves.plot().layout.xaxis.title.text.startswith("share of heads ablated")
     for wrong, error, said in (
-        ({"units": "head"}, ScoreError, "'ipr' ranks neurons, not heads"),
+        ({"units": "head", "by": "ipr"}, ScoreError, "'ipr' ranks neurons, not heads"),
         ({"units": "head", "at": "blocks.0.hook_post", "order": "random"}, ConfigError, "no heads"),
         ({"units": "channel", "at": heads[0], "positions": 0, "order": "random"}, ConfigError, "leave positions out"),
         ({"at": heads[0], "positions": 3, "order": "random"}, ConfigError, "positions 0 … 2, and not 3"),
@@ -303,6 +303,24 @@ def test_heads_are_ranked_and_ablated_by_their_effect():
             ablate(subject, **wrong)
     with pytest.raises(MissingNeedError, match="no layer of heads"):
         ablate(random_subject(), units="head", order="random")
+
+
+LOSS = "ablation_effect(split=train,measure=loss"
+
+
+@pytest.mark.parametrize(
+    "make, settings, by",
+    [
+        (random_subject, {}, "ipr"),
+        (random_subject, {"at": "hook_pre"}, f"{LOSS},point=hook_pre)"),
+        (deep_subject, {"at": "hook_first"}, f"{LOSS},point=hook_first)"),
+        (lambda: hooked_subject(Transformer), {"units": "head"}, f"{LOSS},units=head)"),
+        (lambda: hooked_subject(Convolutional), {"at": "hook_first", "units": "channel"}, "hook_first,units=channel)"),
+    ],
+)
+def test_the_default_score_is_one_that_the_units_have(make, settings, by):
+    curves = ablate(make(), points=1, order="low", **settings)
+    assert curves.score.endswith(by)
 
 
 def test_a_network_that_cannot_be_batched_is_ablated_all_the_same():

@@ -91,7 +91,9 @@ def test_a_transformer_is_read_without_its_other_token_and_through_to_the_logits
     result = EmbeddingSpectrum()(subject)
     assert [each.name for each in result.matrices] == ["embedding", "readout", "neuron_logits"]
     assert result.matrix("embedding").key.tolist() == [2, 4]
-    block = model.blocks[0].mlp.W_out.detach() * model.ln_final.w.detach()
+    written = model.blocks[0].mlp.W_out.detach()
+    # LayerNorm takes out each row's mean over the stream.
+    block = (written - written.mean(1, keepdim=True)) * model.ln_final.w.detach()
     expected = task.group.power((block @ model.unembed.W_U.detach()).T).sum(1)
     torch.testing.assert_close(result.matrix("neuron_logits").energy, expected)
     # Through 12 dimensions of the stream, 20 neurons have fewer independent columns.

@@ -21,7 +21,7 @@ def run(add: Callable[..., None]) -> None:
     group = CyclicGroup(P)
 
     def ours() -> list[torch.Tensor]:
-        freq = key_frequency(frequency_power(group, embedding, readout))
+        freq = key_frequency(group, frequency_power(group, embedding, readout))
         return [frequency_part(group, vectors, freq, "G") for vectors in (*embedding, readout.T)]
 
     u, v, w = (t.numpy() for t in (*embedding, readout.T))

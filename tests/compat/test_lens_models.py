@@ -1,5 +1,6 @@
 """The same calls on the transformer of every TransformerLens: `HookedTransformer` of 3.9, `TransformerBridge` of 4."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ from hooked_models import P, lens_subject, lens_transformer
 import mechmem as mm
 from mechmem.caching import check_edit, hook_points, hooked
 from mechmem.errors import ActivationError, DiscardedEditError, LeftoverHooksWarning, UnknownNameError
+from mechmem.models.pruned import pruned
 
 OLD_NAMES = (
     "hook_embed hook_pos_embed blocks.0.ln1.hook_scale blocks.0.ln1.hook_normalized blocks.0.ln2.hook_scale "
@@ -142,6 +144,19 @@ def test_neurons_are_ablated_at_every_position(subject):
     end = curves.to_frame().query("split == 'test'").iloc[-1]
     assert end["removed"] == 16
     np.testing.assert_allclose(end["loss"], loss.detach())
+
+
+def test_pruned_neurons_are_those_silenced_at_their_point(subject):
+    point = "blocks.0.mlp.hook_post"
+    roles = dataclasses.replace(subject.roles, residual=("blocks.0.hook_resid_pre",), hidden=(point,))
+    kept = mm.NeuronSet.of([0, 3, 4], 16, point)
+    before = subject.model(subject.task.inputs).detach()
+    found = pruned(dataclasses.replace(subject, roles=roles), kept).model(subject.task.inputs).detach()
+    with hooked(subject.model, point, lambda value: value * kept.mask):
+        expected = subject.model(subject.task.inputs).detach()
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert not np.allclose(found, before)
+    np.testing.assert_array_equal(subject.model(subject.task.inputs).detach(), before)
 
 
 def test_an_unknown_name_names_the_nearest(subject):

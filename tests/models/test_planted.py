@@ -47,7 +47,7 @@ def test_every_planted_frequency_is_found(op, p, dtype):
     task, roles, model = net.subject.task, net.subject.roles, net.subject.model
     share = frequency_power(task.group, roles.input_embedding.read(model), roles.readout.read(model))
     rule = net.frequency > 0
-    assert torch.equal(key_frequency(share)[rule], net.frequency[rule])
+    assert torch.equal(key_frequency(task.group, share)[rule], net.frequency[rule])
     assert set(net.frequency[rule].tolist()) == set(range(1, task.group.n_frequencies + 1))
     assert share.max(0).values[rule].min() > 1 - 1e-5
     counts = torch.bincount(net.frequency[rule])[1:]

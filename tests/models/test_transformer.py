@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 
 import mechmem as mm
-from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
+from mechmem.errors import ConfigError, MissingNeedError, ScoreError, UnknownNameError
 from mechmem.models.build import build_model
 from mechmem.models.dropout import begin_step
 from mechmem.models.layer_vectors import layer_vectors
+from mechmem.models.pruned import pruned
 from mechmem.models.transformer import HookedModularTransformer
 from mechmem.models.weights import neuron_vectors, neuron_weights
 
@@ -219,6 +220,15 @@ def test_training_leaves_out_what_no_logit_depends_on(settings):
     assert model(PAIRS) is not None and watch.shape[1] == 3
 
 
+def test_looking_on_does_not_change_what_dropout_drops():
+    model = network(dropout=0.4, layers=2).train()
+    begin_step(model, 3, 0)
+    alone = model(PAIRS)
+    begin_step(model, 3, 0)
+    with model.hooks([("blocks.1.hook_resid_post", lambda value, hook: None)]):
+        assert torch.equal(model(PAIRS), alone)
+
+
 def test_dropout_draws_row_by_row_in_training_only():
     model = network(dropout=0.4, layers=2, biases="all").train()
     begin_step(model, seed=0, step=7)
@@ -259,6 +269,23 @@ def test_neurons_in_a_stream_have_no_vectors_over_the_symbols(read, layers):
     # As many neurons as dimensions: no shape would tell them apart.
     with pytest.raises(MissingNeedError, match="embedding and readout are those of a residual stream"):
         read(subject_of(network(layers=layers, d_mlp=6)))
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_neurons_of_any_block_are_pruned_through_their_own_matrix(block):
+    model = network(layers=2, biases="all", layer_norm=True)
+    point = f"blocks.{block}.mlp.hook_post"
+    width = model.blocks[block].mlp.W_out.shape[0]
+    kept = mm.NeuronSet.of([1, 5], width, point)
+    found = pruned(subject_of(model), kept).model(PAIRS).detach()
+    with model.hooks([(point, lambda value, hook: value * kept.mask)]):
+        expected = model(PAIRS).detach()
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, model(PAIRS).detach())
+    with pytest.raises(ScoreError, match=f"the set is of 3 neurons, and the layer has {width}"):
+        pruned(subject_of(model), mm.NeuronSet.of([1], 3, point))
+    with pytest.raises(MissingNeedError, match="'hook_embed' write into the residual stream by no matrix"):
+        pruned(subject_of(model), mm.NeuronSet.of([1], 6, "hook_embed"))
 
 
 NAMES = ("W_E", "W_pos", "W_Q", "W_O", "W_in", "W_out", "W_U")

@@ -170,8 +170,10 @@ def test_heads_and_positions_that_are_not_there():
     assert score("ablation_effect(train,units=head)")(subject).point == "blocks.1.attn.hook_z"
     with pytest.raises(MissingNeedError, match="role:heads"):
         score("ablation_effect(units=head)")(subject_of())
-    with pytest.raises(UnknownNameError, match="layer of heads 'blocks.0.hook_post'"):
+    with pytest.raises(ConfigError, match="no heads"):
         score("ablation_effect(units=head,point=blocks.0.hook_post)")(subject)
+    with pytest.raises(UnknownNameError, match="Did you mean 'blocks.0.attn.hook_z'"):
+        score("ablation_effect(units=head,point=blocks.0.attn.hook_zz)")(subject)
     with pytest.raises(ConfigError, match="no positions"):
         score("ablation_effect(position=0)")(subject_of())
     with pytest.raises(ConfigError, match="one position's number, got 'last'"):

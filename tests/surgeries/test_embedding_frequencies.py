@@ -4,7 +4,7 @@ import torch
 from small_transformer import small_transformer
 
 import mechmem as mm
-from mechmem.errors import RoleError
+from mechmem.errors import MissingNeedError, RoleError
 from mechmem.models.mlp import HookedMLP
 from mechmem.surgeries.embedding_frequencies import EmbeddingFrequencies
 
@@ -18,8 +18,7 @@ def mlp(op="add", p=9, tied=False):
 def filtered(vectors, elements, count):
     n = len(elements)
     spectrum = np.fft.fft(vectors[elements], axis=0)
-    power = (np.abs(spectrum) ** 2).sum(1)
-    energy = [power[k] + (power[n - k] if 2 * k != n else 0) for k in range(1, n // 2 + 1)]
+    energy = (np.abs(spectrum) ** 2).sum(1)[1 : n // 2 + 1]
     mask = np.zeros((n, 1))
     for k in (0, *(1 + np.argsort(energy)[::-1][:count])):
         mask[k] = mask[-k % n] = 1
@@ -49,10 +48,11 @@ def test_the_equals_sign_keeps_its_embedding():
 
 
 @pytest.mark.parametrize("subject", [mlp(), small_transformer(), mlp("multiply", 11)])
-def test_all_frequencies_are_the_network(subject):
-    torch.testing.assert_close(
-        mm.extractor("embedding_frequencies")(subject)(subject.task.ids), mm.extractor("raw")(subject)(subject.task.ids)
-    )
+def test_to_keep_every_frequency_is_no_extraction(subject):
+    n = subject.task.group.n_frequencies
+    for by in ("energy", "random"):
+        with pytest.raises(MissingNeedError, match=f"the group has {n}: nothing would be removed"):
+            EmbeddingFrequencies(n, by)(subject)
 
 
 @pytest.mark.parametrize(("subject", "shared"), [(mlp(p=13), False), (mlp(p=13, tied=True), True)])

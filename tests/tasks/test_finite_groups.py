@@ -14,6 +14,7 @@ from mechmem.contracts import Group
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.extractors import extractor
 from mechmem.math.filtration import frequency_power, key_frequency
+from mechmem.math.strongest_frequencies import strongest_frequencies
 from mechmem.models.mlp import HookedMLP
 from mechmem.models.pruned import remove_frequencies
 from mechmem.models.weights import neuron_weights
@@ -279,7 +280,8 @@ def test_planted_representations_are_recovered_and_carry_the_rule():
         for weight in subject.model.parameters():
             # A tenth of the weights' own size, in every representation alike.
             weight += 0.1 * weight.square().mean().sqrt() * torch.randn(weight.shape, generator=draw).double()
-    assert torch.equal(key_frequency(frequency_power(*neuron_weights(subject))), frequency)
+    weights = neuron_weights(subject)
+    assert torch.equal(key_frequency(weights[0], frequency_power(*weights)), frequency)
     test, wanted = subject.task.test_ids, subject.task.true(subject.task.test_ids)
     right = {name: extractor(name)(subject)(test).argmax(1) == wanted for name in ("frequency", "frequency_rest")}
     assert right["frequency"].all() and right["frequency_rest"].float().mean() < 0.2
@@ -366,3 +368,21 @@ def test_the_command_line_takes_a_group():
     for wrong, option in (({"p": 7}, "--p"), ({"op": "mul"}, "--op mul")):
         with pytest.raises(ConfigError, match=f"{option} belongs to residues mod p, and not to --group S3"):
             train_config(Train(group="S3", **wrong))
+
+
+@pytest.mark.parametrize("name", ["S4", "S5"])
+def test_a_large_representation_does_not_win_by_its_size(groups, name):
+    """In random vectors its summed energy is the largest; per coefficient any may win."""
+    group = groups[name]
+    noise = vectors(order(name), 400)
+    power = group.power(noise)
+    largest = int(group.multiplicity[1:].argmax()) + 1
+    by_sum, by_coefficient = power.argmax(0) + 1, key_frequency(group, power)
+    large = group.multiplicity[1:] == group.multiplicity[largest]
+    summed, each = (large[found - 1].double().mean() for found in (by_sum, by_coefficient))
+    assert summed > 0.6 and each < 0.7 * summed
+    # A signal as loud per coefficient as the noise, in the smallest representation: it is found.
+    smallest = int(group.multiplicity[1:].argmin()) + 1
+    signal = 3 * group.keep(noise, torch.full((400,), smallest))
+    assert (key_frequency(group, group.power(noise + signal)) == smallest).double().mean() > 0.7
+    assert smallest in strongest_frequencies(group, noise + 3 * signal, 1)

@@ -48,8 +48,11 @@ def logits(subject: Subject) -> Rows:
     yield "key frequencies", math.nan, float(len(found.key))
     for each in found.splits:
         for family in ("network", "restricted", "excluded"):
-            yield f"{family}: log10 loss on {each.split}", math.nan, math.log10(each.loss[family].value)
-            yield f"{family}: accuracy on {each.split}", math.nan, each.accuracy[family].value
+            loss, accuracy = each.loss[family].value, each.accuracy[family].value
+            yield f"{family}: log10 loss on {each.split}", math.nan, _log10(loss)
+            yield f"{family}: accuracy on {each.split}", math.nan, accuracy
+            yield f"{family}: loss on {each.split} / ln p", math.nan, loss / math.log(subject.task.n_classes)
+            yield f"{family}: accuracy on {each.split} · p", math.nan, accuracy * subject.task.n_classes
     yield "variance of cos w(a + b − c)", math.nan, _explained(subject, found.key.tolist())
 
 
@@ -67,18 +70,27 @@ def _explained(subject: Subject, key: list[int]) -> float:
 
 
 def over_training(subject: Subject) -> Rows:
-    """Whether each curve does in each phase what the paper says (1, 0, or NaN without the phase), and the curves."""
+    """How each curve changes in each phase (NaN without the phase), and the curves."""
     found = Phases()(subject)
-    changes = found.changes()
-    held = dict(zip(zip(changes["phase"], changes["measure"], strict=True), changes["holds"], strict=True))
+    place = {step: index for index, step in enumerate(found.step.tolist())}
+    spans = {phase: (place[first], place[last]) for phase, first, last in found.spans()}
     for end in found.ends:
-        for name in found.curves:
-            yield f"{end.phase}: {name}", math.nan, float(held.get((end.phase, name), math.nan))
-    yield "phases", math.nan, float(len(found.spans()))
+        for name, curve in found.curves.items():
+            first, last = (float(curve[at]) for at in spans[end.phase]) if end.phase in spans else (math.nan, math.nan)
+            yield f"{end.phase}: log10 {name}, end / start", math.nan, _log10(last) - _log10(first)
+            yield f"{end.phase}: {name}, end − start", math.nan, last - first
+            share = abs(last - first) / float(curve[0])
+            yield f"{end.phase}: {name}, |end − start| / at step 0", math.nan, share
+    yield "phases", math.nan, float(len(spans))
     table = found.table()
     for name, title in LOSSES.items():
         for step, value in zip(table["step"], table[name], strict=True):
-            yield f"{title} during training", float(step), math.log10(max(value, 1e-12))
+            yield f"{title} during training", float(step), _log10(value)
+
+
+def _log10(value: float) -> float:
+    # Of a network that is certain the loss rounds to 0, or a little below.
+    return value if math.isnan(value) else math.log10(max(value, 1e-12))
 
 
 def losses(table: pd.DataFrame) -> go.Figure:
