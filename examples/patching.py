@@ -25,7 +25,7 @@ def trained(noise: float, name: str) -> mm.Subject:
 
 
 noisy, clean = trained(0.2, "noisy"), trained(0.0, "clean")
-columns = ["unit", "direction", "effect", "low", "high", "n", "given_after", "true_after"]
+columns = ["name", "direction", "effect", "low", "high", "n", "given_after", "true_after"]
 
 # Between the networks, everything that a point holds. The readouts differ, so that only the logits carry everything.
 between = mm.patch(noisy, clean)

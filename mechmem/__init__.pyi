@@ -1,5 +1,6 @@
 from .ablation.cumulative import ablate as ablate
 from .ablation.curves import PruningCurves as PruningCurves
+from .analysing import analyse as analyse
 from .caching import Gram as Gram
 from .caching import Mean as Mean
 from .caching import Reduction as Reduction
@@ -48,3 +49,10 @@ from .training.config import TrainConfig as TrainConfig
 from .training.recorder import Recorder as Recorder
 from .training.train import load as load
 from .training.train import train as train
+from .probing import LayerProbes as LayerProbes
+from .probing import probe_layers as probe_layers
+from .models.image_config import CNNConfig as CNNConfig
+from .models.image_config import ImageMLPConfig as ImageMLPConfig
+from .models.image_config import ResNetConfig as ResNetConfig
+from .tasks.image_config import ImageConfig as ImageConfig
+from .tasks.images import ImageTask as ImageTask

@@ -18,7 +18,7 @@ from typing import Any
 import tyro
 
 from mechmem.commands import Audit, Command, Demo, List, Output, Reproduce, Train, train_config
-from mechmem.errors import MechmemError, TrainingFailedError
+from mechmem.errors import MechmemError, TrainingFailedError, unknown_name
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -35,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         _write(importlib.metadata.version("mechmem"))
         return 0
+    commands = [command.__name__.lower() for command in RUN]
+    if arguments and arguments[0] not in commands and not arguments[0].startswith("-"):
+        return _complain(str(unknown_name("command", arguments[0], commands)), REFUSED)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -51,10 +54,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _unboxed(box: str) -> str:
-    """Turn tyro's framed message into one line, without its pointer to the help text."""
-    words = " ".join(box.translate(dict.fromkeys(map(ord, "│╭╮╰╯"), " ")).split())
-    message = words.split("For full helptext")[0]
-    return re.sub(r"\s*─+\s*", ". ", message).strip(". ")
+    """Turn tyro's framed message into one line, without its title, which it repeats, and its pointer to the help."""
+    lines = [line for line in (line.strip(" │╭╮╰╯") for line in box.splitlines()) if line]
+    message = " ".join(" ".join(lines[1:]).split("For full helptext")[0].split())
+    # Rules are hyphens where the terminal has no box characters.
+    return ". ".join(filter(None, (part.strip(" .") for part in re.split("[─-]{5,}", message))))
 
 
 def _guard(run: Callable[[], None], arguments: list[str]) -> int:

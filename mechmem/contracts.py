@@ -6,21 +6,26 @@ import abc
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
+from mechmem.fingerprint import fingerprint
 from mechmem.roles import Roles
 
 if TYPE_CHECKING:
     import pandas as pd
 
 T = TypeVar("T")
+
+Ids = Int[Tensor, " _"] | Sequence[int | np.integer] | Int[np.ndarray, " _"]
+"""What `check_ids` takes for a list of example ids: a tensor, a list, a range or an array of whole numbers."""
 
 Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
 """Scores for examples by id. It is called once with all training ids and once with all test ids, never with one
@@ -205,6 +210,10 @@ class RunFiles(Protocol):
 class Subject:
     """What every plugin takes: a model, its task, what its parts are for, and where it came from.
 
+    What is computed of the model is kept until one of its parameters, buffers, submodules or hooks is another one or
+    holds other values, whoever wrote them. A changed plain attribute (`model.scale = 2`) or a replaced `forward` cannot
+    be seen: make a new subject after such a change.
+
     Attributes:
         model: the network; plugins never change it (surgeries copy it).
         task: the data it was trained on.
@@ -223,11 +232,8 @@ class Subject:
     _memo: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def memo(self, key: str, compute: Callable[[], T]) -> T:
-        """Compute something of this subject once (its logits on the grid, say), and again once its model has changed.
-
-        A change is an in-place update of a parameter or buffer, another one in its place, or a hook put on or off.
-        """
-        state = _fingerprint(self.model)
+        """Compute something of this subject once, its logits on the grid, say; and again once its model has changed."""
+        state = fingerprint(self.model)
         if key not in self._memo or self._memo[key][0] != state:
             self._memo[key] = state, compute()
         return self._memo[key][1]
@@ -241,16 +247,26 @@ class Subject:
         return copy.deepcopy(self.model)
 
 
-def check_ids(task: Task, ids: Int[Tensor, " example"], name: str = "ids") -> None:
-    """Refuse what is not a list of a task's example ids; `name` is what the caller's argument is called.
+def check_ids(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
+    """Return a list of a task's example ids as a tensor; `name` is what the caller's argument is called.
 
     Raises:
-        ConfigError: it is not a tensor of at least one id, in one dimension.
+        ConfigError: it is not at least one whole number, in one dimension. A mask is none.
         UnknownNameError: an id is not one of the task's.
     """
-    if not isinstance(ids, Tensor) or ids.ndim != 1 or ids.dtype not in (torch.int64, torch.int32) or not len(ids):
-        raise ConfigError(f"{name} must be a tensor of at least one example id, in one dimension")
-    task.rows(ids)
+    try:
+        found = ids if isinstance(ids, Tensor) else torch.tensor(np.asarray(ids))
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)
+    if found.dtype == torch.bool and found.ndim == 1:
+        raise ConfigError(f"{name} must be example ids, got a mask of {len(found)} values: task.ids[mask] are its ids")
+    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+    if found.ndim != 1 or not len(found) or not whole:
+        seen = f"{type(ids).__name__} of shape {tuple(found.shape)}" if found.numel() else type(ids).__name__
+        raise ConfigError(f"{name} must be at least one example id, in one dimension; got a {seen}")
+    found = found.long().cpu()
+    task.rows(found)
+    return found
 
 
 def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:
@@ -273,10 +289,3 @@ def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Role
         raise ConfigError(f"expected a Subject, or a model with its task; got {type(model).__name__} and {other}")
     own = getattr(model, "roles", None)
     return Subject(model, task, roles or (own if isinstance(own, Roles) else Roles()))
-
-
-def _fingerprint(model: nn.Module) -> tuple[Any, ...]:
-    """Return what changes whenever the model's weights, mode or hooks do."""
-    tensors = tuple((id(tensor), tensor._version) for tensor in (*model.parameters(), *model.buffers()))
-    hooks = tuple(key for module in model.modules() for key in (*module._forward_hooks, *module._forward_pre_hooks))
-    return tensors, hooks, tuple(map(id, model.modules()))

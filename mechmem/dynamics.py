@@ -15,20 +15,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechmem.analysing import analysis
 from mechmem.auditing.assemble import split_accuracies
 from mechmem.auditing.structure import held_out_structure
 from mechmem.contracts import Subject
-from mechmem.errors import (
-    ConfigError,
-    MissingNeedError,
-    RunDirectoryError,
-    ScoreError,
-    UnknownNameError,
-    unknown_name,
-)
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, ScoreError, UnknownNameError, unknown_name
 from mechmem.extractors import RAW, Extractor, extractor
 from mechmem.frames import Table, under_each_other
-from mechmem.grammar import build, split_outside
+from mechmem.grammar import split_outside
 from mechmem.models.forward import device_of
 from mechmem.neurons import NeuronScores
 from mechmem.plotting.over_training import drawn
@@ -123,14 +117,16 @@ class OverTraining(Result):
         return table.reindex(columns=["what", *table.columns.drop("what")])
 
     def plot(self, what: str | Sequence[str] | None = None) -> go.Figure:
-        """Return panels over log steps: accuracies on the four splits, S and κ, bands over neurons, means of tables.
+        """Return panels over log steps: accuracies on the four splits, S and κ, bands over neurons, lines of tables.
+
+        A table has a line per combination of its names (split, component …; on test alone where they are over 12), and
+        a mean only over neurons or examples. A panel that cannot be drawn says why; the frame holds its numbers.
 
         Args:
             what: which things; by default all. Several extractors have their test accuracies in one panel, too.
 
         Raises:
             UnknownNameError: one was not measured.
-            ConfigError: an analysis' table has no measured numbers to draw over steps; use its frame.
         """
         names = [what] if isinstance(what, str) else list(self.measured if what is None else what)
         chosen = {name: (self._of(name).kind, self.frame(name)) for name in names}
@@ -160,9 +156,11 @@ def over_training(
     Raises:
         MissingNeedError: the subject has no run. (What a single measurement lacks becomes the reason in its rows.)
         UnknownNameError: there is nothing of a name; all there is, is named.
-        ConfigError: nothing to measure, a name that several kinds share, or an analysis that reads a whole run at once.
+        ConfigError: no run, nothing to measure, a name that several kinds share, or an analysis of a whole run.
         RunDirectoryError: there is no checkpoint at a step; or the run is damaged.
     """
+    if not isinstance(subject, Subject | str | Path):
+        raise ConfigError(f"over_training takes a Subject with a run, or a run's path; got a {type(subject).__name__}")
     subject = subject if isinstance(subject, Subject) else load(subject)
     if subject.run is None:
         raise MissingNeedError(f"{subject.name!r} has no run, and so no earlier states to measure")
@@ -171,7 +169,7 @@ def over_training(
         raise ConfigError("nothing to measure: name an extractor, a score, an analysis or 'structure'")
     measurements: dict[str, tuple[Kind, Measure]] = {}
     for each in asked:
-        name, kind, measure = _resolve(each)
+        name, kind, measure = _resolve(each, subject)
         measurements[name] = kind, measure
     chosen = _checkpoints(subject, steps)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements}
@@ -201,9 +199,8 @@ def _checkpoints(subject: Subject, steps: Sequence[int] | None) -> list[int]:
     there = subject.run.checkpoint_steps()
     if steps is None and there:
         return there
-    wanted = sorted(set(steps or []))
+    wanted, listed = sorted(set(steps or [])), ", ".join(map(str, there)) or "none"
     missing = [step for step in wanted if step not in there]
-    listed = ", ".join(map(str, there)) or "none"
     if missing:
         raise RunDirectoryError(f"the run has no checkpoint at step {missing[0]}; it has {listed}")
     if not wanted:
@@ -214,21 +211,29 @@ def _checkpoints(subject: Subject, steps: Sequence[int] | None) -> list[int]:
 Measure = Callable[[Subject], tuple[pd.DataFrame, Tensor]]
 
 
-def _resolve(what: What) -> tuple[str, Kind, Measure]:
+def _resolve(what: What, subject: Subject) -> tuple[str, Kind, Measure]:
     """Return the name under which a thing is reported, its kind, and how it is measured."""
     if isinstance(what, str):
         what = STRUCTURE if what.strip() == STRUCTURE else _named(what)
     if isinstance(what, str):
         return STRUCTURE, "structure", _structure
     if isinstance(what, Extractor):
-        return what.name, "extractor", lambda subject: _accuracies(what, subject)
+        return what.name, "extractor", lambda then: _accuracies(what, then)
     if isinstance(what, Score):
-        return what.label(), "score", lambda subject: _distribution(what, subject)
+        return what.label(), "score", lambda then: _distribution(what, then)
     if isinstance(what, Analysis):
         if what.wants() == {"run"}:
             raise ConfigError(f"{what.label()!r} reads a whole run at once: call it on the subject")
-        return what.label(), "analysis", lambda subject: (what(subject).to_frame(), torch.empty(0))
+        call = _of_run(what, subject)
+        return what.label(), "analysis", lambda then: (call(then).to_frame(), torch.empty(0))
     raise ConfigError(f"expected a name, an Extractor, a Score or an Analysis; got a {type(what).__name__}")
+
+
+def _of_run(what: Analysis, subject: Subject) -> Callable[[Subject], Result]:
+    try:
+        return what.for_run(subject)
+    except MissingNeedError:
+        return what  # called at each checkpoint, it says so in that row
 
 
 def _named(name: str) -> Extractor | Score | Analysis:
@@ -249,9 +254,7 @@ def _named(name: str) -> Extractor | Score | Analysis:
         return extractor(name)
     if homes == ["scores"]:
         return score(name)
-    found = build(kinds["analyses"], name, name, "analysis")
-    assert isinstance(found, Analysis)
-    return found
+    return analysis(name)
 
 
 def _accuracies(each: Extractor, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
@@ -262,12 +265,11 @@ def _accuracies(each: Extractor, subject: Subject) -> tuple[pd.DataFrame, Tensor
 
 def _structure(subject: Subject) -> tuple[pd.DataFrame, Tensor]:
     found = held_out_structure(subject)
-    z = None if found.Z is None else Estimate(found.Z, math.nan, math.nan, found.n_test)
-    figures = {"S": found.S, "kappa": found.kappa, "heldout_vote": found.heldout_vote, "Z": z}
+    figures = {"S": found.S, "kappa": found.kappa, "heldout_vote": found.heldout_vote}
+    figures["Z"] = None if found.Z is None else Estimate(found.Z, math.nan, math.nan, found.n_test)
     said = {"verdict": found.verdict, "reason": found.reason}
-    return pd.DataFrame([{"quantity": key, **_numbers(value), **said} for key, value in figures.items()]), torch.empty(
-        0
-    )
+    rows = [{"quantity": key, **_numbers(value), **said} for key, value in figures.items()]
+    return pd.DataFrame(rows), torch.empty(0)
 
 
 def _distribution(each: Score, subject: Subject) -> tuple[pd.DataFrame, Tensor]:

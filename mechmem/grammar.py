@@ -1,4 +1,4 @@
-"""How plugins are named in text: `name`, `name(value,key=value)`, and chains joined by plus signs."""
+"""How plugins are named in text: `name`, `name(value,key=value)`, `name@point`, and chains joined by plus signs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from mechmem.errors import ConfigError, unknown_name
 from mechmem.plugins import Plugin
 
-_TERM = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<settings>.*)\))?\s*")
+_TERM = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<settings>.*)\))?\s*(?:@\s*(?P<point>[^\s()]+))?\s*")
 
 
 def split_outside(text: str, separator: str) -> list[str]:
@@ -97,4 +97,7 @@ def _read(term: str, whole: str, what: str) -> tuple[str, list[tuple[str | None,
         raise ConfigError(f"cannot read {what} {whole!r}: the parentheses of {term!r} do not match")
     settings = [part.strip() for part in split_outside(match["settings"] or "", ",") if part.strip()]
     pairs = [[part.strip() for part in split_outside(setting, "=")] for setting in settings]
-    return match["name"], [(None, pair[0]) if len(pair) == 1 else (pair[0], "=".join(pair[1:])) for pair in pairs]
+    found: list[tuple[str | None, str]] = [
+        (None, pair[0]) if len(pair) == 1 else (pair[0], "=".join(pair[1:])) for pair in pairs
+    ]
+    return match["name"], found + ([("point", match["point"])] if match["point"] else [])

@@ -12,7 +12,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.plotting.effects_sorted import effect_dots, sorted_effects
+from mechmem.frames import Table
+from mechmem.plotting.unit_effects import effects_figure
 from mechmem.randomness import derive_seed
 from mechmem.results import Result
 from mechmem.stats import Estimate, bootstrap
@@ -71,6 +72,8 @@ class PatchEffects(Result):
         kind: what a unit is: "point", "neuron", "frequency", "head", "channel", "position", "set" (of neurons), or
             "path" (what is sent along a direct path).
         units: the units' names.
+        sites: where each unit is, one row per unit: point, unit (what kind), position, head, channel, neuron. Along a
+            path, where the sender is.
         sides: one per direction.
         metric: "margin" (logits) or "probability".
         n: examples (pairs of examples, within one network) that were patched.
@@ -79,17 +82,25 @@ class PatchEffects(Result):
 
     kind: str
     units: tuple[str, ...]
+    sites: Table
     sides: tuple[PatchSide, ...]
     metric: str
     n: int
     note: str = ""
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per direction and unit: effect, low, high, n, mean metrics, accuracies before and after."""
+        """Return one row per direction and unit.
+
+        Columns name, point, unit ("neuron", "head", "channel", "position", "frequency", "set", or "" for all of a
+        point), position, head, channel and neuron (its number, missing where it is not one of them), direction, effect,
+        low, high, n, mean metrics (receiver, donor, patched), accuracies before and after, reason.
+        """
         return pd.concat([self._side_frame(side) for side in self.sides], ignore_index=True)
 
     def _side_frame(self, side: PatchSide) -> pd.DataFrame:
-        frame = pd.DataFrame({"unit": list(self.units), "direction": side.direction})
+        frame = self.sites.frame()
+        frame.insert(0, "name", list(self.units))
+        frame["direction"] = side.direction
         for name in ("effect", "low", "high"):
             frame[name] = getattr(side, name).numpy()
         frame["n"] = self.n
@@ -101,10 +112,14 @@ class PatchEffects(Result):
         return frame.assign(reason=side.reason)
 
     def plot(self) -> go.Figure:
-        """Return the effects with their intervals: a row per unit, or for single neurons a sorted curve."""
+        """Return the effects.
+
+        Units that are the heads of several layers, or the positions of several layers or heads, are a heatmap; others a
+        row each with its interval, or above 40 points in the order of their effects.
+        """
         frame = self.to_frame().rename(columns={"effect": "value", "direction": "series"})
         reasons = [f"{side.direction}: {side.reason}" for side in self.sides if side.reason]
-        return (sorted_effects if self.kind == "neuron" else effect_dots)(frame, "; ".join(reasons))
+        return effects_figure(frame, "; ".join(reasons))
 
 
 def metric_of(

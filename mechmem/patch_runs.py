@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from mechmem.contracts import Subject, check_ids
+from mechmem.contracts import Ids, Subject, Task, check_ids
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.blocks import blocks
 from mechmem.math.margins import strongest_rival
@@ -57,7 +57,7 @@ class Pairing:
 
 
 def paired(
-    subject: Subject, donor: Subject | nn.Module | None, ids: Tensor | None, donor_ids: Tensor | None, seed: int
+    subject: Subject, donor: Subject | nn.Module | None, ids: Ids | None, donor_ids: Ids | None, seed: int
 ) -> Pairing:
     """Pair the examples of one network, or two networks.
 
@@ -75,7 +75,18 @@ def paired(
     return Pairing(runs, labels_at_stake(runs), "")
 
 
-def within(subject: Subject, ids: Tensor | None, donor_ids: Tensor | None, seed: int) -> tuple[Runs, str]:
+def check_donor(donor: object) -> None:
+    """Refuse what is neither a network nor None.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if donor is not None and not isinstance(donor, Subject | nn.Module):
+        hint = "; the task goes as task=" if isinstance(donor, Task) else ""
+        raise ConfigError(f"the donor is a Subject or a model, got {type(donor).__name__}{hint}")
+
+
+def within(subject: Subject, ids: Ids | None, donor_ids: Ids | None, seed: int) -> tuple[Runs, str]:
     """Pair examples of one network; return what was left out too.
 
     Raises:
@@ -86,7 +97,7 @@ def within(subject: Subject, ids: Tensor | None, donor_ids: Tensor | None, seed:
     if donor_ids is not None:
         if ids is None:
             raise ConfigError("donor_ids pairs with ids, which are not given")
-        ids, donor_ids = _checked(subject, "ids", ids), _checked(subject, "donor_ids", donor_ids)
+        ids, donor_ids = check_ids(subject.task, ids, "ids"), check_ids(subject.task, donor_ids, "donor_ids")
         if len(ids) != len(donor_ids):
             raise ConfigError(f"ids and donor_ids pair one by one, got {len(ids)} and {len(donor_ids)}")
         return Runs(subject, ids, subject, donor_ids), ""
@@ -94,7 +105,7 @@ def within(subject: Subject, ids: Tensor | None, donor_ids: Tensor | None, seed:
     if noisy is None or task.operands is None:
         lacking = "operands" if task.operands is None else "the truth of the training labels"
         raise MissingNeedError(f"pairing examples needs {lacking}; name both with ids and donor_ids, or give a donor")
-    wanted = noisy if ids is None else _checked(subject, "ids", ids)
+    wanted = noisy if ids is None else check_ids(subject.task, ids, "ids")
     if not len(wanted):
         raise ConfigError("no training example has a wrong label: name ids and donor_ids, or give a donor")
     kept, chosen = partners(subject, wanted, generator(seed, "patching_pairs"))
@@ -107,19 +118,17 @@ def within(subject: Subject, ids: Tensor | None, donor_ids: Tensor | None, seed:
     return Runs(subject, kept, subject, chosen), f"{left} examples have no partner and are left out" if left else ""
 
 
-def between(subject: Subject, donor: Subject | nn.Module, ids: Tensor | None) -> Runs:
+def between(subject: Subject, donor: Subject | nn.Module, ids: Ids | None) -> Runs:
     """Pair two networks on the same inputs.
 
     Raises:
-        ConfigError: the donor is no network, or its inputs or classes differ.
+        ConfigError: its inputs or classes differ.
     """
-    if not isinstance(donor, Subject | nn.Module):
-        raise ConfigError(f"the donor is a Subject or a model, got {type(donor).__name__}")
     other = donor if isinstance(donor, Subject) else subject.with_model(donor)
     if ids is None:
         noisy = subject.task.splits["train_noisy"]
         ids = noisy if noisy is not None and len(noisy) else subject.task.test_ids
-    ids = _checked(subject, "ids", ids)
+    ids = check_ids(subject.task, ids, "ids")
     other.task.rows(ids)
     mine, theirs = (task.batch(ids)[0] for task in (subject.task, other.task))
     if mine.shape != theirs.shape or not torch.equal(mine, theirs.to(mine)):
@@ -141,11 +150,6 @@ def labels_at_stake(runs: Runs) -> tuple[Int[Tensor, " example"], Int[Tensor, " 
         raise MissingNeedError("patching between networks compares with the true label, which is not known on every id")
     logits = logits_of(runs.into.model, task, runs.ids, runs.into.roles.output)
     return true, torch.where(given != true, given, strongest_rival(logits, true))
-
-
-def _checked(subject: Subject, name: str, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-    check_ids(subject.task, ids, name)
-    return ids.long()
 
 
 def partners(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -11,12 +10,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechmem.caching import activations, check_edit
+from mechmem.caching import activations
 from mechmem.contracts import Subject
-from mechmem.errors import ActivationError, DiscardedEditError, NotLinearError, ScoreError, unknown_name
+from mechmem.errors import ActivationError, ConfigError, NotLinearError, ScoreError, unknown_name
 from mechmem.interventions.batched import Batched, Edited
-from mechmem.interventions.runs import Place, edited_logits
-from mechmem.interventions.units import Indices, Units, unit_mask
+from mechmem.interventions.layouts import Layout, layout_of
+from mechmem.interventions.runs import Place, edited_logits, left_out, matches, reaching
+from mechmem.interventions.units import Indices, Site, Units, label, site_of, unit_mask
 from mechmem.linear_readout import LinearReadout, linear_readout
 from mechmem.math.blocks import blocks
 from mechmem.math.filtration import frequency_power, key_or_none
@@ -39,20 +39,22 @@ class PatchUnits:
         names: the units' names.
         masks: which of one example's values belong to each, in a shape that broadcasts to one example's. Shape (unit,
             …); (unit, neuron) where the point holds neurons and nothing else.
+        sites: where each is.
     """
 
     point: str
     names: tuple[str, ...]
     masks: Bool[Tensor, "unit ..."]
+    sites: tuple[Site, ...]
 
 
-def shared_points(runs: Runs, patterns: Sequence[str]) -> tuple[dict[str, tuple[int, ...]], str]:
-    """Return the points that match, with the shape that one example has there; the same in both networks.
+def shared_points(runs: Runs, patterns: Sequence[str]) -> tuple[dict[str, Layout], str]:
+    """Return the points that match, with what their axes are; the same in both networks.
 
     A point that is named has to be one where edits matter; of those that a pattern matches, the others are left out.
 
     Returns:
-        the shapes by point, in the order in which the points fire, and what was left out.
+        the layouts by point, in the order in which the points fire, and what was left out.
 
     Raises:
         UnknownNameError: a pattern matches no point, or a point exists in one network only.
@@ -60,8 +62,9 @@ def shared_points(runs: Runs, patterns: Sequence[str]) -> tuple[dict[str, tuple[
         DiscardedEditError: the logits do not depend on what a point that is named holds.
     """
     bases = [_base(pattern) for pattern in patterns]
+    # Of one example, an axis of length 1 could not be told from the examples'.
     into, source = (
-        {name: tuple(value.shape[1:]) for name, value in activations(subject, bases, ids[:1]).items()}
+        {name: tuple(value.shape[1:]) for name, value in activations(subject, bases, ids[:1].repeat(2)).items()}
         for subject, ids in ((runs.into, runs.ids), (runs.source, runs.source_ids))
     )
     for name in sorted(into.keys() ^ source.keys()):
@@ -72,24 +75,11 @@ def shared_points(runs: Runs, patterns: Sequence[str]) -> tuple[dict[str, tuple[
             raise ActivationError(
                 f"{name!r} has shape {shape} per example in one network and {source[name]} in the other"
             )
-    chosen = {
-        name: shape
-        for name, shape in into.items()
-        if any(fnmatch.fnmatchcase(name, p) or fnmatch.fnmatchcase(_base(name), p) for p in patterns)
-    }
+    chosen = [name for name in into if any(matches(name, pattern) for pattern in patterns)]
     if not chosen:
         raise unknown_name("hook point", patterns[0], into)
-    shown: list[str] = []
-    for name in list(chosen):
-        try:
-            for subject in {id(each): each for each in (runs.into, runs.source)}.values():
-                check_edit(subject, name)
-        except DiscardedEditError:
-            if name in patterns or _base(name) in patterns:
-                raise
-            shown.append(name)
-            del chosen[name]
-    return chosen, f"left out, because no logit depends on them: {', '.join(shown)}" if shown else ""
+    kept, discarded = reaching({id(each): each for each in (runs.into, runs.source)}.values(), chosen, patterns)
+    return {name: layout_of(runs.into, name, into[name]) for name in kept}, left_out(discarded)
 
 
 def _base(point: str) -> str:
@@ -97,38 +87,46 @@ def _base(point: str) -> str:
     return firing(point)[0]
 
 
-def whole_point(point: str, shape: tuple[int, ...], positions: Indices | None) -> PatchUnits:
+def whole_point(layout: Layout, positions: Indices | None) -> PatchUnits:
     """Return all that a point holds, at all or some positions, as one unit.
 
     Raises:
         ConfigError: the point has no such positions.
     """
-    mask = torch.ones(1, *(1 for _ in shape), dtype=torch.bool)
-    if positions is not None:
-        mask = rearrange(unit_mask("position", positions, shape, point), "... -> 1 ...")
-    return PatchUnits(point, (point,), mask)
+    chosen: dict[str, Indices] = {} if positions is None else {"position": positions}
+    mask = torch.ones(*(1 for _ in layout.shape), dtype=torch.bool)
+    for unit, which in chosen.items():
+        mask = unit_mask(unit, which, layout)
+    # All that the point holds there, and so no kind of unit.
+    site = dataclasses.replace(site_of(layout, chosen), unit="")
+    return PatchUnits(layout.point, (label(layout.point, chosen),), rearrange(mask, "... -> 1 ..."), (site,))
 
 
 def single_units(units: Units) -> PatchUnits:
     """Return one unit per neuron, head, channel or position of a point."""
-    return PatchUnits(units.point, units.names, units.masks(torch.eye(units.width).bool()))
+    return PatchUnits(units.point, units.names, units.masks(torch.eye(units.width).bool()), units.sites)
 
 
 def neuron_sets(sets: Mapping[str, NeuronSet], units: Units) -> PatchUnits:
     """Return one unit per named set.
 
     Raises:
+        ConfigError: something else than a set is named.
         ScoreError: there is no set, or one is empty or belongs to another layer.
     """
     point, width = units.point, units.width
     if not sets:
         raise ScoreError("no set of neurons to patch")
     for name, each in sets.items():
+        if not isinstance(each, NeuronSet):
+            kind = type(each).__name__
+            raise ConfigError(f"units maps names to sets of neurons (mm.NeuronSet.of), and {name!r} is a {kind}")
         if (each.point, len(each.mask)) != (point, width):
             raise ScoreError(f"set {name!r} is of {each.point} ({len(each.mask)} neurons), not of {point} ({width})")
         if not len(each):
             raise ScoreError(f"set {name!r} is empty")
-    return PatchUnits(point, tuple(sets), units.masks(torch.stack([each.mask for each in sets.values()])))
+    masks = units.masks(torch.stack([each.mask for each in sets.values()]))
+    return PatchUnits(point, tuple(sets), masks, (units.site("set"),) * len(sets))
 
 
 def frequency_units(subject: Subject, units: Units) -> PatchUnits:
@@ -145,7 +143,8 @@ def frequency_units(subject: Subject, units: Units) -> PatchUnits:
     key = key_or_none(group, share)
     present = key.unique()
     names = tuple(f"frequency {k}" if k else "no frequency" for k in present.tolist())
-    return PatchUnits(units.point, names, units.masks(rearrange(present, "unit -> unit 1") == key))
+    masks = units.masks(rearrange(present, "unit -> unit 1") == key)
+    return PatchUnits(units.point, names, masks, (units.site("frequency"),) * len(names))
 
 
 def patched_runs(runs: Runs, units: Sequence[PatchUnits], notes: list[str]) -> Iterator[Edited]:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechmem import patch_units
-from mechmem.config import check_choice
-from mechmem.contracts import Subject, Task, subject_of
+from mechmem.config import check_choice, check_whole
+from mechmem.contracts import Ids, Subject, Task, subject_of
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.interventions.batched import Edited
-from mechmem.interventions.units import UNITS, Indices, Units
+from mechmem.interventions.units import UNITS, Indices, Units, site_table
 from mechmem.models.weights import neuron_point
 from mechmem.neurons import NeuronSet
 from mechmem.patch_effects import Metric, PatchEffects
 from mechmem.patch_measure import Direction, both_ways
-from mechmem.patch_runs import Runs, paired
+from mechmem.patch_runs import Runs, check_donor, paired
 from mechmem.patch_units import PatchUnits
 from mechmem.roles import Roles
 
@@ -33,8 +32,8 @@ def patch(
     *,
     task: Task | None = None,
     roles: Roles | None = None,
-    ids: Int[Tensor, " example"] | None = None,
-    donor_ids: Int[Tensor, " donor"] | None = None,
+    ids: Ids | None = None,
+    donor_ids: Ids | None = None,
     at: str | Sequence[str] | None = None,
     units: PatchedUnit | Mapping[str, NeuronSet] = "point",
     positions: Indices | None = None,
@@ -83,15 +82,16 @@ def patch(
             neurons that share a key frequency (shared by u, v and w, read from the receiver's weights; they are patched
             together, and not the frequency's part of each); "head", each head (third of four axes, (example, position,
             head, dimension)); "channel", each channel (second axis, (example, channel, …)); "position", each position
-            (second axis, (example, position, …)); or named sets of neurons.
+            (second axis, (example, position, …)); or named sets of neurons. Of a point with four axes that is none of
+            attention, only channels: which of its axes are neurons or positions is not known.
         positions: at which positions the units are patched, one or several; by default at all.
         direction: "denoising", "noising" or "both".
         metric: "margin" or "probability".
         seed: seed of pairs and bootstrap.
 
     Raises:
-        ConfigError: ids that do not pair, inputs that differ between the networks, no example to patch, or a point
-            without such units or positions.
+        ConfigError: ids that do not pair, inputs that differ between the networks, no example to patch, a seed below 0,
+            or a point without such units or positions, or of which it is not known where they are.
         MissingNeedError: the truth, operands or roles that are needed are not known.
         UnknownNameError: there is no such point, or it exists in one network only; or an option is misspelt.
         ActivationError: a point holds different shapes in the two networks, or did not fire.
@@ -109,6 +109,8 @@ def patch(
         )
     check_choice("direction", direction, get_args(Direction))
     check_choice("metric", metric, get_args(Metric))
+    check_whole("seed", seed, 0)
+    check_donor(donor)
     subject = subject_of(receiver, task, roles)
     pairing = paired(subject, donor, ids, donor_ids, seed)
     chosen, left_out = _units(pairing.runs, at, units, positions)
@@ -126,7 +128,8 @@ def patch(
     sides, note = both_ways(pairing, patching, len(names), direction, metric, seed)
     kind = units if isinstance(units, str) else "set"
     note = "; ".join(filter(None, (left_out, note)))
-    return PatchEffects(kind, names, sides, metric, len(pairing.runs.ids), note)
+    sites = site_table([site for each in chosen for site in each.sites])
+    return PatchEffects(kind, names, sites, sides, metric, len(pairing.runs.ids), note)
 
 
 def _units(
@@ -137,16 +140,16 @@ def _units(
         at = _default_points(runs, units)
     found, left_out = patch_units.shared_points(runs, (at,) if isinstance(at, str) else at)
     if units == "point":
-        return [patch_units.whole_point(*each, positions) for each in found.items()], left_out
+        return [patch_units.whole_point(layout, positions) for layout in found.values()], left_out
     if isinstance(units, str) and units in UNITS and units != "neuron":
-        each_kind = (Units(point, units, shape, positions) for point, shape in found.items())
+        each_kind = (Units(layout, units, positions) for layout in found.values())
         return [patch_units.single_units(each) for each in each_kind], left_out
     if len(found) != 1:
         raise ConfigError(f"neurons are patched at one point, and {at!r} names {', '.join(found)}")
-    ((point, shape),) = found.items()
-    if not shape:
-        raise ConfigError(f"{point!r} holds one number per example, not neurons")
-    neurons = Units(point, "neuron", shape, positions)
+    (layout,) = found.values()
+    if not layout.shape:
+        raise ConfigError(f"{layout.point!r} holds one number per example, not neurons")
+    neurons = Units(layout, "neuron", positions)
     if isinstance(units, Mapping):
         return [patch_units.neuron_sets(units, neurons)], left_out
     if units == "neuron":
@@ -164,7 +167,8 @@ def _default_points(runs: Runs, units: PatchedUnit | Mapping[str, NeuronSet]) ->
             role = "heads" if units == "head" else "residual"
             raise MissingNeedError(f"{units}s are patched at the points of the role {role}; name points with at=")
         return points
-    point = next(iter(units.values())).point if isinstance(units, Mapping) and units else neuron_point(runs.into)
+    first = next(iter(units.values()), None) if isinstance(units, Mapping) else None
+    point = first.point if isinstance(first, NeuronSet) else neuron_point(runs.into)
     if not point:
         raise MissingNeedError("neurons are patched at a point of the role hidden; name it with at=")
     return point

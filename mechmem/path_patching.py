@@ -8,22 +8,22 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from mechmem import patch_units
-from mechmem.caching import activations
-from mechmem.config import check_choice
-from mechmem.contracts import Subject, Task, subject_of
-from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.config import check_choice, check_whole
+from mechmem.contracts import Ids, Subject, Task, subject_of
+from mechmem.errors import ConfigError, DiscardedEditError, MissingNeedError
 from mechmem.interventions.batched import Batched, Edited, Forward, Masks
 from mechmem.interventions.hooks import recorded, replaced
-from mechmem.interventions.units import Indices, Units
+from mechmem.interventions.units import Indices, Units, label, site_table
 from mechmem.models.forward import block_rows, device_of, evaluating
 from mechmem.models.hooking import firing
 from mechmem.patch_effects import Metric, PatchEffects
 from mechmem.patch_measure import Direction, both_ways
-from mechmem.patch_runs import Runs, paired
+from mechmem.patch_paths import held_at, why_shut, without_way
+from mechmem.patch_runs import Runs, check_donor, paired
 from mechmem.patch_units import PatchUnits
 from mechmem.roles import Roles
 
@@ -39,8 +39,8 @@ def path_patch(
     frozen: str | Sequence[str] | None = None,
     task: Task | None = None,
     roles: Roles | None = None,
-    ids: Int[Tensor, " example"] | None = None,
-    donor_ids: Int[Tensor, " donor"] | None = None,
+    ids: Ids | None = None,
+    donor_ids: Ids | None = None,
     units: Sent = "point",
     positions: Indices | None = None,
     direction: Direction = "both",
@@ -66,7 +66,7 @@ def path_patch(
         receivers: hook points, or patterns, that are given what the senders told them, all in the same run; None for
             the logits.
         frozen: hook points, or patterns, of everything else that writes into the stream; by default those of the roles
-            `heads` and `hidden`. Senders are left out of them.
+            `heads` and `hidden`. A sender sends by itself, the other senders held as they were.
         task: the network's task, where it is a bare model.
         roles: its roles, where it has no attribute of that name.
         ids: the examples that are patched; by default as in `mm.patch`.
@@ -78,32 +78,39 @@ def path_patch(
         seed: seed of pairs and bootstrap.
 
     Raises:
-        ConfigError: ids that do not pair, a point without such units, a point that is sender and receiver, or senders
-            that fire after every receiver.
+        ConfigError: ids that do not pair, a point without such units, a point that is sender and receiver, or a seed
+            below 0.
         MissingNeedError: the writers are not known, or the truth or operands that pairs need.
         UnknownNameError: there is no such point, or it exists in one network only; or an option is misspelt.
         ActivationError: a point holds different shapes in the two networks, or did not fire.
-        DiscardedEditError: the logits do not depend on what a point holds.
+        DiscardedEditError: the logits do not depend on what a point holds; or no direct path leads from a sender to a
+            receiver, because of what is frozen between them (the message names it) or because there is none. Of
+            senders that a pattern matches such ones are left out, and the note says so.
 
     Source: Wang et al. 2022, arXiv 2211.00593; Goldowsky-Dill et al. 2023, arXiv 2304.05969.
     """
     for setting, value, allowed in (("unit of path patching", units, Sent), ("direction", direction, Direction)):
         check_choice(setting, value, get_args(allowed))
     check_choice("metric", metric, get_args(Metric))
+    check_whole("seed", seed, 0)
+    check_donor(donor)
     subject = subject_of(subject, task, roles)
     pairing = paired(subject, donor, ids, donor_ids, seed)
-    path = _path(pairing.runs, senders, receivers, frozen, units, positions)
+    path, left_out = _path(pairing.runs, senders, receivers, frozen, units, positions)
 
     def patching(runs: Runs, before: Tensor, notes: list[str]) -> Iterator[Edited]:
         how = Batched()
         yield from _patched(runs, path, how)
         notes.append(how.note)
 
-    end = " + ".join(path.receivers) or "logits"
+    end = path.end
     names = tuple(f"{name} → {end}" for each in path.senders for name in each.names)
     sides, note = both_ways(pairing, patching, len(names), direction, metric, seed)
-    note = "; ".join(filter(None, (note, f"frozen: {', '.join(path.frozen)}" if path.frozen else "nothing is frozen")))
-    return PatchEffects("path", names, sides, metric, len(pairing.runs.ids), note)
+    note = "; ".join(
+        filter(None, (left_out, note, f"frozen: {', '.join(path.frozen)}" if path.frozen else "nothing is frozen"))
+    )
+    sites = site_table([site for each in path.senders for site in each.sites])
+    return PatchEffects("path", names, sites, sides, metric, len(pairing.runs.ids), note)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,6 +120,11 @@ class _Path:
     senders: tuple[PatchUnits, ...]
     receivers: tuple[str, ...]
     frozen: tuple[str, ...]
+
+    @property
+    def end(self) -> str:
+        """What the path leads to."""
+        return " + ".join(self.receivers) or "logits"
 
     def masks(self) -> tuple[Bool[Tensor, "unit ..."], ...]:
         """Return what each unit replaces at each sender; a unit is of one sender."""
@@ -132,8 +144,8 @@ def _path(
     frozen: str | Sequence[str] | None,
     units: Sent,
     positions: Indices | None,
-) -> _Path:
-    """Find the points in both networks, and check that there is a path."""
+) -> tuple[_Path, str]:
+    """Find the points in both networks, and check that there is a path; return what was left out too."""
     if frozen is None:
         frozen = (*runs.into.roles.heads, *runs.into.roles.hidden)
         if not frozen:
@@ -147,20 +159,23 @@ def _path(
     both = sent.keys() & ends.keys()
     if both:
         raise ConfigError(f"{min(both)!r} is both a sender and a receiver")
-    if ends:
-        bases = list(dict.fromkeys(firing(point)[0] for point in (*sent, *ends)))
-        order = list(activations(runs.into, bases, runs.ids[:1]))
-        last = max(order.index(point) for point in ends)
-        late = [point for point in sent if order.index(point) > last]
-        if late:
-            raise ConfigError(f"{late[0]!r} fires after every receiver ({', '.join(ends)}): no path leads from it")
-    found = [
-        patch_units.whole_point(point, shape, positions)
+    found = {
+        point: patch_units.whole_point(layout, positions)
         if units == "point"
-        else patch_units.single_units(Units(point, units, shape, positions))
-        for point, shape in sent.items()
-    ]
-    return _Path(tuple(found), tuple(ends), tuple(point for point in held if point not in sent))
+        else patch_units.single_units(Units(layout, units, positions))
+        for point, layout in sent.items()
+    }
+    path = _Path(tuple(found.values()), tuple(ends), tuple(point for point in held if point not in sent))
+    shut = without_way(runs, {point: each.masks for point, each in found.items()}, path.receivers, path.frozen)
+    named = [point for point in shut if {point, firing(point)[0]} & set(_several(senders))]
+    if named or len(shut) == len(found):
+        first = (named or list(shut))[0]
+        sender = label(first, {} if positions is None else {"position": positions})
+        raise DiscardedEditError(why_shut(sender, path.end, shut[first]))
+    kept = tuple(each for each in path.senders if each.point not in shut)
+    # One that sends nothing is held as it was all the same.
+    path = dataclasses.replace(path, senders=kept, frozen=(*path.frozen, *shut))
+    return path, f"left out, because no direct path leads from them: {', '.join(shut)}" if shut else ""
 
 
 def _several(points: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -173,15 +188,11 @@ def _patched(runs: Runs, path: _Path, how: Batched) -> Iterator[Edited]:
     device = device_of(model)
     sending = [each.point for each in path.senders]
 
-    def at(subject: Subject, points: Sequence[str], ids: Int[Tensor, " example"]) -> dict[str, Tensor]:
-        held = activations(subject, list(dict.fromkeys(firing(point)[0] for point in points)), ids)
-        return {point: held[point].to(device) for point in points}
-
     def forward_on(block: slice) -> Forward:
         ids = runs.ids[block]
         inputs = runs.into.task.batch(ids)[0].to(device)
-        own = at(runs.into, [*sending, *path.frozen], ids)
-        given = at(runs.source, sending, runs.source_ids[block])
+        own = held_at(runs.into, [*sending, *path.frozen], ids)
+        given = {point: v.to(device) for point, v in held_at(runs.source, sending, runs.source_ids[block]).items()}
 
         def forward(masks: Masks) -> Tensor:
             told: dict[str, Tensor] = {}

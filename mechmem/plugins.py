@@ -14,7 +14,7 @@ import functools
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 from mechmem.contracts import Predictor, Subject
@@ -87,11 +87,18 @@ class Plugin:
         return cls(**{name: getattr(self, name) for name in shared})
 
     def missing(self, subject: Subject) -> list[str]:
-        """List what this plugin needs and the subject does not have."""
+        """List what this plugin needs and the subject does not have.
+
+        Raises:
+            ConfigError: it is no Subject.
+        """
+        if not isinstance(subject, Subject):
+            made = "mm.Subject(model, task, roles)"
+            raise ConfigError(f"{self.label()!r} is called on a Subject, {made}; got a {type(subject).__name__}")
         return [need for need in sorted(self.wants()) if not _has(subject, need)]
 
     def require(self, subject: Subject) -> None:
-        """Raise `MissingNeedError` where the subject lacks something."""
+        """Raise `MissingNeedError` where the subject lacks something, and `ConfigError` where it is none."""
         missing = self.missing(subject)
         if missing:
             hint = " (multiplication has one where the modulus is prime; ArrayTask takes operation=)"
@@ -153,6 +160,14 @@ class Analysis(Plugin):
     @abc.abstractmethod
     def __call__(self, subject: Subject) -> Result:
         """Return the result."""
+
+    def for_run(self, subject: Subject) -> Callable[[Subject], Result]:
+        """Return what measures each checkpoint of the subject's run: this, unless something is common to them all.
+
+        Raises:
+            MissingNeedError: the subject lacks something.
+        """
+        return self
 
 
 KINDS: dict[str, type[Plugin]] = {

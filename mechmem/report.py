@@ -15,7 +15,7 @@ from mechmem.analyses.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.suppression import Suppression
 from mechmem.analyses.training_curves import TrainingCurves
 from mechmem.contracts import Subject
-from mechmem.errors import MissingNeedError, RunDirectoryError
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 from mechmem.pages import embedded, write_html
 from mechmem.plugins import Analysis
 
@@ -102,7 +102,14 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
     Args:
         entries: networks, each with its scorecard.
         path: where to write.
+
+    Raises:
+        ConfigError: an entry is no pair of a network and its scorecard.
     """
+    for entry in entries if isinstance(entries, Sequence) else [entries]:
+        if not isinstance(entry, tuple | list) or len(entry) != 2 or not isinstance(entry[0], Subject):
+            got = type(entry).__name__
+            raise ConfigError(f"a report takes pairs, (subject, mm.audit(subject)), one per network; got a {got}")
     networks = [_network(subject, card) for subject, card in entries]
     write_html("report.html", Path(path), networks=networks, scorecard_caption=SCORECARD_CAPTION)
 

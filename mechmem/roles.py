@@ -148,7 +148,8 @@ class Roles:
         readout: read as "neuron classes".
         bias: the readout's bias, read as "class".
         activation: name of the submodule that is the nonlinearity, or names of several.
-        hidden: names of the hook points that hold the neurons, in layer order.
+        hidden: names of the hook points that hold the neurons, in layer order; of one, the name alone will do, as
+            for `residual` and `heads`.
         logits: name of the hook point that holds the logits.
         residual: names of the hook points that hold the residual stream, in order; empty where there is none.
         heads: names of the hook points that hold what attention heads read, (example, position, head, dimension).
@@ -164,3 +165,10 @@ class Roles:
     residual: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     output: Output = Output()
+
+    def __post_init__(self) -> None:
+        """Take a single name for a tuple of one."""
+        for name in ("hidden", "residual", "heads"):
+            points = getattr(self, name)
+            # A string would pass for a tuple of its letters.
+            object.__setattr__(self, name, (points,) if isinstance(points, str) else tuple(points))

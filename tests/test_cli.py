@@ -73,7 +73,15 @@ def test_bad_settings_are_refused_before_anything_is_written(capsys, tmp_path, a
 
 
 def test_a_typo_in_a_command_is_refused(capsys):
-    assert "demo, train, audit, reproduce, list" in refused(capsys, "dmeo")
+    wanted = "no command 'trian'. Did you mean 'train'? One of: audit, demo, list, reproduce, train"
+    assert refused(capsys, "trian") == refused(capsys, "trian", "--p", "5") == f"mechmem: {wanted}"
+
+
+def test_nothing_is_said_twice(capsys):
+    """The box that a refusal comes in has a title that its text begins with."""
+    assert refused(capsys, "train", "extra") == "mechmem: Unrecognized options: extra"
+    line = refused(capsys, "train", "--op", "ad")
+    assert line.lower().count("invalid choice") == 1 and "'add', 'sub', 'mul'" in line
 
 
 def test_training_again_resumes_and_another_config_is_refused(capsys, run):

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import mechmem as mm
-from mechmem.contracts import Task
+from mechmem.contracts import Task, check_ids
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 
 
@@ -94,3 +95,43 @@ def test_what_is_no_model_is_named(unchecked_shapes):
 
     with pytest.raises(ConfigError, match="got str and a task"):
         subject_of("model.pt", Permuted())
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[7, 40], (7, 40), range(7, 41, 33), np.array([7, 40], np.int32), [np.int64(7), 40], torch.tensor([7, 40]).int()],
+    ids=str,
+)
+def test_ids_come_in_many_kinds_and_leave_in_one(ids):
+    found = check_ids(Permuted(), ids)
+    assert found.tolist() == [7, 40] and found.dtype == torch.int64
+
+
+def test_an_array_that_cannot_be_written_to_is_no_matter():
+    ids = np.array([7, 40])
+    ids.flags.writeable = False
+    assert check_ids(Permuted(), ids).tolist() == [7, 40]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([True, False, True], r"rows must be example ids, got a mask of 3 values: task.ids\[mask\] are its ids"),
+        (np.array([True]), "got a mask of 1 values"),
+        (torch.tensor([True, False]), "got a mask of 2 values"),
+        ([7.0, 40.0], r"rows must be at least one example id, in one dimension; got a list of shape \(2,\)"),
+        (np.array([[7, 40]]), r"got a ndarray of shape \(1, 2\)"),
+        (7, "got a int of shape"),
+        ([], "got a list"),
+        ("train", "got a str"),
+        ({7, 40}, "got a set"),
+        ([[7], [7, 40]], "got a list"),
+        (None, "got a NoneType"),
+    ],
+    ids=str,
+)
+def test_what_is_no_list_of_ids_is_named(ids, message, unchecked_shapes):
+    with pytest.raises(ConfigError, match=message):
+        check_ids(Permuted(), ids, "rows")
+    with pytest.raises(UnknownNameError, match="no example id 8"):
+        check_ids(Permuted(), [7, 8])

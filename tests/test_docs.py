@@ -44,6 +44,7 @@ def test_the_pages_with_code_are_the_ones_expected():
     assert {page.name for page in PAGES if blocks(page)} == {
         "README.md",
         "hooks.md",
+        "layers.md",
         "neurons.md",
         "own_networks.md",
         "plugins.md",
@@ -118,6 +119,15 @@ def test_the_guide_to_own_networks_runs():
     for block in blocks(ROOT / "docs" / "own_networks.md"):
         exec(compile(block, "own_networks.md", "exec"), names)
     assert names["curves"].width == 64
+
+
+@pytest.mark.slow
+def test_the_guide_to_layers_runs():
+    names = {"__name__": "layers"}
+    for block in blocks(ROOT / "docs" / "layers.md"):
+        exec(compile(block.replace("steps=2000", "steps=100"), "layers.md", "exec"), names)
+    assert names["found"].chosen in names["run"].roles.hidden
+    assert [row.extractor for row in names["card"].rows][1] == "masc@hidden.0"
 
 
 @pytest.mark.slow

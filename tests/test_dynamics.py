@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from plotly.graph_objects import Figure
 
 import mechmem as mm
 from mechmem.analyses.neuron_spectrum import NeuronSpectrum
+from mechmem.analyses.progress_measures import ProgressMeasures
 from mechmem.auditing.assemble import split_accuracies
 from mechmem.auditing.structure import held_out_structure
 from mechmem.dynamics import OverTraining, over_training
@@ -93,8 +95,9 @@ def test_what_cannot_be_measured_has_its_reason(tiny_run):
     assert found.frame("structure")["reason"].str.contains("too few").all()
     with pytest.raises(ConfigError, match="no score"):
         found.values("raw")
-    text = [trace.text[0] for trace in found.plot().data if trace.mode == "text"]
-    assert len(text) == 3 and all("not measured" in each for each in text)
+    text = said(found.plot())
+    assert len(text) == 4 and all("not measured" in each for each in text)
+    assert "too few" in text[3] and "needs" in text[0]
 
 
 def test_names_and_steps_that_do_not_exist_are_refused(run, curves):
@@ -112,6 +115,8 @@ def test_names_and_steps_that_do_not_exist_are_refused(run, curves):
         over_training(run, [])
     with pytest.raises(ConfigError, match="got a int"):
         over_training(run, [3])
+    with pytest.raises(ConfigError, match="takes a Subject with a run, or a run's path; got a HookedMLP"):
+        over_training(run.model, "raw")
     with pytest.raises(UnknownNameError, match="Did you mean 'ipr'"):
         curves.frame("ipl")
 
@@ -190,11 +195,15 @@ def test_everything_is_drawn_in_panels_that_do_not_overlap(curves):
     np.testing.assert_allclose(means.y, wanted, rtol=1e-6)
 
 
+def said(figure):
+    """What is written in panels that have no curve."""
+    return [trace.text[0].replace("<br>", " ") for trace in figure.data if trace.mode == "text"]
+
+
 def test_a_table_without_measured_numbers_asks_for_its_frame(run):
     found = over_training(run, "cell_outcomes", steps=[0, 30])
     assert set(found.frame("cell_outcomes")["step"]) == {0, 30}
-    with pytest.raises(ConfigError, match="use frame"):
-        found.plot()
+    assert said(found.plot()) == ["no column of measured numbers to draw over steps: use frame('cell_outcomes')"]
 
 
 def test_progress_is_shown_where_it_is_asked_for(run, capsys):
@@ -203,10 +212,106 @@ def test_progress_is_shown_where_it_is_asked_for(run, capsys):
     over_training(run, "raw", steps=[0], progress=True)
 
 
-def test_tables_are_averaged_within_their_splits():
-    rows = [("train_clean", 0, 0.0, 0.2), ("train_clean", 0, 0.0, 0.4), ("test", 0, 0.0, 0.9), ("test", 5, 0.0, 0.5)]
-    frame = pd.DataFrame(rows, columns=["split", "step", "low", "value"])
-    (title,), (figure,) = zip(*drawn({"table": ("analysis", frame)}, 0.1).items(), strict=True)
-    lines = {trace.name: list(trace.y) for trace in figure.data if trace.mode == "lines+markers"}
-    assert title == "table" and set(lines) == {"train, clean", "test"}
-    assert lines["train, clean"] == pytest.approx([0.3]) and lines["test"] == [0.9, 0.5]
+def curves_of(table):
+    """The panels of an analysis' table: line by name, each as (steps, values)."""
+    panels = drawn({"table": ("analysis", table)}, 0.1)
+    return {
+        title: {t.name: (list(t.customdata), list(t.y)) for t in figure.data if t.mode == "lines+markers"}
+        for title, figure in panels.items()
+    }
+
+
+def test_rows_of_neurons_are_averaged_within_their_splits():
+    rows = [("train_clean", 0, 0, 0.2), ("train_clean", 0, 1, 0.4), ("test", 0, 0, 0.9), ("test", 5, 0, 0.5)]
+    frame = pd.DataFrame(rows, columns=["split", "step", "neuron", "value"])
+    assert curves_of(frame) == {
+        "table": {"train, clean": ([0], [pytest.approx(0.3)]), "test": ([0, 5], [0.9, 0.5])},
+    }
+    figure = drawn({"table": ("analysis", frame)}, 0.1)["table"]
+    assert "mean over neurons" in figure.layout.yaxis.title.text
+
+
+def test_different_things_are_never_averaged(run):
+    """One line per network and figure, at the values and intervals of the table itself."""
+    found = over_training(run, "clock_or_pizza")
+    frame = found.frame("clock_or_pizza")
+    panels = curves_of(frame)
+    assert list(panels) == ["table: distance irrelevance", "table: gradient symmetricity"]
+    for title, lines in panels.items():
+        assert list(lines) == ["this network", "at initialisation"]
+        for name, (steps, values) in lines.items():
+            rows = frame.loc[(frame["network"] == name) & ("table: " + frame["figure"] == title)]
+            known = rows.dropna(subset="value")
+            assert values == known["value"].tolist() and steps == known["step"].tolist()
+    band = next(trace for trace in found.plot().data if trace.fill == "toself")
+    assert band.y[0] == frame["high"].iloc[0] and band.y[-1] == frame["low"].iloc[0]
+
+
+def test_an_interval_belongs_to_the_column_before_it():
+    columns = {"step": [0, 5], "split": "test", "fraction": 0.5, "accuracy": [0.1, 0.3], "low": 0.0, "high": 1.0}
+    figures = drawn({"t": ("analysis", pd.DataFrame(columns))}, 0.1)
+    bands = {title: sum(trace.fill == "toself" for trace in figure.data) for title, figure in figures.items()}
+    assert bands == {"t: fraction": 0, "t: accuracy": 1}
+    assert figures["t: accuracy"].layout.yaxis.title.text == "accuracy (95 % interval)"
+
+
+def test_names_that_change_over_steps_do_not_break_a_line():
+    """What a row's own step and split tell apart already is no part of its line's name."""
+    columns = {"step": [0, 0, 5, 5], "split": ["train_clean", "test"] * 2, "value": [0.1, 0.2, 0.3, 0.4]}
+    frame = pd.DataFrame(columns | {"phase": ["none", "none", "grokking", "none"], "reason": ["", "x", "y", "z"]})
+    assert curves_of(frame)["table"] == {"train, clean": ([0, 5], [0.1, 0.3]), "test": ([0, 5], [0.2, 0.4])}
+
+
+def many(components, splits=("train_clean", "test")):
+    rows = [(s, split, f"c{c}", c + s) for s in (0, 5) for split in splits for c in range(components)]
+    return pd.DataFrame(rows, columns=["step", "split", "component", "value"]).astype({"value": float})
+
+
+def test_of_many_lines_those_on_test_are_drawn_and_of_too_many_none():
+    assert list(curves_of(many(6))["table"])[:2] == ["train, clean, c0", "train, clean, c1"]
+    (title,), (lines,) = zip(*curves_of(many(7)).items(), strict=True)
+    assert title == "table, on test" and list(lines) == [f"c{c}" for c in range(7)] and lines["c3"][1] == [3, 8]
+    (figure,) = drawn({"table": ("analysis", many(13))}, 0.1).values()
+    assert said(figure) == ["13 lines are too many to tell apart: use frame('table')"]
+
+
+def test_rows_told_apart_by_numbers_only_are_not_drawn(run):
+    assert said(over_training(run, "operation_scan", steps=[0]).plot()) == [
+        "several rows per step that are told apart by numbers only: use frame('operation_scan')"
+    ]
+
+
+def test_a_step_that_could_not_be_measured_is_left_out():
+    frame = pd.concat([pd.DataFrame({"step": [0], "reason": ["no"]}), many(6)[lambda f: f["step"] == 5]])
+    lines = curves_of(frame.reset_index(drop=True))["table"]
+    assert len(lines) == 12 and lines["test, c1"] == ([5], [6])
+
+
+def test_no_line_of_any_analysis_has_two_values_at_a_step(run, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "mechmem.plotting.over_training.lines",
+        lambda frame, **_: shown.append(frame.dropna(subset="value")) or Figure(),
+    )
+    names = [name for name, cls in plugins("analyses").items() if cls().wants() != {"run"}]
+    found = over_training(run, names, steps=[0, 30])
+    for name in names:
+        before = len(shown)
+        drawn({name: ("analysis", found.frame(name))}, 0.1)
+        assert len(shown) > before, name
+    assert sum(map(len, shown)) > 100
+    assert not any(frame.duplicated(["x", "series"]).any() or frame["series"].nunique() > 12 for frame in shown)
+
+
+def test_key_frequencies_of_the_last_checkpoint_are_found_once(run, monkeypatch):
+    wanted = over_training(run, "progress_measures").frame("progress_measures")
+    asked = []
+    original = ProgressMeasures.key_of
+    monkeypatch.setattr(ProgressMeasures, "key_of", lambda self, s: asked.append(s) or original(self, s))
+    pd.testing.assert_frame_equal(over_training(run, "progress_measures").frame("progress_measures"), wanted)
+    assert len(asked) == 1
+    monkeypatch.undo()
+    each = [
+        ProgressMeasures()(run.with_model(run.run.model_at(step))).to_frame() for step in run.run.checkpoint_steps()
+    ]
+    pd.testing.assert_frame_equal(pd.concat(each, ignore_index=True), wanted.drop(columns="step"))

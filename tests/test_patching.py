@@ -205,7 +205,7 @@ def test_hooks_and_algebra_agree():
         by_algebra = patch(subject, **apart(subject), units=units)
         by_hooks = patch(bare, **apart(subject), units=units, at="hook_hidden")
         assert not by_algebra.note and "by forward passes" in by_hooks.note
-        numbers = [result.to_frame().select_dtypes("number") for result in (by_algebra, by_hooks)]
+        numbers = [result.to_frame().select_dtypes("float64") for result in (by_algebra, by_hooks)]
         np.testing.assert_allclose(*numbers, atol=1e-10)
         assert numbers[0].notna().all(axis=None)
     assert hooks_left(subject.model) == 0
@@ -217,7 +217,7 @@ def test_between_networks_hooks_and_algebra_agree():
         patch(each, other.model, units="neuron", at="hook_hidden", direction="denoising").to_frame()
         for each in (subject, mm.Subject(subject.model, subject.task))
     ]
-    np.testing.assert_allclose(*(frame.select_dtypes("number") for frame in found), atol=1e-10)
+    np.testing.assert_allclose(*(frame.select_dtypes("float64") for frame in found), atol=1e-10)
 
 
 def test_a_readout_that_is_not_linear_is_patched_by_hooks_and_said_so():
@@ -237,7 +237,8 @@ def test_frequency_units_are_the_neurons_of_one_key_frequency(planted):
     sets = {f"frequency {k}": mm.NeuronSet(clean.frequency == k, "hook_hidden") for k in (1, 2, 3)}
     ids, donor_ids = clean.subject.task.train_ids[:12], clean.subject.task.train_ids[12:24]
     by_name, by_key = (patch(clean.subject, ids=ids, donor_ids=donor_ids, units=u) for u in (sets, "frequency"))
-    assert by_name.to_frame().equals(by_key.to_frame())
+    assert by_name.to_frame().drop(columns="unit").equals(by_key.to_frame().drop(columns="unit"))
+    assert set(by_name.to_frame()["unit"]) == {"set"} and set(by_key.to_frame()["unit"]) == {"frequency"}
 
 
 def test_a_neuron_without_any_frequency_is_a_unit_of_its_own():
@@ -263,7 +264,7 @@ def test_the_first_layer_determines_the_rest_and_each_firing_is_a_unit():
     effects = column(other, "patched")
     assert len(np.unique(effects.round(9))) == 3
     one = patch(subject, units="neuron", at="hook_second#0")
-    assert one.units[0] == "hook_second#0[0]" and len(one.units) == 6
+    assert one.units[0] == "hook_second#0[neuron 0]" and len(one.units) == 6
 
 
 def test_own_activations_change_nothing(planted):
@@ -378,6 +379,12 @@ def test_what_is_refused(planted):
         patch(subject, units={"small": mm.NeuronSet.of([1], 4, "hook_hidden")})
     with pytest.raises(ScoreError, match="no set of neurons"):
         patch(subject, units={})
+    with pytest.raises(ConfigError, match="'a' is a list"):
+        patch(subject, units={"a": [1, 2]})
+    with pytest.raises(ConfigError, match="seed must be a whole number of at least 0, got -1"):
+        patch(subject, seed=-1)
+    with pytest.raises(ConfigError, match="the task goes as task="):
+        patch(subject.model, subject.task)
     with pytest.raises(MissingNeedError, match="point of the role hidden"):
         patch(mm.Subject(subject.model, subject.task), units="neuron")
     with pytest.raises(UnknownNameError, match="no hook point of the donor 'hook_first'"):
@@ -456,8 +463,10 @@ def test_effects_do_not_depend_on_unit_or_origin_of_the_metric(scale, shift, n):
 def test_results_are_drawn_and_survive_saving(planted, units, tmp_path):
     found = patch(planted.subject, units=units)
     figure = found.plot()
-    drawn = [trace for trace in figure.data if trace.mode != "lines" or trace.line.width]
-    assert {trace.name for trace in drawn} == {"denoising", "noising"}
+    drawn = figure.data
+    assert {trace.name for trace in drawn} == {"denoising", "noising"} and {trace.mode for trace in drawn} == {
+        "markers"
+    }
     assert all(len(trace.x) == len(found.units) for trace in drawn)
     axes = figure.layout.xaxis.title.text, figure.layout.yaxis.title.text
     assert any("normalised effect" in str(axis) for axis in axes)
@@ -545,6 +554,18 @@ def test_roles_say_where_heads_and_positions_are():
     pairs = {"ids": subject.task.train_ids[:4], "donor_ids": subject.task.train_ids[4:8]}
     heads = patch(subject, units="head", **pairs)
     assert heads.units == tuple(f"blocks.{b}.attn.hook_z[head {h}]" for b in range(2) for h in range(HEADS))
+    frame = heads.to_frame().query("direction == 'noising'")
+    wanted = subject.roles.heads[0], "head", 1
+    assert tuple(frame.iloc[1][["point", "unit", "head"]]) == wanted and frame["position"].isna().all()
+    grid = frame.pivot(index="point", columns="head", values="effect")
+    drawn = heads.plot().data
+    assert [trace.name for trace in drawn] == ["denoising", "noising"] and drawn[0].type == "heatmap"
+    np.testing.assert_allclose(drawn[1].z, grid, rtol=1e-6)
+    last = patch(subject, units="head", positions=-1, **pairs)
+    assert last.units[1] == "blocks.0.attn.hook_z[position -1, head 1]"
+    assert set(last.to_frame()["position"]) == {2} and set(last.to_frame()["unit"]) == {"head"}
+    first = patch(subject, at=RESID, positions=[0, 2], **pairs)
+    assert first.units == (f"{RESID}[positions 0, 2]",) and first.to_frame()["position"].isna().all()
     positions = patch(subject, units="position", **pairs)
     assert positions.units[3] == "blocks.1.hook_resid_post[position 0]" and len(positions.units) == 6
     assert positions.plot() is not None

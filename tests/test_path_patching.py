@@ -9,7 +9,7 @@ from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
 from mechmem.caching import hook_points
-from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
+from mechmem.errors import ConfigError, DiscardedEditError, MissingNeedError, UnknownNameError
 from mechmem.patch_runs import Runs
 from mechmem.path_patching import _patched, _path, path_patch
 
@@ -49,7 +49,7 @@ def logits_along(subject, ids, donor_ids, senders, receivers=None, frozen=None, 
     from mechmem.interventions.batched import Batched
 
     runs = Runs(subject, ids, subject, donor_ids)
-    path = _path(runs, senders, receivers, frozen, settings.get("units", "point"), settings.get("positions"))
+    path, _ = _path(runs, senders, receivers, frozen, settings.get("units", "point"), settings.get("positions"))
     n = sum(len(each.names) for each in path.senders)
     found = torch.zeros(n, len(ids), subject.task.n_classes, dtype=torch.float64)
     how = Batched(settings.get("method", "vmap"))
@@ -169,7 +169,8 @@ def test_several_senders_are_units_of_their_own():
     senders = ["blocks.0.attn.hook_z", "blocks.1.attn.hook_z", "hook_embed"]
     found = logits_along(subject, ids, donor_ids, senders)
     order = [
-        each.point for each in _path(Runs(subject, ids, subject, donor_ids), senders, None, None, "point", None).senders
+        each.point
+        for each in _path(Runs(subject, ids, subject, donor_ids), senders, None, None, "point", None)[0].senders
     ]
     assert sorted(order) == sorted(senders)
     for logits, sender in zip(found, order, strict=True):
@@ -194,7 +195,8 @@ def test_what_is_refused_and_nothing_is_left():
     pairs = {"ids": subject.task.train_ids[:4], "donor_ids": subject.task.train_ids[4:8]}
     first, second = "blocks.0.attn.hook_z", "blocks.1.attn.hook_z"
     for settings, error, said in (
-        ({"senders": second, "receivers": "blocks.0.hook_pre"}, ConfigError, "fires after every receiver"),
+        ({"senders": second, "receivers": "blocks.0.hook_pre"}, DiscardedEditError, "no path leads from 'blocks.1.att"),
+        ({"senders": first, "seed": -1}, ConfigError, "seed must be"),
         ({"senders": first, "receivers": "blocks.*.attn.hook_z"}, ConfigError, "both a sender and a receiver"),
         ({"senders": "blocks.0.hook_pots"}, UnknownNameError, "no hook point 'blocks.0.hook_pots'"),
         ({"senders": ()}, ConfigError, "at least one sender"),
@@ -227,3 +229,62 @@ def test_hooks_are_gone_after_errors(monkeypatch):
     with pytest.raises(RuntimeError, match="the model failed"):
         path_patch(subject, senders="blocks.0.hook_post", units="neuron", ids=ids[:4], donor_ids=ids[4:8])
     assert sum(len(p._forward_hooks) for p in hook_points(subject.model).values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("sender", "receivers", "between"),
+    [
+        ("blocks.0.hook_pre", None, "blocks.0.hook_post"),
+        ("blocks.0.hook_pre", "blocks.1.hook_post", "blocks.0.hook_post"),
+        ("hook_embed", None, None),
+        ("blocks.0.attn.hook_z", "blocks.1.hook_pre", None),
+    ],
+)
+def test_what_is_frozen_between_a_sender_and_a_receiver_is_said(sender, receivers, between):
+    subject = subject_of(Transformer)
+    pairs = {"ids": subject.task.train_ids[:6], "donor_ids": subject.task.train_ids[6:12]}
+    if between is None:
+        assert path_patch(subject, senders=sender, receivers=receivers, **pairs).note.startswith("frozen: ")
+        return
+    with pytest.raises(DiscardedEditError, match=rf"frozen between them \({between}\)"):
+        path_patch(subject, senders=sender, receivers=receivers, **pairs)
+    freed = [point for point in HEADS_AND_NEURONS if point != between]
+    open_again = path_patch(subject, senders=sender, receivers=receivers, frozen=freed, **pairs)
+    assert (open_again.sides[0].patched - open_again.sides[0].receiver.value).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_frozen_way_is_found_without_derivatives_too(grad):
+    subject, ids, donor_ids = planted_pairs()
+
+    class NoGrad(Planted):
+        @torch.no_grad()
+        def forward(self, pairs):
+            return super().forward(pairs)
+
+    plain = subject if grad else mm.Subject(NoGrad(), subject.task, Planted.roles)
+    with pytest.raises(DiscardedEditError, match=r"frozen between them \(hook_second\)"):
+        path_patch(plain, senders="hook_into", ids=ids, donor_ids=donor_ids)
+    assert path_patch(plain, senders="hook_first", ids=ids, donor_ids=donor_ids).sides[0].patched.isfinite().all()
+
+
+def test_positions_from_which_nothing_goes_on_are_refused():
+    """With attention frozen, what stands at one position goes to no other."""
+    subject = subject_of(Transformer)
+    pairs = {"ids": subject.task.train_ids[:6], "donor_ids": subject.task.train_ids[6:12]}
+    with pytest.raises(DiscardedEditError, match=r"from 'hook_embed\[position 0\]' .* them \(blocks.0.attn.hook_z, "):
+        path_patch(subject, senders="hook_embed", positions=0, **pairs)
+    # The last token is the same in all examples; its own way is open all the same.
+    assert path_patch(subject, senders="hook_embed", positions=2, **pairs).units == ("hook_embed[position 2] → logits",)
+
+
+def test_of_a_pattern_senders_without_a_way_are_left_out():
+    subject = subject_of(Transformer)
+    pairs = {"ids": subject.task.train_ids[:6], "donor_ids": subject.task.train_ids[6:12]}
+    found = path_patch(subject, senders="blocks.0.hook_p*", **pairs)
+    assert found.units == ("blocks.0.hook_post → logits",)
+    assert "left out, because no direct path leads from them: blocks.0.hook_pre" in found.note
+    alone = path_patch(subject, senders="blocks.0.hook_post", **pairs)
+    assert found.to_frame().equals(alone.to_frame()) and set(found.to_frame()["point"]) == {"blocks.0.hook_post"}
+    with pytest.raises(DiscardedEditError, match="frozen between them"):
+        path_patch(subject, senders="blocks.*.hook_pre", **pairs)

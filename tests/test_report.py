@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 import mechmem as mm
 from mechmem import report
 from mechmem.contracts import Subject
-from mechmem.errors import MissingNeedError
+from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.models.table import LogitTable
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.report import SECTIONS, write_report
@@ -184,3 +184,10 @@ def test_a_report_leaves_the_network_as_it_was(planted, tmp_path):
     write_report([(planted.subject, Card("planted"))], tmp_path / "r.html")
     for name, value in planted.subject.model.state_dict().items():
         np.testing.assert_array_equal(value, state[name])
+
+
+def test_a_report_takes_networks_with_their_scorecards(planted, tmp_path):
+    for wrong in ([planted.subject], planted.subject, [(planted.subject,)], (planted.subject, Card("first"))):
+        with pytest.raises(ConfigError, match=r"takes pairs, \(subject, mm.audit\(subject\)\), .*; got a "):
+            write_report(wrong, tmp_path / "r.html")
+    assert not list(tmp_path.iterdir())

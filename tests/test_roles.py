@@ -7,7 +7,7 @@ from torch import nn
 
 import mechmem as mm
 from mechmem.errors import RoleError
-from mechmem.roles import Output, Role
+from mechmem.roles import Output, Role, Roles
 
 
 def module(**tensors):
@@ -165,3 +165,9 @@ def test_gradients_are_arranged_like_the_rows_they_belong_to():
     role = Role("weight", "p neuron -> p neuron", first=5)
     stored = torch.arange(21.0).reshape(7, 3)
     assert torch.equal(role.arrange([stored]), stored[:5])
+
+
+def test_a_single_point_is_its_name():
+    roles = Roles(hidden="2.hook_out", residual=["a", "b"])
+    assert roles.hidden == ("2.hook_out",) and roles.residual == ("a", "b") and roles.heads == ()
+    assert roles == Roles(hidden=("2.hook_out",), residual=("a", "b")) and hash(roles) is not None

@@ -16,7 +16,7 @@ from mechmem.ablation.measure import by_algebra, by_hooks
 from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MissingNeedError, NotLinearError, ScoreError
-from mechmem.interventions.runs import shapes_at
+from mechmem.interventions.runs import layout_at
 from mechmem.interventions.units import Indices, Units
 from mechmem.interventions.values import Value
 from mechmem.linear_readout import LinearReadout, linear_readout
@@ -68,9 +68,11 @@ def ablate(
             units.
         points: number of steps from none to all of the neurons.
         draws: number of random orders.
-        at: a hook point; by default the scores' own, or the last of the role `hidden` (of the role `heads`).
+        at: a hook point, or a pattern that matches one; by default the scores' own, or the last of the role `hidden`
+            (of the role `heads`).
         units: what is ablated: a "neuron", on the last axis; a "channel", on the second, (example, channel, …); or a
-            "head", on the third of four, (example, position, head, dimension).
+            "head", on the third of four, (example, position, head, dimension). Of four axes that are not known to be
+            attention's, only channels.
         positions: at which positions of (example, position, …), one or several; by default at all.
         method: "algebra", which never re-runs the network and gives way to hooks where the logits are not linear in the
             neurons (the result's `note` then says so); or "hooks".
@@ -80,8 +82,8 @@ def ablate(
     Raises:
         UnknownNameError: there is no such score, order, value, method or hook point; the nearest is named.
         ScoreError: the scores are not finite, or not those of this layer.
-        ConfigError: `by` is "frequency", which is no score but an analysis; a number is out of range; or the point has
-            no such units or positions.
+        ConfigError: `by` is "frequency", which is no score but an analysis; a number is out of range; `at` matches
+            several points; or the point has no such units (or not for sure) or positions.
         MissingNeedError: the score lacks something, or no layer of neurons is named.
         DiscardedEditError: the logits do not depend on what the point holds.
     """
@@ -98,13 +100,14 @@ def ablate(
     check_choice("unit of ablation", units, get_args(Ablated))
     for setting, number, least in (("points", points, 1), ("draws", draws, 1), ("seed", seed, 0)):
         check_whole(setting, number, least)
+    at = layout_at(subject, at).point if at else ""
     needed = isinstance(by, NeuronScores) or set(wanted) != {"random"}
     scores = _scores(subject, by, at, units) if needed else None
     point = scores.point if scores is not None else at or _default_point(subject, units)
     if not point:
         raise MissingNeedError(f"no layer of {units}s is named: pass at=, or name the role {_ROLES[units]}")
     linear, note = _linear(subject, point, method, units, positions)
-    where = linear or Units(point, units, shapes_at(subject, [point])[point], positions)
+    where = linear or Units(layout_at(subject, point), units, positions)
     width = where.hidden.shape[1] if isinstance(where, LinearReadout) else where.width
     if scores is not None and len(scores.values) != width:
         raise ScoreError(f"{scores.score!r} has {len(scores.values)} scores, and {point!r} {width} {units}s")

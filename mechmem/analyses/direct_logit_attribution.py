@@ -19,11 +19,14 @@ from mechmem.math.filtration import frequency_power, key_or_none
 from mechmem.math.margins import at_label, strongest_rival
 from mechmem.models.forward import full_precision
 from mechmem.models.weights import neuron_weights
+from mechmem.plotting.components import components_figure
 from mechmem.plotting.lines import lines
+from mechmem.plotting.spectra import frequency_axis, numbered
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.stats import Estimate
 from mechmem.storage import record
+from mechmem.tasks.groups import frequency_labels
 from mechmem.tasks.labelled_splits import LabelledSplit, labelled_splits
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ class DirectLogitAttributionResult(Result):
         splits: the splits that have examples and known labels; "train_noisy" is the given label's.
         neurons: contribution of each neuron. Shape (quantity, split, neuron), quantities in the order of `QUANTITIES`.
         frequency: key frequency of each neuron, numbered from 1; 0 for one without energy at any. Shape (neuron).
+        labels: what the group calls its frequencies: "1", "2", …, or names of representations.
         bias: contribution of the readout's bias. Shape (quantity, split).
         total: mean of the logit (less the class mean) and of the margin themselves, read from the network's own logits:
             the sum over neurons and the bias. Shape (quantity, split).
@@ -57,6 +61,7 @@ class DirectLogitAttributionResult(Result):
     splits: tuple[str, ...]
     neurons: Float[Tensor, "quantity split neuron"]
     frequency: Int[Tensor, " neuron"]
+    labels: tuple[str, ...]
     bias: Float[Tensor, "quantity split"]
     total: Float[Tensor, "quantity split"]
     frequencies: tuple[Estimate, ...]
@@ -72,10 +77,11 @@ class DirectLogitAttributionResult(Result):
         return frame
 
     def by_frequency(self) -> pd.DataFrame:
-        """Return one row per quantity, split and key frequency: neurons, value, low, high, n (examples)."""
+        """Return one row per quantity, split and key frequency: label, neurons, value, low, high, n (examples)."""
+        name = ("none", *self.labels)
         found, count = (each.tolist() for each in self.frequency.unique(return_counts=True))
         places = [
-            {"quantity": quantity, "split": split, "frequency": freq, "neurons": neurons}
+            {"quantity": quantity, "split": split, "frequency": freq, "label": name[freq], "neurons": neurons}
             for quantity in QUANTITIES
             for split in self.splits
             for freq, neurons in zip(found, count, strict=True)
@@ -84,10 +90,15 @@ class DirectLogitAttributionResult(Result):
         return pd.DataFrame(rows)
 
     def plot(self) -> go.Figure:
-        """Return the contributions of the key frequencies, one panel per quantity, one line per split."""
-        frame = self.by_frequency().rename(columns={"frequency": "x", "split": "series"})
+        """Return the contributions of the key frequencies by split, a panel per quantity; lines join numbers only."""
+        frame = self.by_frequency()
+        if not numbered(self.labels):
+            panels = {quantity: title.replace(" over ", "<br>over ") for quantity, title in TITLES.items()}
+            return components_figure(frame.rename(columns={"label": "component"}), panels, x_title="representation")
+        frame = frame.rename(columns={"frequency": "x", "split": "series"})
         frame["panel"] = [TITLES[quantity] for quantity in frame["quantity"]]
-        return lines(frame, x_title="key frequency k", y_title="mean contribution (logits)", height=400)
+        figure = lines(frame, x_title="", y_title="mean contribution (logits)", height=400)
+        return figure.update_xaxes(frequency_axis(self.labels) | {"title_text": "key frequency k"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +146,7 @@ class DirectLogitAttribution(Analysis):
             splits=tuple(split.name for split in splits),
             neurons=torch.stack([each.neurons for each in found], 1),
             frequency=frequency,
+            labels=frequency_labels(group),
             bias=torch.stack([each.bias for each in found], 1),
             total=torch.stack([each.total for each in found], 1),
             frequencies=tuple(one for quantity in sums for split in quantity for one in split),

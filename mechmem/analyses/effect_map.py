@@ -17,6 +17,7 @@ from mechmem.errors import MechmemError, UnknownNameError
 from mechmem.linear_readout import LinearReadout, linear_readout
 from mechmem.math.logit_shares import logit_shares
 from mechmem.math.single_ablation import single_ablation_flips
+from mechmem.models.weights import check_no_stream
 from mechmem.plotting.effects import grid_of_values
 from mechmem.plugins import Analysis
 from mechmem.results import Result
@@ -244,10 +245,11 @@ class EffectMap(Analysis):
         """Return the map.
 
         Raises:
-            MissingNeedError: the subject lacks something.
+            MissingNeedError: the subject lacks something, or its readout is that of a residual stream.
             NotLinearError: the logits are not linear in the layer.
         """
         self.require(subject)
+        check_no_stream(subject.roles)
         task, readout = subject.task, linear_readout(subject, self.point)
         rows, given, true = task.rows(task.train_ids), task.given(task.train_ids), task.true(task.train_ids)
         hidden, logits = readout.hidden[rows], readout.logits[rows]

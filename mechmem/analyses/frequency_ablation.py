@@ -19,17 +19,23 @@ from mechmem.models.forward import full_precision
 from mechmem.models.pruned import remove_frequencies
 from mechmem.models.weights import neuron_weights
 from mechmem.plotting.lines import lines
+from mechmem.plotting.spectra import frequency_axis, numbered
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
 from mechmem.tasks.config import SPLITS
+from mechmem.tasks.groups import frequency_labels
 from mechmem.training.evaluate import evaluate
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MODES = ("remove", "keep", "keep_strongest")
-_TITLES = {"remove": "without frequency k", "keep": "frequency k alone", "keep_strongest": "strongest frequencies"}
+_TITLES = {
+    "remove": "without this frequency",
+    "keep": "this frequency alone",
+    "keep_strongest": "strongest frequencies",
+}
 
 
 @record
@@ -42,6 +48,7 @@ class FrequencyAblationResult(Result):
             (freq).
         neurons: number of neurons whose key frequency it is; one without energy at any frequency counts nowhere. Shape
             (freq).
+        labels: what the group calls its frequencies: "1", "2", …, or names of representations.
         strongest: frequencies from the largest share to the smallest. Shape (freq).
         n: number of examples of each of the four splits (0 where it is empty or not known). Shape (split).
         accuracy: share of right predictions, for each mode: frequency k removed from the network, every other one
@@ -51,6 +58,7 @@ class FrequencyAblationResult(Result):
 
     share: Float[Tensor, " freq"]
     neurons: Int[Tensor, " freq"]
+    labels: tuple[str, ...]
     strongest: Int[Tensor, " freq"]
     n: Int[Tensor, " split"]
     accuracy: Float[Tensor, "mode freq split"]
@@ -59,8 +67,8 @@ class FrequencyAblationResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per mode, frequency and split.
 
-        Columns mode, kept (number of frequencies left), frequency (the one removed, kept, or added last), n_neurons
-        (with this key frequency), power_share, split, n, accuracy, loss.
+        Columns mode, kept (number of frequencies left), frequency (the one removed, kept, or added last), its label,
+        n_neurons (with this key frequency), power_share, split, n, accuracy, loss.
         """
         mode, place, split = (axis.ravel() for axis in np.indices(self.accuracy.shape))
         count = len(self.share)
@@ -69,6 +77,7 @@ class FrequencyAblationResult(Result):
             "mode": np.array(MODES)[mode],
             "kept": np.select([mode == 0, mode == 1], [count - 1, 1], place + 1),
             "frequency": added,
+            "label": np.array(self.labels)[added - 1],
             "n_neurons": self.neurons.numpy()[added - 1],
             "power_share": self.share.numpy()[added - 1],
             "split": np.array(SPLITS)[split],
@@ -79,13 +88,18 @@ class FrequencyAblationResult(Result):
         return pd.DataFrame(values)
 
     def plot(self) -> go.Figure:
-        """Return one panel per mode."""
+        """Return one panel per mode; lines join frequencies that are numbers, and numbers kept."""
         found = self.to_frame()
         x = np.where(found["mode"] == "keep_strongest", found["kept"], found["frequency"])
         panel = [_TITLES[mode] for mode in found["mode"]]
         frame = found.assign(x=x, panel=panel).rename(columns={"split": "series", "accuracy": "value"})
-        figure = lines(frame, x_title="frequency k", y_title="accuracy")
-        figure.update_xaxes(title_text="number kept", col=len(MODES))
+        figure = lines(frame, x_title="", y_title="accuracy")
+        places = [str(place) for place in range(1, len(self.labels) + 1)]
+        for column in range(1, len(MODES)):
+            figure.update_xaxes(frequency_axis(self.labels), col=column)
+            if not numbered(self.labels):
+                figure.update_traces(mode="markers", selector={"mode": "lines+markers"}, row=1, col=column)
+        figure.update_xaxes(frequency_axis(places) | {"title_text": "number kept"}, col=len(MODES))
         figure.update_yaxes(range=[-0.03, 1.03])
         return figure
 
@@ -129,6 +143,7 @@ class FrequencyAblation(Analysis):
         return FrequencyAblationResult(
             share=share,
             neurons=torch.bincount(key, minlength=group.n_frequencies + 1)[1:],
+            labels=frequency_labels(group),
             strongest=strongest,
             n=torch.tensor([_size(subject, split) for split in SPLITS]),
             accuracy=measured[..., 0],

@@ -17,6 +17,7 @@ from mechmem.models.forward import full_precision
 from mechmem.models.initial import initial_model
 from mechmem.models.weights import neuron_weights
 from mechmem.plotting.grids import Panel, heatmaps
+from mechmem.plotting.spectra import numbered
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
@@ -79,7 +80,7 @@ class NeuronSpectrumResult(Result):
 
     @property
     def _numbered(self) -> bool:
-        return all(label.isdigit() for label in self.labels)
+        return numbered(self.labels)
 
     def _key(self, share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:
         each = share / rearrange(self.multiplicity, "freq -> freq 1")

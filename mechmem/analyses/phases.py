@@ -101,7 +101,10 @@ class PhasesResult(Result):
         return pd.DataFrame({"step": self.step.numpy(), **{name: x.numpy() for name, x in self.curves.items()}})
 
     def plot(self) -> go.Figure:
-        """Return losses, Gini coefficients and squared weights over log steps, on grounds that show the phases."""
+        """Return losses, Gini coefficients and squared weights over log steps, on grounds that show the phases.
+
+        Why a phase has no end is written below.
+        """
         titles = {"train_loss": "train", "test_loss": "test", "restricted_loss": "restricted, test"}
         titles |= {"excluded_loss": "excluded, train"}
         panels = {"loss": "cross-entropy (nats)", "gini": "Gini of wave norms", "weights": "sum of squared weights"}
@@ -114,7 +117,23 @@ class PhasesResult(Result):
                 columns = {"panel": panel, "x": self.step.numpy(), "series": series, "value": values.numpy()}
                 frames.append(pd.DataFrame(columns))
         spans = [(name, float(first), float(last)) for name, first, last in self.spans()]
-        return phases_figure(pd.concat(frames, ignore_index=True), panels, spans)
+        return phases_figure(pd.concat(frames, ignore_index=True), panels, spans, self._missing())
+
+    def _missing(self) -> list[str]:
+        """Say of each phase without a span why it has none."""
+        found = {name for name, _, _ in self.spans()}
+        said, start = [], True
+        for each in self.ends:
+            if each.phase not in found:
+                if each.reason:
+                    why = f"no end, because {each.reason}"
+                elif start:
+                    why = f"it would end at step {each.step:,}, no later than it starts"
+                else:
+                    why = f"it ends at step {each.step:,}, and has no start"
+                said.append(f"{each.phase}: {why}")
+            start = each.phase in found
+        return said
 
     def _named(self, measure: str) -> list[str]:
         return [name for name in self.curves if name == measure or (measure == "gini" and name.startswith("gini_"))]

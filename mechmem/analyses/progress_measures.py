@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
@@ -182,6 +182,12 @@ class ProgressMeasures(Analysis):
         """
         self.require(subject)
         return self.measured(subject, *self.key_of(subject))
+
+    def for_run(self, subject: Subject) -> Callable[[Subject], ProgressMeasuresResult]:
+        """Return the measures at the key frequencies of the run's last checkpoint, found once."""
+        self.require(subject)
+        key, source = self.key_of(subject)
+        return lambda then: self.measured(then, key, source)
 
     def measured(self, subject: Subject, key: Int[Tensor, " key"], source: str) -> ProgressMeasuresResult:
         """Return the measures at key frequencies that the caller has found already.

@@ -39,7 +39,7 @@ TASK_NEEDS = ("pairs", "group", "operation")
 
 def audit(
     subject: Subject | Sequence[Subject],
-    extractors: Sequence[str] | None = None,
+    extractors: str | Sequence[str] | None = None,
     *,
     untrained: nn.Module | None = None,
     one_step: nn.Module | None = None,
@@ -54,7 +54,7 @@ def audit(
 
     Args:
         subject: the network with its task; several (runs that differ in their seed) are pooled.
-        extractors: names, e.g. "frequency+quadratic"; by default all that the task can carry.
+        extractors: one or several names, e.g. "frequency+quadratic"; by default all that the task can carry.
         untrained: the network at its initialisation.
         one_step: the network after one gradient step.
         noise_only: the same network trained on labels uniform over all classes.
@@ -65,6 +65,7 @@ def audit(
         UnknownNameError: there is no extractor of a name.
         ConfigError: nothing to audit, or twins were passed for several subjects.
     """
+    extractors = [extractors] if isinstance(extractors, str) else extractors
     if not isinstance(subject, Subject):
         if isinstance(subject, nn.Module) or not subject or not all(isinstance(one, Subject) for one in subject):
             raise ConfigError("audit takes a Subject, or several: mm.Subject(model, task, roles)")
@@ -96,7 +97,7 @@ def audit(
 def audit_logits(
     logits: Float[Tensor | np.ndarray, "*examples class"],
     task: Task,
-    extractors: Sequence[str] | None = None,
+    extractors: str | Sequence[str] | None = None,
     *,
     name: str = "logits",
 ) -> Scorecard:
@@ -105,7 +106,7 @@ def audit_logits(
     Args:
         logits: one row per id of the task, in the order of `task.ids`; or the grid (a, b, class).
         task: the task that the network was trained on.
-        extractors: names; by default all that read nothing but logits and that the task can carry.
+        extractors: one or several names; by default all that read nothing but logits and that the task can carry.
         name: how the network is called.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import torch
@@ -51,6 +51,11 @@ class Firings:
     def __contains__(self, name: str) -> bool:
         return name in self._fired
 
+    def of(self, names: Iterable[str]) -> list[str]:
+        """Return the firings of some points, numbered where a point fired several times."""
+        times = {name: self._fired.get(name, 0) for name in names}
+        return list(self.numbered({f"{name}#{i}": None for name, n in times.items() for i in range(n)}))
+
     def numbered(self, values: Mapping[str, T]) -> dict[str, T]:
         """Drop the number of points that fired once."""
         once = {name for name, times in (self._expected or {}).items() if times == 1}
@@ -75,7 +80,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def put(self, key: str, block: slice, value: Tensor) -> None:
-        """Take in one chunk of one firing. The tensor is the model's own."""
+        """Take in one chunk of one firing, one value per example. The tensor is the model's own."""
 
     @abc.abstractmethod
     def nbytes(self) -> int:
@@ -106,12 +111,9 @@ class Keeping(Store):
         self._settled = False
 
     def put(self, key: str, block: slice, value: Tensor) -> None:
-        """Copy the chunk; a value whose first axis is not the examples cannot be stored by example."""
-        rows = block.stop - block.start
-        if not value.ndim or len(value) != rows:
-            raise ActivationError(f"{key!r} has shape {tuple(value.shape)}; its first axis is not the {rows} examples")
+        """Copy the chunk."""
         if not self._settled:
-            self._values[key] = self._empty(rows, value)
+            self._values[key] = self._empty(block.stop - block.start, value)
         # One that fires more often than in the first chunk has no place, and is an error at the end of this chunk.
         if key in self._values:
             self._values[key][block].copy_(value)

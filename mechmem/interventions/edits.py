@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from mechmem.config import check_choice
 from mechmem.errors import ConfigError
-from mechmem.interventions.units import Indices, unit_count, unit_mask
-from mechmem.interventions.values import Value
+from mechmem.interventions.layouts import Layout
+from mechmem.interventions.units import Indices, Site, label, numbers_of, site_of, unit_mask
+from mechmem.interventions.values import Value, as_tensor
 from mechmem.neurons import NeuronSet
 
 Each = Literal["each"]
@@ -30,24 +32,29 @@ class Edit:
     Units of several kinds meet: `heads=2, positions=-1` is head 2 at the last position. "each" makes one edit of each
     unit. What is left out is not restricted: neurons of a point (example, position, neuron) are set at all positions.
 
+    Units are given by number, several numbers, a slice, one truth value per unit, or a set. Where a point has four axes
+    and is none of attention, it is not known which of them are neurons, heads or positions, and they are refused;
+    channels can always be asked for (`mechmem.interventions.layouts` has the rule).
+
     Attributes:
-        point: name of a hook point whose first axis is examples; `name#i` for firing i of a point that fires often.
+        point: name of a hook point whose first axis is examples, `name#i` for firing i of a point that fires often; or
+            a pattern such as "blocks.*.attn.hook_z", which makes one edit at each point that it matches.
         value: "zero"; "mean" over the training examples, per unit and position; "resample", what another training
             example has there, drawn once per example for all edits; a number; or values of the point's own shape, such
             as another run's activations, (example, …) in the order of the ids or one for all examples (…).
-        neurons: numbers along the last axis, or a set.
-        channels: numbers along the second axis, (example, channel, …), as convolutions have them; or a set.
-        heads: numbers along the third of four axes, (example, position, head, dimension); or a set.
-        positions: numbers along the second axis, (example, position, …).
+        neurons: along the last axis.
+        channels: along the second axis, (example, channel, …), as convolutions have them.
+        heads: along the third of four axes, (example, position, head, dimension).
+        positions: along the second axis, (example, position, …).
         name: how the edit is called; by default after what it does.
 
     Raises:
-        ConfigError: a value that is none of these, or both channels and positions.
+        ConfigError: a value that is none of these, units that are not given so, or both channels and positions.
         UnknownNameError: the value is misspelt.
     """
 
     point: str
-    value: Value | float | Shaped[Tensor, ...] = "zero"
+    value: Value | float | Shaped[Tensor | np.ndarray, ...] = "zero"
     neurons: Indices | Each | None = None
     channels: Indices | Each | None = None
     heads: Indices | Each | None = None
@@ -56,62 +63,69 @@ class Edit:
 
     def __post_init__(self) -> None:
         """Validate."""
+        if not isinstance(self.point, str):
+            raise ConfigError(f"an edit is at one hook point or pattern, got {self.point!r}")
         if isinstance(self.value, str):
             check_choice("value of an edit", self.value, get_args(Value))
-        elif isinstance(self.value, bool) or not isinstance(self.value, int | float | Tensor):
+        elif isinstance(self.value, Tensor | np.ndarray):
+            _check_values(self.value)
+        elif isinstance(self.value, bool) or not isinstance(self.value, int | float | np.number):
             allowed = ", ".join(get_args(Value))
             raise ConfigError(f"an edit puts in {allowed}, a number or a tensor, got {type(self.value).__name__}")
-        elif not isinstance(self.value, Tensor) and not math.isfinite(self.value):
+        elif not math.isfinite(self.value):
             raise ConfigError(f"an edit puts in a finite number, got {self.value}")
         if self.channels is not None and self.positions is not None:
             raise ConfigError("channels and positions are both the second axis: a point has one or the other")
+        for unit, which in self.chosen().items():
+            if not _is_each(which) and not isinstance(which, NeuronSet | slice):
+                numbers_of(unit, which)  # type: ignore[arg-type]
 
     def chosen(self) -> dict[str, Indices | Each]:
         """Return the units that are named, by kind."""
         named = {unit: getattr(self, field) for unit, field in _FIELDS.items()}
         return {unit: which for unit, which in named.items() if which is not None}
 
-    def mask(self, shape: tuple[int, ...]) -> Bool[Tensor, ...]:
-        """Return which of one example's values are replaced, in a shape that broadcasts to `shape`.
+    def mask(self, layout: Layout) -> Bool[Tensor, ...]:
+        """Return which of one example's values are replaced, in a shape that broadcasts to one example's.
 
         Raises:
             ConfigError: the point has no such units.
         """
-        found = torch.ones((1,) * len(shape), dtype=torch.bool)
+        found = torch.ones((1,) * len(layout.shape), dtype=torch.bool)
         for unit, which in self.chosen().items():
-            found = found & unit_mask(unit, which, shape, self.point)  # type: ignore[arg-type]
+            found = found & unit_mask(unit, which, layout)  # type: ignore[arg-type]
         return found
 
-    def one_by_one(self, shape: tuple[int, ...]) -> Iterator[Edit]:
-        """Yield this edit, or one for each unit that "each" stands for, positions outermost."""
+    def site(self, layout: Layout) -> Site:
+        """Return where the edit is made."""
+        return site_of(layout, self.chosen())  # type: ignore[arg-type]
+
+    def one_by_one(self, layout: Layout) -> Iterator[Edit]:
+        """Yield this edit at a point, or one for each unit that "each" stands for, positions outermost."""
         several = [unit for unit, which in self.chosen().items() if _is_each(which)]
-        counts = [range(unit_count(unit, shape, self.point)) for unit in several]
-        for numbers in itertools.product(*counts):
+        for numbers in itertools.product(*(range(layout.count(unit)) for unit in several)):
             fields = {_FIELDS[unit]: number for unit, number in zip(several, numbers, strict=True)}
-            yield dataclasses.replace(self, **fields) if fields else self
+            yield dataclasses.replace(self, point=layout.point, **fields)
 
     def label(self) -> str:
         """Return the edit's name, or what it does: "hook_hidden[neuron 3] → zero"."""
         if self.name:
             return self.name
-        inside = ", ".join(_in_words(unit, which) for unit, which in self.chosen().items())
-        put = "values" if isinstance(self.value, Tensor) else self.value
-        return f"{self.point}{f'[{inside}]' if inside else ''} → {put}"
+        put = "values" if isinstance(self.value, Tensor | np.ndarray) else self.value
+        return f"{label(self.point, self.chosen())} → {put}"
 
 
 def _is_each(which: object) -> bool:
     return isinstance(which, str) and which == "each"
 
 
-def _in_words(unit: str, which: Indices | Each) -> str:
-    if isinstance(which, int):
-        return f"{unit} {which}"
-    if isinstance(which, NeuronSet):
-        return f"{len(which)} {unit}s"
-    numbers = which.flatten().tolist() if isinstance(which, Tensor) else list(which)
-    if len(numbers) == 1:
-        return f"{unit} {numbers[0]}"
-    return f"{unit}s {', '.join(map(str, numbers))}" if len(numbers) <= 4 else f"{len(numbers)} {unit}s"
+def _check_values(value: Tensor | np.ndarray) -> None:
+    try:
+        finite = bool(torch.isfinite(as_tensor(value)).all())
+    except TypeError as error:
+        raise ConfigError(f"an edit puts in numbers, got an array of {value.dtype}") from error
+    if not finite:
+        raise ConfigError("an edit puts in finite numbers, and some of its values are not")
 
 
 Together = Edit | tuple[Edit, ...]
@@ -119,41 +133,46 @@ Together = Edit | tuple[Edit, ...]
 
 
 def spelt_out(
-    edits: Edit | Sequence[Together], shapes: Mapping[str, tuple[int, ...]]
+    edits: Edit | Sequence[Together], layouts: Mapping[str, Sequence[Layout]]
 ) -> list[tuple[str, tuple[Edit, ...]]]:
-    """Return every intervention with its name, "each" spelt out.
+    """Return every intervention with its name, patterns and "each" spelt out.
 
     Args:
         edits: one edit, or several interventions.
-        shapes: what one example has at each of their points.
+        layouts: the points that each of their names or patterns stands for.
 
     Raises:
-        ConfigError: "each" among several edits of one run, or no edit.
+        ConfigError: "each", or a pattern of several points, among several edits of one run, or no edit.
     """
     found: list[tuple[str, tuple[Edit, ...]]] = []
     for item in (edits,) if isinstance(edits, Edit) else edits:
         if isinstance(item, Edit):
-            singles = list(item.one_by_one(shapes[item.point]))
+            singles = [single for layout in layouts[item.point] for single in item.one_by_one(layout)]
             names = [single.label() for single in singles]
             if len(singles) > 1 and item.name:
                 names = [f"{item.name} {number}" for number in range(len(singles))]
             found += [(name, (single,)) for name, single in zip(names, singles, strict=True)]
             continue
-        if any(_is_each(which) for edit in item for which in edit.chosen().values()):
-            raise ConfigError('"each" makes several edits, and cannot be one of those made together')
-        found.append((" and ".join(edit.label() for edit in item), tuple(item)))
+        for edit in item:
+            if len(layouts[edit.point]) > 1 or any(map(_is_each, edit.chosen().values())):
+                made = f"the pattern {edit.point!r}" if len(layouts[edit.point]) > 1 else '"each"'
+                raise ConfigError(f"{made} makes several edits, and cannot be one of those made together")
+        together = tuple(dataclasses.replace(edit, point=layouts[edit.point][0].point) for edit in item)
+        found.append((" and ".join(edit.label() for edit in together), together))
     if not found:
         raise ConfigError("no edit to make")
     return found
 
 
 def points_of(edits: Edit | Sequence[Together]) -> list[str]:
-    """Return the points of all edits, once each.
+    """Return the points of all edits, and their patterns, once each.
 
     Raises:
         ConfigError: something among them is neither an edit nor a tuple of edits.
     """
     points: dict[str, None] = {}
+    if not isinstance(edits, Edit | Iterable):
+        raise ConfigError(f"interventions are edits, or tuples of edits made together, got {type(edits).__name__}")
     for item in (edits,) if isinstance(edits, Edit) else edits:
         for edit in (item,) if isinstance(item, Edit) else item if isinstance(item, tuple) and item else (None,):
             if not isinstance(edit, Edit):

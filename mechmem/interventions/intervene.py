@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
+import numpy as np
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.config import check_choice, check_number, check_whole
-from mechmem.contracts import Subject, Task, check_ids, subject_of
+from mechmem.contracts import Ids, Subject, Task, check_ids, subject_of
+from mechmem.errors import ConfigError
 from mechmem.interventions.batched import Batched, Method
 from mechmem.interventions.edits import Edit, Together, points_of, spelt_out
+from mechmem.interventions.layouts import Layout
 from mechmem.interventions.result import Interventions
-from mechmem.interventions.runs import Place, edited_logits, shapes_at
+from mechmem.interventions.runs import Place, edited_logits, layouts_at
+from mechmem.interventions.units import Site, site_table
 from mechmem.interventions.values import Values, values_of
 from mechmem.models.forward import logits_of
 from mechmem.roles import Roles
@@ -29,7 +33,7 @@ def intervene(
     task: Task | None = None,
     *,
     roles: Roles | None = None,
-    ids: Int[Tensor, " example"] | None = None,
+    ids: Ids | None = None,
     logits: bool = True,
     method: Method = "vmap",
     limit_mb: float | None = None,
@@ -42,7 +46,7 @@ def intervene(
     so (it decides by its activations, or changes a tensor in place) is run edit by edit, and the note says why.
 
         mm.intervene(subject, mm.Edit("hook_hidden", neurons="each"))
-        mm.intervene(subject, mm.Edit("blocks.0.attn.hook_z", "mean", heads="each", positions=-1))
+        mm.intervene(subject, mm.Edit("blocks.*.attn.hook_z", "mean", heads="each", positions=-1))
         mm.intervene(subject, [mm.Edit("hook_hidden", neurons=[3, 5]), (mm.Edit("a", 0.5), mm.Edit("b", other))])
 
     Args:
@@ -58,40 +62,43 @@ def intervene(
         seed: seed of the resampling.
 
     Raises:
-        ConfigError: no edit, one that its point has no units for, or a setting out of range.
+        ConfigError: no edit, one that its point has no units for (or not for sure), or a setting out of range.
         UnknownNameError: there is no such point, id or method.
         ActivationError: a point did not fire, or holds another shape than it is given.
-        DiscardedEditError: the logits do not depend on what a point holds.
+        DiscardedEditError: the logits do not depend on what a point holds; of a pattern, such points are left out, and
+            the note says so.
     """
+    if isinstance(edits, Task | Subject | nn.Module):
+        raise ConfigError("a call is intervene(network, edits, task): the edits come second")
     subject = subject_of(subject, task, roles)
     check_choice("method of interventions", method, get_args(Method))
     if limit_mb is not None:
         check_number("limit_mb", limit_mb, above=0)
     check_whole("seed", seed, 0)
     task = subject.task
-    if ids is None:
-        ids = torch.cat([task.train_ids, task.test_ids])
-    check_ids(task, ids)
+    ids = torch.cat([task.train_ids, task.test_ids]) if ids is None else check_ids(task, ids)
     labels = _labels(task, ids)
-    shapes = shapes_at(subject, points_of(edits))
-    wanted = spelt_out(edits, shapes)
+    found, left_out = layouts_at(subject, points_of(edits))
+    wanted = spelt_out(edits, found)
+    layouts = {layout.point: layout for each in found.values() for layout in each}
     unedited = logits_of(subject.model, task, ids, subject.roles.output)
     kept = torch.empty(len(wanted), *unedited.shape, dtype=unedited.dtype) if logits else None
     sums = torch.zeros(2, len(wanted), len(SPLITS), dtype=torch.float64)
-    notes: dict[str, None] = {}
-    for members, places in _grouped(subject, [singles for _, singles in wanted], shapes, ids, seed):
+    notes = {left_out: None}
+    for members, places in _grouped(subject, [singles for _, singles in wanted], layouts, ids, seed):
         how = Batched(method, limit_mb)
-        for chosen, block, found in edited_logits(subject, ids, places, how):
+        for chosen, block, edited in edited_logits(subject, ids, places, how):
             edit = members[chosen]
-            sums[:, edit] += _outcomes(found, labels[:, block])
+            sums[:, edit] += _outcomes(edited, labels[:, block])
             if kept is not None:
-                kept[edit, block] = found.to(kept.dtype)
+                kept[edit, block] = edited.to(kept.dtype)
         notes[how.note] = None
     n = (labels >= 0).sum(1)
     accuracy, loss = sums / n
     before = _outcomes(rearrange(unedited, "example classes -> 1 example classes"), labels).squeeze(1) / n
     return Interventions(
         tuple(name for name, _ in wanted),
+        site_table([_site(singles, layouts) for _, singles in wanted]),
         ids.long(),
         n,
         accuracy,
@@ -107,7 +114,7 @@ def intervene(
 def _grouped(
     subject: Subject,
     wanted: list[tuple[Edit, ...]],
-    shapes: dict[str, tuple[int, ...]],
+    layouts: dict[str, Layout],
     ids: Int[Tensor, " example"],
     seed: int,
 ) -> list[tuple[Int[Tensor, " member"], tuple[Place, ...]]]:
@@ -124,14 +131,22 @@ def _grouped(
             point = edits[0].point
             if key not in values:
                 values[key] = values_of(subject, point, edits[0].value, ids, seed)
-            masks = torch.broadcast_tensors(*(edit.mask(shapes[point]) for edit in edits))
+            masks = torch.broadcast_tensors(*(edit.mask(layouts[point]) for edit in edits))
             places.append(Place(point, values[key], torch.stack(masks)))
         found.append((torch.tensor(members), tuple(places)))
     return found
 
 
 def _key(edit: Edit) -> tuple[str, object]:
-    return edit.point, id(edit.value) if isinstance(edit.value, Tensor) else edit.value
+    return edit.point, id(edit.value) if isinstance(edit.value, Tensor | np.ndarray) else edit.value
+
+
+def _site(singles: tuple[Edit, ...], layouts: dict[str, Layout]) -> Site:
+    """Return where an intervention is made: nowhere in particular, where it is several edits."""
+    if len(singles) == 1:
+        return singles[0].site(layouts[singles[0].point])
+    points = {edit.point for edit in singles}
+    return Site(points.pop() if len(points) == 1 else "")
 
 
 def _labels(task: Task, ids: Int[Tensor, " example"]) -> Int[Tensor, "split example"]:

@@ -10,8 +10,12 @@ import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechmem.frames import Table
 from mechmem.plotting.accuracy import dot_plot
-from mechmem.plotting.lines import lines
+from mechmem.plotting.style import SPLITS as STYLES
+from mechmem.plotting.unit_effects import MOST_ROWS
+from mechmem.plotting.unit_grids import grid_of, unit_maps
+from mechmem.plotting.unit_points import sorted_points
 from mechmem.results import Result
 from mechmem.stats import wilson
 from mechmem.storage import record
@@ -19,9 +23,6 @@ from mechmem.tasks.config import SPLITS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-MOST_ROWS = 40
-"""Edits that are drawn a row each; more are drawn as lines."""
 
 
 @record
@@ -31,6 +32,7 @@ class Interventions(Result):
 
     Attributes:
         edits: what each intervention does.
+        sites: where each is made, one row per edit: point, unit (what kind), position, head, channel, neuron.
         ids: the examples it was run on. Shape (example).
         n: number of these examples in each of the four splits (0 where it is empty or not known). Shape (split).
         accuracy: share of right predictions; NaN for a split without examples. Shape (edit, split).
@@ -44,6 +46,7 @@ class Interventions(Result):
     """
 
     edits: tuple[str, ...]
+    sites: Table
     ids: Int[Tensor, " example"]
     n: Int[Tensor, " split"]
     accuracy: Float[Tensor, "edit split"]
@@ -57,11 +60,15 @@ class Interventions(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per edit and split.
 
-        Columns edit, split, n, accuracy, low and high (Wilson's 95 % interval over examples), change (of the accuracy,
-        from the network as it is), loss and loss_change (nats).
+        Columns edit, point, unit ("neuron", "head", "channel", "position", or "" for all of a point), position, head,
+        channel and neuron (its number, missing where the edit is not of one of them), split, n, accuracy, low and high
+        (Wilson's 95 % interval over examples), change (of the accuracy, from the network as it is), loss and
+        loss_change (nats).
         """
         edit, split = (axis.ravel() for axis in np.indices(self.accuracy.shape))
-        frame = pd.DataFrame({"edit": np.array(self.edits, dtype=object)[edit], "split": np.array(SPLITS)[split]})
+        frame = self.sites.frame().iloc[edit].reset_index(drop=True)
+        frame.insert(0, "edit", np.array(self.edits, dtype=object)[edit])
+        frame["split"] = np.array(SPLITS)[split]
         frame["n"] = self.n.numpy()[split]
         frame["accuracy"] = self.accuracy.numpy().ravel()
         frame["low"], frame["high"] = _intervals(frame)
@@ -71,20 +78,28 @@ class Interventions(Result):
         return frame
 
     def plot(self) -> go.Figure:
-        """Return the four accuracies: a row per edit below the network as it is, or lines where there are many."""
+        """Return the four accuracies.
+
+        Edits of the heads of several layers, or of the positions of several layers or heads, are a heatmap of the
+        change; others a row each, below the network as it is, or above 40 points in the order of their accuracy.
+        """
+        frame = self.to_frame().rename(columns={"edit": "name", "split": "series", "accuracy": "value"})
+        frame = frame.loc[frame["n"] > 0]
+        before: dict[str, float] = dict(zip(SPLITS, self.unedited_accuracy.tolist(), strict=True))
+        if grid_of(self.sites.frame()) is not None:
+            titles = {name: f"{STYLES[name].title}<br>({before[name]:.1%} as it is)" for name in SPLITS}
+            changes = frame.drop(columns=["low", "high"]).assign(value=frame["change"])
+            return unit_maps(changes, titles=titles, z_title="change of the accuracy")
         if len(self.edits) > MOST_ROWS:
-            number = np.arange(len(self.edits)).repeat(len(SPLITS))
-            frame = self.to_frame().rename(columns={"split": "series", "accuracy": "value"})
-            frame = frame.drop(columns=["low", "high"]).assign(x=number)
-            figure = lines(frame, x_title="edit, in the order given", y_title="accuracy", markers=False)
-            figure.update_yaxes(range=[-0.03, 1.03])
-            return figure
-        before = pd.DataFrame(
-            {"edit": "as it is", "split": SPLITS, "n": self.n.numpy(), "accuracy": self.unedited_accuracy.numpy()}
+            title = "accuracy (dotted: as it is)"
+            return sorted_points(frame, before, y_title=title, y_range=(-0.03, 1.03), lowest_first=True)
+        unedited = pd.DataFrame(
+            {"name": "as it is", "series": SPLITS, "n": self.n.numpy(), "accuracy": list(before.values())}
         )
-        before["low"], before["high"] = _intervals(before)
-        frame = pd.concat([before, self.to_frame()], ignore_index=True)
-        return dot_plot(frame.rename(columns={"edit": "extractor", "split": "series", "accuracy": "value"}))
+        unedited["low"], unedited["high"] = _intervals(unedited)
+        unedited = unedited.rename(columns={"accuracy": "value"})
+        rows = pd.concat([unedited, frame[list(unedited.columns)]], ignore_index=True)
+        return dot_plot(rows.rename(columns={"name": "extractor"}))
 
 
 def _intervals(frame: pd.DataFrame) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, " row"]]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechmem.caching import activations, check_edit
+from mechmem.caching import activations, check_edit, hook_points
 from mechmem.contracts import Subject
+from mechmem.errors import ConfigError, DiscardedEditError, unknown_name
 from mechmem.interventions.batched import Batched, Edited, Forward, Masks
 from mechmem.interventions.hooks import replaced
+from mechmem.interventions.layouts import Layout, layout_of
 from mechmem.interventions.values import Values
 from mechmem.models.forward import block_rows, device_of, evaluating
 from mechmem.models.hooking import firing
@@ -35,19 +38,87 @@ class Place:
     masks: Bool[Tensor, "edit ..."]
 
 
-def shapes_at(subject: Subject, points: list[str]) -> dict[str, tuple[int, ...]]:
-    """Return the shape that one example has at each point, where edits are not thrown away.
+def layouts_at(subject: Subject, patterns: Sequence[str]) -> tuple[dict[str, tuple[Layout, ...]], str]:
+    """Return the points that each name or pattern stands for, where edits are not thrown away.
+
+    Returns:
+        by name or pattern the points, in the order in which they fire; and what was left out of patterns, or "".
 
     Raises:
-        UnknownNameError: there is no such point.
+        UnknownNameError: a name or pattern matches no point.
         ActivationError: a point did not fire, or fired several times and is named without a number.
-        DiscardedEditError: the logits do not depend on what a point holds.
+        DiscardedEditError: the logits do not depend on what a point holds, or any point of a pattern.
     """
-    found = activations(subject, [firing(point)[0] for point in points], subject.task.ids[:1])
-    shapes = {point: tuple(found[point].shape[1:]) for point in points}
+    points = hook_points(subject.model)
+    # Of one example, an axis of length 1 could not be told from the examples'.
+    held = activations(subject, [firing(pattern)[0] for pattern in patterns], subject.task.ids[:1].repeat(2))
+    found: dict[str, tuple[Layout, ...]] = {}
+    discarded: dict[str, None] = {}
+    for pattern in patterns:
+        named = firing(pattern)[0] in points
+        layouts = [layout_of(subject, each, tuple(held[each].shape[1:])) for each in ([pattern] if named else held)]
+        if not named:
+            layouts = [layout for layout in layouts if matches(layout.point, pattern)]
+        if not layouts:
+            raise unknown_name("hook point", pattern, held)
+        kept, lost = reaching([subject], [layout.point for layout in layouts], [pattern] if named else ())
+        discarded.update(dict.fromkeys(lost))
+        found[pattern] = tuple(layout for layout in layouts if layout.point in kept)
+    return found, left_out(discarded)
+
+
+def layout_at(subject: Subject, point: str) -> Layout:
+    """Return what the axes are of a point where edits are not thrown away.
+
+    Args:
+        subject: the network.
+        point: its name, or a pattern that matches one point.
+
+    Raises:
+        ConfigError: several points match, or it is not a name.
+        UnknownNameError: there is no such point.
+        ActivationError: the point did not fire, or fired several times and is named without a number.
+        DiscardedEditError: the logits do not depend on what the point holds.
+    """
+    if not isinstance(point, str):
+        raise ConfigError(f"one layer is ablated at a time, named by its hook point; got {point!r}")
+    first, *others = layouts_at(subject, [point])[0][point]
+    if others:
+        names = ", ".join(layout.point for layout in (first, *others))
+        raise ConfigError(f"one layer is ablated at a time, and {point!r} matches {1 + len(others)}: {names}")
+    return first
+
+
+def matches(point: str, pattern: str) -> bool:
+    """Tell whether a point, or the point that it is a firing of, is one that a pattern matches."""
+    return fnmatch.fnmatchcase(point, pattern) or fnmatch.fnmatchcase(firing(point)[0], pattern)
+
+
+def reaching(subjects: Iterable[Subject], points: Iterable[str], named: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Part points into those whose edits reach the logits of all networks, and the others.
+
+    Raises:
+        DiscardedEditError: one of the others is named, or all points are among them.
+    """
+    kept, lost, networks, named = [], [], list(subjects), set(named)
     for point in points:
-        check_edit(subject, point)
-    return shapes
+        try:
+            for subject in networks:
+                check_edit(subject, point)
+            kept.append(point)
+        except DiscardedEditError:
+            if named & {point, firing(point)[0]}:
+                raise
+            lost.append(point)
+    if not kept:
+        raise DiscardedEditError(f"edits are thrown away, because no logit depends on them: {', '.join(lost)}")
+    return kept, lost
+
+
+def left_out(points: Iterable[str]) -> str:
+    """Return what is said of points that a pattern matches and that are thrown away, or ""."""
+    names = ", ".join(points)
+    return f"left out, because no logit depends on them: {names}" if names else ""
 
 
 def edited_logits(

@@ -1,30 +1,72 @@
-"""What a unit of a network is at a hook point: a neuron, a channel, an attention head, a position; and its axis."""
+"""The units of a network at a hook point, by number and by name: neurons, channels, attention heads, positions."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
+import numpy as np
+import pandas as pd
 import torch
 from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
 from mechmem.errors import ConfigError
+from mechmem.frames import Table
+from mechmem.interventions.layouts import Layout
 from mechmem.neurons import NeuronSet
 
 Unit = Literal["neuron", "channel", "head", "position"]
 UNITS: tuple[str, ...] = get_args(Unit)
-Indices = int | Sequence[int] | Tensor | NeuronSet
-"""Which units: one number, several (−1 is the last), or a set."""
+Indices = int | slice | Sequence[int] | np.ndarray | Tensor | NeuronSet
+"""Which units: one number, several (−1 is the last), a slice, one truth value per unit, or a set."""
 
-_WHERE = {
-    "neuron": "neurons are on the last axis",
-    "channel": "channels are on the second axis, (example, channel, …)",
-    "head": "heads are on the third of four axes, (example, position, head, dimension)",
-    "position": "positions are on the second of three or more axes, (example, position, …)",
-}
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """Where in a network something is done; a number is None unless it is one unit of this kind.
+
+    Attributes:
+        point: the hook point, or "" where there are several.
+        unit: the smallest kind of unit that is named: "neuron", "channel", "head", "position"; "frequency" or "set" of
+            neurons; "" for everything that the point holds.
+        position: which position.
+        head: which head.
+        channel: which channel.
+        neuron: which neuron.
+    """
+
+    point: str
+    unit: str = ""
+    position: int | None = None
+    head: int | None = None
+    channel: int | None = None
+    neuron: int | None = None
+
+
+def site_of(layout: Layout, chosen: Mapping[str, Indices]) -> Site:
+    """Return where the chosen units of each kind meet.
+
+    Raises:
+        ConfigError: the point has no such units.
+    """
+    numbers = {unit: _members(unit, which, layout) for unit, which in chosen.items()}
+    single = {unit: int(members[0]) for unit, members in numbers.items() if len(members) == 1}
+    return Site(layout.point, next((unit for unit in UNITS if unit in chosen), ""), **single)
+
+
+def _members(unit: str, which: Indices, layout: Layout) -> Tensor:
+    return _mask(unit, which, layout).nonzero().flatten()
+
+
+def site_table(sites: Sequence[Site]) -> Table:
+    """Return sites as a table that can be saved: point, unit, and nullable numbers position, head, channel, neuron."""
+    frame = pd.DataFrame({"point": [site.point for site in sites], "unit": [site.unit for site in sites]})
+    for name in ("position", "head", "channel", "neuron"):
+        frame[name] = pd.array([getattr(site, name) for site in sites], dtype="Int64")
+    return Table.of(frame)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,107 +74,94 @@ class Units:
     """The units of one kind at one point.
 
     Attributes:
-        point: the hook point.
+        layout: the hook point, and what its axes are.
         unit: what they are, one of `UNITS`.
-        shape: what one example has at the point.
         positions: at which positions they are meant; None for all.
 
     Raises:
         ConfigError: the point has no such units, or no such positions.
     """
 
-    point: str
+    layout: Layout
     unit: str
-    shape: tuple[int, ...]
     positions: Indices | None = None
 
     def __post_init__(self) -> None:
         """Validate."""
-        unit_axis(self.unit, self.shape, self.point)
+        if self.positions is not None and self.unit in ("channel", "position"):
+            raise ConfigError(f"positions are the axis of {self.unit}s: leave positions out")
+        self.layout.axis(self.unit)
         if self.positions is not None:
-            if self.unit in ("channel", "position"):
-                raise ConfigError(f"positions are the axis of {self.unit}s: leave positions out")
-            unit_mask("position", self.positions, self.shape, self.point)
+            _mask("position", self.positions, self.layout)
+
+    @property
+    def point(self) -> str:
+        """The hook point."""
+        return self.layout.point
 
     @property
     def width(self) -> int:
         """How many there are."""
-        return self.shape[unit_axis(self.unit, self.shape, self.point)]
+        return self.layout.count(self.unit)
 
     @property
     def names(self) -> tuple[str, ...]:
         """What each is called."""
-        return tuple(unit_name(self.point, self.unit, number) for number in range(self.width))
+        return tuple(label(self.point, self._chosen(number)) for number in range(self.width))
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Where each is."""
+        return tuple(site_of(self.layout, self._chosen(number)) for number in range(self.width))
+
+    def site(self, kind: str) -> Site:
+        """Return where something is that is made of several of them."""
+        chosen: dict[str, Indices] = {} if self.positions is None else {"position": self.positions}
+        return dataclasses.replace(site_of(self.layout, chosen), unit=kind)
+
+    def _chosen(self, number: int) -> dict[str, Indices]:
+        return {**({} if self.positions is None else {"position": self.positions}), self.unit: number}
 
     def masks(self, chosen: Bool[Tensor, "set unit"]) -> Bool[Tensor, "set ..."]:
         """Return which of one example's values belong to each set, in a shape that broadcasts to one example's."""
-        found = unit_mask(self.unit, chosen, self.shape, self.point)
+        found = _spread(chosen, self.unit, self.layout)
         if self.positions is None:
             return found
-        return found & unit_mask("position", self.positions, self.shape, self.point)
+        return found & unit_mask("position", self.positions, self.layout)
 
 
-def unit_axis(unit: str, shape: tuple[int, ...], point: str) -> int:
-    """Return which axis of one example's values holds the units.
-
-    Args:
-        unit: one of `UNITS`.
-        shape: what one example has at the point.
-        point: the point, for the message.
-
-    Raises:
-        ConfigError: the point has no such axis.
-    """
-    fits = {"neuron": len(shape) >= 1, "channel": len(shape) >= 1, "head": len(shape) == 3, "position": len(shape) >= 2}
-    if not fits[unit]:
-        raise ConfigError(f"{point!r} has shape {('example', *shape)} and no {unit}s: {_WHERE[unit]}".replace("'", ""))
-    return {"neuron": len(shape) - 1, "channel": 0, "head": 1, "position": 0}[unit]
-
-
-def unit_count(unit: str, shape: tuple[int, ...], point: str) -> int:
-    """Return how many units a point holds.
-
-    Raises:
-        ConfigError: the point has no such axis.
-    """
-    return shape[unit_axis(unit, shape, point)]
-
-
-def unit_mask(unit: str, which: Indices, shape: tuple[int, ...], point: str) -> Bool[Tensor, ...]:
+def unit_mask(unit: str, which: Indices, layout: Layout) -> Bool[Tensor, ...]:
     """Return which values of one example belong to some units, in a shape that broadcasts to one example's.
 
     Args:
         unit: one of `UNITS`.
-        which: the units, by number, as a set, or as truth values (with axes of several sets in front).
-        shape: what one example has at the point.
-        point: the point, for messages.
+        which: the units.
+        layout: the point, and what its axes are.
 
     Raises:
         ConfigError: the point has no such axis, there is no such unit, or the set is another point's.
     """
-    axis = unit_axis(unit, shape, point)
-    width = shape[axis]
+    return _spread(_mask(unit, which, layout), unit, layout)
+
+
+def _spread(mask: Bool[Tensor, "*set unit"], unit: str, layout: Layout) -> Bool[Tensor, ...]:
+    """Put truth values of units on their axis."""
+    axis = layout.axis(unit)
+    front, back = (" ".join("1" for _ in axes) for axes in (layout.shape[:axis], layout.shape[axis + 1 :]))
+    return rearrange(mask, f"... unit -> ... {front} unit {back}")
+
+
+def _mask(unit: str, which: Indices, layout: Layout) -> Bool[Tensor, " unit"]:
+    width, point = layout.count(unit), layout.point
     if isinstance(which, NeuronSet):
         if (which.point, len(which.mask)) != (point, width):
             raise ConfigError(f"the set is of {which.point} ({len(which.mask)}), not of {point} ({width} {unit}s)")
-        which = which.mask
-    if not (isinstance(which, Tensor) and which.dtype == torch.bool):
-        which = _numbered(unit, which, width, point)
-    elif which.shape[-1] != width:
-        raise ConfigError(f"{point!r} has {width} {unit}s, and {which.shape[-1]} truth values say which")
-    ones = " ".join("1" for _ in shape[axis + 1 :])
-    front = " ".join("1" for _ in shape[:axis])
-    return rearrange(which, f"... unit -> ... {front} unit {ones}")
-
-
-def _numbered(unit: str, which: Indices, width: int, point: str) -> Bool[Tensor, " unit"]:
-    try:
-        numbers = torch.as_tensor(which if isinstance(which, int | Tensor) else list(which))  # pyright: ignore
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{unit}s are given by number, got {which!r}") from error
-    if numbers.is_floating_point() or numbers.is_complex() or numbers.ndim > 1 or not numbers.numel():
-        raise ConfigError(f"{unit}s are given by number, at least one, got {which!r}")
-    numbers = numbers.reshape(-1).long()
+        return which.mask
+    numbers = numbers_of(unit, range(width)[which] if isinstance(which, slice) else which)
+    if numbers.dtype == torch.bool:
+        if len(numbers) != width:
+            raise ConfigError(f"{point!r} has {width} {unit}s, and {len(numbers)} truth values say which")
+        return numbers
     if int(numbers.min()) < -width or int(numbers.max()) >= width:
         raise ConfigError(f"{point!r} has {unit}s 0 … {width - 1}, and not {which!r}")
     mask = torch.zeros(width, dtype=torch.bool)
@@ -140,6 +169,41 @@ def _numbered(unit: str, which: Indices, width: int, point: str) -> Bool[Tensor,
     return mask
 
 
-def unit_name(point: str, unit: str, number: int) -> str:
-    """Return how one unit is called: `hook_hidden[3]`, `blocks.0.attn.hook_z[head 2]`."""
-    return f"{point}[{number}]" if unit == "neuron" else f"{point}[{unit} {number}]"
+def numbers_of(unit: str, which: int | Sequence[int] | np.ndarray | Tensor) -> Tensor:
+    """Return units given by number, or by a truth value each, as a tensor in one dimension.
+
+    Raises:
+        ConfigError: they are given in another way, or there are none.
+    """
+    try:
+        # A copy of an array: torch warns about one that it could not write to.
+        given = np.array(which) if isinstance(which, np.ndarray | np.generic) else which
+        found = torch.as_tensor(given if isinstance(given, int | np.ndarray | Tensor) else list(given))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{unit}s are given by number, got {which!r}") from error
+    truth = found.dtype == torch.bool
+    other = found.is_floating_point() or found.is_complex() or (truth and not found.ndim)
+    if other or found.ndim > 1 or not found.numel():
+        raise ConfigError(f"{unit}s are given by number, at least one, got {which!r}")
+    return found.cpu() if truth else found.cpu().reshape(-1).long()
+
+
+def label(point: str, chosen: Mapping[str, Indices | str]) -> str:
+    """Return how units are called: `hook_hidden[neuron 3]`, `blocks.0.attn.hook_z[position 2, head 1]`."""
+    inside = ", ".join(_in_words(unit, which) for unit, which in chosen.items())
+    return f"{point}[{inside}]" if inside else point
+
+
+def _in_words(unit: str, which: Indices | str) -> str:
+    if isinstance(which, str):
+        return f"{which} {unit}"
+    if isinstance(which, NeuronSet):
+        return f"{len(which)} {unit}s"
+    if isinstance(which, slice):
+        ends = [which.start, which.stop, *([] if which.step is None else [which.step])]
+        return f"{unit}s {':'.join('' if end is None else str(end) for end in ends)}"
+    found = numbers_of(unit, which)
+    numbers = (found.nonzero().flatten() if found.dtype == torch.bool else found).tolist()
+    if len(numbers) == 1:
+        return f"{unit} {numbers[0]}"
+    return f"{unit}s {', '.join(map(str, numbers))}" if len(numbers) <= 4 else f"{len(numbers)} {unit}s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
@@ -22,7 +23,11 @@ Values = Callable[[slice], Tensor]
 
 
 def values_of(
-    subject: Subject, point: str, value: str | float | Shaped[Tensor, ...], ids: Int[Tensor, " example"], seed: int
+    subject: Subject,
+    point: str,
+    value: str | float | Shaped[Tensor | np.ndarray, ...],
+    ids: Int[Tensor, " example"],
+    seed: int,
 ) -> Values:
     """Return what is put at a point, block of examples by block.
 
@@ -30,11 +35,15 @@ def values_of(
         subject: the network that is run.
         point: the hook point.
         value: "zero"; "mean", over the training examples; "resample", what another training example has, drawn once
-            per example for all points; a number; or a tensor, (example, …) or one for all examples (…).
+            per example for all points; a number; or an array, (example, …) or one for all examples (…).
         ids: the examples.
         seed: seed of the resampling.
     """
     device = device_of(subject.model)
+    if isinstance(value, Tensor | np.ndarray):
+        given = as_tensor(value).detach().to(device)
+        each = given.ndim > 0 and len(given) == len(ids) and given.ndim == _axes(subject, point)
+        return (lambda block: given[block]) if each else (lambda block: given)
     if value == "mean":
         mean = activations(subject, firing(point)[0], reduce=Mean)[point].to(device)
         return lambda block: mean
@@ -42,12 +51,13 @@ def values_of(
         others = donors(subject.task, seed)[subject.task.rows(ids)]
         chosen = subject.task.ids[others]
         return lambda block: held(subject, point, chosen[block])
-    if isinstance(value, Tensor):
-        given = value.detach().to(device)
-        each = given.ndim > 0 and len(given) == len(ids) and given.ndim == _axes(subject, point)
-        return (lambda block: given[block]) if each else (lambda block: given)
     constant = torch.tensor(0.0 if value == "zero" else float(value), device=device)
     return lambda block: constant
+
+
+def as_tensor(values: Shaped[Tensor | np.ndarray, ...]) -> Shaped[Tensor, ...]:
+    """Return an array as a tensor; a copy, because torch warns about one that it could not write to."""
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.array(values))
 
 
 def _axes(subject: Subject, point: str) -> int:

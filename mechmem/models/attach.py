@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Self, cast
 
 from torch import nn
-from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
-from mechmem.errors import ActivationError, ConfigError, unknown_name
-from mechmem.models.named_points import Place, check_attachable, chosen_places
+from mechmem.errors import ActivationError, UnknownNameError
+from mechmem.models.checked_hooks import CheckedHooks
+from mechmem.models.insertion import Unclear
+from mechmem.models.named_points import Point, Points, check_attachable, chosen_places, clear_call, same_modules
 from mechmem.models.numbered_cache import Cache, Numbering
 
 
-def attach(model: nn.Module, *points: str | type[nn.Module], inputs: bool = False) -> Attached:
+def attach(model: nn.Module, *points: Point, inputs: bool = False) -> Attached:
     """Put named hook points on a network of any kind, for everything that takes hook points.
 
     A module's output is at `<module>.hook_out`, its input at `<module>.hook_in`; the root's are `hook_out` and
@@ -48,31 +49,36 @@ def attach(model: nn.Module, *points: str | type[nn.Module], inputs: bool = Fals
             a hook.
     """
     check_attachable(model)
-    return Attached(model, chosen_places(model, points, inputs))
+    return Attached(model, points, inputs)
 
 
-class Attached(HookedRootModule):
+class Attached(CheckedHooks):
     """A network with hook points, as `attach` returns it: TransformerLens' methods on top of the network's own.
 
     Whatever is not a matter of hooks is the network's: parameters, submodules, mode, forward, attributes and methods.
     So a `state_dict` has the same keys, and each loads the other's.
 
     What differs from TransformerLens: a point that fires several times in a forward pass is cached as
-    `name#0 … name#n−1`, not overwritten; an unknown name is an error that names the nearest; and a hook put on a point
-    by name that did not fire, though the network ran, is an error.
+    `name#0 … name#n−1`, not overwritten; names may be patterns, and what matches no point is an error that names the
+    nearest; and a hook that did not fire at any of its points, though the network ran, is an error.
 
     Args:
         model: the network.
-        places: where the points are.
+        points: which modules have points, as for `attach`.
+        inputs: whether their inputs have points too.
     """
 
-    def __init__(self, model: nn.Module, places: Sequence[Place]):
+    _unclear: list[Unclear] | None = None
+
+    def __init__(self, model: nn.Module, points: Sequence[Point] = (), inputs: bool = False):
+        places = chosen_places(model, points, inputs)
         super().__init__()
         # What makes a module is looked up in the network instead, so that there is one of each.
         for key in vars(nn.Module()):
             vars(self).pop(key, None)
         self._model = model
-        vars(self).update(hook_dict=_Points(), mod_dict=_Points(), _passes=0, _caching=False, _inserted={})
+        vars(self).update(hook_dict=Points(), mod_dict=Points(), _passes=0, _caching=False, _inserted={})
+        vars(self).update(_asked=(tuple(points), inputs), _unclear=None)
         modules = dict(model.named_modules())
         for place in places:
             inserted = place.side(HookPoint(), place.module, place.path, place.eager, weakref.ref(self))
@@ -82,7 +88,8 @@ class Attached(HookedRootModule):
 
     def setup(self) -> None:
         """Name the points. The network's own modules get no attribute, unlike with TransformerLens."""
-        self.hook_dict = _Points({name: inserted.point for name, inserted in self._inserted.items()})
+        self.hook_dict = Points({name: inserted.point for name, inserted in self._inserted.items()})
+        self.hook_dict.again = same_modules(self._model) if self._inserted else {}
         # The points alone, so that a hook on a module that is none is refused by name.
         self.mod_dict = cast(dict[str, nn.Module], self.hook_dict)
         for name, point in self.hook_dict.items():
@@ -98,46 +105,36 @@ class Attached(HookedRootModule):
 
     # Hooks: TransformerLens' methods, where they would be silent about a hook that saw something else than it was for.
 
+    def _unknown(self, name: str) -> UnknownNameError:
+        return cast(Points, self.hook_dict).unknown(name)
+
     @contextlib.contextmanager
     def hooks(
         self,
-        fwd_hooks: Sequence[tuple[Any, Any]] = (),
-        bwd_hooks: Sequence[tuple[Any, Any]] = (),
+        fwd_hooks: Iterable[tuple[Any, Any]] = (),
+        bwd_hooks: Iterable[tuple[Any, Any]] = (),
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
     ) -> Iterator[Self]:
-        """Put hooks on for the length of a `with`.
-
-        Args:
-            fwd_hooks: pairs of a point's name, or a function that chooses names, and a hook `(value, hook) -> value`.
-            bwd_hooks: the same for gradients.
-            reset_hooks_end: whether they are taken off at the end, also after an error.
-            clear_contexts: whether the points' `ctx` is emptied at the end.
+        """Put hooks on for the length of a `with`, as in `CheckedHooks`.
 
         Raises:
             UnknownNameError: there is no such point.
-            ActivationError: the network ran, and a point named here did not fire.
+            ConfigError: a hook cannot be called with a value and, by the name of `hook`, its point.
+            ActivationError: the network ran, and none of the points that a hook was for fired.
         """
-        named = [] if self._caching else [name for name, _ in (*fwd_hooks, *bwd_hooks) if isinstance(name, str)]
-        before = [(self._inserted[name], self._inserted[name].fired) for name in named if name in self._inserted]
+        fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
+        choices = [] if self._caching else [choice for choice, _ in (*fwd_hooks, *bwd_hooks)]
+        before = [{name: self._inserted[name].fired for name in self.matching(choice)} for choice in choices]
         passes = self._passes
-        with super().hooks(list(fwd_hooks), list(bwd_hooks), reset_hooks_end, clear_contexts):
+        with super().hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts):
             yield self
-        silent = [inserted.point.name for inserted, fired in before if inserted.fired == fired]
-        if silent and self._passes > passes:
-            raise ActivationError(f"hook point {silent[0]!r} did not fire in the forward pass: its hook had no effect")
-
-    def run_with_cache(self, *model_args: Any, **model_kwargs: Any) -> Any:
-        """Run the network and return what it returns, and a cache by point name (TransformerLens' arguments).
-
-        A point that fired several times is in it as `name#0 … name#n−1`, and so are its gradients; asking for it
-        unnumbered is an `ActivationError`, and so is a point that did not fire.
-        """
-        self._caching = True
-        try:
-            return super().run_with_cache(*model_args, **model_kwargs)
-        finally:
-            self._caching = False
+        if self._passes == passes:
+            return
+        for fired in before:
+            if all(self._inserted[name].fired == times for name, times in fired.items()):
+                silent = " and ".join(map(repr, fired)) if len(fired) < 3 else f"{len(fired)} hook points"
+                raise ActivationError(f"hook point {silent} did not fire in the forward pass: its hook had no effect")
 
     def get_caching_hooks(
         self,
@@ -152,13 +149,7 @@ class Attached(HookedRootModule):
 
         Raises:
             UnknownNameError: a name in `names_filter` is no point.
-            ConfigError: there is no point, because all were taken off.
         """
-        if not self.hook_dict:
-            raise ConfigError("detach() has taken the hook points off; attach them anew")
-        names = [names_filter] if isinstance(names_filter, str) else names_filter
-        for name in names if isinstance(names, list) else ():
-            self.hook_dict[name]
         cache = Cache() if cache is None else cache
         numbering = Numbering(cache, self.hook_dict, lambda: self._passes)
         target: Any = numbering
@@ -191,7 +182,16 @@ class Attached(HookedRootModule):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network."""
         self._passes += 1
-        return self._model(*args, **kwargs)
+        before, self._unclear = self._unclear, []
+        try:
+            returned, unclear = self._model(*args, **kwargs), list(dict.fromkeys(self._unclear))
+        finally:
+            self._unclear = before
+        if unclear:
+            points, inputs = self._asked
+            call = clear_call(self._model, points, inputs, unclear)
+            raise ActivationError(f"{'. '.join(map(str, unclear))}. All of it: detach(), then {call}")
+        return returned
 
     # The network's own call runs the hooks that are registered on it, or on this.
     __call__ = forward
@@ -275,14 +275,3 @@ class Attached(HookedRootModule):
 
     def __repr__(self) -> str:
         return f"Attached({len(self._inserted)} hook points on {self._model!r})"
-
-
-class _Points(dict[str, HookPoint]):
-    """Hook points by name.
-
-    Raises:
-        UnknownNameError: there is no such point; the nearest is named.
-    """
-
-    def __missing__(self, name: str) -> HookPoint:
-        raise unknown_name("hook point", name, self)

@@ -5,18 +5,29 @@ from __future__ import annotations
 from mechmem.contracts import Task
 from mechmem.errors import ConfigError
 from mechmem.models.config import MLPConfig, ModelConfig, TransformerConfig
+from mechmem.models.image_config import ImageModelConfig
+from mechmem.models.images import HookedImageNetwork
 from mechmem.models.mlp import HookedMLP
 from mechmem.models.transformer import HookedModularTransformer
+from mechmem.tasks.images import ImageTask
+
+Network = HookedMLP | HookedModularTransformer | HookedImageNetwork
 
 
-def build_model(config: ModelConfig, task: Task, seed: int) -> HookedMLP | HookedModularTransformer:
+def build_model(config: ModelConfig, task: Task, seed: int) -> Network:
     """Build the network that a config describes, initialised for this seed and in evaluation mode.
 
     Raises:
         ConfigError: no such model, or the model does not fit the task.
     """
+    if isinstance(config, ImageModelConfig):
+        if not isinstance(task, ImageTask):
+            raise ConfigError(f"a network of kind {config.kind!r} reads images, and this task has none")
+        return HookedImageNetwork(config, task.shape, task.n_classes, seed).eval()
     if not isinstance(config, MLPConfig | TransformerConfig):
         raise ConfigError(f"no model is built from a {type(config).__name__}")
+    if task.operands is None:
+        raise ConfigError(f"a network of kind {config.kind!r} reads pairs of symbols, and this task has none")
     if task.symbols != task.n_classes:
         raise ConfigError(
             f"this network has as many classes as symbols; the task has {task.n_classes} and {task.symbols}"

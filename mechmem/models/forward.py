@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mechmem.contracts import Subject, Task
 from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
+from mechmem.models.hooking import warn_of_leftovers
 from mechmem.roles import Output
 
 BLOCK_ELEMENTS = 2**20
@@ -65,7 +66,6 @@ def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-@torch.no_grad()
 def logits_of(
     model: nn.Module, task: Task, ids: Int[Tensor, " example"], output: Output = Output()
 ) -> Float[Tensor, "example class"]:
@@ -74,10 +74,14 @@ def logits_of(
     Raises:
         ConfigError: the logits are not one row per example, one column per class.
         RoleError: there are no logits where `output` says.
+
+    Warns:
+        LeftoverHooksWarning: hooks that somebody left on the model take part in the run.
     """
+    warn_of_leftovers(model)
     device = device_of(model)
     logits = torch.empty(0, task.n_classes)
-    with evaluating(model):
+    with torch.no_grad(), evaluating(model):
         for block in blocks(len(ids), block_rows(model)):
             found = full_precision(_checked(output.read(model(task.batch(ids[block])[0].to(device))), block, task))
             if not block.start:
@@ -95,7 +99,12 @@ def _checked(logits: Tensor, block: slice, task: Task) -> Tensor:
 
 
 def all_logits(subject: Subject) -> Float[Tensor, "example class"]:
-    """Return logits on every id of the task, in the order of `task.ids`; the network runs once per subject."""
+    """Return logits on every id of the task, in the order of `task.ids`; the network runs once per subject and state.
+
+    Warns:
+        LeftoverHooksWarning: hooks that somebody left on the model take part in the run.
+    """
+    warn_of_leftovers(subject.model)
     return subject.memo(
         "logits", lambda: logits_of(subject.model, subject.task, subject.task.ids, subject.roles.output)
     )

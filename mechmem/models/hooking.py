@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from mechmem.errors import ActivationError
-from mechmem.models.vocabulary import HookPoints, hook_points
+from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning
+from mechmem.models.vocabulary import hook_points
 
 Act = Callable[[Tensor], Tensor | None]
 """Sees what a point holds, and returns what it is to hold instead, or None."""
 
 _LIBRARIES = {"torch", "transformer_lens", "transformers", "accelerate", "mechmem"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+_WARNED = "__mechmem_warned_of__"
 
 
 @contextlib.contextmanager
@@ -70,7 +74,52 @@ def firing(point: str) -> tuple[str, int]:
     return (base, int(number)) if numbered and number.isdigit() else (point, 0)
 
 
-def leftover_hooks(model: nn.Module, points: HookPoints) -> tuple[str, ...]:
+def warn_of_leftovers(model: nn.Module) -> None:
+    """Warn of hooks that stand on a model for good, once in each call that other code makes of mechmem.
+
+    Warns:
+        LeftoverHooksWarning: at the line of that call.
+    """
+    try:
+        points: Mapping[str, HookPoint] = hook_points(model)
+    except ConfigError:  # compiled: it can be run, though not hooked
+        points = {}
+    left = leftover_hooks(model, points)
+    if not left:
+        return
+    message = _about(left)
+    entry, caller = _entry()
+    # Noted in the frame of the call itself, so that it is forgotten when the call is over.
+    warned = entry.f_locals.setdefault(_WARNED, set())
+    if message not in warned:
+        warned.add(message)
+        warnings.warn(message, LeftoverHooksWarning, stacklevel=caller)
+
+
+def _entry() -> tuple[FrameType, int]:
+    """Return the frame of the function of mechmem that other code has called, and the stack level of that code.
+
+    It is the outermost one: what stands between two frames of mechmem (torch, a checker of types) is not the caller.
+    """
+    frame = entry = sys._getframe(1)
+    level = caller = 1
+    while frame is not None:
+        level += 1
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == "mechmem":
+            entry, caller = frame, level
+        frame = frame.f_back
+    return entry, caller
+
+
+def _about(left: Sequence[str]) -> str:
+    shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+    return (
+        f"the model has hooks that were left on it and take part in every run: {shown}. Remove them "
+        f"(model.reset_hooks(), handle.remove()), use `with model.hooks(...)`, or declare them with add_perma_hook"
+    )
+
+
+def leftover_hooks(model: nn.Module, points: Mapping[str, HookPoint]) -> tuple[str, ...]:
     """Return the hooks that stand on a model for good, though nobody declared them permanent.
 
     Permanent hooks of TransformerLens (`add_perma_hook`) are none of them, nor those of a `with model.hooks(...)` that
@@ -78,7 +127,7 @@ def leftover_hooks(model: nn.Module, points: HookPoints) -> tuple[str, ...]:
 
     Args:
         model: the model.
-        points: its hook points.
+        points: its hook points, for their names.
 
     Returns:
         where each stands, and what it is: "hook_hidden (a function 'double')".

@@ -15,6 +15,24 @@ from mechmem.elements import pick, put, tensors
 from mechmem.errors import ActivationError, UnknownNameError
 
 
+@dataclasses.dataclass(frozen=True)
+class Unclear:
+    """A value in which it is not clear which tensor is meant.
+
+    Attributes:
+        name: the hook point's name.
+        reason: what was found there.
+        choices: what to ask for, one per tensor.
+    """
+
+    name: str
+    reason: str
+    choices: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name!r} finds {self.reason}; name one of {', '.join(map(repr, self.choices))}"
+
+
 @dataclasses.dataclass(eq=False)
 class Insertion(abc.ABC):
     """What torch calls at a module: it passes one tensor through the hook point, and hands on what hooks made of it.
@@ -30,7 +48,8 @@ class Insertion(abc.ABC):
         module: the module's name ("" for the root).
         path: where the tensor stands in what the module returns, or is given; "" for the only one.
         eager: whether a tensor that cannot be found is an error even while there is no hook.
-        owner: the network with hook points that this belongs to; None, or dead, where nobody can reach the point.
+        owner: the network with hook points that this belongs to; None, or dead, where nobody can reach the point. While
+            it runs it collects, in `_unclear`, the values in which it is not clear which tensor is meant.
         fired: how often the point fired while it had hooks.
     """
 
@@ -73,9 +92,11 @@ class Insertion(abc.ABC):
 
         Raises:
             ActivationError: there is no such tensor in the value, or it is not clear which is meant, or a hook returned
-                something else than a tensor.
+                something else than a tensor of the same shape.
         """
         path = self._locate(value)
+        if path is None:
+            return None
         tensor = pick(value, path)
         self.eager = False
         if self.idle:
@@ -83,7 +104,8 @@ class Insertion(abc.ABC):
         new = self._through(tensor)
         return None if new is tensor else (path, new)
 
-    def _locate(self, value: Any) -> str:
+    def _locate(self, value: Any) -> str | None:
+        """Return the path of the tensor; None where it is not clear, and the owner has been told."""
         path = self.path or self.only(value)
         if path is not None:
             try:
@@ -91,12 +113,18 @@ class Insertion(abc.ABC):
                     return path
             except UnknownNameError:
                 pass
-        found = [repr(f"{self._asked()}:{each}") for each in tensors(value)]
-        what = type(self).name(self.module, self.path)
+        found = tuple(f"{self._asked()}:{each}" if each else self._asked() for each in tensors(value))
+        name = type(self).name(self.module, self.path)
         if not found:
-            raise ActivationError(f"{what!r} finds no tensor: {self._says(value)}")
+            raise ActivationError(f"{name!r} finds no tensor: {self._says(value)}")
         wanted = f"no tensor {self.path!r}" if self.path else "not one tensor"
-        raise ActivationError(f"{what!r} finds {wanted}: {self._says(value)}; name one of {', '.join(found)}")
+        unclear = Unclear(name, f"{wanted}: {self._says(value)}", found)
+        owner = self.owner() if self.owner is not None else None
+        collected = None if owner is None else vars(owner).get("_unclear")
+        if collected is None:  # the network runs without its owner
+            raise ActivationError(str(unclear))
+        collected.append(unclear)
+        return None
 
     def _asked(self) -> str:
         """Return what a user names to get this point, but for its path."""
@@ -113,6 +141,9 @@ class Insertion(abc.ABC):
         left = self.point(seen)
         if not isinstance(left, Tensor):
             raise ActivationError(f"a hook at {self.point.name!r} returned a {type(left).__name__}, not a tensor")
+        if left.shape != tensor.shape:
+            held, found = tuple(tensor.shape), tuple(left.shape)
+            raise ActivationError(f"{self.point.name!r} holds shape {held}, and a hook there left shape {found}")
         if left is seen and not seen.requires_grad and version >= 0 and seen._version == version:
             return tensor
         return left.clone()

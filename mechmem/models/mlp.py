@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
+from mechmem.models.checked_hooks import CheckedHooks
 from mechmem.models.config import MLPConfig
 from mechmem.models.layers import DeeperLayer, NeuronLayer, initialize
 from mechmem.randomness import generator
 from mechmem.roles import Role, Roles
 
 
-class HookedMLP(HookedRootModule, NeuronLayer):
+class HookedMLP(CheckedHooks, NeuronLayer):
     """f(a, b) = W φ(U e_a + V e_b) + μ, or with further layers h' = φ(h W') before the readout W.
 
     Points: `hook_pre` (example, neuron) before dropout and φ; `hook_post` (example, neuron) after φ, only with

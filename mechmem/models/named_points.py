@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 from mechmem.errors import ConfigError, UnknownNameError, unknown_name
-from mechmem.models.insertion import AtInput, AtOutput, Insertion, insertions
+from mechmem.models.insertion import AtInput, AtOutput, Insertion, Unclear, insertions
+from mechmem.models.vocabulary import unknown_point
+
+Point = str | type[nn.Module]
+"""A module's name, a pattern or a class of modules, as `attach` takes them."""
 
 _HOOK_NAME = re.compile(r"(?:(?P<module>.*)\.)?(?P<side>hook_in|hook_out)(?:[.:](?P<path>.+))?")
 
@@ -50,8 +54,17 @@ def check_attachable(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise ConfigError(f"attach takes a torch.nn.Module, got {type(model).__name__}")
     present = insertions(model)
-    if any(each.owner is not None and each.owner() is not None for each in present):
-        raise ConfigError("points are attached to this network already; detach() what attach returned, then attach all")
+    for each in present:
+        owner = each.owner() if each.owner is not None else None
+        if owner is model or (owner is not None and vars(owner)["_model"] is model):
+            raise ConfigError(
+                "points are attached to this network already; detach() what attach returned, then attach all"
+            )
+        if owner is not None:
+            raise ConfigError(
+                f"the {type(model).__name__} shares a module with a {type(vars(owner)['_model']).__name__} that has "
+                f"points attached, at {each.point.name!r} there: detach() that one, or attach to a copy"
+            )
     for module in model.modules():
         if isinstance(module, HookPoint):
             raise ConfigError(f"{type(model).__name__} has hook points of its own and needs no attaching")
@@ -63,7 +76,7 @@ def check_attachable(model: object) -> None:
         each.remove()
 
 
-def chosen_places(model: nn.Module, points: Sequence[str | type[nn.Module]], inputs: bool) -> tuple[Place, ...]:
+def chosen_places(model: nn.Module, points: Sequence[Point], inputs: bool) -> tuple[Place, ...]:
     """Return the places that the points name, in the order of the modules.
 
     Raises:
@@ -97,6 +110,71 @@ def chosen_places(model: nn.Module, points: Sequence[str | type[nn.Module]], inp
     return tuple(sorted(kept, key=lambda place: (order[place.module], place.side is AtOutput)))
 
 
+def same_modules(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return, of every module that stands at several names, all of them, the first first, by each of the others."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    return {name: tuple(known) for known in names.values() for name in known[1:]}
+
+
+def same_module(names: Sequence[str], point: str = "") -> str:
+    """Say what a name of a module that is not its first means, and what its calls are named at a point."""
+    first = names[0]
+    point = point or AtOutput.name(first, "")
+    numbered = ", ".join(repr(f"{point}#{number}") for number in range(len(names)))
+    return f"is the same module as {first!r}, whose point {point!r} fires at every call: {numbered}"
+
+
+class Points(dict[str, HookPoint]):
+    """Hook points by name, and `again`, the names of modules that stand at several.
+
+    Raises:
+        UnknownNameError: there is no such point; the nearest is named.
+    """
+
+    again: Mapping[str, tuple[str, ...]] = {}
+
+    def __missing__(self, name: str) -> HookPoint:
+        raise self.unknown(name)
+
+    def unknown(self, name: str, known: Iterable[str] | None = None) -> UnknownNameError:
+        """Build the error for a name that is none of them."""
+        module, _, rest = name.rpartition(".hook_")
+        names = self.again.get(module, ())
+        point = f"{names[0]}.hook_{rest}" if names else ""
+        if point in self:
+            return UnknownNameError(f"no hook point {name!r}: {module!r} {same_module(names, point)}")
+        return unknown_point(name, self if known is None else known)
+
+
+def clear_call(model: nn.Module, points: Sequence[Point], inputs: bool, unclear: Sequence[Unclear]) -> str:
+    """Return the call of `attach` that takes the first tensor wherever it was not clear which is meant.
+
+    Args:
+        model: the network.
+        points: what was asked for.
+        inputs: as it was asked for.
+        unclear: where it was not clear.
+    """
+    first = {each.name: each.choices[0] for each in unclear}
+    wanted: list[Point] = []
+    for point in points or ("*",):
+        if any(place.name in first for place in chosen_places(model, (point, *first.values()), inputs)):
+            # It was named without a path: its places one by one.
+            wanted += [first.get(place.name, place.name) for place in chosen_places(model, (point,), inputs)]
+        else:
+            wanted.append(point)
+    shown = [_shown(each) for each in (*wanted, *first.values())]
+    return f"mm.attach(model, {', '.join(dict.fromkeys(shown))}{', inputs=True' if inputs else ''})"
+
+
+def _shown(point: Point) -> str:
+    if isinstance(point, str):
+        return repr(point)
+    return f"nn.{point.__name__}" if getattr(nn, point.__name__, None) is point else point.__name__
+
+
 def _is_called(module: nn.Module) -> bool:
     """Return whether a module has a forward (a ModuleList has none)."""
     return "forward" in vars(module) or type(module).forward is not nn.Module.forward
@@ -125,9 +203,8 @@ def _matching(model: nn.Module, called: dict[str, nn.Module], pattern: str) -> I
     for name, module in model.named_modules(remove_duplicate=False):
         if not fnmatch.fnmatchcase(name, pattern):
             continue
-        first = next(own for own, other in model.named_modules() if other is module)
-        if first != name:
-            raise UnknownNameError(f"{name!r} is the module {first!r} again: its point {first!r} fires for both")
+        if name in (again := same_modules(model)):
+            raise UnknownNameError(f"{name!r} {same_module(again[name])}; name it {again[name][0]!r}")
         raise UnknownNameError(f"module {name!r} is a {type(module).__name__}, which is never called: name its modules")
     raise unknown_name("module", pattern, filter(None, called))
 

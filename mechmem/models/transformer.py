@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 from mechmem.models.attention import HookedAttention, is_hooked
+from mechmem.models.checked_hooks import CheckedHooks
 from mechmem.models.config import TransformerConfig
 from mechmem.models.dropout import StepDropout
 from mechmem.models.nonlinearities import nonlinearity
@@ -23,7 +23,7 @@ EPSILON = 1e-5
 Stream = Float[Tensor, "example position d_model"]
 
 
-class HookedModularTransformer(HookedRootModule):
+class HookedModularTransformer(CheckedHooks):
     """A transformer that reads a, b and "=" (token p) and returns the logits at the last position.
 
     Parameters and points have the names and shapes that TransformerLens 4 gives them. Parameters: `embed.W_E`

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
 from transformer_lens.hook_points import HookPoint
 
-from mechmem.errors import ActivationError, ConfigError, unknown_name
+from mechmem.errors import ActivationError, ConfigError, UnknownNameError, unknown_name
 
 _OLD = ("unembed.hook_in", "unembed.hook_out")
 _NEW = ("hook_unembed",)
+
+
+def unknown_point(name: str, points: Iterable[str]) -> UnknownNameError:
+    """Build the error for a name or pattern that is none of a network's hook points."""
+    known = list(points)
+    if not known:
+        return UnknownNameError(f"no hook point {name!r}: the network has none; mm.attach(model) gives it some")
+    return unknown_name("hook point", name, known)
 
 
 class HookPoints(Mapping[str, HookPoint]):
@@ -25,19 +33,26 @@ class HookPoints(Mapping[str, HookPoint]):
     Args:
         names: every name of every point, the one that it is listed under first.
         withheld: points that do not hold what their name says, with the reason.
+        unknown: builds the error for a name or pattern that there is not, of it and the names that there are.
     """
 
-    def __init__(self, names: Iterable[tuple[str, HookPoint]], withheld: Mapping[HookPoint, str]):
+    def __init__(
+        self,
+        names: Iterable[tuple[str, HookPoint]],
+        withheld: Mapping[HookPoint, str],
+        unknown: Callable[[str, Iterable[str]], UnknownNameError] = unknown_point,
+    ):
         self._names: dict[HookPoint, list[str]] = {}
         for name, point in names:
             self._names.setdefault(point, []).append(name)
         self._points = {name: point for point, known in self._names.items() for name in known}
         self._withheld = withheld
+        self._unknown = unknown
         self._first = {known[0]: point for point, known in self._names.items() if point not in withheld}
 
     def __getitem__(self, name: str) -> HookPoint:
         if name not in self._points:
-            raise unknown_name("hook point", name, self._first)
+            raise self._unknown(name, self._first)
         point = self._points[name]
         if point in self._withheld:
             raise ActivationError(f"{name!r} {self._withheld[point]}")
@@ -87,7 +102,7 @@ class HookPoints(Mapping[str, HookPoint]):
             elif name is not None:
                 found[name] = point
         if not found and not withheld:
-            raise unknown_name("hook point", pattern, self._first)
+            raise self._unknown(pattern, self._first)
         if not found:
             name, reason = next(iter(withheld.items()))
             raise ActivationError(f"{name!r} {reason}")
@@ -101,8 +116,9 @@ def hook_points(model: nn.Module) -> HookPoints:
     `HookPoint`s.
 
     Raises:
-        ConfigError: the points lie in a module that `torch.compile` has compiled. A compiled module runs what it traced
-            at its first call, so that hooks put on later are ignored without a word.
+        ConfigError: the points lie in a module that `torch.compile` has compiled, or there is such a module and no
+            point at all. A compiled module runs what it traced at its first call, so that hooks put on later are
+            ignored without a word.
     """
     _refuse_compiled(model)
     known = getattr(model, "hook_dict", None)
@@ -118,7 +134,7 @@ def hook_points(model: nn.Module) -> HookPoints:
         names += [(name, point) for name, point in tree.items() if point not in listed]
     else:
         names = list(_in_tree(model, twice=True))
-    return HookPoints(names, _withheld(model))
+    return HookPoints(names, _withheld(model), getattr(known, "unknown", unknown_point))
 
 
 def _in_tree(model: nn.Module, *, twice: bool) -> Iterator[tuple[str, HookPoint]]:
@@ -134,9 +150,12 @@ def _age(name: str) -> tuple[bool, int]:
 
 
 def _refuse_compiled(model: nn.Module) -> None:
+    anywhere = next(_in_tree(model, twice=False), None) is not None
     for name, module in model.named_modules():
         wrapped = type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
-        if (wrapped or module._compiled_call_impl is not None) and next(_in_tree(module, twice=False), None):
+        if not wrapped and module._compiled_call_impl is None:
+            continue
+        if not anywhere or next(_in_tree(module, twice=False), None):
             shown = f"{name!r} of the model" if name else "the model"
             remedy = (
                 f"pass {f'a model with {name}._orig_mod in its place' if name else 'model._orig_mod'}"

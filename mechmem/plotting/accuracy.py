@@ -28,7 +28,7 @@ def dot_plot(frame: pd.DataFrame, chance: float | None = None, styles: Mapping[s
     Args:
         frame: columns extractor, series (a split or the name of a control), value, low, high; accuracies in [0, 1]. A
             value that is NaN is left out, an interval that is not finite is not drawn. Extractors are drawn from top
-            to bottom in the frame's order.
+            to bottom in the frame's order; one without any value says so in its row.
         chance: accuracy of a blind guess, drawn as a dotted line.
         styles: the series that are drawn filled and in colour; every other one is drawn as a control.
     """
@@ -61,6 +61,11 @@ def dot_plot(frame: pd.DataFrame, chance: float | None = None, styles: Mapping[s
             hovertemplate="%{text}<br>%{fullData.name}: %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
             "<extra></extra>",
         )
+    blank = [row for row, name in enumerate(extractors) if name not in set(found["extractor"])]
+    if blank:
+        look = {"textposition": "middle center", "textfont": {"size": 11, "color": FAINT}, "hoverinfo": "skip"}
+        text = ["n/a: the table says why"] * len(blank)
+        figure.add_scatter(x=[0.5] * len(blank), y=blank, mode="text", text=text, showlegend=False, **look)
     if chance is not None:
         add_chance(figure, chance, x=[chance, chance], y=[-0.5, len(extractors) - 0.5])
     styled(figure, rows_px + 188)

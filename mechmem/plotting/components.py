@@ -14,13 +14,16 @@ SPREAD = 0.6
 """Width of a component's place over which the splits are set apart."""
 
 
-def components_figure(frame: pd.DataFrame, titles: Mapping[str, str], note: str) -> go.Figure:
+def components_figure(
+    frame: pd.DataFrame, titles: Mapping[str, str], note: str = "", *, x_title: str = ""
+) -> go.Figure:
     """Draw mean contributions, components across, one panel per quantity under each other.
 
     Args:
         frame: columns quantity, split, component, value, low, high; "total" stands apart on the right.
         titles: axis title of each quantity, in the order of the panels.
         note: how the sum was taken, in a few words.
+        x_title: what the components are, where their names do not say it.
     """
     figure = make_subplots(len(titles), 1, shared_xaxes=True, vertical_spacing=0.06)
     components = list(dict.fromkeys(frame["component"]))
@@ -49,6 +52,7 @@ def components_figure(frame: pd.DataFrame, titles: Mapping[str, str], note: str)
     for row, title in enumerate(titles.values(), 1):
         figure.update_yaxes(title_text=f"{title} (logits)", zeroline=True, zerolinecolor=INK, row=row, col=1)
     ends = [-0.6, max(place.values()) + 0.6]
+    figure.update_xaxes(title_text=x_title, row=len(titles))
     figure.update_xaxes(tickvals=list(place.values()), ticktext=components, tickangle=-35, showgrid=False, range=ends)
     if "total" in place:
         apart = place["total"] - 0.75

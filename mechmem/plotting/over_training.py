@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from scipy.special import stdtrit
 
-from mechmem.errors import ConfigError
 from mechmem.plotting.lines import LEFT_OF_ONE, PALETTE, lines
+from mechmem.plotting.progress import STYLES
 from mechmem.plotting.style import FAINT, SPLITS, SplitStyle
 
 X_TITLE = "training step (log scale)"
@@ -20,6 +20,12 @@ STRUCTURE_STYLES = {
     "kappa": SplitStyle("κ", PALETTE[1], "diamond", "dash"),
     "heldout_vote": SplitStyle("held-out vote", PALETTE[2], "square", "dot"),
 }
+UNITS = {"neuron": "neurons", "id": "examples"}
+"""Columns by which rows are told apart that are alike: their mean says something."""
+PANELS = ("quantity", "figure")
+"""Columns whose entries are measured in units of their own, and have panels of their own."""
+MANY = 12
+"""Lines beyond which a panel cannot be read."""
 _BANDS = (("5 – 95 %", "q05", "q95"), ("25 – 75 %", "q25", "q75"))
 
 
@@ -29,9 +35,6 @@ def drawn(measured: Mapping[str, tuple[str, pd.DataFrame]], chance: float) -> di
     Args:
         measured: kind ("extractor", "structure", "score" or "analysis") and table of each thing, by name.
         chance: accuracy of a blind guess.
-
-    Raises:
-        ConfigError: a table has no numbers to draw over steps.
     """
     panels: dict[str, go.Figure] = {}
     extractors = {name: frame for name, (kind, frame) in measured.items() if kind == "extractor" and "value" in frame}
@@ -40,26 +43,34 @@ def drawn(measured: Mapping[str, tuple[str, pd.DataFrame]], chance: float) -> di
         panels["test accuracy"] = _accuracy(pd.concat(tests, ignore_index=True), chance)
     for name, (kind, frame) in measured.items():
         if set(frame.columns) == {"step", "reason"}:
-            panels[name] = _nothing(str(frame["reason"].iloc[-1]))
+            panels[name] = _nothing(f"not measured: {frame['reason'].iloc[-1]}", frame)
         elif kind == "extractor":
-            panels[name] = _accuracy(frame.assign(series=frame["split"]), chance)
+            panels[name] = _refused(frame) or _accuracy(frame.assign(series=frame["split"]), chance)
         elif kind == "structure":
             figures = frame.loc[frame["quantity"].isin(list(STRUCTURE_STYLES))]
             shown = figures.assign(series=figures["quantity"])
-            panels["held-out structure"] = _lines(shown, "value (95 % interval)", STRUCTURE_STYLES)
+            panels["held-out structure"] = _refused(shown) or _lines(shown, "value (95 % interval)", STRUCTURE_STYLES)
         elif kind == "score":
             panels[f"{name}, distribution"] = _bands(frame, name)
         else:
-            panels |= _means(name, frame)
+            panels |= _table(name, frame)
     return panels
 
 
-def _nothing(reason: str) -> go.Figure:
-    """A panel that says why it is empty."""
-    text = "<br>".join(textwrap.wrap(f"not measured: {reason}", 90))
-    figure = lines(pd.DataFrame({"x": [], "series": [], "value": []}), x_title=X_TITLE, y_title="", log_x=True)
+def _refused(frame: pd.DataFrame) -> go.Figure | None:
+    """Return a panel with the reason where there is no number at any step."""
+    if np.isfinite(frame["value"].to_numpy(float)).any():
+        return None
+    return _nothing(f"not measured: {frame['reason'].iloc[-1]}", frame)
+
+
+def _nothing(why: str, frame: pd.DataFrame) -> go.Figure:
+    """Return a panel over the table's steps that says why it is empty."""
+    figure = _lines(pd.DataFrame({"step": frame["step"], "series": "", "value": np.nan}), "", {})
+    text = "<br>".join(textwrap.wrap(why, 90))
     look = {"mode": "text", "textposition": "middle right", "showlegend": False, "hoverinfo": "skip"}
-    return figure.add_scatter(x=[LEFT_OF_ONE], y=[0.5], text=[text], textfont={"color": FAINT}, **look)
+    figure.add_scatter(x=[LEFT_OF_ONE], y=[0.5], text=[text], textfont={"color": FAINT}, **look)
+    return figure.update_yaxes(range=[0, 1], showticklabels=False, showgrid=False)
 
 
 def _accuracy(frame: pd.DataFrame, chance: float) -> go.Figure:
@@ -90,23 +101,87 @@ def _bands(frame: pd.DataFrame, name: str) -> go.Figure:
     return _lines(pd.concat([*both, mean], ignore_index=True), name, styles)
 
 
-def _means(name: str, frame: pd.DataFrame) -> dict[str, go.Figure]:
-    """Means of a table's measured columns per step (and split or quantity), with 95 % Student intervals over rows."""
-    by = next((key for key in ("split", "quantity") if key in frame), "")
+def _table(name: str, frame: pd.DataFrame) -> dict[str, go.Figure]:
+    """Return a panel per measured column, and per quantity where there are several; a line per combination of names."""
     # Whole numbers are names of neurons and frequencies more often than measurements.
     measured = frame.drop(columns=["own_step", "low", "high"], errors="ignore").select_dtypes("floating")
     columns = list(measured.dropna(axis=1, how="all").columns)
+    ask = f"use frame({name!r})"
     if not columns:
-        raise ConfigError(f"{name!r} has no column of measured numbers to draw over steps: use frame({name!r})")
-    titles = {key: name if columns == ["value"] else f"{name}: {key}" for key in columns}
-    return {titles[key]: _lines(_mean_lines(frame, key, by), "mean (95 % interval)", SPLITS) for key in columns}
+        return {name: _nothing(f"no column of measured numbers to draw over steps: {ask}", frame)}
+    unit = next((UNITS[key] for key in UNITS if key in frame), "")
+    keys = _names(frame)
+    if not unit and frame.duplicated(["step", *keys]).any():
+        return {name: _nothing(f"several rows per step that are told apart by numbers only: {ask}", frame)}
+    panels: dict[str, go.Figure] = {}
+    by = next((key for key in PANELS if key in keys), "")
+    for quantity, rows in frame.groupby(by, sort=False) if by else [("", frame)]:
+        series, note = _series(rows, [key for key in keys if key != by])
+        parts = [str(quantity)] if by else []
+        if series.nunique() > MANY:
+            many = f"{series.nunique()} lines are too many to tell apart: {ask}"
+            panels[_title(name, parts) + note] = _nothing(many, rows)
+            continue
+        shown = rows.loc[series.index].assign(series=series)
+        for column in columns:
+            title = _title(name, parts if columns == ["value"] else [*parts, column]) + note
+            drawable = _means(shown, column, unit) if unit else _measured(shown, column)
+            panels[title] = _lines(*drawable, STYLES)
+    return panels
 
 
-def _mean_lines(frame: pd.DataFrame, column: str, by: str) -> pd.DataFrame:
-    series = frame[by] if by else pd.Series("mean", index=frame.index)
-    grouped = frame.assign(series=series).groupby(["series", "step"], sort=False)[column]
+def _title(name: str, parts: Sequence[str]) -> str:
+    return f"{name}: {', '.join(parts)}" if parts else name
+
+
+def _names(frame: pd.DataFrame) -> list[str]:
+    """Return the columns of words, in their order, until a row is known by its step and them."""
+    found: list[str] = []
+    words = frame.drop(columns=["step", "reason", "note"], errors="ignore").select_dtypes(exclude="number")
+    for key in words.columns:
+        if frame.duplicated(["step", *found]).any():
+            found.append(key)
+    return found
+
+
+def _series(rows: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.Series, str]:
+    """Return what each row's line is called, and what the title says of rows that are left out.
+
+    Where all splits together make too many lines, those of the test split are drawn.
+    """
+    # A step that could not be measured has a reason and no names.
+    rows, note = rows.dropna(subset=list(keys)), ""
+    if "split" in keys and "test" in set(rows["split"]) and len(rows[list(keys)].drop_duplicates()) > MANY:
+        rows, note = rows.loc[rows["split"] == "test"], ", on test"
+    telling = [key for key in keys if len(set(rows[key])) > 1]
+    if not telling:
+        return pd.Series("value", index=rows.index), note
+    words = [[_word(key, value, alone=len(telling) == 1) for value in rows[key]] for key in telling]
+    return pd.Series([", ".join(each) for each in zip(*words, strict=True)], index=rows.index), note
+
+
+def _word(key: str, value: object, *, alone: bool) -> str:
+    if isinstance(value, bool | np.bool_):
+        return key if value else f"not {key}"
+    # A split that is all of a line's name has its own style by that name.
+    return SPLITS[str(value)].title if key == "split" and not alone and value in SPLITS else str(value)
+
+
+def _measured(frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame, str]:
+    """Return the lines of a column and their axis title; an interval belongs to the column that stands before it."""
+    columns = list(frame.columns)
+    certain = "low" in columns and columns[columns.index("low") - 1] == column
+    ends = ["low", "high"] if certain else []
+    found = pd.DataFrame({key: frame[key] for key in ("step", "series", *ends)} | {"value": frame[column]})
+    title = column.replace("_", " ")
+    return found, f"{title} (95 % interval)" if certain else title
+
+
+def _means(frame: pd.DataFrame, column: str, unit: str) -> tuple[pd.DataFrame, str]:
+    """Return means over rows, with 95 % Student intervals, and their axis title."""
+    grouped = frame.groupby(["series", "step"], sort=False)[column]
     found = grouped.agg(["mean", "std", "count"]).reset_index()
     freedom = np.maximum(found["count"].to_numpy() - 1, 1)
     half = stdtrit(freedom, 0.975) * found["std"] / np.sqrt(found["count"].clip(lower=1))
     found["low"], found["high"] = found["mean"] - half, found["mean"] + half
-    return found.rename(columns={"mean": "value"})
+    return found.rename(columns={"mean": "value"}), f"mean over {unit}<br>(95 % interval)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,7 +82,10 @@ def measures_figure(
 
 
 def phases_figure(
-    curves: pd.DataFrame, panels: Mapping[str, str], spans: Sequence[tuple[str, float, float]]
+    curves: pd.DataFrame,
+    panels: Mapping[str, str],
+    spans: Sequence[tuple[str, float, float]],
+    notes: Sequence[str],
 ) -> go.Figure:
     """Draw measures over log steps, one panel under the other, on grounds that show the phases.
 
@@ -90,6 +94,7 @@ def phases_figure(
         panels: the panels' axis titles, by the name in `curves`, from the top down; those that end in "(nats)" have a
             logarithmic axis.
         spans: name, first and last step of each phase.
+        notes: why phases are missing, a sentence each; written below the panels.
     """
     heights = [2.0 if title.endswith("(nats)") else 1.0 for title in panels.values()]
     total = 140 + int(150 * sum(heights))
@@ -117,7 +122,7 @@ def phases_figure(
                 col=1,
             )
         log = title.endswith("(nats)")
-        look = {"type": "log", "exponentformat": "power", "dtick": 1} if log else {}
+        look: dict[str, Any] = {"type": "log", "exponentformat": "power"} if log else {}
         figure.update_yaxes(title_text=title, **look, row=row, col=1)
     styled(figure, total)
     _phases(figure, spans, len(panels))
@@ -127,6 +132,7 @@ def phases_figure(
     figure.update_xaxes(type="log", range=[np.log10(LEFT_OF_ONE * 0.9), np.log10(top * 1.1)], **ticks)
     figure.update_xaxes(title_text="training step (log scale)", row=len(panels))
     _legends(figure, len(panels))
+    _write_below(figure, notes)
     return figure
 
 
@@ -152,9 +158,22 @@ def _phases(figure: go.Figure, spans: Sequence[tuple[str, float, float]], rows: 
 
 
 def _legends(figure: go.Figure, rows: int) -> None:
-    """Set a panel's legend inside it on the left, where curves have not begun to part."""
+    """Set a panel's legend beside it: inside, there is no place that curves keep clear of."""
     layout: Any = figure.layout
     for row in range(1, rows + 1):
         axis = layout["yaxis" if row == 1 else f"yaxis{row}"]
-        place = {"x": 0.01, "xanchor": "left", "y": axis.domain[0] + 0.01, "yanchor": "bottom", "orientation": "v"}
-        figure.update_layout({"legend" if row == 1 else f"legend{row}": place | {"bgcolor": "rgba(255,255,255,0.75)"}})
+        place = {"x": 1.01, "xanchor": "left", "y": axis.domain[1], "yanchor": "top", "orientation": "v"}
+        figure.update_layout({"legend" if row == 1 else f"legend{row}": place})
+    figure.update_layout(margin={"r": 148})
+
+
+def _write_below(figure: go.Figure, notes: Sequence[str]) -> None:
+    lines = [line for note in notes for line in textwrap.wrap(note, 100)]
+    if not lines:
+        return
+    layout: Any = figure.layout
+    below, room = 54, 18 * len(lines) + 18
+    look = {"font": {"size": 12, "color": FAINT}, "align": "left", "showarrow": False}
+    place = {"x": 0, "xref": "paper", "xanchor": "left", "y": 0, "yref": "paper", "yanchor": "top", "yshift": -below}
+    figure.add_annotation(text="<br>".join(lines), **look, **place)
+    figure.update_layout(height=layout.height + room, margin={"b": layout.margin.b + room})

@@ -67,6 +67,6 @@ def reconstruction_figure(frame: pd.DataFrame, n_key: int, n_freq: int, chance: 
     figure.add_scatter(x=[n_key] * 2, y=[0, 1], mode="lines", line=look, name="number of key frequencies", row=1, col=1)
     names_below = ["the network", f"restricted to<br>{n_key} of {n_freq} frequencies", "without them<br>(excluded)"]
     figure.update_xaxes(tickvals=[0, 1, 2], ticktext=names_below, range=[-0.5, 2.5], showgrid=False, row=2)
-    figure.update_yaxes(title_text="cross-entropy (nats)", type="log", dtick=1, row=2)
+    figure.update_yaxes(title_text="cross-entropy (nats)", type="log", exponentformat="power", row=2)
     figure.update_layout(legend={"y": 1.06}, margin={"t": 110})
     return figure

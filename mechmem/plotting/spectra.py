@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,6 +16,23 @@ from mechmem.plotting.style import FAINT, INK, styled
 
 MANY = 24
 """Frequencies beyond which not each of them has its own tick."""
+
+
+STEPS = (1, 2, 5, 10, 20, 50)
+"""Distances between ticks of numbered frequencies."""
+
+
+def numbered(labels: Sequence[str]) -> bool:
+    """Tell whether frequencies are called by their numbers: else they are representations, and have no order."""
+    return all(label.isdigit() for label in labels)
+
+
+def frequency_axis(labels: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of an axis of frequencies 1 … n: whole numbers, or the name of each representation."""
+    if not numbered(labels):
+        return {"tickvals": list(range(1, len(labels) + 1)), "ticktext": list(labels), "title_text": "representation"}
+    step = next((step for step in STEPS if len(labels) <= 12 * step), STEPS[-1])
+    return {"tick0": 0, "dtick": step, "title_text": "frequency k"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,5 +107,5 @@ def spectra(panels: Sequence[SpectrumPanel], kinds: Sequence[str], labels: Seque
     figure.update_xaxes(showgrid=False, range=ends.tolist())
     if len(labels) <= MANY:
         figure.update_xaxes(tickvals=place, ticktext=list(labels))
-    figure.update_xaxes(title_text="frequency k", row=len(panels))
+    figure.update_xaxes(title_text=frequency_axis(labels)["title_text"], row=len(panels))
     return figure

@@ -71,6 +71,7 @@ def _copy_axes(stacked: go.Figure, figure: go.Figure, row: int, *, last: bool) -
     x, y = layout.xaxis, layout.yaxis
     kept = {"type": x.type, "tickvals": x.tickvals, "ticktext": x.ticktext}
     stacked.update_xaxes({name: value for name, value in kept.items() if value is not None}, row=row, col=1)
-    stacked.update_yaxes(title_text=y.title.text, range=y.range, row=row, col=1)
+    look = {"showticklabels": y.showticklabels, "showgrid": y.showgrid}
+    stacked.update_yaxes(title_text=y.title.text, range=y.range, **look, row=row, col=1)
     if last:
         stacked.update_xaxes(title_text=x.title.text, row=row, col=1)

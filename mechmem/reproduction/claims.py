@@ -146,7 +146,8 @@ class Condition:
         # A seed without the quantity (an event that never came) is no seed that supports the claim.
         estimate = across_runs(finite) if len(finite) == len(values) else None
         if estimate is None:
-            return Finding(str(self), None, "undecided", f"not measured in {len(values) - len(finite)} runs")
+            missing = len(values) - len(finite)
+            return Finding(str(self), None, "undecided", f"not measured in {missing} run{'s' * (missing != 1)}")
         low, high = self.allowed
         inside = low <= estimate.low and estimate.high <= high
         outside = estimate.high < low or high < estimate.low

@@ -222,9 +222,10 @@ def _reporter(
         return
     console = Console(stderr=True, force_jupyter=False, highlight=False)
     minutes = max(sum(expected.values()) / workers, max(expected.values())) / 60
+    runs = f"{len(expected)} run{'s' * (len(expected) != 1)}"
+    on = "1 process of one thread" if workers == 1 else f"{workers} processes of one thread each"
     console.print(
-        f"{paper.name} at scale {scale}: {len(expected)} runs to train or measure, about {minutes:.0f} minutes on "
-        f"{workers} processes of one thread each",
+        f"{paper.name} at scale {scale}: {runs} to train or measure, about {minutes:.0f} min on {on}",
         soft_wrap=True,
     )
     columns = (

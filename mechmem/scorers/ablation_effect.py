@@ -15,7 +15,7 @@ from mechmem.config import check_choice
 from mechmem.contracts import Subject
 from mechmem.errors import ConfigError, MissingNeedError, NotLinearError
 from mechmem.interventions.batched import Batched
-from mechmem.interventions.runs import Place, edited_logits, shapes_at
+from mechmem.interventions.runs import Place, edited_logits, layout_at
 from mechmem.interventions.units import Units
 from mechmem.interventions.values import values_of
 from mechmem.linear_readout import LinearReadout, linear_readout
@@ -54,7 +54,8 @@ class AblationEffect(Score):
         measure: "accuracy", or "loss" for cross-entropy, which sees what is too small to flip a prediction.
         point: any hook point with such units; by default the last of the role `hidden` (of the role `heads`).
         units: what is removed: a "neuron", on the point's last axis; a "channel", on its second, (example, channel, …);
-            or a "head", on its third of four, (example, position, head, dimension).
+            or a "head", on its third of four, (example, position, head, dimension). Of four axes that are not known to
+            be attention's, only channels.
         position: at which position of (example, position, …); by default at all.
     """
 
@@ -96,7 +97,7 @@ class AblationEffect(Score):
         Raises:
             MissingNeedError: the subject lacks something, or the split is empty or cannot be known.
             UnknownNameError: there is no such hook point.
-            ConfigError: the point has no such units or position.
+            ConfigError: the point has no such units (or not for sure) or position, or is a pattern of several.
             DiscardedEditError: the logits do not depend on what the point holds.
         """
         self.require(subject)
@@ -106,7 +107,8 @@ class AblationEffect(Score):
         if readout is not None:
             effect = self._by_algebra(subject, readout, ids, labels)
         else:
-            where, how = Units(point, self.units, shapes_at(subject, [point])[point], self.position), Batched()
+            where, how = Units(layout_at(subject, point), self.units, self.position), Batched()
+            point = where.point
             effect = self._by_hooks(subject, where, ids, labels, how)
             note = "; ".join(filter(None, (note, how.note)))
         return NeuronScores(self.label(), effect, point, self.higher, note)

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Int, Integer, Shaped
 from torch import Tensor
 
 from mechmem.config import check_whole
@@ -23,7 +23,7 @@ class ArrayTask(Task):
         inputs: what the model is called with, one row per example.
         given: the labels used in training; ignored on held-out examples.
         true: the true labels; −1 on training examples where the truth is not known.
-        train: True where the example was trained on; every other example is held out.
+        train: True (or 1) where the example was trained on; every other example is held out.
         operands: the symbols (a, b) of each example, where inputs are pairs; taken from `inputs` where these are
             integer pairs themselves.
         operation: "add", "subtract" or "multiply" where the truth is modular arithmetic on the operands; without it the
@@ -31,8 +31,8 @@ class ArrayTask(Task):
         n_classes: number of classes; by default one more than the largest label.
 
     Raises:
-        ConfigError: lengths differ, a held-out truth is missing, labels lie outside the classes, or the training or
-            test set is empty.
+        ConfigError: lengths differ, `train` holds other numbers than 0 and 1, a held-out truth is missing, labels lie
+            outside the classes, or the training or test set is empty.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ArrayTask(Task):
         inputs: Shaped[Tensor | np.ndarray, "example ..."],
         given: Int[Tensor | np.ndarray, " example"],
         true: Int[Tensor | np.ndarray, " example"],
-        train: Bool[Tensor | np.ndarray, " example"],
+        train: Bool[Tensor | np.ndarray, " example"] | Integer[Tensor | np.ndarray, " example"],
         *,
         operands: Int[Tensor | np.ndarray, "example 2"] | None = None,
         operation: str | None = None,
@@ -55,6 +55,11 @@ class ArrayTask(Task):
             raise ConfigError(f"operands must be pairs of whole numbers, got {_looks(operands)}")
         if n_classes is not None:
             check_whole("n_classes", n_classes, 1)
+        if train.dtype != torch.bool and not ((train == 0) | (train == 1)).all():
+            raise ConfigError(
+                f"train is True where an example was trained on, False elsewhere; got whole numbers {int(train.min())} "
+                f"… {int(train.max())}. Of ids, pass torch.isin(torch.arange({len(inputs)}), ids)"
+            )
         train = train.bool()
         lengths = {len(inputs), len(given), len(true), len(train)}
         if len(lengths) != 1:

@@ -6,6 +6,8 @@ from mechmem.contracts import Task
 from mechmem.errors import ConfigError
 from mechmem.tasks.composition import GroupTask
 from mechmem.tasks.config import GroupConfig, ModularConfig, TaskConfig
+from mechmem.tasks.image_config import ImageConfig
+from mechmem.tasks.images import ImageTask
 from mechmem.tasks.modular import ModularTask
 
 
@@ -19,4 +21,6 @@ def build_task(config: TaskConfig) -> Task:
         return ModularTask(config)
     if isinstance(config, GroupConfig):
         return GroupTask(config)
+    if isinstance(config, ImageConfig):
+        return ImageTask(config)
     raise ConfigError(f"no task is built from a {type(config).__name__}")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mechmem.contracts import Subject, Task, TwinKind
-from mechmem.errors import RunDirectoryError
+from mechmem.errors import ConfigError, RunDirectoryError
 from mechmem.models.build import build_model
 from mechmem.models.forward import resolve_device
 from mechmem.roles import Roles
@@ -96,11 +96,13 @@ def train(
         title: what the bar calls the run; by default the directory's name.
 
     Raises:
-        ConfigError: the config cannot be built.
+        ConfigError: it is no config, or cannot be built.
         RunDirectoryError: `out` holds something else, a run of another config, or a damaged run.
         TrainingFailedError: the loss is not a number, or a result could not be written.
         KeyboardInterrupt: interrupted; the state reached has been saved in `out`.
     """
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"train takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
     where = resolve_device(device)
     title = title or ("training" if out is None else Path(out).name)
     task = build_task(config.task)

@@ -298,9 +298,16 @@ def test_heads_are_ranked_and_ablated_by_their_effect():
         ({"units": "channel", "at": heads[0], "positions": 0, "order": "random"}, ConfigError, "leave positions out"),
         ({"at": heads[0], "positions": 3, "order": "random"}, ConfigError, "positions 0 … 2, and not 3"),
         ({"units": "heads"}, UnknownNameError, "Did you mean 'head'"),
+        (
+            {"at": "blocks.*.hook_post"},
+            ConfigError,
+            "'blocks.*.hook_post' matches 2: blocks.0.hook_post, blocks.1.hook_post",
+        ),
+        ({"at": list(heads), "units": "head"}, ConfigError, "one layer is ablated at a time"),
     ):
         with pytest.raises(error, match=said):
             ablate(subject, **wrong)
+    assert ablate(subject, at="blocks.0.hook_po*", order="random", points=1).point == "blocks.0.hook_post"
     with pytest.raises(MissingNeedError, match="no layer of heads"):
         ablate(random_subject(), units="head", order="random")
 

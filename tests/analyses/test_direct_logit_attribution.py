@@ -10,6 +10,7 @@ from mechmem.analyses.direct_logit_attribution import DirectLogitAttribution, Di
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError, NotLinearError
 from mechmem.models.mlp import HookedMLP
+from mechmem.tasks.build import build_task
 
 SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
 
@@ -114,6 +115,25 @@ def test_the_figure_has_a_line_per_split_and_a_panel_per_quantity(subject, tmp_p
     assert "logits" in figure.layout.yaxis.title.text and "frequency" in figure.layout.xaxis.title.text
     result.save(tmp_path / "r.safetensors")
     assert torch.equal(DirectLogitAttributionResult.load(tmp_path / "r.safetensors").neurons, result.neurons)
+
+
+def test_frequencies_are_whole_numbers_and_representations_are_not_joined(subject):
+    axis = DirectLogitAttribution()(subject).plot().layout.xaxis
+    assert axis.dtick == 1 and axis.tickvals is None
+    config = mm.GroupConfig("S3", train_fraction=0.7, noise=mm.LabelNoise(0.3))
+    task = build_task(config)
+    model = HookedMLP(mm.MLPConfig(width=10), 6, seed=1).double()
+    result = DirectLogitAttribution()(Subject(model, task, model.roles))
+    assert result.labels == task.group.labels
+    frame = result.by_frequency()
+    assert frame["label"].tolist() == [task.group.labels[k - 1] for k in frame["frequency"]]
+    figure = result.plot()
+    assert {trace.mode for trace in figure.data} == {"markers"} and figure.layout.xaxis2.title.text == "representation"
+    assert list(figure.layout.xaxis2.ticktext) == frame["label"].unique().tolist()
+    rows = frame.query("quantity == 'logit' and split == 'test'")
+    trace = next(trace for trace in figure.data if trace.name == "test")
+    assert list(trace.y) == rows["value"].tolist()
+    np.testing.assert_allclose(trace.error_y.array, rows["high"] - rows["value"])
 
 
 def test_a_table_of_logits_has_no_neurons(planted):

@@ -8,9 +8,10 @@ import torch
 
 import mechmem as mm
 from mechmem.analyses.effect_map import EffectMap
-from mechmem.errors import NotLinearError, UnknownNameError
+from mechmem.errors import MissingNeedError, NotLinearError, UnknownNameError
 from mechmem.linear_readout import linear_readout
 from mechmem.models.mlp import HookedMLP
+from mechmem.models.transformer import HookedModularTransformer
 from mechmem.plotting.style import SPLITS
 from mechmem.scoring import score
 
@@ -137,6 +138,13 @@ def test_a_readout_that_is_not_linear_is_refused(trained):
     model = Curved(mm.MLPConfig(width=24), 7).double()
     with pytest.raises(NotLinearError):
         EffectMap()(mm.Subject(model, trained.task, model.roles))
+
+
+def test_a_readout_of_a_residual_stream_is_said_to_be_one(trained):
+    model = HookedModularTransformer(mm.TransformerConfig(layers=1, d_model=8, heads=2), 7)
+    with pytest.raises(MissingNeedError, match="embedding and readout are those of a residual stream") as error:
+        EffectMap()(mm.Subject(model, trained.task, model.roles))
+    assert not isinstance(error.value, NotLinearError)
 
 
 def test_without_truth_or_group_it_says_less(planted):

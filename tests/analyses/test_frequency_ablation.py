@@ -5,6 +5,8 @@ import torch
 
 import mechmem as mm
 from mechmem.analyses.frequency_ablation import FrequencyAblation
+from mechmem.models.mlp import HookedMLP
+from mechmem.tasks.build import build_task
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,8 @@ def test_keeping_every_frequency_is_the_network_itself():
 def test_the_figure_has_a_panel_per_mode(net):
     figure = FrequencyAblation()(net[1]).plot()
     assert len(figure.layout.annotations) == 3
+    assert [figure.layout[axis].dtick for axis in ("xaxis", "xaxis2", "xaxis3")] == [1, 1, 1]
+    assert {trace.mode for trace in figure.data} == {"lines+markers"}
     assert figure.layout.xaxis.title.text == "frequency k" and figure.layout.xaxis3.title.text == "number kept"
 
 
@@ -80,3 +84,16 @@ def test_a_neuron_without_energy_counts_at_no_frequency(net):
 
 def test_it_says_that_it_was_told_the_labels_it_measures_with():
     assert FrequencyAblation().told() >= {"given_labels", "true_train_labels", "noise_mask", "test_labels"}
+
+
+def test_representations_are_named_and_not_joined():
+    task = build_task(mm.GroupConfig("S3", train_fraction=0.7, noise=mm.LabelNoise(0.3)))
+    model = HookedMLP(mm.MLPConfig(width=10), 6, seed=1)
+    result = FrequencyAblation()(mm.Subject(model, task, model.roles))
+    frame = result.to_frame()
+    assert result.labels == task.group.labels
+    assert frame["label"].tolist() == [task.group.labels[k - 1] for k in frame["frequency"]]
+    figure = result.plot()
+    modes = [{trace.mode for trace in figure.select_traces(row=1, col=column)} for column in (1, 2, 3)]
+    assert modes == [{"markers"}, {"markers"}, {"lines+markers"}], "how many are kept has an order"
+    assert figure.layout.xaxis.ticktext == task.group.labels and figure.layout.xaxis3.title.text == "number kept"

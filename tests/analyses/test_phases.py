@@ -108,6 +108,28 @@ def test_without_a_key_frequency_there_is_no_memorization_to_end(tiny_run):
     assert not len(result.key) and "no key frequency stands out" in result.ends[0].reason
     torch.testing.assert_close(result.curves["excluded_loss"], result.curves["train_loss"])
     assert result.plot().data and not len(result.changes())
+    (note,) = (each.text.replace("<br>", " ") for each in result.plot().layout.annotations)
+    assert note.startswith("memorization: no end, because no key frequency stands out") and "cleanup: " in note
+
+
+def test_a_phase_without_a_length_says_so_on_the_figure():
+    result = made_up()
+    ends = (dataclasses.replace(result.ends[0], step=0), *result.ends[1:])
+    figure = dataclasses.replace(result, ends=ends).plot()
+    (note,) = figure.layout.annotations
+    assert note.text.split("<br>") == [
+        "memorization: it would end at step 0, no later than it starts",
+        "circuit formation: it ends at step 100, and has no start",
+        "cleanup: it ends at step 1,000, and has no start",
+    ]
+    assert figure.layout.margin.b > result.plot().layout.margin.b
+
+
+def test_legends_stand_beside_the_panels_and_every_scale_of_loss_has_ticks():
+    """One tick per decade leaves losses that stay within a decade without any."""
+    layout = made_up().plot().layout
+    assert layout.legend.x > 1 and layout.legend2.x > 1 and layout.margin.r > 100
+    assert layout.yaxis.dtick is None and layout.yaxis.type == "log"
 
 
 def test_what_it_needs(run, planted):

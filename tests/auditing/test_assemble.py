@@ -298,6 +298,15 @@ def test_pooled_runs_that_differ_are_mixed(card):
     assert 0 <= estimate.low and estimate.high <= 1 and pooled.to_json()["rows"][0]["n_test"] > 2
 
 
+def test_one_extractor_is_named_by_itself(planted):
+    one = mm.audit(planted.subject, "frequency+quadratic")
+    assert [row.extractor for row in one.rows] == ["frequency+quadratic"]
+    subject = planted.subject
+    logits = subject.model(subject.task.batch(subject.task.ids)[0]).detach()
+    assert [row.extractor for row in mm.audit_logits(logits, subject.task, "raw").rows] == ["raw"]
+    assert [row.extractor for row in mm.audit([subject, subject], "raw").rows] == ["raw"]
+
+
 def test_what_cannot_be_audited_is_refused_in_a_line(planted):
     subject = planted.subject
     with pytest.raises(ConfigError, match="audit takes a Subject"):

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import sys
 import warnings
 
 import pytest
@@ -16,6 +17,7 @@ import mechmem as mm
 from mechmem.caching import hook_points, hooked, leftover_hooks
 from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning, UnknownNameError
 from mechmem.models.attach import attach
+from mechmem.models.forward import all_logits, logits_of
 
 
 class Rooted(HookedRootModule, Loop):
@@ -217,3 +219,61 @@ def test_nothing_warns_where_nothing_was_left():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mm.activations(rooted())
+
+
+def warned(call):
+    """The warnings of a call, every one of them."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        call()
+    assert {each.category for each in seen} <= {LeftoverHooksWarning}
+    return seen
+
+
+CALLS = {
+    "activations": mm.activations,
+    "audit": lambda subject: mm.audit(subject, ["raw"]),
+    "ablate": lambda subject: mm.ablate(subject, order="random", points=2),
+    "patch": lambda subject: mm.patch(subject, units="neuron"),
+    "intervene": lambda subject: mm.intervene(subject, mm.Edit("hook_hidden", neurons=0)),
+    "logits": lambda subject: logits_of(subject.model, subject.task, subject.task.ids),
+    "all logits": all_logits,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_call_that_runs_a_network_with_hooks_left_on_it_says_so_once_where_it_is_made(name):
+    subject = mm.planted_network(5, memorized_fraction=0.2).subject
+    clean = mm.Subject(subject.copy_model(), subject.task, subject.roles)
+    subject.model.add_hook("hook_hidden", halve)
+    here = []
+
+    def call():
+        here.append(sys._getframe().f_lineno + 1)
+        CALLS[name](subject)
+
+    for _ in range(2):
+        seen = warned(call)
+        # What is known already is not run again.
+        assert len(seen) == 1 or (name == "ablate" and not seen and len(here) == 2)
+        for each in seen:
+            line = CALLS[name].__code__.co_firstlineno if CALLS[name].__module__ == __name__ else here[-1]
+            assert (each.filename, each.lineno) == (__file__, line)
+    subject.model.reset_hooks()
+    assert not warned(lambda: CALLS[name](subject)) and not warned(lambda: CALLS[name](clean))
+
+
+def test_two_networks_with_hooks_left_on_them_are_both_reported():
+    networks = [mm.planted_network(5, memorized_fraction=0.2).subject for _ in range(2)]
+    for subject, point in zip(networks, ("hook_hidden", "hook_pre"), strict=True):
+        subject.model.add_hook(point, halve)
+    seen = warned(lambda: mm.patch(*networks, at="hook_hidden"))
+    assert [str(each.message).partition("run: ")[2].partition(" ")[0] for each in seen] == ["hook_hidden", "hook_pre"]
+
+
+def test_a_compiled_network_can_be_run_though_not_hooked():
+    model = nn.Linear(4, 4).double()
+    subject = mm.Subject(torch.compile(model, backend="eager"), array_task())
+    assert torch.equal(all_logits(subject), model(subject.task.inputs))
+    with pytest.raises(ConfigError, match="the model is compiled by torch.compile"):
+        mm.activations(subject, "hook_out")

@@ -10,7 +10,7 @@ from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
 from mechmem.caching import Activations
-from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning, UnknownNameError
+from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning, RoleError, UnknownNameError
 
 
 def reference(model, x):
@@ -210,7 +210,7 @@ def test_a_value_without_examples_cannot_be_kept():
         def forward(self, x):
             return self.hook_in(x.sum())
 
-    with pytest.raises(ActivationError, match=r"'hook_in#0' has shape \(\); its first axis is not the 18 examples"):
+    with pytest.raises(ActivationError, match=r"'hook_in' has shape \(\); its first axis is not the 18 examples"):
         mm.activations(mm.Subject(Sums(), array_task()), "hook_in")
 
 
@@ -237,7 +237,7 @@ def test_values_are_cast_where_they_are_kept(reduce, chunk):
     assert torch.equal(found["hook_in"], whole["hook_in"].half())
     if reduce is None:
         assert found["hook_out#1"].dtype == torch.int64
-    with pytest.raises(ConfigError, match="dtype is a floating-point type, got torch.int32"):
+    with pytest.raises(ConfigError, match="dtype is a floating-point type such as torch.float16, got torch.int32"):
         mm.activations(subject, dtype=torch.int32)
 
 
@@ -284,3 +284,108 @@ def test_the_cap_counts_gradients_too():
     mm.activations(looped(), gradients=loss, limit_mb=size)
     with pytest.raises(ActivationError, match="limit_mb"):
         mm.activations(looped(), gradients=loss, limit_mb=size * 0.99)
+
+
+class Positions(Loop):
+    """A point holds a table that is the same for every example, as an embedding of positions does."""
+
+    def __init__(self, also=0):
+        super().__init__()
+        self.hook_table, self.also = HookPoint(), also
+
+    def forward(self, x):
+        out = super().forward(x) + self.hook_table(self.W[:1, None]).sum()
+        for _ in range(self.also):
+            out = self.hook_table(out)
+        return out
+
+
+REASON = r"'hook_table' has shape \(1, 1, 4\); its first axis is not the {} examples"
+
+
+@pytest.mark.parametrize("chunk", [5, 17, None])
+@pytest.mark.parametrize("reduce", [None, mm.Mean])
+def test_a_point_that_holds_nothing_per_example_is_left_out_of_a_pattern(chunk, reduce):
+    subject, plain = mm.Subject(Positions(), array_task()), looped()
+    loss = lambda logits, given: logits.square().sum(1)  # noqa: E731
+    found = mm.activations(subject, chunk=chunk, reduce=reduce, gradients=loss)
+    expected = mm.activations(plain, chunk=chunk, reduce=reduce)
+    assert list(found) == list(found.gradients) == list(expected) and "hook_table" not in found
+    for name, value in expected.items():
+        if name != "hook_out":
+            torch.testing.assert_close(found[name], value)
+    for held in (found, found.gradients):
+        with pytest.raises(ActivationError, match=REASON.format(chunk or 18)):
+            held["hook_table"]
+    for named in ("hook_table", ["*", "hook_table"], "hook_t*"):
+        with pytest.raises(ActivationError, match=REASON.format(chunk or 18)):
+            mm.activations(subject, named, chunk=chunk, reduce=reduce)
+    assert n_hooks(subject.model) == 0
+
+
+def test_of_a_point_that_fires_often_what_holds_examples_stays():
+    found = mm.activations(mm.Subject(Positions(also=2), array_task()))
+    assert [name for name in found if "table" in name] == ["hook_table#1", "hook_table#2"]
+    with pytest.raises(ActivationError, match=r"'hook_table#0' has shape \(1, 1, 4\)"):
+        found["hook_table#0"]
+
+
+def test_an_axis_that_is_the_examples_only_by_chance_is_found_out_by_the_last_chunk():
+    class Chance(Loop):
+        def forward(self, x):
+            self.hook_out(self.W)  # four rows
+            return super().forward(x)
+
+    subject = mm.Subject(Chance(), array_task())
+    found = mm.activations(subject, chunk=4)  # 18 examples
+    assert "hook_out#1" in found and "hook_out#0" not in found
+    with pytest.raises(ActivationError, match="'hook_out#0' has shape .* not the 2 examples"):
+        mm.activations(subject, "hook_out", chunk=4)
+
+
+WRONG = {
+    "reduce, a word": ({"reduce": "mean"}, "reduce makes a reduction, as the class mm.Mean does .*; got 'mean'"),
+    "reduce, an instance": ({"reduce": mm.Mean()}, "reduce makes a reduction, as the class mm.Mean does when"),
+    "gradients": ({"gradients": True}, "gradients is a function of logits and given labels .* got True"),
+    "dtype": ({"dtype": "float16"}, "dtype is a floating-point type such as torch.float16, got 'float16'"),
+    "chunk, a fraction": ({"chunk": 2.5}, "chunk must be a whole number of at least 1, got 2.5"),
+    "chunk, none": ({"chunk": 0}, "chunk must be a whole number of at least 1, got 0"),
+    "chunk, less": ({"chunk": -1}, "chunk must be a whole number of at least 1, got -1"),
+    "limit_mb": ({"limit_mb": "1"}, "limit_mb must be finite and at least 0, got 1"),
+    "a class": ({"points": nn.Conv2d}, "points is a name, a pattern or a list of them, .* classes of modules are for"),
+    "classes": ({"points": [nn.Conv2d]}, "points is a name, a pattern or a list of them"),
+    "a mask": ({"ids": torch.ones(23).bool()}, r"ids must be example ids, got a mask of 23 values: task.ids\[mask\]"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_setting_of_the_wrong_kind_is_an_error_before_anything_runs(case, unchecked_shapes):
+    settings, message = WRONG[case]
+    subject = looped()
+    subject.model.fail = True
+    with pytest.raises(ConfigError, match=message):
+        mm.activations(subject, **settings)
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, range, torch.tensor])
+def test_ids_may_be_any_list_of_numbers(make):
+    subject = looped()
+    ids = make(range(3, 9)) if make in (list, tuple, np.array) else range(3, 9)
+    ids = torch.tensor(list(ids)) if make is torch.tensor else ids
+    found = mm.activations(subject, "hook_out", ids)["hook_out"]
+    assert torch.equal(found, mm.activations(subject, "hook_out", torch.arange(3, 9))["hook_out"])
+
+
+def test_a_bare_network_comes_with_its_task():
+    subject = looped()
+    expected = mm.activations(subject, "hook_out")["hook_out"]
+    assert torch.equal(mm.activations(subject.model, "hook_out", task=subject.task)["hook_out"], expected)
+    roles = mm.Roles(output=mm.Output("logits"))
+    with pytest.raises(RoleError, match="logits"):
+        mm.activations(subject.model, task=subject.task, roles=roles, gradients=lambda logits, given: logits[:, 0])
+    with pytest.raises(ConfigError, match="got Loop and no task"):
+        mm.activations(subject.model)
+    with pytest.raises(ConfigError, match="its own task and roles"):
+        mm.activations(subject, task=subject.task)
+    with pytest.raises(UnknownNameError, match=r"no hook point '0': the network has none; mm.attach\(model\)"):
+        mm.activations(nn.Linear(4, 4), "0", task=subject.task)

@@ -122,7 +122,9 @@ def break_pairs(subject):
     changed = arrays(task, given=task.given(back), true=task.true(back), train=train)
     # The input embedding has no meaning behind a shuffle of the cells; everything else keeps its role.
     roles = Roles(
-        readout=dataclasses.replace(subject.roles.readout, parameter="inner.W_out"), activation="inner.activation"
+        readout=dataclasses.replace(subject.roles.readout, parameter="inner.W_out"),
+        activation="inner.activation",
+        hidden=("inner.hook_hidden",),
     )
     return Subject(Shuffled(subject.copy_model(), back), changed, roles), lambda table: table[moved]
 

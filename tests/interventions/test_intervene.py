@@ -329,8 +329,64 @@ def test_logits_are_kept_or_not_and_results_survive_saving(tmp_path):
     assert isinstance(figure, go.Figure)
     assert list(figure.layout.yaxis.ticktext)[:2] == ["as it is", "without 0"]
     many = mm.intervene(subject, [mm.Edit("hook_hidden", neurons=m % 9) for m in range(41)])
-    drawn = {trace.name: trace for trace in many.plot().data}
-    np.testing.assert_allclose(drawn["test accuracy" if "test accuracy" in drawn else "test"].y, many.accuracy[:, 3])
+    figure = many.plot()
+    drawn = {trace.name: trace for trace in figure.data}
+    np.testing.assert_allclose(drawn["test"].y, many.accuracy[:, 3].sort().values)
+    assert {trace.mode for trace in figure.data} == {"markers"}
+    assert [line.y0 for line in figure.layout.shapes] == many.unedited_accuracy.tolist()
+    assert figure.layout.xaxis.title.text == "neuron, sorted within each series (1 = lowest)"
+    doses = mm.intervene(subject, [mm.Edit("hook_hidden", float(dose)) for dose in range(41)]).plot()
+    assert doses.layout.xaxis.title.text == "edit, in the order given"
+
+
+def test_units_may_be_given_in_every_way_numpy_and_torch_have(recwarn):
+    subject, ids = mlp(), torch.arange(5)
+    row = np.linspace(-1, 1, 9, dtype=np.float32)
+    row.flags.writeable = False
+    mask = np.arange(9) % 4 == 1
+    same = [
+        ({"neurons": [1, 5]}, "neurons 1, 5"),
+        ({"neurons": np.array([1, 5])}, "neurons 1, 5"),
+        ({"neurons": slice(1, 9, 4)}, "neurons 1:9:4"),
+        ({"neurons": range(1, 9, 4)}, "neurons 1, 5"),
+        ({"neurons": mask}, "neurons 1, 5"),
+        ({"neurons": mask.tolist()}, "neurons 1, 5"),
+        ({"neurons": torch.from_numpy(mask)}, "neurons 1, 5"),
+        ({"neurons": [np.int64(1), -4]}, "neurons 1, -4"),
+    ]
+    edits = [mm.Edit("hook_hidden", row, **units) for units, _ in same] + [mm.Edit("hook_hidden", neurons=np.int64(3))]
+    found = mm.intervene(subject, edits, ids=ids)
+    assert found.edits[:-1] == tuple(f"hook_hidden[{words}] → values" for _, words in same)
+    wanted = by_hand(
+        subject, "hook_hidden", lambda out: torch.where(torch.from_numpy(mask), torch.tensor(row), out), ids
+    )
+    torch.testing.assert_close(found.logits[:-1], wanted.expand(8, -1, -1))
+    torch.testing.assert_close(found.logits[-1], by_hand(subject, "hook_hidden", zeroed(ALL, 3), ids))
+    assert found.to_frame()["neuron"].isna().tolist() == [True] * 32 + [False] * 4 and not recwarn.list
+
+
+def test_a_pattern_is_one_edit_at_each_point_and_frames_say_where():
+    subject = subject_of(Transformer)
+    found = mm.intervene(subject, mm.Edit("blocks.*.attn.hook_z", heads="each", positions="each"))
+    points = [f"blocks.{block}.attn.hook_z" for block in range(2)]
+    places = [(point, p, h) for point in points for p in range(3) for h in range(HEADS)]
+    assert found.edits == tuple(f"{point}[position {p}, head {h}] → zero" for point, p, h in places)
+    wanted = torch.stack([by_hand(subject, point, zeroed(ALL, p, h)) for point, p, h in places])
+    torch.testing.assert_close(found.logits, wanted, rtol=1e-5, atol=1e-6)
+    frame = found.to_frame().query("split == 'test'")
+    assert [tuple(row) for row in frame[["point", "position", "head"]].to_numpy()] == places
+    assert set(frame["unit"]) == {"head"} and str(frame["head"].dtype) == "Int64" and frame["neuron"].isna().all()
+    grid = frame.pivot(index=["point", "head"], columns="position", values="change")
+    test = found.plot().data[-1]
+    assert test.type == "heatmap" and test.name == "test"
+    np.testing.assert_allclose(test.z, grid, atol=1e-7)
+    together = mm.intervene(subject, [(mm.Edit("*.1.*hook_z", heads=0), mm.Edit("blocks.0.hook_po*", positions=-1))])
+    assert together.edits == ("blocks.1.attn.hook_z[head 0] → zero and blocks.0.hook_post[position -1] → zero",)
+    assert together.to_frame()[["point", "unit"]].iloc[0].tolist() == ["", ""]
+    last = mm.intervene(subject, mm.Edit("blocks.1.attn.hook_z", heads=0, positions=-1)).to_frame()
+    assert last[["position", "head"]].iloc[0].tolist() == [2, 0]
+    named = mm.intervene(subject, mm.Edit("blocks.*.hook_post", name="no MLP"))
+    assert named.edits == ("no MLP 0", "no MLP 1") and set(named.to_frame()["unit"]) == {""}
 
 
 def test_splits_without_examples_read_null():
@@ -382,7 +438,24 @@ def test_what_is_wrong_is_said():
         (lambda: mm.Edit(point, float("nan")), ConfigError, "finite"),
         (lambda: mm.Edit(point, neurons=NEURONS), ConfigError, "has neurons 0 … 5, and not 6"),
         (lambda: mm.Edit(point, neurons=[0.5]), ConfigError, "given by number"),
+        (lambda: mm.Edit(point, neurons=1.5), ConfigError, "neurons are given by number, got 1.5"),
+        (lambda: mm.Edit(point, neurons=True), ConfigError, "neurons are given by number, at least one, got True"),
+        (lambda: mm.Edit(point, neurons="all"), ConfigError, "neurons are given by number, got 'all'"),
+        (lambda: mm.Edit(point, neurons=torch.ones(2, 6).bool()), ConfigError, "given by number"),
+        (lambda: mm.Edit(point, neurons=[True, False]), ConfigError, "has 6 neurons, and 2 truth values"),
+        (lambda: mm.Edit(point, neurons=slice(6, 9)), ConfigError, "at least one"),
         (lambda: mm.Edit(point, neurons=[]), ConfigError, "at least one"),
+        (lambda: mm.Edit(point, np.array(["a"])), ConfigError, "an array of <U1"),
+        (lambda: mm.Edit(point, torch.tensor([1.0, torch.inf])), ConfigError, "finite"),
+        (lambda: mm.Edit(3), ConfigError, "one hook point or pattern, got 3"),
+        (lambda: mm.Edit("blocks.*.hook_pots"), UnknownNameError, "no hook point"),
+        (
+            lambda: [(mm.Edit("blocks.*.hook_post"), mm.Edit(point))],
+            ConfigError,
+            "the pattern 'blocks.*.hook_post' makes",
+        ),
+        (lambda: subject.task, ConfigError, "the edits come second"),
+        (lambda: 3, ConfigError, "edits, or tuples of edits made together, got int"),
         (
             lambda: mm.Edit(point, heads=0),
             ConfigError,
@@ -427,6 +500,11 @@ def test_a_point_that_no_logit_depends_on_is_refused():
 
     with pytest.raises(DiscardedEditError, match="'hook_aside' is thrown away"):
         mm.intervene(subject_of(Aside), mm.Edit("hook_aside"))
+    with pytest.raises(DiscardedEditError, match="no logit depends on them: hook_aside"):
+        mm.intervene(subject_of(Aside), mm.Edit("hook_as*"))
+    found = mm.intervene(subject_of(Aside), mm.Edit("hook_*"))
+    assert found.edits == ("hook_embed → zero",)
+    assert found.note == "left out, because no logit depends on them: hook_aside"
 
 
 def test_sets_and_frozen_edits():

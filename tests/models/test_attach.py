@@ -88,19 +88,27 @@ def test_detach_leaves_no_trace(make):
     for name, held in before.items():
         assert str(after[name]) == str(held)
     assert not attached.hook_dict
-    with pytest.raises(ConfigError, match="has taken the hook points off"):
-        attached.run_with_cache(X)
-    with pytest.raises(UnknownNameError, match="no hook point 'hook_out'"):
-        attached.add_hook("hook_out", zero)
+    for gone in (
+        lambda: attached.run_with_cache(X),
+        lambda: attached.add_hook("hook_out", zero),
+        lambda: attached.hook_dict["hook_out"],
+        lambda: hook_points(attached)["hook_out"],
+    ):
+        with pytest.raises(UnknownNameError, match=r"no hook point '.*': the network has none; mm.attach\(model\)"):
+            gone()
     assert mm.attach(model, "").hook_dict
 
 
 def test_attaching_twice_is_an_error_and_lost_points_are_taken_off():
     model = sequential()
     attached = mm.attach(model, "0")
-    for again in (model, attached, model[0], nn.Sequential(model)):
+    for again in (attached, model):
         with pytest.raises(ConfigError, match=r"points are attached to this network already; detach\(\)"):
             mm.attach(again)
+    for other in (model[0], nn.Sequential(model), nn.Sequential(nn.Tanh(), model[0])):
+        shares = f"the {type(other).__name__} shares a module with a Sequential that has points .* '0.hook_out' there"
+        with pytest.raises(ConfigError, match=shares):
+            mm.attach(other)
     copied = copy.deepcopy(model)  # its points belong to nobody
     assert list(mm.attach(copied, "1").hook_dict) == ["1.hook_out"] and not copied[0]._forward_hooks
     del attached
@@ -247,9 +255,13 @@ def test_a_hook_that_cannot_have_had_an_effect_is_an_error():
     ids = torch.randint(7, (2, 6))
     with pytest.raises(ActivationError, match="'heads.unused.hook_out' did not fire in the forward pass"):
         attached.run_with_hooks(ids, fwd_hooks=[("heads.tag.hook_out", zero), ("heads.unused.hook_out", zero)])
+    for choice in ("heads.unused*", lambda name: "unused" in name):
+        with pytest.raises(ActivationError, match="'heads.unused.hook_out' did not fire .* its hook had no effect"):
+            attached.run_with_hooks(ids, fwd_hooks=[(choice, zero)])
     with attached.hooks([("heads.unused.hook_out", zero), (lambda name: True, zero)]):
         pass  # nothing ran
-    attached.run_with_hooks(ids, fwd_hooks=[(lambda name: True, zero)])
+    for some in ("heads.*", lambda name: True):
+        attached.run_with_hooks(ids, fwd_hooks=[(some, zero)])
     _, cache = attached.run_with_cache(ids)
     with pytest.raises(ActivationError, match="no cached activation 'heads.unused.hook_out'. Did you mean"):
         cache["heads.unused.hook_out"]
@@ -268,6 +280,18 @@ def test_tied_weights_and_shared_modules_stay_so():
     torch.testing.assert_close(cache["first.hook_out#0"], first)
     torch.testing.assert_close(cache["first.hook_out#1"], model.first(torch.tanh(first)))
     assert not any(name.startswith("again") for name in attached.hook_dict)
+    message = (
+        "'again' is the same module as 'first', whose point 'first.hook_out' fires at every call: 'first.hook_out#0'"
+    )
+    subject = mm.Subject(attached, mm.ArrayTask(ids, ids[:, 0], ids[:, 0], torch.arange(4) < 3))
+    for call in (
+        lambda: attached.run_with_hooks(ids, fwd_hooks=[("again.hook_out", zero)]),
+        lambda: attached.run_with_cache(ids, names_filter="again.hook_out"),
+        lambda: copied.add_hook("again.hook_out", zero),
+        lambda: mm.activations(subject, "again.hook_out"),
+    ):
+        with pytest.raises(UnknownNameError, match=f"no hook point 'again.hook_out': {message}, 'first.hook_out#1'"):
+            call()
 
 
 def classified(n=12):
@@ -311,7 +335,7 @@ def test_patching_a_layer_carries_everything():
     labels = subject.task.given(subject.task.ids)
     ids, donors = ((labels == label).nonzero().squeeze(1)[:2] for label in labels.unique()[:2])
     frame = mm.patch(subject, ids=ids, donor_ids=donors, units="point").to_frame()
-    assert set(frame["unit"]) == {"layer1.hook_out", "layer2.hook_out", "fc.hook_out"}
+    assert set(frame["point"]) == {"layer1.hook_out", "layer2.hook_out", "fc.hook_out"}
     np.testing.assert_allclose(frame["effect"], 1, atol=1e-4)
     torch.manual_seed(1)
     other = mm.attach(ResNet().eval(), "layer1", "layer2", "fc")

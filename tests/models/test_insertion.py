@@ -260,3 +260,60 @@ def test_a_hook_that_returns_no_tensor_is_named():
     attached = mm.attach(sequential())
     with pytest.raises(ActivationError, match="a hook at '1.hook_out' returned a str, not a tensor"):
         attached.run_with_hooks(torch.randn(5, 3), fwd_hooks=[("1.hook_out", lambda value, hook: "no")])
+
+
+@pytest.mark.parametrize("point", ["0.hook_out", "2.hook_in"])
+@pytest.mark.parametrize(
+    ("edit", "left"), [(lambda value, hook: value[0], (4,)), (lambda value, hook: value.mean(0, True), (1, 4))]
+)
+def test_a_hook_that_changes_the_shape_is_named_with_both(point, edit, left):
+    attached = mm.attach(sequential(), "0", "2.hook_in")
+    with pytest.raises(ActivationError) as caught:
+        attached.run_with_hooks(torch.randn(5, 3), fwd_hooks=[(point, edit)])
+    assert str(caught.value) == f"'{point}' holds shape (5, 4), and a hook there left shape {left}"
+
+
+class Recurrent(nn.Module):
+    """Two modules that return tuples, one of them called twice, and what it returns itself is a dict."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.LSTM(3, 3, batch_first=True), nn.GRU(3, 3, batch_first=True)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        hidden, (state, _) = self.a(self.a(x)[0])
+        return {"logits": self.head(self.b(hidden)[0][:, -1]), "state": state}
+
+
+UNCLEAR = {
+    "everything": ((), {}, "'*', 'a:0', 'b:0', ':logits'", 4),
+    "names": (("a", "head", "b.hook_out"), {}, "'a:0', 'head', 'b:0'", 3),
+    "a class and a pattern": ((nn.LSTM, "b*"), {}, "nn.LSTM, 'b*', 'a:0', 'b:0'", 2),
+    "paths that are not there": (("[ab]:7", "head"), {}, "'a:0', 'b:0', 'head'", 3),
+    "inputs too": (("a", "b"), {"inputs": True}, "'a.hook_in', 'a:0', 'b.hook_in', 'b:0', inputs=True", 4),
+}
+
+
+@pytest.mark.parametrize("case", UNCLEAR)
+def test_all_that_is_unclear_is_told_at_once_with_a_call_that_works(case):
+    named, settings, call, n = UNCLEAR[case]
+    x = torch.randn(4, 5, 3)
+    attached = mm.attach(Recurrent(), *named, **settings)
+    for _ in range(2):
+        with pytest.raises(ActivationError) as caught:
+            attached.run_with_cache(x)
+        said = str(caught.value)
+        assert said.endswith(f"All of it: detach(), then mm.attach(model, {call})")
+        assert said.count("a returned a tuple; name one of 'a:0', 'a:1.0', 'a:1.1'") == 1
+        assert said.count("b returned a tuple; name one of 'b:0', 'b:1'") == 1
+    again = eval(said.rpartition("then ")[2], {"mm": mm, "nn": nn, "model": attached.detach()})
+    cache = again.run_with_cache(x)[1]
+    assert len({name.partition("#")[0] for name in cache}) == len(again.hook_dict) == n
+
+
+def test_a_network_that_runs_without_its_points_fails_at_the_first_that_is_unclear():
+    attached = mm.attach(Recurrent(), "a", "b")
+    with pytest.raises(ActivationError, match=r"^'a.hook_out' finds not one tensor: .* 'a:1.1'$"):
+        attached._model(torch.randn(4, 5, 3))
+    assert attached._unclear is None

@@ -12,6 +12,7 @@ from mechmem.plotting.bars import stacked_bars
 from mechmem.plotting.grids import Panel, grid_map, heatmaps
 from mechmem.plotting.histograms import histogram
 from mechmem.plotting.lines import lines
+from mechmem.plotting.spectra import frequency_axis
 from mechmem.plotting.style import SPLITS
 
 DEUTERANOPIA = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
@@ -86,6 +87,13 @@ def test_dot_plot_leaves_out_what_is_not_known(scores):
     assert "noise-only" not in traces
     for name in ("kernel ridge", "untrained"):
         assert not np.any(traces[name].error_x.array) and not np.any(traces[name].error_x.arrayminus)
+
+
+def test_dot_plot_says_where_nothing_was_measured(scores):
+    assert all(trace.mode == "markers" for trace in dot_plot(scores).data)
+    scores.loc[scores["extractor"] == "frequency", "value"] = np.nan
+    (note,) = (trace for trace in dot_plot(scores).data if trace.mode == "text")
+    assert list(note.y) == [1] and note.text == ("n/a: the table says why",) and not note.showlegend
 
 
 def test_dot_plot_tells_controls_from_the_network(scores):
@@ -218,3 +226,11 @@ def test_a_band_goes_with_its_line_when_the_legend_is_clicked():
     )
     band, line = lines(frame, x_title="x", y_title="y").data
     assert band.fill == "toself" and band.legendgroup == line.legendgroup == "train, clean"
+
+
+@pytest.mark.parametrize(("count", "step"), [(5, 1), (12, 1), (13, 2), (29, 5), (56, 5), (5000, 50)])
+def test_frequencies_have_whole_ticks_or_names(count, step):
+    axis = frequency_axis([str(k) for k in range(1, count + 1)])
+    assert axis == {"tick0": 0, "dtick": step, "title_text": "frequency k"}
+    named = frequency_axis(["[3]", "[2,1]"])
+    assert named == {"tickvals": [1, 2], "ticktext": ["[3]", "[2,1]"], "title_text": "representation"}

@@ -55,6 +55,12 @@ def test_a_condition_holds_or_fails_with_its_whole_interval(condition, outcome):
     assert condition.judge(MEASURED).outcome == outcome
 
 
+def test_runs_without_the_quantity_are_counted():
+    assert at_least("never", "arm", 0.5).judge(MEASURED).reason == "not measured in 1 run"
+    twice = table(never=[1.0, math.nan, math.nan])
+    assert at_least("never", "arm", 0.5).judge(twice).reason == "not measured in 2 runs"
+
+
 def test_the_interval_is_the_students_over_seeds():
     estimate = at_least("torn", "arm", 0.0).judge(MEASURED).estimate
     # Mean .5, sd .1, n 3: 4.302653 · .1 / √3.

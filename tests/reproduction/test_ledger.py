@@ -1,5 +1,6 @@
 """Ledgers: what a claim became, in every form it is shown in."""
 
+import dataclasses
 import json
 import math
 
@@ -87,3 +88,6 @@ def test_html_says_everything_and_escapes(ledger, tmp_path):
         "(3 seeds)",
     ):
         assert text in page
+    single = dataclasses.replace(ledger, entries=(dataclasses.replace(ledger.entries[0], seeds=1),))
+    write_html("ledger.html", tmp_path / "l.html", ledger=single, drawn={"good": None}, figures=ours)
+    assert "(1 seed)" in (tmp_path / "l.html").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ import pytest
 import mechmem as mm
 from mechmem.errors import ConfigError, RunDirectoryError, UnknownNameError
 from mechmem.reproduction.claims import SCALES
+from mechmem.reproduction.reproduce import _reporter
 from mechmem.reproduction.trials import expected_seconds, measurements, recipe, recipes, work
 
 RECIPES = sorted(recipes())
@@ -133,3 +134,13 @@ def test_longer_runs_are_expected_to_take_longer():
     seconds = expected_seconds(trials, 5e10)
     by_steps = {trials[digest].steps: value for digest, value in seconds.items() if not trials[digest].batch_size}
     assert by_steps[5000] > 2 * by_steps[1000] > 0
+
+
+def test_what_there_is_to_do_is_said_in_the_singular_too(capsys):
+    for runs, workers, wanted in (
+        ({"a": 60.0}, 1, "1 run to train or measure, about 1 min on 1 process of one thread"),
+        ({"a": 60.0, "b": 60.0}, 2, "2 runs to train or measure, about 1 min on 2 processes of one thread each"),
+    ):
+        with _reporter(recipe("doshi_2024"), "smoke", runs, workers, show=True):
+            pass
+        assert capsys.readouterr().err.splitlines()[0] == f"doshi_2024 at scale smoke: {wanted}"

@@ -174,6 +174,9 @@ def test_heads_and_positions_that_are_not_there():
         score("ablation_effect(units=head,point=blocks.0.hook_post)")(subject)
     with pytest.raises(UnknownNameError, match="Did you mean 'blocks.0.attn.hook_z'"):
         score("ablation_effect(units=head,point=blocks.0.attn.hook_zz)")(subject)
+    with pytest.raises(ConfigError, match="one layer is ablated at a time"):
+        score("ablation_effect(train,point=blocks.*.hook_post)")(subject)
+    assert score("ablation_effect(train,point=blocks.0.hook_po*)")(subject).point == "blocks.0.hook_post"
     with pytest.raises(ConfigError, match="no positions"):
         score("ablation_effect(position=0)")(subject_of())
     with pytest.raises(ConfigError, match="one position's number, got 'last'"):

@@ -71,6 +71,9 @@ def test_symbols_are_the_classes_where_an_operation_is_named():
         (dict(inputs=PAIRS + 1, operation="add"), "operands must lie in 0 … 4"),
         (dict(inputs=PAIRS - 1, operation="add"), "operands must lie in 0 … 4"),
         (dict(inputs=PAIRS.float(), operands=PAIRS - 1), "operands"),
+        (dict(train=torch.randperm(25)), r"whole numbers 0 … 24. Of ids, pass torch.isin\(torch.arange\(25\), ids\)"),
+        (dict(train=torch.randperm(25).numpy()), "whole numbers 0 … 24"),
+        (dict(train=-TRAIN.long()), "whole numbers -1 … 0"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(changes, message):
@@ -89,6 +92,16 @@ def test_lengths_must_agree(name, unchecked_shapes):
 def test_operands_are_one_pair_per_example(operands, unchecked_shapes):
     with pytest.raises(ConfigError, match="one pair per example, got shape"):
         made(inputs=PAIRS.float(), operands=operands)
+
+
+def test_ids_in_the_place_of_truth_values_are_told_from_another_length(unchecked_shapes):
+    with pytest.raises(ConfigError, match="Of ids, pass"):
+        made(train=torch.arange(20))
+
+
+def test_zeros_and_ones_are_truth_values():
+    for dtype in (torch.long, torch.uint8, torch.int32):
+        assert torch.equal(made(train=TRAIN.to(dtype)).train_ids, made().train_ids)
 
 
 def test_inputs_that_are_no_pairs_of_symbols_have_no_operands():

@@ -8,7 +8,7 @@ import torch
 
 import mechmem as mm
 from mechmem import storage
-from mechmem.errors import RunDirectoryError
+from mechmem.errors import ConfigError, RunDirectoryError
 from mechmem.training.run import Run
 
 
@@ -273,3 +273,8 @@ def test_a_temporary_run_lives_as_long_as_it_is_used(tiny_config):
     del recipe
     gc.collect()
     assert not path.exists()
+
+
+def test_only_a_config_is_trained():
+    with pytest.raises(ConfigError, match="train takes an mm.TrainConfig.*got a dict"):
+        mm.train({"p": 5})

@@ -1,4 +1,4 @@
-"""Normalised effects of interventions: a row per unit, or a sorted curve where there are many."""
+"""Normalised effects of interventions: a heatmap, a row per unit, or points where there are many units."""
 
 from __future__ import annotations
 
@@ -8,29 +8,52 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechmem.plotting.lines import lines, plain_style
+from mechmem.plotting.lines import plain_style
 from mechmem.plotting.style import INK, interval, styled
+from mechmem.plotting.unit_grids import grid_of, unit_maps
+from mechmem.plotting.unit_points import sorted_points
+
+MOST_ROWS = 40
+"""Units that are drawn a row each; more are drawn as points."""
 
 _TITLE = "normalised effect (0 nothing, 1 the donor's behaviour)"
+_SHORT = "normalised effect (1: the donor's behaviour)"
 _LANE, _ROW_GAP = 10, 12
 """Height of one series' lane, and of the gap between units, in pixels."""
 
 
-def effect_dots(frame: pd.DataFrame, note: str = "") -> go.Figure:
+def effects_figure(frame: pd.DataFrame, note: str = "") -> go.Figure:
+    """Draw units that form a grid as heatmaps, others a row each, or as points where there are more than `MOST_ROWS`.
+
+    Args:
+        frame: columns name, point, unit (what kind it is), position, head, channel, neuron, series, value, low, high. A
+            value that is not finite is left out.
+        note: what is written below the figure, e.g. why a series is missing.
+    """
+    units, names = len(set(frame["name"])), list(dict.fromkeys(frame["series"]))
+    if grid_of(frame.drop_duplicates("name")) is not None:
+        figure = unit_maps(frame, titles={name: name for name in names}, z_title="normalised effect")
+    elif units > MOST_ROWS:
+        figure = sorted_points(frame, dict.fromkeys(names, 0.0), y_title=_SHORT, intervals=True)
+    else:
+        figure = effect_dots(frame)
+    return _noted(figure, note, int(figure.layout.height))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def effect_dots(frame: pd.DataFrame) -> go.Figure:
     """Draw one row per unit, in the frame's order from top to bottom, each series in a lane of its own.
 
     Args:
-        frame: columns unit, series, value, low, high. A value that is not finite is left out.
-        note: what is written below the figure, e.g. why a series is missing.
+        frame: columns name, series, value, low, high. A value that is not finite is left out.
     """
-    units, names = (list(dict.fromkeys(frame[column])) for column in ("unit", "series"))
+    units, names = (list(dict.fromkeys(frame[column])) for column in ("name", "series"))
     row_px = _LANE * len(names) + _ROW_GAP
     height = max(row_px * len(units), 60)
     figure = go.Figure()
     for lane, name in enumerate(names):
         rows = frame.loc[(frame["series"] == name) & np.isfinite(frame["value"].to_numpy(float))]
         style = plain_style(name, lane)
-        place = np.array([units.index(unit) for unit in rows["unit"]], dtype=float)
+        place = np.array([units.index(unit) for unit in rows["name"]], dtype=float)
         figure.add_scatter(
             x=rows["value"].to_numpy(float),
             y=place + (lane - (len(names) - 1) / 2) * _LANE / row_px,
@@ -40,7 +63,7 @@ def effect_dots(frame: pd.DataFrame, note: str = "") -> go.Figure:
             marker={"symbol": style.symbol, "size": 8, "color": style.color},
             error_x=interval(rows, thickness=1.2, width=0, color=style.color),
             customdata=rows[["low", "high"]].to_numpy(float),
-            text=rows["unit"],
+            text=rows["name"],
             hovertemplate="%{text}<br>%{fullData.name}: %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
             "<extra></extra>",
         )
@@ -55,27 +78,7 @@ def effect_dots(frame: pd.DataFrame, note: str = "") -> go.Figure:
     figure.update_xaxes(title_text=f"{_TITLE}, 95 % interval", range=[ends.min() - room, ends.max() + room])
     for mark in (0, 1):
         figure.add_vline(x=mark, line={"color": INK, "width": 1, "dash": "dot"})
-    return _noted(figure, note, height)
-
-
-def sorted_effects(frame: pd.DataFrame, note: str = "") -> go.Figure:
-    """Draw the units of each series from the largest effect to the smallest, with bands.
-
-    Args:
-        frame: columns unit, series, value, low, high. A value that is not finite is left out.
-        note: what is written below the figure, e.g. why a series is missing.
-    """
-    ranked = frame.sort_values("value", ascending=False, kind="stable")
-    ranked = ranked.assign(x=ranked.groupby("series").cumcount() + 1)
-    figure = lines(
-        ranked,
-        x_title="neuron, sorted by effect (1 = largest)",
-        y_title="normalised effect (1: the donor's behaviour)",
-        markers=False,
-    )
-    figure.update_layout(showlegend=True)
-    figure.add_hline(y=0, line={"color": INK, "width": 1, "dash": "dot"})
-    return _noted(figure, note, height=380)
+    return figure
 
 
 def _noted(figure: go.Figure, note: str, height: int) -> go.Figure:

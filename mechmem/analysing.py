@@ -1,0 +1,66 @@
+"""Analyses by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import nn
+
+from mechmem.contracts import Subject, Task, subject_of
+from mechmem.errors import ConfigError, unknown_name
+from mechmem.grammar import build
+from mechmem.plugins import Analysis, plugins
+from mechmem.results import Result
+from mechmem.roles import Roles
+
+
+def analysis(name: str, **settings: Any) -> Analysis:
+    """Parse an analysis' name, e.g. "phases" or "partition(by=ipr)".
+
+    Args:
+        name: the name, with settings in parentheses or without.
+        settings: settings as Python values; they go before those in parentheses.
+
+    Raises:
+        UnknownNameError: there is no such analysis, or no such setting of it; the nearest is named.
+        ConfigError: the name cannot be read, or a setting is not allowed.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"an analysis is asked for by its name, got {name!r}")
+    found = build(plugins("analyses"), name, name, "analysis")
+    assert isinstance(found, Analysis)
+    fields = [field.name for field in dataclasses.fields(found)]
+    for key in settings:
+        if key not in fields:
+            raise unknown_name(f"setting of {found.name!r}", key, fields)
+    return dataclasses.replace(found, **settings)
+
+
+def analyse(
+    subject: nn.Module | Subject,
+    name: str,
+    *,
+    task: Task | None = None,
+    roles: Roles | None = None,
+    **settings: Any,
+) -> Result:
+    """Run one analysis on a network.
+
+        mm.analyse(subject, "embedding_spectrum").plot()
+        mm.analyse(subject, "partition", by="ipr").to_frame()
+
+    Args:
+        subject: a subject (a trained run, say), or a network.
+        name: the analysis, with settings in parentheses or without: "partition(by=ipr)". `mechmem list` and the
+            reference name them all.
+        task: the network's task; goes with a bare network.
+        roles: the network's roles; by default its own.
+        settings: the analysis' settings, by name; they go before those in parentheses.
+
+    Raises:
+        UnknownNameError: there is no such analysis, or no such setting of it; the nearest is named.
+        ConfigError: the name cannot be read, a setting is not allowed, or a bare network came without its task.
+        MissingNeedError: the network lacks what the analysis needs.
+    """
+    return analysis(name, **settings)(subject_of(subject, task, roles))

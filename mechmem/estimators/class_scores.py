@@ -1,0 +1,87 @@
+"""What classifiers that score every class have in common."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+DECIMALS = 12
+"""Scores that agree to as many decimals are equal, and the lowest class wins: which of two subspaces holds more of a
+vector that lies in both would be decided by rounding."""
+
+
+class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
+    """Base of classifiers that give every class a score, and choose the highest; of equals the lowest class.
+
+    Attributes:
+        classes_: the labels, ascending. Shape (class).
+        n_features_in_: number of features.
+    """
+
+    classes_: Shaped[np.ndarray, " class"]
+    n_features_in_: int
+
+    # What is public takes whatever scikit-learn turns into an array, or refuses.
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit to examples, shape (example, feature), and their labels, shape (example).
+
+        Raises:
+            ValueError: the arrays do not fit each other, or hold something that is not a number.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        self.classes_, index = np.unique(y, return_inverse=True)
+        self._fit(X, index)
+        return self
+
+    def scores(self, X: Any) -> Float[np.ndarray, "example class"]:
+        """Return each class's score on each example, whatever the number of classes.
+
+        Raises:
+            NotFittedError: `fit` has not been called.
+            ValueError: X has another number of features.
+        """
+        check_is_fitted(self)
+        checked: Any = validate_data(self, X, dtype=np.float64, reset=False)
+        return self._scores(checked).round(DECIMALS)
+
+    def decision_function(self, X: Any) -> Float[np.ndarray, "example *class"]:
+        """Return the scores; of two classes, as scikit-learn has it, the second's less the first's."""
+        scores = self.scores(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict(self, X: Any) -> Shaped[np.ndarray, " example"]:
+        """Return the class with the highest score."""
+        scores = self.scores(X)
+        return self.classes_[scores.argmax(1)]
+
+    @abc.abstractmethod
+    def _fit(self, X: Float[np.ndarray, "example feature"], index: Int[np.ndarray, " example"]) -> None:
+        """Fit to examples whose classes are numbered."""
+
+    @abc.abstractmethod
+    def _scores(self, X: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example class"]:
+        """Return the scores."""
+
+
+class SubspaceScores(ClassScores):
+    """Base of classifiers by subspaces through the origin, which say nothing where these fill the space."""
+
+    def __sklearn_tags__(self) -> Tags:
+        """Say that the estimator does poorly on scikit-learn's two-dimensional test data."""
+        tags: Any = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = True
+        return tags
+
+
+def unit_rows(X: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example feature"]:
+    """Divide each row by its length; a row of zeros stays."""
+    length = np.linalg.norm(X, axis=1, keepdims=True)
+    return X / np.where(length > 0, length, 1)

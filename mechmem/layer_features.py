@@ -1,0 +1,82 @@
+"""What a layer holds, one row of numbers per example: what probes are fitted to."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from einops import rearrange, reduce
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from mechmem.caching import activations
+from mechmem.contracts import Subject
+from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
+from mechmem.models.forward import full_precision
+from mechmem.models.vocabulary import hook_points
+
+INPUTS = "inputs"
+"""The name of no hook point, but of the inputs themselves: what a probe needs no network for."""
+
+Pool = Literal["none", "mean"]
+
+_HIDDEN = re.compile(r"hidden\.(\d+)")
+
+
+def layer_point(subject: Subject, point: str = "") -> str:
+    """Return the hook point that a layer's name means.
+
+    Args:
+        subject: the network and its roles.
+        point: a hook point; "hidden.2" for the third of the role `hidden`; "" for the last of them; "inputs" for the
+            inputs themselves.
+
+    Raises:
+        MissingNeedError: a layer of the role `hidden` is asked for, which names none.
+        UnknownNameError: there are not so many.
+    """
+    hidden, number = subject.roles.hidden, _HIDDEN.fullmatch(point)
+    if point and (number is None or point in hook_points(subject.model)):
+        return point
+    if not hidden:
+        raise MissingNeedError("this needs the role 'hidden', or the name of a hook point")
+    if number is None:
+        return hidden[-1]
+    if int(number[1]) >= len(hidden):
+        raise UnknownNameError(f"no layer {point!r}: the role hidden names {len(hidden)}, from hidden.0 on")
+    return hidden[int(number[1])]
+
+
+def layer_features(
+    subject: Subject, point: str, ids: Int[Tensor, " example"], pool: Pool = "none"
+) -> Float[Tensor, "example feature"]:
+    """Return what a layer holds on each example, flattened, on the CPU.
+
+    Args:
+        subject: the network and its task; no augmentation is applied.
+        point: as in `layer_point`.
+        ids: the examples.
+        pool: "mean" averages a point (example, channel, …) over all axes behind the channels first.
+
+    Raises:
+        MissingNeedError: a layer of the role `hidden` is asked for, which names none.
+        UnknownNameError: there is no such point.
+        ActivationError: the point does not fire, or holds one number per example where channels are to be averaged.
+    """
+    name = layer_point(subject, point)
+    held = subject.task.batch(ids)[0].cpu() if name == INPUTS else activations(subject, name, ids=ids)[name]
+    return full_precision(_flat(held, name, pool))
+
+
+def _flat(held: Shaped[Tensor, "example ..."], name: str, pool: Pool) -> Shaped[Tensor, "example feature"]:
+    if held.ndim == 1:
+        return rearrange(held, "example -> example 1")
+    if pool == "none":
+        return rearrange(held, "example ... -> example (...)")
+    if held.ndim == 2:
+        raise ActivationError(
+            f"{name!r} has shape {tuple(held.shape)}: there is nothing behind its channels to average"
+        )
+    return reduce(
+        held.double() if not held.is_floating_point() else held, "example channel ... -> example channel", "mean"
+    )

@@ -1,0 +1,151 @@
+"""What readouts that fit a classifier to a layer have in common."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.config import check_choice
+from mechmem.contracts import Predictor, Subject, Task
+from mechmem.errors import MissingNeedError
+from mechmem.layer_features import INPUTS, Pool, layer_features, layer_point
+from mechmem.plugins import Readout
+
+if TYPE_CHECKING:
+    # Takes a second to load, and nothing but a fit needs it; the readouts import it there.
+    from sklearn.base import BaseEstimator
+
+Labels = Literal["given", "true"]
+
+_TOLD = {"given": frozenset({"given_labels"}), "true": frozenset({"true_train_labels"})}
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerProbe(Readout):
+    """Base of readouts that fit a classifier to what a layer holds on the training examples.
+
+    It is written `masc@hook_hidden`, with settings `masc(labels=true)@hidden.0`. Its own control is the same probe on
+    the inputs themselves, `masc@inputs`.
+
+    Attributes:
+        point: a hook point; "hidden.2" for the third layer of the role `hidden`; "inputs" for the inputs themselves; by
+            default the last layer of the role `hidden`.
+        labels: "given", the labels that the network was trained on, right or wrong; or "true".
+        pool: "mean" averages (example, channel, …) over all axes behind the channels first.
+    """
+
+    reads: ClassVar[Literal["logits", "network"]] = "network"
+
+    point: str = ""
+    labels: Labels = "given"
+    pool: Pool = "none"
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_choice("labels of a probe", self.labels, get_args(Labels))
+        check_choice("pooling", self.pool, get_args(Pool))
+
+    @abc.abstractmethod
+    def estimator(self, examples: int) -> BaseEstimator:
+        """Return the classifier, not fitted; it will be fitted to so many examples."""
+
+    def label(self) -> str:
+        """The name with its changed settings, and the layer behind an @."""
+        label = super().label() if not self.point else dataclasses.replace(self, point="").label()
+        return f"{label}@{self.point}" if self.point else label
+
+    def wants(self) -> frozenset[str]:
+        """A layer, unless one is named."""
+        return self.needs if self.point else self.needs | {"role:hidden"}
+
+    def told(self) -> frozenset[str]:
+        """The labels of the training examples."""
+        return self.knows | _TOLD[self.labels]
+
+    def stand_in(self) -> Readout | None:
+        """The same on the inputs themselves, none of whose axes are channels of the network's."""
+        return None if self.point == INPUTS else dataclasses.replace(self, point=INPUTS, pool="none")
+
+    def __call__(self, subject: Subject) -> Predictor:
+        """Return the predictor; a class without training examples scores below all others.
+
+        Raises:
+            MissingNeedError: there is no such layer, or the true labels are asked for and not known.
+            UnknownNameError: there is no such point.
+            ActivationError: the point does not fire.
+        """
+        self.require(subject)
+        point = layer_point(subject, self.point)
+        fitted: Any = subject.memo(f"probe {self.label()} {point}", lambda: self._fitted(subject))
+
+        def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
+            features = layer_features(subject, point, ids, self.pool).numpy()
+            scores = torch.from_numpy(class_scores(fitted, features))
+            below = scores.amin(1, keepdim=True) - 1
+            found = below.repeat(1, subject.task.n_classes)
+            found[:, torch.as_tensor(fitted.classes_)] = scores
+            return found
+
+        return predict
+
+    def _fitted(self, subject: Subject) -> BaseEstimator:
+        labels = probe_labels(subject.task, self.labels)
+        features = layer_features(subject, self.point, subject.task.train_ids, self.pool)
+        fitted: Any = self.estimator(len(labels))
+        try:
+            return fitted.fit(features.numpy(), labels.numpy())
+        except ValueError as error:
+            raise MissingNeedError(
+                f"{self.name!r} cannot be fitted to {layer_point(subject, self.point)!r}: {error}"
+            ) from error
+
+
+def probe_labels(task: Task, which: Labels) -> Int[Tensor, " example"]:
+    """Return the labels of the training examples that a probe is fitted to.
+
+    Raises:
+        MissingNeedError: the true ones are asked for and not known.
+    """
+    found = task.given(task.train_ids) if which == "given" else task.true(task.train_ids)
+    if found is None:
+        raise MissingNeedError("the true labels of the training examples are not known")
+    return found
+
+
+def cross_validated(probe: LayerProbe, subject: Subject, folds: int, seed: int) -> float | None:
+    """Return a probe's mean accuracy on held-out parts of the training set, by the labels that it is fitted to.
+
+    No test example, and no label that the probe is not told, has a part in it.
+
+    Args:
+        probe: the probe, at a layer.
+        subject: the network.
+        folds: into how many parts the training set is cut, each with its share of every class.
+        seed: seed of the parts.
+
+    Returns:
+        the mean accuracy, or None where some class has fewer than two examples.
+    """
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    labels = probe_labels(subject.task, probe.labels).numpy()
+    folds = min(folds, int(np.unique(labels, return_counts=True)[1].min()))
+    if folds < 2:
+        return None
+    features = layer_features(subject, probe.point, subject.task.train_ids, probe.pool).numpy()
+    estimator = probe.estimator(len(labels) - -(-len(labels) // folds))
+    parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return float(cross_val_score(estimator, features, labels, cv=parts).mean())
+
+
+def class_scores(fitted: Any, features: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example class"]:
+    """Return a fitted classifier's score of every class: its own scores, or else its probabilities."""
+    if hasattr(fitted, "scores"):
+        return fitted.scores(features)
+    return np.asarray(fitted.predict_proba(features), dtype=np.float64)

@@ -1,0 +1,94 @@
+"""Configs of networks for images. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from mechmem.config import check_whole
+from mechmem.errors import ConfigError
+from mechmem.models.config import MAX_WIDTH, ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageModelConfig(ModelConfig):
+    """Base of the networks for images: an encoder, and a linear readout or a projector.
+
+    Attributes:
+        projector: width b of a projector in the place of the readout: Linear d → b, ReLU, Linear b → classes, both
+            without biases (Anagnostidis et al. 2023); 0 for a readout with a bias.
+    """
+
+    projector: int = dataclasses.field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_whole("width of the projector", self.projector, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageMLPConfig(ImageModelConfig):
+    """A network of fully connected ReLU layers on the pixels.
+
+    Attributes:
+        projector: width of a projector, or 0.
+        widths: neurons of each hidden layer, at most 16384; by default the MLP of Ketha & Ramaswamy 2025.
+    """
+
+    kind: ClassVar[str] = "image_mlp"
+    widths: tuple[int, ...] = (128, 512, 2048, 2048)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        _check_widths("widths", self.widths)
+
+
+@dataclasses.dataclass(frozen=True)
+class CNNConfig(ImageModelConfig):
+    """3×3 convolutions with ReLU, each followed by 2×2 max pooling as long as the image has two rows, then a mean.
+
+    Attributes:
+        projector: width of a projector, or 0.
+        channels: channels of each convolution, at most 16384.
+        batch_norm: whether BatchNorm stands between convolution and ReLU.
+    """
+
+    kind: ClassVar[str] = "cnn"
+    channels: tuple[int, ...] = (32, 64, 128)
+    batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        _check_widths("channels", self.channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetConfig(ImageModelConfig):
+    """ResNet18 for small images: a 3×3 stem of stride 1 without pooling, and four stages of basic blocks.
+
+    Attributes:
+        projector: width of a projector, or 0.
+        width: channels of the first stage, doubled in each of the next; 64 in ResNet18.
+        blocks: blocks of each stage.
+    """
+
+    kind: ClassVar[str] = "resnet"
+    width: int = 64
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        check_whole("width", self.width, 1)
+        _check_widths("blocks", self.blocks)
+
+
+def _check_widths(setting: str, values: tuple[int, ...]) -> None:
+    if not isinstance(values, tuple) or not values:
+        raise ConfigError(f"{setting} is a tuple of at least one number, got {values!r}")
+    for value in values:
+        check_whole(setting, value, 1)
+        if value > MAX_WIDTH:
+            raise ConfigError(f"{setting} must be at most {MAX_WIDTH}, got {value}")
