@@ -17,12 +17,19 @@ from mechmem.roles import Output
 
 BLOCK_ELEMENTS = 2**20
 """Activation elements per row block: 4 MB in float32, so that a block stays in cache."""
+FEWEST_ROWS = 256
+"""Fewer examples at once would be slower, whatever the width."""
 
 
 def block_rows(model: nn.Module) -> int:
-    """Choose how many examples go through the network at once, from its widest matrix."""
+    """Choose how many examples go through the network at once, from its widest matrix.
+
+    Fewest where it convolves: each channel then holds as many numbers as the image has places.
+    """
+    if any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules()):
+        return FEWEST_ROWS
     width = max((max(p.shape[-2:]) for p in model.parameters() if p.ndim > 1), default=1)
-    return max(256, min(4096, BLOCK_ELEMENTS // width))
+    return max(FEWEST_ROWS, min(4096, BLOCK_ELEMENTS // width))
 
 
 def resolve_device(name: str) -> torch.device:

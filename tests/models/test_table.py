@@ -49,6 +49,8 @@ def test_block_rows_stay_in_their_range():
         assert 256 <= rows <= 4096
         assert rows * width <= 2**22
     assert block_rows(torch.nn.Identity()) == 4096
+    # Its matrices are tiny, and what it holds of an image is not.
+    assert block_rows(torch.nn.Conv2d(3, 64, 3)) == 256
 
 
 def test_logits_in_blocks_are_those_at_once(monkeypatch, planted):
