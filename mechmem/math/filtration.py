@@ -36,7 +36,7 @@ def _share(group: Group, vectors: Float[Tensor, "symbol neuron"]) -> Float[Tenso
     return power / torch.where(total > negligible, total, torch.inf)
 
 
-def key_frequency(group: Group, share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:
+def key_frequency(group: Group, share: Float[Tensor, freq * neuron]) -> Int[Tensor, "*neuron"]:
     """Return each neuron's strongest frequency, numbered from 1.
 
     One frequency is shared by the neuron's vectors: under heavy noise the strongest frequencies of the three vectors
@@ -50,7 +50,10 @@ def key_frequency(group: Group, share: Float[Tensor, "freq neuron"]) -> Int[Tens
         group: the group of the symbols.
         share: energies, or shares of them (see `frequency_power`).
     """
-    return (share / rearrange(group.multiplicity[1:].to(share), "freq -> freq 1")).argmax(0) + 1
+    counts = group.multiplicity[1:]
+    if (counts == counts[0]).all():
+        return share.argmax(0) + 1
+    return (share.movedim(0, -1) / counts.to(share)).argmax(-1) + 1
 
 
 def key_or_none(group: Group, share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:

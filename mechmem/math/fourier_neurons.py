@@ -123,7 +123,7 @@ def fourier_features(
         names=tuple(names),
         key=key * alive.any(0),
         share=mean_share.gather(0, rearrange(key - 1, "neuron -> 1 neuron"))[0],
-        vector_key=torch.stack([key_frequency(group, each) for each in power.unbind(1)]) * alive,
+        vector_key=key_frequency(group, power) * alive,
         amplitude=amplitude,
         phase=rearrange(phase, "(vector neuron) -> vector neuron", vector=len(names)).where(amplitude > 0, torch.nan),
         ipr_one_sided=inverse_participation(spectrum, counts, "one_sided"),
