@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from mechmem.contracts import Subject, Task, subject_of
-from mechmem.errors import ConfigError, unknown_name
+from mechmem.errors import unknown_name
 from mechmem.grammar import build
 from mechmem.plugins import Analysis, plugins
 from mechmem.results import Result
@@ -26,8 +26,6 @@ def analysis(name: str, **settings: Any) -> Analysis:
         UnknownNameError: there is no such analysis, or no such setting of it; the nearest is named.
         ConfigError: the name cannot be read, or a setting is not allowed.
     """
-    if not isinstance(name, str):
-        raise ConfigError(f"an analysis is asked for by its name, got {name!r}")
     found = build(plugins("analyses"), name, name, "analysis")
     assert isinstance(found, Analysis)
     fields = [field.name for field in dataclasses.fields(found)]

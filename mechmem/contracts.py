@@ -64,6 +64,11 @@ class Group(Protocol):
         ...
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What the frequencies 1 … n_frequencies are called: their numbers, or names of representations."""
+        ...
+
+    @property
     def outside(self) -> Int[Tensor, " symbol"]:
         """Symbols that have no place in the group (0 under multiplication)."""
         ...

@@ -13,7 +13,7 @@ import dataclasses
 
 from mechmem.contracts import Predictor, Subject
 from mechmem.errors import ConfigError
-from mechmem.grammar import build, split_outside
+from mechmem.grammar import build, check_name, split_outside
 from mechmem.plugins import Plugin, Readout, Surgery, plugins
 from mechmem.readouts.logits import Logits
 
@@ -84,6 +84,7 @@ def extractor(name: str) -> Extractor:
         UnknownNameError: a part or one of its settings does not exist; the nearest is named.
         ConfigError: the name cannot be read, a setting is not allowed, or a readout is not the last part.
     """
+    check_name(name, "extractor")
     surgeries, readouts = plugins("surgeries"), plugins("readouts")
     classes = {RAW: Logits, **surgeries, **readouts}
     chain: list[Surgery] = []

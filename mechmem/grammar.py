@@ -14,6 +14,16 @@ from mechmem.plugins import Plugin
 _TERM = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<settings>.*)\))?\s*(?:@\s*(?P<point>[^\s()]+))?\s*")
 
 
+def check_name(name: object, what: str) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"{what}: expected a name, got {name!r}")
+
+
 def split_outside(text: str, separator: str) -> list[str]:
     """Split at a separator that stands outside all parentheses and quotes."""
     parts, depth, quote, current = [], 0, "", ""
@@ -55,6 +65,7 @@ def build(classes: Mapping[str, type[Plugin]], term: str, whole: str, what: str)
         UnknownNameError: there is no such plugin, or it has no such setting; the nearest is named.
         ConfigError: the term cannot be read, or a setting is not allowed.
     """
+    check_name(term, what)
     name, settings = _read(term, whole, what)
     if name not in classes:
         raise unknown_name(what, name, classes)

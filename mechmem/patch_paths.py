@@ -9,20 +9,14 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechmem.caching import activations
+from mechmem.caching import other_values
 from mechmem.contracts import Subject
 from mechmem.interventions.hooks import recorded, replaced
+from mechmem.interventions.values import held_at
 from mechmem.models.forward import device_of, evaluating
-from mechmem.models.hooking import firing
 from mechmem.patch_runs import Runs
 
 _EXAMPLES = 4
-
-
-def held_at(subject: Subject, points: Sequence[str], ids: Int[Tensor, " example"]) -> dict[str, Tensor]:
-    """Return what a network holds at some points, firing by firing, on its own device."""
-    held = activations(subject, list(dict.fromkeys(firing(point)[0] for point in points)), ids)
-    return {point: held[point].to(device_of(subject.model)) for point in points}
 
 
 def without_way(
@@ -110,9 +104,7 @@ class _Way:
             if slope is None or bool(sent.all()) or bool(slope[sent.expand(slope.shape)].any()):
                 return slope is not None
         own = self._own[sender]
-        # Of whole numbers, those of other examples: symbols and positions stay among those that there are.
-        other = own + 1 + own.abs() if own.is_floating_point() else own.roll(1, 0)
-        changed = self._run(receivers, held, {sender: torch.where(sent, other, own)})
+        changed = self._run(receivers, held, {sender: torch.where(sent, other_values(own), own)})
         plain = self._run(receivers, held, {})
         return not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(changed, plain, strict=True))
 

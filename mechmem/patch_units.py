@@ -61,7 +61,7 @@ def shared_points(runs: Runs, patterns: Sequence[str]) -> tuple[dict[str, Layout
         ActivationError: a point did not fire, or an example has different shapes there.
         DiscardedEditError: the logits do not depend on what a point that is named holds.
     """
-    bases = [_base(pattern) for pattern in patterns]
+    bases = [firing(pattern)[0] for pattern in patterns]
     # Of one example, an axis of length 1 could not be told from the examples'.
     into, source = (
         {name: tuple(value.shape[1:]) for name, value in activations(subject, bases, ids[:1].repeat(2)).items()}
@@ -80,11 +80,6 @@ def shared_points(runs: Runs, patterns: Sequence[str]) -> tuple[dict[str, Layout
         raise unknown_name("hook point", patterns[0], into)
     kept, discarded = reaching({id(each): each for each in (runs.into, runs.source)}.values(), chosen, patterns)
     return {name: layout_of(runs.into, name, into[name]) for name in kept}, left_out(discarded)
-
-
-def _base(point: str) -> str:
-    """Drop the number of a firing."""
-    return firing(point)[0]
 
 
 def whole_point(layout: Layout, positions: Indices | None) -> PatchUnits:
@@ -155,7 +150,7 @@ def patched_runs(runs: Runs, units: Sequence[PatchUnits], notes: list[str]) -> I
         units: what is patched, point by point; the units are numbered through.
         notes: gets what should be known about how it was done.
     """
-    bases = list(dict.fromkeys(_base(each.point) for each in units))
+    bases = list(dict.fromkeys(firing(each.point)[0] for each in units))
     model, device = runs.into.model, device_of(runs.into.model)
     hows = [Batched() for _ in units]
     for block in blocks(len(runs.ids), block_rows(model)):

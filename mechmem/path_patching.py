@@ -18,11 +18,12 @@ from mechmem.errors import ConfigError, DiscardedEditError, MissingNeedError
 from mechmem.interventions.batched import Batched, Edited, Forward, Masks
 from mechmem.interventions.hooks import recorded, replaced
 from mechmem.interventions.units import Indices, Units, label, site_table
+from mechmem.interventions.values import held_at
 from mechmem.models.forward import block_rows, device_of, evaluating
 from mechmem.models.hooking import firing
 from mechmem.patch_effects import Metric, PatchEffects
 from mechmem.patch_measure import Direction, both_ways
-from mechmem.patch_paths import held_at, why_shut, without_way
+from mechmem.patch_paths import why_shut, without_way
 from mechmem.patch_runs import Runs, check_donor, paired
 from mechmem.patch_units import PatchUnits
 from mechmem.roles import Roles

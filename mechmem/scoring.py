@@ -44,8 +44,6 @@ def score(name: str) -> Score:
         UnknownNameError: there is no such score, or no such setting of it; the nearest is named.
         ConfigError: the name cannot be read, or a setting is not allowed.
     """
-    if not isinstance(name, str):
-        raise ConfigError(f"a score is asked for by its name, got {name!r}")
     found = build(plugins("scorers"), name, name, "score")
     assert isinstance(found, Score)
     return found

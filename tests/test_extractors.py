@@ -149,3 +149,8 @@ def test_every_plugin_is_frozen_and_says_what_it_is(kind):
 def test_unknown_kind_of_plugin():
     with pytest.raises(UnknownNameError, match="no plugin kind 'surgery'. Did you mean 'surgeries'"):
         plugins("surgery")
+
+
+def test_an_extractor_that_is_no_name_is_refused():
+    with pytest.raises(ConfigError, match="extractor: expected a name, got 3"):
+        mm.extractor(3)

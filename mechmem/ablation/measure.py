@@ -149,7 +149,7 @@ def by_hooks(
     how = Batched()
     for part in parts:
         ids = task.ids[part.rows]
-        place = Place(where.point, values_of(subject, where.point, value, ids, seed), masks)
+        place = Place(where.point, values_of(subject, where.layout, value, ids, seed), masks)
         for edits, block, logits in edited_logits(subject, ids, (place,), how):
             for edit, found in zip(range(edits.start, edits.stop), logits, strict=True):
                 columns = _classes_first(found)

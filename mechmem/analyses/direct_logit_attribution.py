@@ -26,7 +26,6 @@ from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.stats import Estimate
 from mechmem.storage import record
-from mechmem.tasks.groups import frequency_labels
 from mechmem.tasks.labelled_splits import LabelledSplit, labelled_splits
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ class DirectLogitAttribution(Analysis):
             splits=tuple(split.name for split in splits),
             neurons=torch.stack([each.neurons for each in found], 1),
             frequency=frequency,
-            labels=frequency_labels(group),
+            labels=group.labels,
             bias=torch.stack([each.bias for each in found], 1),
             total=torch.stack([each.total for each in found], 1),
             frequencies=tuple(one for quantity in sums for split in quantity for one in split),

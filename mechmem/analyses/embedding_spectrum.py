@@ -23,7 +23,7 @@ from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.stats import Estimate
 from mechmem.storage import record
-from mechmem.tasks.groups import CyclicGroup, frequency_labels
+from mechmem.tasks.groups import CyclicGroup
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -201,7 +201,7 @@ class EmbeddingSpectrum(Analysis):
         found = tuple(
             matrix_spectrum(group, each, self.false_positive_rate, self.seed) for each in symbol_matrices(subject)
         )
-        return EmbeddingSpectrumResult(found, multiplicity, frequency_labels(group), self.false_positive_rate)
+        return EmbeddingSpectrumResult(found, multiplicity, group.labels, self.false_positive_rate)
 
 
 def matrix_spectrum(group: Group, matrix: SymbolMatrix, alpha: float, seed: int) -> MatrixSpectrum:

@@ -24,7 +24,6 @@ from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
 from mechmem.tasks.config import SPLITS
-from mechmem.tasks.groups import frequency_labels
 from mechmem.training.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class FrequencyAblation(Analysis):
         return FrequencyAblationResult(
             share=share,
             neurons=torch.bincount(key, minlength=group.n_frequencies + 1)[1:],
-            labels=frequency_labels(group),
+            labels=group.labels,
             strongest=strongest,
             n=torch.tensor([_size(subject, split) for split in SPLITS]),
             accuracy=measured[..., 0],

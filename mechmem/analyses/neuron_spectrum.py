@@ -21,7 +21,6 @@ from mechmem.plotting.spectra import numbered
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
-from mechmem.tasks.groups import frequency_labels
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -123,7 +122,7 @@ class NeuronSpectrum(Analysis):
         before, note = initial_model(subject)
         initial = None if before is None else _share(subject, before)
         group = neuron_weights(subject)[0]
-        share, labels = _share(subject, subject.model), frequency_labels(group)
+        share, labels = _share(subject, subject.model), group.labels
         return NeuronSpectrumResult(share, group.multiplicity[1:], labels, initial, note)
 
 

@@ -1,7 +1,7 @@
 """The one door into a model: names of hook points in, read-only activations out."""
 
 from mechmem.caching.cache import Activations
-from mechmem.caching.edits import check_edit
+from mechmem.caching.edits import check_edit, other_values
 from mechmem.caching.reading import activations
 from mechmem.caching.reductions import Gram, Mean, Reduction, Variance
 from mechmem.models.hooking import hooked, leftover_hooks
@@ -19,4 +19,5 @@ __all__ = [
     "hook_points",
     "hooked",
     "leftover_hooks",
+    "other_values",
 ]

@@ -67,11 +67,11 @@ def _reaches(subject: Subject, point: str) -> bool:
                     return True
         with torch.no_grad():
             plain = logits()
-            with hooked(model, point, _other):
+            with hooked(model, point, other_values):
                 return not torch.equal(plain.nan_to_num(), logits().nan_to_num())
 
 
-def _other(value: Tensor) -> Tensor:
+def other_values(value: Tensor) -> Tensor:
     """Return other values that are allowed at the same place."""
     if value.is_floating_point() or value.is_complex():
         return value + (1 + value.abs()) * torch.linspace(0.5, 1.5, value.numel()).to(value).reshape(value.shape)

@@ -130,7 +130,7 @@ def _grouped(
             edits = [wanted[member][place] for member in members]
             point = edits[0].point
             if key not in values:
-                values[key] = values_of(subject, point, edits[0].value, ids, seed)
+                values[key] = values_of(subject, layouts[point], edits[0].value, ids, seed)
             masks = torch.broadcast_tensors(*(edit.mask(layouts[point]) for edit in edits))
             places.append(Place(point, values[key], torch.stack(masks)))
         found.append((torch.tensor(members), tuple(places)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from mechmem.caching import Mean, activations
 from mechmem.contracts import Subject, Task
 from mechmem.errors import ConfigError
+from mechmem.interventions.layouts import Layout
 from mechmem.models.forward import device_of
 from mechmem.models.hooking import firing
 from mechmem.randomness import generator
@@ -24,7 +25,7 @@ Values = Callable[[slice], Tensor]
 
 def values_of(
     subject: Subject,
-    point: str,
+    layout: Layout,
     value: str | float | Shaped[Tensor | np.ndarray, ...],
     ids: Int[Tensor, " example"],
     seed: int,
@@ -33,16 +34,16 @@ def values_of(
 
     Args:
         subject: the network that is run.
-        point: the hook point.
+        layout: the hook point, and what its axes are.
         value: "zero"; "mean", over the training examples; "resample", what another training example has, drawn once
             per example for all points; a number; or an array, (example, …) or one for all examples (…).
         ids: the examples.
         seed: seed of the resampling.
     """
-    device = device_of(subject.model)
+    device, point = device_of(subject.model), layout.point
     if isinstance(value, Tensor | np.ndarray):
         given = as_tensor(value).detach().to(device)
-        each = given.ndim > 0 and len(given) == len(ids) and given.ndim == _axes(subject, point)
+        each = given.ndim > 0 and len(given) == len(ids) and given.ndim == len(layout.shape) + 1
         return (lambda block: given[block]) if each else (lambda block: given)
     if value == "mean":
         mean = activations(subject, firing(point)[0], reduce=Mean)[point].to(device)
@@ -50,7 +51,7 @@ def values_of(
     if value == "resample":
         others = donors(subject.task, seed)[subject.task.rows(ids)]
         chosen = subject.task.ids[others]
-        return lambda block: held(subject, point, chosen[block])
+        return lambda block: held_at(subject, [point], chosen[block])[point]
     constant = torch.tensor(0.0 if value == "zero" else float(value), device=device)
     return lambda block: constant
 
@@ -60,13 +61,10 @@ def as_tensor(values: Shaped[Tensor | np.ndarray, ...]) -> Shaped[Tensor, ...]:
     return values if isinstance(values, Tensor) else torch.as_tensor(np.array(values))
 
 
-def _axes(subject: Subject, point: str) -> int:
-    return activations(subject, firing(point)[0], subject.task.ids[:1])[point].ndim
-
-
-def held(subject: Subject, point: str, ids: Int[Tensor, " example"]) -> Tensor:
-    """Return what a network holds at a point on some examples, on its own device. Shape (example, …)."""
-    return activations(subject, firing(point)[0], ids)[point].to(device_of(subject.model))
+def held_at(subject: Subject, points: Sequence[str], ids: Int[Tensor, " example"]) -> dict[str, Tensor]:
+    """Return what a network holds at points, firing by firing, on its own device. Shape (example, …) each."""
+    held = activations(subject, list(dict.fromkeys(firing(point)[0] for point in points)), ids)
+    return {point: held[point].to(device_of(subject.model)) for point in points}
 
 
 def donors(task: Task, seed: int) -> Int[Tensor, " example"]:

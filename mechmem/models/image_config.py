@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import ClassVar
 
 from mechmem.config import check_whole
@@ -20,6 +21,19 @@ class ImageModelConfig(ModelConfig):
     """
 
     projector: int = dataclasses.field(default=0, kw_only=True)
+
+    def products(self, p: int) -> int:
+        """Return about how many multiplications a forward pass takes per image of 28×28, whatever p."""
+        found, below, side = 0, 1, 28
+        for channels, kernel, stride in self._shapes():
+            side = max(1, side // stride)
+            found += kernel * kernel * below * channels * side * side
+            below = channels
+        return found
+
+    def _shapes(self) -> Iterator[tuple[int, int, int]]:
+        """Yield channels, side of the kernel and stride of each layer; a fully connected one sees the whole image."""
+        raise NotImplementedError
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -43,6 +57,10 @@ class ImageMLPConfig(ImageModelConfig):
         super().__post_init__()
         _check_widths("widths", self.widths)
 
+    def _shapes(self) -> Iterator[tuple[int, int, int]]:
+        for number, width in enumerate(self.widths):
+            yield width, 1 if number else 28, 1 if number else 28
+
 
 @dataclasses.dataclass(frozen=True)
 class CNNConfig(ImageModelConfig):
@@ -62,6 +80,10 @@ class CNNConfig(ImageModelConfig):
         """Validate."""
         super().__post_init__()
         _check_widths("channels", self.channels)
+
+    def _shapes(self) -> Iterator[tuple[int, int, int]]:
+        for number, channels in enumerate(self.channels):
+            yield channels, 3, 2 if number else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +105,12 @@ class ResNetConfig(ImageModelConfig):
         super().__post_init__()
         check_whole("width", self.width, 1)
         _check_widths("blocks", self.blocks)
+
+    def _shapes(self) -> Iterator[tuple[int, int, int]]:
+        yield self.width, 3, 1
+        for stage, blocks in enumerate(self.blocks):
+            for layer in range(2 * blocks):
+                yield self.width * 2**stage, 3, 2 if stage and not layer else 1
 
 
 def _check_widths(setting: str, values: tuple[int, ...]) -> None:

@@ -115,7 +115,7 @@ class AblationEffect(Score):
 
     def _readout(self, subject: Subject, point: str) -> tuple[LinearReadout | None, str]:
         """Return the readout that effects follow from, or None and what is done instead."""
-        note = f"the network was run once per {self.units}"
+        note = f"measured by running the network without each {self.units}"
         if self.units != "neuron" or self.position is not None or point not in subject.roles.hidden:
             return None, note
         try:
@@ -155,7 +155,7 @@ class AblationEffect(Score):
         how: Batched,
     ) -> Float[Tensor, " unit"]:
         """Run the network with one unit removed after the other."""
-        values = values_of(subject, where.point, self.value, ids, 0)
+        values = values_of(subject, where.layout, self.value, ids, 0)
         place = Place(where.point, values, where.masks(torch.eye(where.width).bool()))
         before = self._loss(logits_of(subject.model, subject.task, ids, subject.roles.output), labels)
         total = torch.zeros(where.width, dtype=torch.float64)

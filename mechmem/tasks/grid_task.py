@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechmem.contracts import Task
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.config import GroupConfig, ModularConfig
+from mechmem.tasks.configured import ConfiguredTask
 from mechmem.tasks.label_noise import apply_noise
 from mechmem.tasks.splits import training_mask
 
 
-class GridTask(Task):
+class GridTask(ConfiguredTask):
     """A rule c = a ∘ b on n symbols. An id is a·n + b; inputs are the pairs themselves, as integers.
 
     Args:
@@ -48,17 +46,6 @@ class GridTask(Task):
     def symbols(self) -> int:
         """Number of symbols n."""
         return self.n_classes
-
-    @property
-    def digest(self) -> str:
-        """Hash of the config."""
-        return self.config.digest
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The config's values and the sizes of the splits."""
-        splits = {f"n_{name}": 0 if ids is None else len(ids) for name, ids in self.splits.items()}
-        return {**self.config.to_dict(), "classes": self.n_classes, "n_train": len(self.train_ids), **splits}
 
     def batch(
         self, ids: Int[Tensor, " example"], step: int | None = None

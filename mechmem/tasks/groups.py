@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.contracts import Group
 from mechmem.errors import ConfigError
 from mechmem.math import fourier
 from mechmem.tasks.config import is_prime
@@ -102,8 +101,3 @@ class CyclicGroup:
     def _ordered(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " element *rest"]:
         """Bring the symbols into the group's order; under addition they stand in it, and nothing is copied."""
         return vectors[self.elements.to(vectors.device)] if self.multiplicative else vectors
-
-
-def frequency_labels(group: Group) -> tuple[str, ...]:
-    """Return what a group calls its frequencies; their numbers where it has no names for them."""
-    return tuple(getattr(group, "labels", ())) or tuple(str(k) for k in range(1, group.n_frequencies + 1))

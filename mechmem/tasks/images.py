@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.contracts import Task
 from mechmem.errors import ConfigError
 from mechmem.randomness import generator
+from mechmem.tasks.configured import ConfiguredTask
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.image_data import ImageData, image_data
 from mechmem.tasks.label_noise import apply_noise
@@ -19,7 +17,7 @@ OWN_SHARE = 0.2
 """Share of data without a test split of its own that is held out, unless a number is named."""
 
 
-class ImageTask(Task):
+class ImageTask(ConfiguredTask):
     """Images by their place in the data set: training images first, then a test split of the data's own.
 
     Inputs are float32, one standard deviation of the training pixels around their mean, channel by channel.
@@ -50,17 +48,6 @@ class ImageTask(Task):
         """Channels, rows and columns of an image."""
         channels, rows, columns = self._pixels.shape[1:]
         return channels, rows, columns
-
-    @property
-    def digest(self) -> str:
-        """Hash of the config."""
-        return self.config.digest
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The config's values and the sizes of the splits."""
-        splits = {f"n_{name}": 0 if ids is None else len(ids) for name, ids in self.splits.items()}
-        return {**self.config.to_dict(), "classes": self.n_classes, "n_train": len(self.train_ids), **splits}
 
     def batch(
         self, ids: Int[Tensor, " example"], step: int | None = None

@@ -117,3 +117,13 @@ def test_refusals(task):
     ):
         with pytest.raises(ConfigError, match=said):
             wrong()
+
+
+def test_products_are_those_of_the_layers():
+    mlp, cnn, resnet = ImageMLPConfig((100, 50)), CNNConfig((8, 16)), ResNetConfig(64)
+    assert mlp.products(10) == 784 * 100 + 100 * 50
+    assert cnn.products(10) == 9 * (8 * 28**2 + 8 * 16 * 14**2)
+    # Four stages of four convolutions that cost alike, but for the first of each that halves the image.
+    alike = 9 * 64 * 64 * 28**2
+    stages = alike * 4 + sum(9 * (64 * 2**s) ** 2 * (28 // 2**s) ** 2 * 3.5 for s in (1, 2, 3))
+    assert resnet.products(10) == 9 * 64 * 28**2 + stages
