@@ -54,5 +54,7 @@ from .probing import probe_layers as probe_layers
 from .models.image_config import CNNConfig as CNNConfig
 from .models.image_config import ImageMLPConfig as ImageMLPConfig
 from .models.image_config import ResNetConfig as ResNetConfig
+from .tasks.augmentation_config import Augmentation as Augmentation
 from .tasks.image_config import ImageConfig as ImageConfig
+from .tasks.image_data import ImageData as ImageData
 from .tasks.images import ImageTask as ImageTask

@@ -82,6 +82,7 @@ class Task(abc.ABC):
         ids: every id the task can make inputs for, labelled or not (the whole grid for modular arithmetic).
         train_ids: ids of the training set.
         test_ids: ids of the held-out set.
+        augmented: whether `batch(ids, step)` makes another view of its inputs at every step.
     """
 
     n_classes: int
@@ -91,6 +92,12 @@ class Task(abc.ABC):
     operands: Int[Tensor, "example 2"] | None = None
     group: Group | None = None
     operation: str | None = None
+    augmented: bool = False
+
+    @property
+    def sources(self) -> Int[Tensor, " example"]:
+        """Ids of the training examples as they are without augmentation: what probes of layers are fitted to."""
+        return self.train_ids
 
     @abc.abstractmethod
     def batch(
@@ -177,14 +184,17 @@ class Task(abc.ABC):
         return int(found[0])
 
 
-TwinKind = Literal["untrained", "one_step", "noise_only"]
+TwinKind = Literal["untrained", "one_step", "noise_only", "clean_labels"]
 
 
 class Recipe(Protocol):
     """How a model was trained, so that its controls can be made."""
 
     def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
-        """Return the twin: same initialisation untrained, after one step, or trained on uniformly random labels."""
+        """Return the twin of the same initialisation: untrained, after one step, or trained on other labels.
+
+        "noise_only" labels are uniform over all classes, "clean_labels" are true.
+        """
         ...
 
 

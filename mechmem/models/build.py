@@ -9,7 +9,6 @@ from mechmem.models.image_config import ImageModelConfig
 from mechmem.models.images import HookedImageNetwork
 from mechmem.models.mlp import HookedMLP
 from mechmem.models.transformer import HookedModularTransformer
-from mechmem.tasks.images import ImageTask
 
 Network = HookedMLP | HookedModularTransformer | HookedImageNetwork
 
@@ -21,9 +20,10 @@ def build_model(config: ModelConfig, task: Task, seed: int) -> Network:
         ConfigError: no such model, or the model does not fit the task.
     """
     if isinstance(config, ImageModelConfig):
-        if not isinstance(task, ImageTask):
+        shape = getattr(task, "shape", ())
+        if len(shape) != 3:
             raise ConfigError(f"a network of kind {config.kind!r} reads images, and this task has none")
-        return HookedImageNetwork(config, task.shape, task.n_classes, seed).eval()
+        return HookedImageNetwork(config, shape, task.n_classes, seed).eval()
     if not isinstance(config, MLPConfig | TransformerConfig):
         raise ConfigError(f"no model is built from a {type(config).__name__}")
     if task.operands is None:

@@ -102,6 +102,11 @@ class ArrayTask(Task):
         return CyclicGroup(self.n_classes, multiplicative=operation == "multiply")
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example's input; channels, rows and columns where inputs are images."""
+        return tuple(self.inputs.shape[1:])
+
+    @property
     def symbols(self) -> int:
         """Number of symbols of an operand: the number of classes where an operation is named."""
         return self.n_classes if self.operation else super().symbols

@@ -56,6 +56,17 @@ class TaskConfig(Config):
         """
         raise MissingNeedError(f"a {type(self).__name__} has no label noise to replace")
 
+    def clean_labels(self) -> Self:
+        """Return this task with every training label true: what a clean-label twin is trained on.
+
+        Raises:
+            MissingNeedError: the task has no label noise to take away.
+        """
+        noise = getattr(self, "noise", None)
+        if not isinstance(noise, LabelNoise):
+            raise MissingNeedError(f"a {type(self).__name__} has no label noise to take away")
+        return dataclasses.replace(self, noise=LabelNoise())  # pyright: ignore[reportCallIssue]
+
 
 @dataclasses.dataclass(frozen=True)
 class ModularConfig(TaskConfig):

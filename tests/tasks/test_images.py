@@ -11,6 +11,7 @@ from PIL import Image
 import mechmem as mm
 from mechmem.config import Config
 from mechmem.errors import ConfigError
+from mechmem.models.build import build_model
 from mechmem.tasks.build import build_task
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.image_data import ImageData, image_data
@@ -48,7 +49,7 @@ def test_mnist_is_shuffled_and_balanced():
 
 
 @settings(max_examples=25)
-@given(st.integers(1, 80), st.integers(1, 40), st.integers(0, 5))
+@given(st.integers(6, 80), st.integers(1, 40), st.integers(0, 5))
 def test_every_class_has_its_share(train, test, seed):
     task = ImageTask(ImageConfig(train=train, test=test, seed=seed), planted())
     for ids, count, left in ((task.test_ids, test, torch.tensor([40, 20, 60])), (task.train_ids, train, None)):
@@ -134,3 +135,90 @@ def test_refusals(tmp_path):
         ImageTask(ImageConfig(train=200), planted())
     with pytest.raises(ConfigError, match="neither digits, mnist5k, a folder here"):
         build_task(ImageConfig(str(tmp_path / "nothing")))
+
+
+def folder_of_images(path, count=3):
+    for name in ("cat", "dog"):
+        (path / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(np.full((5, 4), 9 * number, dtype=np.uint8)).save(path / name / f"{number}.png")
+    return path
+
+
+def test_an_unreadable_or_odd_file_of_a_folder_is_named(tmp_path, capfd):
+    broken = folder_of_images(tmp_path / "broken")
+    (broken / "dog" / "1.png").write_bytes(b"no image")
+    odd = folder_of_images(tmp_path / "odd")
+    Image.fromarray(np.zeros((9, 9), dtype=np.uint8)).save(odd / "dog" / "1.png")
+    colour = folder_of_images(tmp_path / "colour")
+    Image.fromarray(np.zeros((5, 4, 3), dtype=np.uint8)).save(colour / "dog" / "1.png")
+    for path, said in ((broken, "cannot be read"), (odd, "must be alike"), (colour, "must be alike")):
+        with pytest.raises(ConfigError, match=rf"1\.png.*{said}") as caught:
+            image_data(str(path))
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_arrays_in_any_usual_form_are_the_same_data():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 3, 6, 5), dtype=np.uint8)
+    labels = np.arange(9) % 3
+    first = ImageData.from_arrays(pixels, labels)
+    for other in (pixels.transpose(0, 2, 3, 1), pixels.astype(np.int64), pixels / 255, torch.from_numpy(pixels)):
+        assert torch.equal(ImageData.from_arrays(other, labels).pixels, first.pixels)
+    assert ImageData.from_arrays(pixels[:, 0], labels).pixels.shape == (9, 1, 6, 5)
+    assert first.n_classes == 3 and first.digest == ImageData.from_arrays(pixels, labels).digest
+    assert first.digest != ImageData.from_arrays(pixels, labels, n_test=2).digest
+
+
+def test_arrays_make_a_task_and_a_file_that_a_config_names(tmp_path):
+    data = planted(channels=3)
+    data.save(tmp_path / "mine.npz")
+    config = ImageConfig(str(tmp_path / "mine.npz"), train=30, test=20)
+    read, passed = build_task(config), ImageTask(config, data)
+    assert torch.equal(read.batch(read.ids)[0], passed.batch(passed.ids)[0]) and read.digest == passed.digest
+    data.labels[0] = (data.labels[0] + 1) % 3
+    changed = ImageTask(config, ImageData(data.pixels, data.labels, 3, 0))
+    assert changed.digest != passed.digest
+
+
+def test_arrays_of_images_are_what_a_network_for_images_takes():
+    inputs = torch.randn(12, 1, 6, 5)
+    labels = torch.arange(12) % 3
+    task = mm.ArrayTask(inputs, labels, labels, torch.arange(12) < 9)
+    model = build_model(mm.CNNConfig((4,)), task, 0)
+    assert model(inputs).shape == (12, 3)
+    with pytest.raises(ConfigError, match="reads images"):
+        build_model(mm.CNNConfig((4,)), mm.ArrayTask(inputs.flatten(1), labels, labels, torch.arange(12) < 9), 0)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (np.full((4, 3, 3), np.nan), np.arange(4), "not a number"),
+        (np.full((4, 3, 3), 7.5), np.arange(4), "0 … 1"),
+        (np.full((4, 3, 3), 300), np.arange(4), "0 … 255"),
+        (np.zeros((4, 2, 5, 5), np.uint8), np.arange(4), "1 or 3 channels"),
+        (np.zeros((4, 9), np.uint8), np.arange(4), "1 or 3 channels"),
+        (np.zeros((4, 3, 3), np.uint8), np.arange(3), "one whole number"),
+        (np.zeros((4, 3, 3), np.uint8), np.arange(4) - 1, "labels must lie"),
+        (np.zeros((4, 3, 3), np.uint8), np.arange(4.0), "one whole number"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(images, labels, said):
+    with pytest.raises(ConfigError, match=said):
+        ImageData.from_arrays(images, labels)
+    with pytest.raises(ConfigError, match="labels must lie"):
+        ImageData.from_arrays(np.zeros((4, 3, 3), np.uint8), np.arange(4), n_classes=3)
+
+
+def test_files_of_other_arrays_are_refused(tmp_path):
+    (tmp_path / "text.npz").write_text("no zip")
+    np.savez(tmp_path / "other.npz", pixels=np.zeros(3))
+    for name, said in (("text.npz", "cannot read"), ("other.npz", "no arrays"), ("none.npz", "cannot read")):
+        with pytest.raises(ConfigError, match=said):
+            image_data(str(tmp_path / name))
+
+
+def test_a_class_without_training_images_is_refused():
+    with pytest.raises(ConfigError, match="class 1 of 3 has no training image"):
+        ImageTask(ImageConfig(train=2), planted(counts=(40, 4, 60)))

@@ -36,6 +36,14 @@ def test_the_noise_only_twin_is_trained_once(run, monkeypatch):
     assert same(mm.load(run.run.path).recipe.twin("noise_only"), first)
 
 
+def test_the_clean_label_twin_is_trained_on_true_labels(run):
+    twin = run.recipe.twin("clean_labels")
+    folder = next((run.run.path / "twins").glob("clean_labels-*"))
+    task = mm.load(folder).task
+    assert torch.equal(task.train_ids, run.task.train_ids) and not task.noisy.any() and run.task.noisy.any()
+    assert same(mm.load(folder).run.model_at(0), run.run.model_at(0)) and not same(twin, run.model)
+
+
 def test_twins_start_where_the_run_did_and_take_as_many_steps(run):
     run.recipe.twin("noise_only")
     folder = next((run.run.path / "twins").glob("noise_only-*"))

@@ -1,0 +1,113 @@
+"""Images changed at random, by kornia."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from einops import reduce, repeat
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from mechmem.errors import ConfigError
+from mechmem.math.blocks import blocks
+from mechmem.randomness import derive_seed
+from mechmem.tasks.augmentation_config import Augmentation
+
+Pixels = UInt8[Tensor, "image channel row column"]
+
+ROWS = 512
+"""Images changed at once. How many decides which random numbers each gets, so it is not to be changed."""
+
+GROUP = 16
+"""Images that RandAugment changes in the same two ways: one by one takes seconds a batch."""
+
+
+def augmented(pixels: Pixels, config: Augmentation, stream: str, number: int) -> Pixels:
+    """Return changed copies of images.
+
+    Args:
+        pixels: 0 … 255. Shape (image, channel, row, column).
+        config: how they are changed.
+        stream: what the copies are for; part of the seed.
+        number: which step, or which view; part of the seed.
+
+    Returns:
+        the same for the same images in the same order, seed, stream and number. Shape (image, channel, row, column).
+
+    Raises:
+        ConfigError: kornia is missing.
+    """
+    if not config.changes:
+        return pixels
+    # kornia draws from torch's global state, which is left as it was found.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, f"augmentation {stream}", number))
+        parts = [_changed(pixels[block].float() / 255, config) for block in blocks(len(pixels), ROWS)]
+    return (torch.cat(parts) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _changed(
+    images: Float[Tensor, "image channel row column"], config: Augmentation
+) -> Float[Tensor, "image channel row column"]:
+    grey = images.shape[1] == 1
+    if config.colours and images.shape[1] not in (1, 3):
+        raise ConfigError(f"jitter, grayscale and randaugment need 1 or 3 channels, the images have {images.shape[1]}")
+    if config.colours and grey:
+        images = repeat(images, "image 1 row column -> image 3 row column")
+    for change in _pipeline(config, images.shape[2], images.shape[3]):
+        images = change(images)
+    if config.colours and grey:
+        images = reduce(images, "image channel row column -> image 1 row column", "mean")
+    return _mixed(images, config.mixup) if config.mixup else images
+
+
+@functools.lru_cache(maxsize=8)
+def _pipeline(config: Augmentation, rows: int, columns: int) -> tuple[nn.Module, ...]:
+    try:
+        import kornia.augmentation as kornia
+        from kornia.augmentation.auto import RandAugment
+    except ImportError as error:
+        raise ConfigError("augmentation needs kornia: pip install 'mechmem[images]'") from error
+    changes: list[Any] = []
+    if config.crop < 1:
+        changes.append(kornia.RandomResizedCrop((rows, columns), scale=(config.crop, 1.0), p=1.0))
+    if config.moves:
+        settings: dict[str, Any] = {
+            "translate": (config.translate, config.translate),
+            "scale": (1 - config.zoom, 1 + config.zoom),
+            "shear": (-config.shear, config.shear, -config.shear, config.shear) if config.shear else None,
+        }
+        changes.append(kornia.RandomAffine(config.degrees, **settings, p=1.0))
+    if config.flip:
+        changes.append(kornia.RandomHorizontalFlip(p=0.5))
+    if config.randaugment:
+        changes.append(_InGroups(RandAugment(n=2, m=config.randaugment)))
+    if config.jitter:
+        strength = config.jitter
+        changes.append(kornia.ColorJiggle(strength, strength, strength, strength / 4, p=1.0))
+    if config.grayscale:
+        changes.append(kornia.RandomGrayscale(p=config.grayscale))
+    return tuple(changes)
+
+
+class _InGroups(nn.Module):
+    """Calls what would change all images of a batch in the same two ways on random groups of them instead."""
+
+    def __init__(self, change: nn.Module):
+        super().__init__()
+        self._change = change
+
+    def forward(self, images: Float[Tensor, "image channel row column"]) -> Float[Tensor, "image channel row column"]:
+        order = torch.randperm(len(images))
+        changed = torch.cat([self._change(images[order[group]]) for group in blocks(len(images), GROUP)])
+        return changed[order.argsort()]
+
+
+def _mixed(
+    images: Float[Tensor, "image channel row column"], concentration: float
+) -> Float[Tensor, "image channel row column"]:
+    share = torch.distributions.Beta(concentration, concentration).sample((len(images), 1, 1, 1))
+    share = torch.maximum(share, 1 - share)
+    return share * images + (1 - share) * images[torch.randperm(len(images))]
