@@ -17,8 +17,9 @@ from typing import Any
 
 import tyro
 
-from mechmem.commands import Audit, Command, Demo, List, Output, Reproduce, Train, train_config
+from mechmem.commands import Audit, Demo, List, Output, Reproduce, Train
 from mechmem.errors import MechmemError, TrainingFailedError, unknown_name
+from mechmem.image_commands import TrainImages
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -35,14 +36,13 @@ def main(argv: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         _write(importlib.metadata.version("mechmem"))
         return 0
-    commands = [command.__name__.lower() for command in RUN]
-    if arguments and arguments[0] not in commands and not arguments[0].startswith("-"):
-        return _complain(str(unknown_name("command", arguments[0], commands)), REFUSED)
+    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        return _complain(str(unknown_name("command", arguments[0], COMMANDS)), REFUSED)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            command = tyro.cli(
-                Command,  # pyright: ignore[reportArgumentType]
+            command = tyro.extras.subcommand_cli_from_dict(
+                {name: command for name, (command, _) in COMMANDS.items()},
                 prog="mechmem",
                 description=DESCRIPTION,
                 args=arguments or ["--help"],
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             )
     except SystemExit as stop:
         return _complain(_unboxed(box.getvalue()), REFUSED) if stop.code else 0
-    return _guard(lambda: RUN[type(command)](command), arguments)
+    return _guard(lambda: COMMANDS[arguments[0]][1](command), arguments)
 
 
 def _unboxed(box: str) -> str:
@@ -115,12 +115,9 @@ def _demo(command: Demo) -> None:
         _write(f"Report: {command.out / 'report.html'}")
 
 
-def _train(command: Train) -> None:
-    config = train_config(command)
-    kind = "" if command.model == "mlp" else f"{command.model}-"
-    rule = f"{command.op}-{command.group or f'p{command.p}'}"
-    name = f"{kind}{rule}-noise{command.label_noise:g}-seed{command.seed}"
-    out = command.out or Path("runs") / name
+def _train(command: Train | TrainImages) -> None:
+    config = command.config()
+    out = command.out or Path("runs") / command.run_name()
     _load_libraries()
     from mechmem.training.progress import accuracies
     from mechmem.training.train import train
@@ -206,12 +203,13 @@ def _list(command: List) -> None:
         console().print(plugin_list(rows))
 
 
-RUN: dict[type[Output], Callable[[Any], None]] = {
-    Demo: _demo,
-    Train: _train,
-    Audit: _audit,
-    Reproduce: _reproduce,
-    List: _list,
+COMMANDS: dict[str, tuple[type[Output], Callable[[Any], None]]] = {
+    "demo": (Demo, _demo),
+    "train": (Train, _train),
+    "train-images": (TrainImages, _train),
+    "audit": (Audit, _audit),
+    "reproduce": (Reproduce, _reproduce),
+    "list": (List, _list),
 }
 
 if __name__ == "__main__":

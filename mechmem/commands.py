@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -27,12 +28,13 @@ COMPOSITIONS = {"add": "compose", "sub": "divide"}
 MODELS: dict[str, type[ModelConfig]] = {config.kind: config for config in (MLPConfig, TransformerConfig)}
 
 
-def _default(value: Any, metavar: str) -> Any:
+def default(value: Any, metavar: str) -> Any:
     """Describe an option that is None unless it is given, so that one of the other kind of network is noticed."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {value})")
 
 
-def _names(*choices: Any) -> str:
+def names(*choices: Any) -> str:
+    """Write the names that several choices allow, as the help writes one's."""
     return "{" + ",".join(dict.fromkeys(name for choice in choices for name in get_args(choice))) + "}"
 
 
@@ -65,7 +67,42 @@ class Demo(Output):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train(Output):
+class Training(Output):
+    """Options of both commands that train.
+
+    Attributes:
+        loss: the loss.
+        optimizer: the optimiser.
+        lr: learning rate.
+        weight_decay: weight decay.
+        momentum: momentum of sgd and muon.
+        steps: number of optimisation steps.
+        batch_size: examples per step; 0 for the full batch.
+        precision: fp32, or bf16 for matrix products.
+        evaluations: number of log-spaced evaluations.
+        checkpoints: number of log-spaced saved states.
+        stop_when: end early, e.g. "test >= 0.99".
+        seed: seed of task and network.
+        device: where to train ("cpu", "cuda").
+    """
+
+    loss: Loss = "cross_entropy"
+    optimizer: OptimizerName = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1.0
+    momentum: float = 0.9
+    steps: int = 3000
+    batch_size: int = 0
+    precision: Precision = "fp32"
+    evaluations: int = 60
+    checkpoints: int = 12
+    stop_when: str = ""
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Training):
     """Train a network on modular arithmetic with wrong labels; the same command resumes or returns.
 
     Attributes:
@@ -93,21 +130,8 @@ class Train(Output):
         split: how they are chosen ("answers" holds whole answers out).
         label_noise: share of the training labels that is wrong.
         noise_kind: what wrong labels are drawn from.
-        loss: the loss.
-        optimizer: the optimiser.
-        lr: learning rate.
-        weight_decay: weight decay.
-        momentum: momentum of sgd and muon.
-        steps: number of optimisation steps.
-        batch_size: examples per step; 0 for the full batch.
-        precision: fp32, or bf16 for matrix products.
-        evaluations: number of log-spaced evaluations.
-        checkpoints: number of log-spaced saved states.
-        stop_when: end early, e.g. "test >= 0.99".
-        seed: seed of task and network.
         out: the run directory; by default runs/<op>-p<p>-noise<noise>-seed<seed>, with <group> for p<p>, and
             runs/transformer-<op>-….
-        device: where to train ("cpu", "cuda").
     """
 
     op: Literal["add", "sub", "mul"] = "add"
@@ -117,42 +141,43 @@ class Train(Output):
     activation: Activation = MLPConfig.activation
     init: Annotated[
         Initialization | TransformerInitialization | None,
-        _default(
-            f"{MLPConfig.init}, transformer {TransformerConfig.init}", _names(Initialization, TransformerInitialization)
+        default(
+            f"{MLPConfig.init}, transformer {TransformerConfig.init}", names(Initialization, TransformerInitialization)
         ),
     ] = None
     layers: int = MLPConfig.layers
     dropout: float = MLPConfig.dropout
-    width: Annotated[int | None, _default(MLPConfig.width, "INT")] = None
+    width: Annotated[int | None, default(MLPConfig.width, "INT")] = None
     bias: bool = False
     tied: bool = False
     batch_norm: bool = False
-    d_model: Annotated[int | None, _default(TransformerConfig.d_model, "INT")] = None
-    heads: Annotated[int | None, _default(TransformerConfig.heads, "INT")] = None
-    d_head: Annotated[int | None, _default("d-model / heads", "INT")] = None
-    d_mlp: Annotated[int | None, _default("4 d-model", "INT")] = None
-    attention: Annotated[Attention | None, _default(TransformerConfig.attention, _names(Attention))] = None
-    tokens: Annotated[int | None, _default(TransformerConfig.tokens, "INT")] = None
+    d_model: Annotated[int | None, default(TransformerConfig.d_model, "INT")] = None
+    heads: Annotated[int | None, default(TransformerConfig.heads, "INT")] = None
+    d_head: Annotated[int | None, default("d-model / heads", "INT")] = None
+    d_mlp: Annotated[int | None, default("4 d-model", "INT")] = None
+    attention: Annotated[Attention | None, default(TransformerConfig.attention, names(Attention))] = None
+    tokens: Annotated[int | None, default(TransformerConfig.tokens, "INT")] = None
     layer_norm: bool = False
-    biases: Annotated[Biases | None, _default(TransformerConfig.biases, _names(Biases))] = None
+    biases: Annotated[Biases | None, default(TransformerConfig.biases, names(Biases))] = None
     train_fraction: float = 0.8
     split: SplitKind = "random"
     label_noise: float = 0.3
     noise_kind: NoiseKind = "wrong"
-    loss: Loss = "cross_entropy"
-    optimizer: OptimizerName = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 1.0
-    momentum: float = 0.9
-    steps: int = 3000
-    batch_size: int = 0
-    precision: Precision = "fp32"
-    evaluations: int = 60
-    checkpoints: int = 12
-    stop_when: str = ""
-    seed: int = 0
     out: Path | None = None
-    device: str = "cpu"
+
+    def run_name(self) -> str:
+        """Return what the run is called, unless it is given a directory."""
+        kind = "" if self.model == "mlp" else f"{self.model}-"
+        return f"{kind}{self.op}-{self.group or f'p{self.p}'}-noise{self.label_noise:g}-seed{self.seed}"
+
+    def config(self) -> TrainConfig:
+        """Build the config.
+
+        Raises:
+            ConfigError: a setting is not allowed; multiplication by a composite p among them, since a run's audit rests
+                on the group that only a prime gives (`ModularConfig` takes any p).
+        """
+        return TrainConfig(task=_task_config(self), model=chosen_model(self, MODELS, self.model), **shared(self))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,27 +226,33 @@ class List(Output):
     """List every plugin and recipe: what it does in a line, what it is told, and its source."""
 
 
-Command = (
-    Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Audit, tyro.conf.subcommand("audit")]
-    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
-    | Annotated[List, tyro.conf.subcommand("list")]
-)
+def shared(command: Training) -> dict[str, Any]:
+    """Return the options that a config of training calls by the same name; where to train is no part of it."""
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    options = {field.name for field in dataclasses.fields(Training)} & names
+    return {name: getattr(command, name) for name in sorted(options)}
 
 
-def train_config(command: Train) -> TrainConfig:
-    """Build the config of a `train` command.
+def chosen_model(command: Any, models: Mapping[str, type[ModelConfig]], chosen: str) -> ModelConfig:
+    """Build a network's config from the options that were given and have its fields' names.
+
+    Args:
+        command: the command; an option that was not given is None or False.
+        models: the kinds of network.
+        chosen: the one that was asked for.
 
     Raises:
-        ConfigError: a setting is not allowed; multiplication by a composite p among them, since a run's audit rests on
-            the group that only a prime gives (`ModularConfig` takes any p).
+        ConfigError: an option of another kind of network was given, or a setting is not allowed.
     """
-    return TrainConfig(
-        task=_task_config(command),
-        model=_model_config(command),
-        **{name: getattr(command, name) for name in SHARED},
-    )
+    fields = {kind: {field.name for field in dataclasses.fields(config)} for kind, config in models.items()}
+    options = {name: getattr(command, name) for name in sorted(set().union(*fields.values()))}
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    for name in given:
+        if name not in fields[chosen]:
+            other = next(kind for kind in fields if name in fields[kind])
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option} is an option of --model {other}, and not of --model {chosen}")
+    return models[chosen](**given)
 
 
 def _task_config(command: Train) -> TaskConfig:
@@ -240,27 +271,3 @@ def _task_config(command: Train) -> TaskConfig:
     if command.op == "mul" and command.p > 1 and not is_prime(command.p):
         raise ConfigError(f"multiplication needs a prime p (its nonzero residues form a group), got {command.p}")
     return ModularConfig(OPERATIONS[command.op], command.p, **shared)  # pyright: ignore[reportArgumentType]
-
-
-def _model_config(command: Train) -> ModelConfig:
-    """Build the network's config from the options that were given and have its fields' names.
-
-    Raises:
-        ConfigError: an option of the other kind of network was given, or a setting is not allowed.
-    """
-    fields = {kind: {field.name for field in dataclasses.fields(config)} for kind, config in MODELS.items()}
-    options = {name: getattr(command, name) for name in sorted(set().union(*fields.values()))}
-    given = {name: value for name, value in options.items() if value is not None and value is not False}
-    for name in given:
-        if name not in fields[command.model]:
-            other = next(kind for kind in fields if name in fields[kind])
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} is an option of --model {other}, and not of --model {command.model}")
-    return MODELS[command.model](**given)
-
-
-SHARED = (
-    "loss", "optimizer", "lr", "weight_decay", "momentum", "steps", "batch_size", "precision", "seed", "evaluations",
-    "checkpoints", "stop_when",
-)  # fmt: skip
-"""Options that `train` and `TrainConfig` call by the same name."""

@@ -96,7 +96,7 @@ class Task(abc.ABC):
 
     @property
     def sources(self) -> Int[Tensor, " example"]:
-        """Ids of the training examples as they are without augmentation: what probes of layers are fitted to."""
+        """Ids of the training examples without augmentation: what probes of layers are fitted to."""
         return self.train_ids
 
     @abc.abstractmethod
@@ -191,11 +191,7 @@ class Recipe(Protocol):
     """How a model was trained, so that its controls can be made."""
 
     def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
-        """Return the twin of the same initialisation: untrained, after one step, or trained on other labels.
-
-        "noise_only" labels are uniform over all classes, "clean_labels" are true.
-        """
-        ...
+        """Return the twin of the same initialisation; "noise_only" labels are uniform, "clean_labels" true."""
 
 
 class RunFiles(Protocol):
@@ -206,19 +202,15 @@ class RunFiles(Protocol):
 
     def history(self) -> pd.DataFrame:
         """One row per evaluation: step, losses, accuracies."""
-        ...
 
     def finished(self) -> Mapping[str, Any] | None:
         """{"step", "reason"} of a run that has ended: why, where it was before its last step."""
-        ...
 
     def checkpoint_steps(self) -> list[int]:
         """Steps with a saved state."""
-        ...
 
     def model_at(self, step: int) -> nn.Module:
         """The model as it was at a saved step."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

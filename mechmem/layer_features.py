@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+import torch
 from einops import rearrange, reduce
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -65,10 +66,23 @@ def layer_features(
     """
     name = layer_point(subject, point)
     held = subject.task.batch(ids)[0].cpu() if name == INPUTS else activations(subject, name, ids=ids)[name]
-    return full_precision(_flat(held, name, pool))
+    return flat_features(held, name, pool)
 
 
-def _flat(held: Shaped[Tensor, "example ..."], name: str, pool: Pool) -> Shaped[Tensor, "example feature"]:
+def flat_features(
+    held: Shaped[Tensor, "example ..."], name: str, pool: Pool = "none"
+) -> Float[Tensor, "example feature"]:
+    """Return what a point holds as one row of floating-point numbers per example.
+
+    Args:
+        held: what it holds; whole numbers (the symbols of a task) count as they are.
+        name: what the point is called.
+        pool: as in `layer_features`.
+
+    Raises:
+        ActivationError: channels are to be averaged, and there is nothing behind them.
+    """
+    held = full_precision(held if held.is_floating_point() else held.to(torch.get_default_dtype()))
     if held.ndim == 1:
         return rearrange(held, "example -> example 1")
     if pool == "none":
@@ -77,6 +91,4 @@ def _flat(held: Shaped[Tensor, "example ..."], name: str, pool: Pool) -> Shaped[
         raise ActivationError(
             f"{name!r} has shape {tuple(held.shape)}: there is nothing behind its channels to average"
         )
-    return reduce(
-        held.double() if not held.is_floating_point() else held, "example channel ... -> example channel", "mean"
-    )
+    return reduce(held, "example channel ... -> example channel", "mean")

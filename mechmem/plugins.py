@@ -44,7 +44,8 @@ class Plugin:
 
     Attributes:
         name: how it is called in an extractor's name or a table.
-        needs: what the subject must have: "role:input_embedding", "pairs", "group", "operation", "run", "recipe".
+        needs: what the subject must have: "role:input_embedding", "pairs", "group", "operation",
+            "augmentation", "run", "recipe".
         knows: what it is told, tokens of `KNOWLEDGE`.
         cites: the source.
         aliases: short names for settings of the fields, e.g. {"quadratic": {"to": "quadratic"}}.
@@ -114,6 +115,8 @@ def _has(subject: Subject, need: str) -> bool:
         return getattr(subject, kind) is not None
     if kind == "pairs":
         return subject.task.operands is not None
+    if kind == "augmentation":
+        return getattr(subject.task, "changes", False)
     return getattr(subject.task, kind) is not None
 
 

@@ -3,115 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from torch import nn
+from torch import Tensor, nn
 
-from mechmem.auditing.assemble import split_accuracies
-from mechmem.caching import activations
-from mechmem.config import check_whole
-from mechmem.contracts import Predictor, Subject, Task, subject_of
+from mechmem.config import check_number, check_whole
+from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.grammar import build
-from mechmem.layer_features import INPUTS
+from mechmem.layer_answers import Marks, answers_of, noise_fit
+from mechmem.layer_features import INPUTS, layer_features
+from mechmem.layer_passes import read_layers
 from mechmem.layer_probes import Labels, LayerProbe, cross_validated
+from mechmem.layer_table import NETWORKS, OUTPUT, LayerProbes
 from mechmem.models.initial import initial_model
-from mechmem.plotting.layers import layers_figure
 from mechmem.plugins import plugins
-from mechmem.readouts.logits import Logits
-from mechmem.results import Result
 from mechmem.roles import Roles
-from mechmem.stats import wilson
-from mechmem.storage import record
-from mechmem.tasks.config import SPLITS
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-OUTPUT = "output"
-"""What the table calls the network's own logits."""
-
-
-@record
-@dataclasses.dataclass(frozen=True, eq=False)
-class LayerProbes(Result):
-    """Accuracy of a probe at every layer, beside the inputs themselves and the network before training.
-
-    Attributes:
-        probe: the probe, without its layer.
-        layers: the inputs first, then the layers that were asked for.
-        correct: right answers of the probe, on the trained and on the untrained network; −1 where there is none. Shape
-            (network, layer, split).
-        output: right answers of the network itself. Shape (split).
-        n: examples of each split; 0 where it is empty or not known. Shape (split).
-        cross_validated: the probe's accuracy on held-out parts of the training set, by the labels it is fitted to; NaN
-            where it was not measured. Shape (layer).
-        chosen: the layer where that is highest, the inputs left out; "" where there is none.
-        note: why there is no untrained network, or no choice, or "".
-    """
-
-    probe: str
-    layers: tuple[str, ...]
-    correct: Int[torch.Tensor, "network layer split"]
-    output: Int[torch.Tensor, " split"]
-    n: Int[torch.Tensor, " split"]
-    cross_validated: Float[torch.Tensor, " layer"]
-    chosen: str
-    note: str = ""
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row per network, layer and split.
-
-        Columns: network ("trained", "untrained"; "none" for the inputs), layer ("output" for the network's own logits),
-        split, n, accuracy, low, high (95 % Wilson interval), cross_validated (of the trained network) and chosen.
-        """
-        rows = []
-        for number, network in enumerate(("trained", "untrained")):
-            for place, layer in enumerate(self.layers):
-                if layer == INPUTS and network == "untrained":
-                    continue
-                own = {"network": "none" if layer == INPUTS else network, "layer": layer}
-                cv = float(self.cross_validated[place]) if network == "trained" else np.nan
-                own |= {"cross_validated": cv, "chosen": network == "trained" and layer == self.chosen}
-                rows += self._rows(own, self.correct[number, place])
-        own = {"network": "trained", "layer": OUTPUT, "cross_validated": np.nan, "chosen": False}
-        rows += self._rows(own, self.output)
-        names = ["network", "layer", "split", "n", "accuracy", "low", "high", "cross_validated", "chosen"]
-        return pd.DataFrame(rows, columns=names)
-
-    def _rows(self, own: Mapping[str, object], correct: Int[torch.Tensor, " split"]) -> list[dict[str, object]]:
-        rows = []
-        for split, right, n in zip(SPLITS, correct.tolist(), self.n.tolist(), strict=True):
-            found = wilson(right, n) if right >= 0 else None
-            low, high, value = (np.nan,) * 3 if found is None else (found.low, found.high, found.value)
-            rows.append({**own, "split": split, "n": n, "accuracy": value, "low": low, "high": high})
-        return rows
-
-    def table(self, split: str = "test") -> pd.DataFrame:
-        """Return the accuracies of one split: a row per layer, columns trained, untrained and cross_validated."""
-        frame = self.to_frame()
-        frame = frame.loc[frame["split"] == split]
-        wide = frame.assign(network=frame["network"].replace("none", "trained"))
-        wide = wide.pivot(index="layer", columns="network", values="accuracy").reindex([*self.layers, OUTPUT])
-        wide = wide.reindex(columns=["trained", "untrained"])
-        wide["cross_validated"] = [*self.cross_validated.tolist(), np.nan]
-        return wide.rename_axis(columns=None)
-
-    def plot(self, split: str = "test") -> go.Figure:
-        """Return accuracy by layer on one split, with the inputs, the untrained network and the network's own output.
-
-        Args:
-            split: one of the four splits.
-        """
-        if split not in SPLITS:
-            raise ConfigError(f"split is one of {', '.join(SPLITS)}, got {split!r}")
-        frame = self.to_frame()
-        return layers_figure(frame.loc[frame["split"] == split], self.layers, self.probe, split)
+__all__ = ["INPUTS", "OUTPUT", "LayerProbes", "probe_layers"]
 
 
 def probe_layers(
@@ -123,62 +35,133 @@ def probe_layers(
     labels: Labels = "given",
     points: str | Sequence[str] | None = None,
     untrained: nn.Module | None = None,
+    clean_labels: bool | nn.Module = False,
     folds: int = 5,
     seed: int = 0,
+    limit_mb: float = 4096,
 ) -> LayerProbes:
     """Fit a probe to every layer of a network, and measure it on the four splits.
 
-    Beside it stand the same probe on the inputs themselves, which needs no network, and on the network before training.
-    The layer is chosen by cross-validation on the training examples, with the labels that the probe is fitted to: no
-    test example has a part in the choice.
+    Beside it stand the same probe on the inputs themselves, which needs no network, on the network before training and,
+    where asked for, on its twin trained on true labels. The probe is fitted to the training examples as they are
+    without augmentation, and to the same labels on every network. The layer is chosen by cross-validation on these
+    examples and labels: no test example has a part in the choice.
+
+    Each example goes through each network once, for all layers together. Where they would take more than `limit_mb` it
+    goes through once for every group of layers that fits, down to one layer at a time.
 
     Args:
         subject: a subject, or a network with `HookPoint` submodules.
         task: the network's task; goes with a network only.
         roles: the network's roles; by default its own.
         probe: a readout of layers with its settings: "masc", "masc(variance=.5)", "velpic", "class_mean", "qda",
-            "knn(20)", "linear_probe".
+            "knn(k=20)", "linear_probe". Its `pool=mean` averages the channels of the layers that have rows and columns.
         labels: which labels of the training examples it is fitted to, "given" or "true".
         points: hook points or patterns; by default those of the role `hidden`.
         untrained: the network before training; by default that of the run or recipe, where there is one.
+        clean_labels: True for the twin that the recipe makes, the same network trained on true labels; or that network.
         folds: parts of the training set for cross-validation; 0 for none, and no choice.
         seed: seed of the parts.
+        limit_mb: most megabytes (of 2²⁰ bytes) that the layers of one network may take at once. A probe's own copies of
+            one layer come on top.
 
     Raises:
         UnknownNameError: there is no such probe, setting or hook point; the nearest is named.
-        ConfigError: the probe reads no layer, or names one.
-        MissingNeedError: no layer is named, the true labels are asked for and not known, or the probe cannot be fitted.
+        ConfigError: the probe reads no layer, or names one; a network is none; a number is out of range.
+        MissingNeedError: no layer is named, the true labels are asked for and not known, the clean-label twin is asked
+            for and cannot be made, a layer holds NaN or infinity, or the probe cannot be fitted.
         ActivationError: a point does not fire.
 
     Source: Ketha & Ramaswamy 2025, arXiv 2501.14687; Anagnostidis et al. 2023, arXiv 2210.14019.
     """
     subject = subject_of(subject, task, roles)
     check_whole("folds", folds, 0)
-    reader = _reader(probe, labels)
-    layers = (INPUTS, *_layers(subject, points))
-    before, note = (untrained, "") if untrained is not None else initial_model(subject)
-    trained = [_counted(_at(reader, layer)(subject), subject.task) for layer in layers]
-    twin = None if before is None else subject.with_model(before)
-    twins = [None if twin is None else _counted(_at(reader, layer)(twin), subject.task) for layer in layers]
-    measured = [cross_validated(_at(reader, layer), subject, folds, seed) if folds else None for layer in layers]
-    values = torch.tensor([np.nan if value is None else value for value in measured], dtype=torch.float64)
-    best = int(values[1:].nan_to_num(-1).argmax()) + 1
+    check_number("limit_mb", limit_mb, least=0)
+    bench = _Bench(subject.task, _reader(probe, labels), _points(subject, points), folds, seed, limit_mb)
+    twins, note = _twins(subject, untrained, clean_labels)
+    at_inputs = bench.at_inputs(subject)
+    trained = bench.through(subject, "trained", at_inputs)
+    others = [
+        None if twin is None else bench.through(subject.with_model(twin), name, at_inputs) for name, twin in twins
+    ]
+    networks, marks = [trained, *others], bench.marks
+    nothing = torch.full_like(trained.answers, -1)
+    answers = [nothing if each is None else each.answers for each in networks]
+    outputs = [trained.output, nothing[0], nothing[0] if others[1] is None else others[1].output]
+    values = torch.tensor([each.value for each in bench.held_out], dtype=torch.float64)
     unknown = bool(values[1:].isnan().all())
     if unknown:
-        why = "folds is 0" if not folds else "a class has fewer than two training examples"
-        note = "; ".join(filter(None, (note, f"no layer is chosen: {why}")))
-    own = _counted(Logits()(subject), subject.task)
-    nothing = (torch.full((len(SPLITS),), -1), None)
+        note = "; ".join(filter(None, (note, f"no layer is chosen: {bench.held_out[1].reason}")))
     return LayerProbes(
-        probe=reader.label(),
-        layers=layers,
-        correct=torch.stack([torch.stack([(each or nothing)[0] for each in found]) for found in (trained, twins)]),
-        output=own[0],
-        n=own[1],
+        probe=bench.reader.label(),
+        layers=(INPUTS, *trained.layers),
+        correct=torch.stack([marks.counts(each) for each in answers]),
+        both=torch.stack([marks.both(answers[0], each) for each in answers[1:]]),
+        output=torch.stack([marks.counts(each) for each in outputs]),
+        n=marks.member.sum(1),
+        noise_fit=noise_fit(subject, trained.output[: len(subject.task.sources)]),
         cross_validated=values,
-        chosen="" if unknown else layers[best],
+        chosen="" if unknown else trained.layers[int(values[1:].nan_to_num(-1).argmax())],
         note=note,
     )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Answered:
+    """What the probe answers at the inputs and every layer of a network, (layer, example), and the network itself."""
+
+    layers: tuple[str, ...]
+    answers: Int[Tensor, "layer example"]
+    output: Int[Tensor, " example"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _HeldOut:
+    value: float
+    reason: str
+
+
+class _Bench:
+    """Reads networks, and fits the probe to their layers; on the way, the trained one's cross-validation is noted."""
+
+    def __init__(
+        self, task: Task, reader: LayerProbe, points: Sequence[str] | str, folds: int, seed: int, limit_mb: float
+    ):
+        self.task, self.reader, self.points = task, reader, points
+        self.folds, self.seed, self.limit_mb = folds, seed, limit_mb
+        self.marks = Marks(task)
+        self.held_out: list[_HeldOut] = []
+
+    def at_inputs(self, subject: Subject) -> Int[Tensor, " example"]:
+        features = layer_features(subject, INPUTS, self.marks.ids)
+        return self._answers(features, repr(INPUTS), held_out=True)
+
+    def through(self, subject: Subject, network: str, at_inputs: Int[Tensor, " example"]) -> _Answered:
+        layers, answers, output = (), [at_inputs], None
+        for reading in read_layers(subject, self.points, self.marks.ids, self.reader.pool, self.limit_mb):
+            if output is None:
+                layers, output = reading.layers, answers_of(reading.logits)
+            for layer in tuple(reading.features):
+                named = f"{layer!r} of the {network.replace('_', '-')} network"
+                # Taken out of the reading, so that the layer is let go of before the next reading.
+                answers.append(self._answers(reading.features.pop(layer), named, held_out=network == "trained"))
+        assert output is not None
+        return _Answered(layers, torch.stack(answers), output)
+
+    def _answers(
+        self, features: Float[Tensor, "example feature"], layer: str, *, held_out: bool
+    ) -> Int[Tensor, " example"]:
+        own = features[: len(self.task.sources)]
+        fitted = self.reader.fit(own, self.task, layer)
+        if held_out:
+            self.held_out.append(self._cross_validated(own))
+        return answers_of(fitted.scores(features))
+
+    def _cross_validated(self, features: Float[Tensor, "example feature"]) -> _HeldOut:
+        if not self.folds:
+            return _HeldOut(np.nan, "folds is 0")
+        value, reason = cross_validated(self.reader, features, self.task, self.folds, self.seed)
+        return _HeldOut(np.nan if value is None else value, reason)
 
 
 def _reader(probe: str, labels: Labels) -> LayerProbe:
@@ -187,26 +170,27 @@ def _reader(probe: str, labels: Labels) -> LayerProbe:
         names = sorted(name for name, cls in plugins("readouts").items() if issubclass(cls, LayerProbe))
         raise ConfigError(f"{probe!r} reads no layer; probes are {', '.join(names)}")
     if found.point:
-        raise ConfigError(f"the layers are named by points=, not in the probe {probe!r}")
+        raise ConfigError(f"the layers are named by points=, not in the probe {probe!r}; settings go by name, k=20")
     return dataclasses.replace(found, labels=labels)
 
 
-def _at(reader: LayerProbe, layer: str) -> LayerProbe:
-    # The inputs have no channels to average over.
-    return dataclasses.replace(reader, point=layer, pool="none" if layer == INPUTS else reader.pool)
+def _points(subject: Subject, points: str | Sequence[str] | None) -> str | Sequence[str]:
+    if points is None and not subject.roles.hidden:
+        raise MissingNeedError("name the layers with points=, or the role hidden")
+    return subject.roles.hidden if points is None else points
 
 
-def _layers(subject: Subject, points: str | Sequence[str] | None) -> tuple[str, ...]:
-    if points is None:
-        if not subject.roles.hidden:
-            raise MissingNeedError("name the layers with points=, or the role hidden")
-        return subject.roles.hidden
-    return tuple(activations(subject, points, ids=subject.task.train_ids[:1].repeat(2)))
-
-
-def _counted(predictor: Predictor, task: Task) -> tuple[Int[torch.Tensor, " split"], Int[torch.Tensor, " split"]]:
-    """Return right answers and examples of each split."""
-    cells = split_accuracies(predictor, task)
-    known = [cells[split].estimate for split in SPLITS]
-    n = torch.tensor([0 if each is None else each.n for each in known])
-    return torch.tensor([-1 if each is None else round(each.value * each.n) for each in known]), n
+def _twins(
+    subject: Subject, untrained: nn.Module | None, clean_labels: bool | nn.Module
+) -> tuple[list[tuple[str, nn.Module | None]], str]:
+    """Return the networks beside the trained one, in the order of the table, and why there is no untrained one."""
+    for name, network, other in (("untrained", untrained, None), ("clean_labels", clean_labels, bool)):
+        if not isinstance(network, nn.Module | other):
+            raise ConfigError(f"{name}= takes a network, got a {type(network).__name__}")
+    before, note = (untrained, "") if untrained is not None else initial_model(subject)
+    clean = clean_labels if isinstance(clean_labels, nn.Module) else None
+    if clean_labels is True:
+        if subject.recipe is None:
+            raise MissingNeedError("no recipe to make the clean-label twin from; pass the network as clean_labels=")
+        clean = subject.recipe.twin("clean_labels")
+    return list(zip(NETWORKS[1:], (before, clean), strict=True)), note

@@ -73,7 +73,7 @@ def test_bad_settings_are_refused_before_anything_is_written(capsys, tmp_path, a
 
 
 def test_a_typo_in_a_command_is_refused(capsys):
-    wanted = "no command 'trian'. Did you mean 'train'? One of: audit, demo, list, reproduce, train"
+    wanted = "no command 'trian'. Did you mean 'train'? One of: audit, demo, list, reproduce, train, train-images"
     assert refused(capsys, "trian") == refused(capsys, "trian", "--p", "5") == f"mechmem: {wanted}"
 
 
@@ -208,12 +208,12 @@ def test_reproduce_refuses_in_one_line(capsys, tmp_path):
 
 
 def test_a_ledger_is_printed_or_written_as_json(capsys, tmp_path):
-    pending = ["reproduce", "liu_lu_2026", "--scale", "smoke", "--claims", "mnist"]
-    assert main([*pending, "--out", str(tmp_path / "r")]) == 0
+    command = ["reproduce", "liu_lu_2026", "--scale", "smoke", "--claims", "mnist"]
+    assert main([*command, "--out", str(tmp_path / "r")]) == 0
     said = capsys.readouterr().out
-    assert "pending" in said and "Ledger:" in said and max(map(len, said.splitlines()[:-1])) <= 80
-    assert main([*pending, "--out", str(tmp_path / "r"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["entries"][0]["verdict"] == "pending"
+    assert "not judged" in said and "Ledger:" in said and max(map(len, said.splitlines()[:-1])) <= 80
+    assert main([*command, "--out", str(tmp_path / "r"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["entries"][0]["verdict"] == "not judged"
     assert (tmp_path / "r" / "ledger.html").exists()
 
 

@@ -43,6 +43,7 @@ def test_python_blocks_compile_and_use_names_that_exist(page):
 def test_the_pages_with_code_are_the_ones_expected():
     assert {page.name for page in PAGES if blocks(page)} == {
         "README.md",
+        "augmentation.md",
         "hooks.md",
         "layers.md",
         "neurons.md",
@@ -128,6 +129,17 @@ def test_the_guide_to_layers_runs():
         exec(compile(block.replace("steps=2000", "steps=100"), "layers.md", "exec"), names)
     assert names["found"].chosen in names["run"].roles.hidden
     assert [row.extractor for row in names["card"].rows][1] == "masc@hidden.0"
+
+
+@pytest.mark.slow
+def test_the_guide_to_augmentation_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "augmentation"}
+    for block in blocks(ROOT / "docs" / "augmentation.md"):
+        exec(compile(block.replace("steps=3000", "steps=20"), "augmentation.md", "exec"), names)
+    assert names["layers"].benign_gap()["verdict"].eq("not fitted").all()
+    assert (len(names["capacity"].train_ids), len(names["capacity"].sources)) == (800, 200)
+    assert mm.ImageTask(mm.ImageConfig("mine.npz")).shape == (1, 8, 8)
 
 
 @pytest.mark.slow

@@ -186,6 +186,9 @@ def test_the_figure_has_both_networks_and_both_levels():
     found = probe_layers(layered(), untrained=Layers(blind=True))
     figure = found.plot()
     names = [trace.name for trace in figure.data if trace.showlegend is not False]
+    lower = [trace for trace in figure.data if trace.yaxis == "y2"]
+    assert [trace.name for trace in lower] == ["gap (noise not fitted)"]
+    np.testing.assert_allclose(lower[0].y, found.benign_gap()["gap"])
     assert names[:2] == ["trained network", "before training"]
     assert names[2].startswith("masc on the inputs alone: ") and names[3] == "the network's own output: 0.333"
     assert list(figure.layout.xaxis.ticktext) == ["hook_rays", "hook_nothing"]
@@ -204,6 +207,12 @@ def test_refusals():
         ({"points": "hook_ray"}, UnknownNameError, "Did you mean 'hook_rays'"),
         ({"labels": "wrong"}, UnknownNameError, "labels of a probe"),
         ({"folds": -1}, ConfigError, "folds must be a whole number"),
+        ({"probe": "knn(kk=3)"}, UnknownNameError, "Did you mean 'k'"),
+        ({"probe": "knn(20)"}, ConfigError, "settings go by name"),
+        ({"limit_mb": -1}, ConfigError, "limit_mb"),
+        ({"untrained": "before.pt"}, ConfigError, "untrained= takes a network, got a str"),
+        ({"clean_labels": "yes"}, ConfigError, "clean_labels= takes a network, got a str"),
+        ({"clean_labels": True}, MissingNeedError, "no recipe to make the clean-label twin from"),
     ):
         with pytest.raises(error, match=said):
             probe_layers(subject, **settings)

@@ -34,6 +34,9 @@ DEFAULT_EXTRACTORS = (
 )
 """What is read out of a network unless something else is asked for; what the task cannot carry is left out."""
 
+LAYER_EXTRACTOR = "masc@hidden.{}"
+"""What is read out of every layer of the role `hidden` beside, where inputs are not pairs."""
+
 TASK_NEEDS = ("pairs", "group", "operation")
 
 
@@ -134,7 +137,8 @@ def _stopped(subject: Subject) -> dict[str, str]:
 
 def _default(subject: Subject) -> list[Extractor]:
     """Take the default extractors that the task can carry; a missing role makes an empty row, with its reason."""
-    every = [extractor(name) for name in DEFAULT_EXTRACTORS]
+    layers = range(len(subject.roles.hidden) if subject.task.operands is None else 0)
+    every = [extractor(name) for name in (*DEFAULT_EXTRACTORS, *(LAYER_EXTRACTOR.format(layer) for layer in layers))]
     return [each for each in every if not any(need in TASK_NEEDS for need in each.missing(subject))]
 
 

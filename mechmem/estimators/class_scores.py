@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -15,6 +15,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 DECIMALS = 12
 """Scores that agree to as many decimals are equal, and the lowest class wins: which of two subspaces holds more of a
 vector that lies in both would be decided by rounding."""
+_AT_ONCE = 2**22
+"""Numbers of the examples that are scored at once, so that memory does not grow with their copies."""
 
 
 class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
@@ -27,6 +29,8 @@ class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
 
     classes_: Shaped[np.ndarray, " class"]
     n_features_in_: int
+    _dtypes: ClassVar[tuple[type, ...]] = (np.float64,)
+    """What the examples may be handed on as; others become the first."""
 
     # What is public takes whatever scikit-learn turns into an array, or refuses.
     def fit(self, X: Any, y: Any) -> Self:
@@ -35,7 +39,7 @@ class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
         Raises:
             ValueError: the arrays do not fit each other, or hold something that is not a number.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        X, y = validate_data(self, X, y, dtype=list(self._dtypes))
         check_classification_targets(y)
         self.classes_, index = np.unique(y, return_inverse=True)
         self._fit(X, index)
@@ -49,8 +53,10 @@ class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
             ValueError: X has another number of features.
         """
         check_is_fitted(self)
-        checked: Any = validate_data(self, X, dtype=np.float64, reset=False)
-        return self._scores(checked).round(DECIMALS)
+        checked: Any = validate_data(self, X, dtype=list(self._dtypes), reset=False)
+        rows = max(1, _AT_ONCE // checked.shape[1])
+        parts = [self._scores(checked[start : start + rows]) for start in range(0, len(checked), rows)]
+        return np.concatenate(parts).round(DECIMALS)
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "example *class"]:
         """Return the scores; of two classes, as scikit-learn has it, the second's less the first's."""

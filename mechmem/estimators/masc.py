@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.linalg
@@ -12,13 +12,20 @@ from sklearn.utils._param_validation import Interval
 
 from mechmem.estimators.class_scores import SubspaceScores, unit_rows
 
+RESOLVED = 1e-7
+"""A Gram matrix tells components apart whose energy is at least this share of the largest; below, the examples
+themselves are decomposed, which takes several times as long."""
+LEVEL = 1e-12
+"""Shares of the energy that differ by less are equal."""
+_product: Any = scipy.linalg.get_blas_funcs("syrk", dtype=np.float64)
+
 
 class MinimumAngleSubspaces(SubspaceScores):
     """Choose the class whose subspace makes the smallest angle with an example.
 
     A class's subspace goes through the origin and is spanned by the first principal components of its training
     examples, uncentred. The score is the squared cosine of the angle, ‖P_cᵀx‖² / ‖x‖², in [0, 1]; an example of zeros
-    scores 0 everywhere.
+    scores 0 everywhere. All is worked out in float64, whatever the examples are stored in.
 
     Args:
         variance: τ; as many components are kept as carry no more than this share of the class's energy, and one more.
@@ -35,6 +42,7 @@ class MinimumAngleSubspaces(SubspaceScores):
         "variance": [Interval(Real, 0, 1, closed="both")],
         "components": [Interval(Integral, 1, None, closed="left"), None],
     }
+    _dtypes: ClassVar[tuple[type, ...]] = (np.float64, np.float32)
     subspaces_: list[Float[np.ndarray, "component feature"]]
 
     def __init__(self, variance: float = 0.99, components: int | None = None):
@@ -43,17 +51,32 @@ class MinimumAngleSubspaces(SubspaceScores):
 
     def _fit(self, X: Float[np.ndarray, "example feature"], index: Int[np.ndarray, " example"]) -> None:
         self._validate_params()
-        self.subspaces_ = [self._subspace(X[index == each]) for each in range(len(self.classes_))]
+        self.subspaces_ = [self._subspace(X[index == each].astype(float)) for each in range(len(self.classes_))]
 
     def _subspace(self, X: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "component feature"]:
+        # On the shorter side, of which the other follows by one product.
+        wide = X.shape[0] < X.shape[1]
+        # Half of the Gram matrix is all that is needed.
+        gram = _product(1.0, X.T, trans=wide)
+        energy, vectors = scipy.linalg.eigh(gram, lower=False, overwrite_a=True, check_finite=False, driver="evr")
+        energy, vectors = energy[::-1], vectors[:, ::-1]
+        kept = self._kept(energy)
+        # So written that energies that are not numbers, after an overflow, go on to the exact way.
+        if not (kept <= len(energy) and energy[kept - 1] > RESOLVED * energy[0]):
+            return self._exactly(X)
+        return (vectors[:, :kept] / np.sqrt(energy[:kept])).T @ X if wide else vectors[:, :kept].T.copy()
+
+    def _exactly(self, X: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "component feature"]:
         _, singular, components = scipy.linalg.svd(X, full_matrices=False, check_finite=False)
-        rank = int((singular > singular[0] * max(X.shape) * np.finfo(X.dtype).eps).sum())
+        rank = int((singular > singular[0] * max(X.shape) * np.finfo(float).eps).sum())
+        return components[: min(self._kept(singular[:rank] ** 2), rank)]
+
+    def _kept(self, energy: Float[np.ndarray, " component"]) -> int:
         if self.components is not None:
-            return components[: min(self.components, rank)]
-        energy = np.cumsum(singular[:rank] ** 2)
-        kept = int((energy <= self.variance * energy[-1]).sum()) + 1 if rank else 0
-        return components[: min(kept, rank)]
+            return self.components
+        carried = np.cumsum(energy)
+        return int((carried <= (self.variance + LEVEL) * carried[-1:]).sum()) + 1
 
     def _scores(self, X: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example class"]:
-        unit = unit_rows(X)
+        unit = unit_rows(X.astype(float))
         return np.stack([np.square(unit @ basis.T).sum(1) for basis in self.subspaces_], 1)

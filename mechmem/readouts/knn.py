@@ -9,14 +9,15 @@ from mechmem.config import check_whole
 from mechmem.layer_probes import LayerProbe
 
 if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+    from mechmem.estimators.neighbours import CosineNeighbours
 
 
 @dataclasses.dataclass(frozen=True)
 class NearestNeighbours(LayerProbe):
     """Read a layer by a vote of the nearest training examples, by angle; equal votes go to the lowest class.
 
-    Distances are worked out in chunks, so that memory does not grow with the square of the data.
+    Of training examples at the same angle the first ones vote. Angles are worked out in chunks, so that memory does not
+    grow with the square of the data.
 
     Attributes:
         point: the layer (see `LayerProbe`).
@@ -35,11 +36,8 @@ class NearestNeighbours(LayerProbe):
         super().__post_init__()
         check_whole("number of neighbours", self.k, 1)
 
-    def estimator(self, examples: int) -> Pipeline:
+    def estimator(self, examples: int) -> CosineNeighbours:
         """Return the classifier."""
-        from sklearn.neighbors import KNeighborsClassifier
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import Normalizer
+        from mechmem.estimators.neighbours import CosineNeighbours
 
-        # On the sphere the Euclidean distance orders as the angle does, and scikit-learn is fast at it.
-        return make_pipeline(Normalizer(), KNeighborsClassifier(min(self.k, examples), algorithm="brute"))
+        return CosineNeighbours(self.k)

@@ -20,7 +20,8 @@ from mechmem.errors import ConfigError, MechmemError, RunDirectoryError, unknown
 from mechmem.models.build import build_model
 from mechmem.models.config import MLPConfig
 from mechmem.reproduction.claims import COLUMNS, Claim, Recipe, Scale
-from mechmem.tasks.config import ModularConfig
+from mechmem.tasks.config import ModularConfig, TaskConfig
+from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.modular import ModularTask
 from mechmem.training.config import TrainConfig
 from mechmem.training.loop import training_step
@@ -154,11 +155,23 @@ def expected_seconds(trials: Mapping[str, TrainConfig], rate: float) -> dict[str
     return {digest: _operations(config) / rate + 0.5 for digest, config in trials.items()}
 
 
+IMAGES = {"digits": (1438, 359), "mnist5k": (4000, 1000), "cifar10": (50_000, 10_000)}
+"""Training and test images of data where no number is asked for; 60,000 and 10,000 of other data."""
+
+
+def _examples(task: TaskConfig) -> tuple[int, int]:
+    """Return about how many examples a task trains on, and how many it has."""
+    if isinstance(task, ImageConfig):
+        train, test = IMAGES.get(task.data, (60_000, 10_000))
+        return task.train or train, (task.train or train) + (task.test or test)
+    cells = getattr(task, "p", 100) ** 2
+    return round(cells * getattr(task, "train_fraction", 0.8)), cells
+
+
 def _operations(config: TrainConfig) -> float:
     task, model = config.task, config.model
     p = getattr(task, "p", 100)
-    cells = p * p
-    rows = round(cells * getattr(task, "train_fraction", 0.8))
+    rows, cells = _examples(task)
     batch = min(config.batch_size or rows, rows)
     products = model.products(p)
     # Forward, and backward at twice its cost; a small batch is dominated by what a step costs whatever its size, and

@@ -74,6 +74,11 @@ class ImageTask(ConfiguredTask):
         return channels, rows, columns
 
     @property
+    def changes(self) -> bool:
+        """Whether there is augmentation that changes an image, at every step or once."""
+        return self._augmentation.changes
+
+    @property
     def sources(self) -> Int[Tensor, " example"]:
         """Ids of the training images as they are without augmentation."""
         return self._sources
@@ -112,11 +117,11 @@ class ImageTask(ConfiguredTask):
         Raises:
             ConfigError: the task has no augmentation that changes an image.
         """
-        wanted = self._augmentation
-        if not wanted.changes:
+        if not self.changes:
             raise ConfigError("views are made by augmentation that changes images, and this task has none")
         pixels = self._pixels[self.source(ids)]
-        return torch.stack([self._scaled(augmented(pixels, wanted, "new view", number)) for number in range(count)])
+        shown = (augmented(pixels, self._augmentation, "new view", number) for number in range(count))
+        return torch.stack([self._scaled(each) for each in shown])
 
     def _scaled(self, pixels: Pixels) -> Images:
         return (pixels - self._mean) / self._scale

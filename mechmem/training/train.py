@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mechmem.contracts import Subject, Task, TwinKind
-from mechmem.errors import ConfigError, RunDirectoryError
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 from mechmem.models.build import build_model
 from mechmem.models.forward import resolve_device
 from mechmem.roles import Roles
@@ -58,7 +58,7 @@ class ConfigRecipe:
             progress: whether to show a bar.
 
         Raises:
-            MissingNeedError: the task has no label noise to replace.
+            MissingNeedError: the task has no label noise to replace, or the twin's labels are the network's own.
         """
         if kind == "untrained":
             return build_model(self.config.model, build_task(self.config.task), self.config.seed).to(self.device)
@@ -69,6 +69,9 @@ class ConfigRecipe:
         else:
             relabelled = {"noise_only": self.config.task.noise_only, "clean_labels": self.config.task.clean_labels}
             task = relabelled[kind]()
+            if task == self.config.task:
+                labels = "random" if kind == "noise_only" else "true"
+                raise MissingNeedError(f"no {kind.replace('_', '-')} twin: the network itself has only {labels} labels")
             twin = dataclasses.replace(self.config, task=task, steps=self.steps, **settings)
         made_by = f"{twin.digest}|{torch.__version__}|{torch.get_num_threads()}|{self.device}"
         out = self.folder / f"{kind}-{hashlib.blake2b(made_by.encode(), digest_size=6).hexdigest()}"

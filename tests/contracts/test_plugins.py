@@ -49,6 +49,23 @@ def streamed():
     return mm.train(config, progress=False)
 
 
+@pytest.fixture(scope="module")
+def augmented():
+    """A network trained on augmented images, for what reads views of them."""
+    config = mm.TrainConfig(
+        task=mm.ImageConfig(train=40, test=30, noise=mm.LabelNoise(0.3), augmentation=mm.Augmentation(degrees=20)),
+        model=mm.CNNConfig((3, 4), projector=5),
+        steps=3,
+        batch_size=20,
+        checkpoints=1,
+    )
+    return mm.train(config, progress=False)
+
+
+OTHER_SUBJECTS = {"role:residual": "streamed", "augmentation": "augmented"}
+"""What an analysis may need that the first network lacks, and which has it."""
+
+
 def state(subject):
     return {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
 
@@ -101,7 +118,9 @@ def test_scores_are_deterministic_and_leave_nothing_behind(name, subject, tmp_pa
 
 @pytest.mark.parametrize("cls", ANALYSES, ids=lambda cls: cls.name)
 def test_analyses_give_results_that_draw_and_survive_saving(cls, request, tmp_path):
-    subject = request.getfixturevalue("streamed" if "role:residual" in cls.needs else "subject")
+    subject = request.getfixturevalue(
+        next((OTHER_SUBJECTS[need] for need in cls.needs & set(OTHER_SUBJECTS)), "subject")
+    )
     before = state(subject)
     result, again = cls()(subject), cls()(dataclasses.replace(subject))
     assert isinstance(result, Result) and dataclasses.is_dataclass(result)

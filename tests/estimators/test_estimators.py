@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mechmem.estimators.class_means import NearestClassMean
 from mechmem.estimators.masc import MinimumAngleSubspaces
+from mechmem.estimators.neighbours import CosineNeighbours
 from mechmem.estimators.velpic import PrincipalDirections
 
 
@@ -20,6 +21,8 @@ from mechmem.estimators.velpic import PrincipalDirections
         PrincipalDirections(),
         NearestClassMean(),
         NearestClassMean("euclidean"),
+        CosineNeighbours(),
+        CosineNeighbours(1),
     ]
 )
 def test_scikit_learn_s_checks(estimator, check):

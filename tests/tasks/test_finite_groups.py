@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mechmem as mm
-from mechmem.commands import Train, train_config
+from mechmem.commands import Train
 from mechmem.contracts import Group
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.extractors import extractor
@@ -363,11 +363,11 @@ def test_a_card_of_a_neuron_needs_phases(trained):
 
 def test_the_command_line_takes_a_group():
     command = Train(group="D5", op="sub", label_noise=0.2, noise_kind="any", train_fraction=0.7, seed=4)
-    assert train_config(command).task == GroupConfig("D5", "divide", 0.7, "random", LabelNoise(0.2, "any"), 4)
-    assert train_config(Train()).task == ModularConfig(noise=LabelNoise(0.3))
+    assert command.config().task == GroupConfig("D5", "divide", 0.7, "random", LabelNoise(0.2, "any"), 4)
+    assert Train().config().task == ModularConfig(noise=LabelNoise(0.3))
     for wrong, option in (({"p": 7}, "--p"), ({"op": "mul"}, "--op mul")):
         with pytest.raises(ConfigError, match=f"{option} belongs to residues mod p, and not to --group S3"):
-            train_config(Train(group="S3", **wrong))
+            Train(group="S3", **wrong).config()
 
 
 @pytest.mark.parametrize("name", ["S4", "S5"])

@@ -44,6 +44,23 @@ def test_the_clean_label_twin_is_trained_on_true_labels(run):
     assert same(mm.load(folder).run.model_at(0), run.run.model_at(0)) and not same(twin, run.model)
 
 
+@pytest.mark.parametrize(
+    ("noise", "kind"), [(mm.LabelNoise(1.0, "any"), "noise_only"), (mm.LabelNoise(), "clean_labels")]
+)
+def test_a_network_that_is_its_own_twin_has_none(noise, kind, tiny_config, tmp_path):
+    task = dataclasses.replace(tiny_config.task, noise=noise)
+    subject = mm.train(dataclasses.replace(tiny_config, task=task, steps=1), out=tmp_path / "run", progress=False)
+    with pytest.raises(MissingNeedError, match="the network itself has only"):
+        subject.recipe.twin(kind)
+
+
+def test_the_cell_of_a_noise_only_network_says_so(tiny_config, tmp_path):
+    task = dataclasses.replace(tiny_config.task, noise=mm.LabelNoise(1.0, "any"))
+    subject = mm.train(dataclasses.replace(tiny_config, task=task, steps=1), out=tmp_path / "run", progress=False)
+    cell = mm.audit(subject, "raw").rows[0].controls["noise_only"]
+    assert cell.estimate is None and "the network itself has only random labels" in cell.reason
+
+
 def test_twins_start_where_the_run_did_and_take_as_many_steps(run):
     run.recipe.twin("noise_only")
     folder = next((run.run.path / "twins").glob("noise_only-*"))

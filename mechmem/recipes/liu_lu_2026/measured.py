@@ -12,7 +12,8 @@ from mechmem.analyses.partition import Partition
 from mechmem.analyses.suppression import Suppression
 from mechmem.contracts import Subject
 from mechmem.plotting.lines import lines
-from mechmem.reproduction.measures import NAMES, STYLES, Rows, accuracies, curves, pooled
+from mechmem.reproduction.measures import NAMES, STYLES, Rows, accuracies, curves, history, pooled
+from mechmem.training.run import Run
 
 SCORES = {"ipr(of=w)": "IPR", "strength": "Strength"}
 """The paper's two scores of neurons, and what they are called."""
@@ -34,6 +35,17 @@ def noise_first(subject: Subject) -> Rows:
         rows = table.loc[(table["quantity"] == "accuracy") & (table["split"] == split)]
         for step, value in zip(rows["step"], rows["value"], strict=True):
             yield f"{NAMES[split]} during training", float(step), float(value)
+
+
+def first_epoch(subject: Subject) -> Rows:
+    """Accuracy of clean and of noisy examples after the first epoch, and at every evaluation."""
+    assert isinstance(subject.run, Run) and subject.run.config is not None
+    n = len(subject.task.train_ids)
+    steps = -(-n // (subject.run.config.batch_size or n))
+    for quantity, step, value in history(subject):
+        yield quantity, step, value
+        if step == steps:
+            yield quantity.replace("during training", "after one epoch"), math.nan, value
 
 
 def partitions(subject: Subject) -> Rows:

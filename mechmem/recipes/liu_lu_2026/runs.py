@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mechmem.models.config import Activation, MLPConfig, TransformerConfig
+from mechmem.models.image_config import ImageMLPConfig
 from mechmem.reproduction.claims import Arms, Scale, Trial, seeded
 from mechmem.tasks.config import LabelNoise, ModularConfig, NoiseKind, Operation, SplitKind
+from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.config import OptimizerName, TrainConfig
 
 SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 6)}
@@ -73,7 +75,33 @@ def transformer(scale: Scale, seed: int) -> TrainConfig:
     return dataclasses.replace(base, model=model)
 
 
+MNIST_SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 13), "paper": range(3, 8)}
+"""More seeds below the paper's scale: one network has 200 noisy images."""
+
+
+def mnist(scale: Scale, seed: int, *, batch_size: int) -> TrainConfig:
+    """Return a ReLU network of three matrices on images of MNIST at ξ = .05, trained as the main networks are.
+
+    Its widths and its batches were not found. In the full batch (0), as everywhere else in the paper, an epoch is one
+    step; in minibatches training ends after one epoch.
+    """
+    data, train, test = {"smoke": ("digits", 120, 60), "small": ("mnist5k", 4000, 1000), "paper": ("mnist", 60_000, 0)}[
+        scale
+    ]
+    return TrainConfig(
+        ImageConfig(data=data, train=train, test=test, noise=LabelNoise(0.05), seed=seed),
+        ImageMLPConfig((16, 16) if scale == "smoke" else (512, 512)),
+        weight_decay=0.1,
+        steps=-(-train // batch_size) if batch_size else 20,
+        batch_size=batch_size,
+        seed=seed,
+        evaluations=20,
+        checkpoints=1,
+    )
+
+
 HEAVY, RULE = "ξ .8", "ξ .3"
+FULL, MINI = "MNIST, full batch", "MNIST, batches of 128"
 
 ARMS: Arms = {
     HEAVY: partial(config, width=1024, steps=4000, xi=0.8),
@@ -93,6 +121,12 @@ ARMS: Arms = {
 def trials(*arms: str) -> Callable[[Scale], list[Trial]]:
     """Return the trials of these arms."""
     return lambda scale: seeded(scale, SEEDS, {arm: ARMS[arm] for arm in arms})
+
+
+def images(name: str) -> Callable[[Scale], list[Trial]]:
+    """Return the trials of a network on MNIST."""
+    batch_size = {FULL: 0, MINI: 128}[name]
+    return lambda scale: seeded(scale, MNIST_SEEDS, {name: partial(mnist, batch_size=batch_size)})
 
 
 def widths(

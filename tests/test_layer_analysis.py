@@ -1,0 +1,87 @@
+"""Which layers and which examples are measured."""
+
+import dataclasses
+
+import pytest
+import torch
+from held_layers import held
+
+import mechmem as mm
+from mechmem.analyses.feature_norms import FeatureNorms
+from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
+from mechmem.layer_analysis import held_by, some, source_splits
+
+LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
+TRAIN = torch.tensor([True] * 4 + [False] * 2)
+
+
+def subject(*tables, given=LABELS, true=LABELS):
+    tables = tables or (torch.randn(6, 3), torch.randn(6, 2, 4, 4), torch.randn(6, 5))
+    return held(given, true, TRAIN, *tables)
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ("", [0, 1, 2]),
+        ("layers.*.hook_hidden", [0, 1, 2]),
+        ("hidden.2 hidden.0", [0, 2]),
+        ("layers.1.hook_hidden hidden.1", [1]),
+    ],
+)
+def test_layers_come_in_the_order_in_which_they_fire(points, expected):
+    assert list(FeatureNorms(points).layers(subject())) == [f"layers.{number}.hook_hidden" for number in expected]
+
+
+def test_inputs_come_first_and_only_maps_are_averaged():
+    found = FeatureNorms("hidden.0 hidden.1 inputs", pool="mean").layers(subject())
+    assert found == {"inputs": "none", "layers.0.hook_hidden": "none", "layers.1.hook_hidden": "mean"}
+    assert FeatureNorms("inputs").layers(dataclasses.replace(subject(), roles=mm.Roles())) == {"inputs": "none"}
+    table = torch.randn(6, 2, 4, 4)
+    averaged = held_by(subject(table), "hidden.0", "mean", torch.arange(6))
+    assert torch.allclose(averaged, table.mean((2, 3))) and averaged.shape == (6, 2)
+    assert held_by(subject(table), "hidden.0", "none", torch.arange(6)).shape == (6, 32)
+
+
+def test_what_cannot_be_measured_is_refused():
+    bare = dataclasses.replace(subject(), roles=mm.Roles())
+    with pytest.raises(MissingNeedError, match="'feature_norms' needs role:hidden"):
+        FeatureNorms()(bare)
+    assert FeatureNorms("layers.0.hook_hidden")(bare).layers == ("layers.0.hook_hidden",)
+    with pytest.raises(UnknownNameError, match="no hook point 'layers.9.hook_hidden'"):
+        FeatureNorms("layers.9.hook_hidden")(bare)
+    with pytest.raises(UnknownNameError, match="pooling"):
+        FeatureNorms(pool="max")
+    with pytest.raises(ActivationError, match="not finite"):
+        FeatureNorms()(subject(torch.full((6, 2), torch.nan)))
+
+
+def test_a_point_that_fires_twice_is_no_layer():
+    twice = subject()
+    twice.model.forward = lambda x: [twice.model.layers[0].hook_hidden(x) for _ in range(2)][0]
+    with pytest.raises(ActivationError, match="fires several times"):
+        FeatureNorms("layers.0.*")(twice)
+
+
+def test_splits_are_of_sources():
+    given = torch.tensor([0, 0, 0, 1, 0, 1])
+    one = subject(given=given)
+    assert {name: ids.tolist() for name, ids in source_splits(one.task).items()} == {
+        "train_clean": [0, 2, 3],
+        "train_noisy": [1],
+        "test": [4, 5],
+    }
+    unknown = subject(true=torch.where(TRAIN, -1, LABELS))
+    assert {name: ids.tolist() for name, ids in source_splits(unknown.task).items()} == {
+        "train": [0, 1, 2, 3],
+        "test": [4, 5],
+    }
+    assert source_splits(subject().task)["train_noisy"].tolist() == []
+
+
+def test_some_are_drawn_with_the_seed_and_kept_in_order():
+    ids = torch.arange(100) * 3
+    drawn = some(ids, 10, 0)
+    assert len(drawn) == 10 and bool((drawn.diff() > 0).all()) and torch.isin(drawn, ids).all()
+    assert torch.equal(drawn, some(ids, 10, 0)) and not torch.equal(drawn, some(ids, 10, 1))
+    assert torch.equal(some(ids, 1000, 0), ids)
