@@ -1,7 +1,7 @@
 """Can a network memorize random labels and still learn what the images have in common?
 
-Every label is random. One network sees the images as they are, one sees them changed at every step. A probe fitted to the
-true labels then tells what each layer holds, before and after training.
+Every label is random. One network sees the images as they are, one sees them changed at every step. A probe fitted to
+the true labels then tells what each layer holds, before and after training.
 
     python examples/benign_memorization.py --steps 3000 --out runs/benign_memorization
 """

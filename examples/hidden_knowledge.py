@@ -1,7 +1,7 @@
 """How much does a network that has memorized wrong labels know, in which layer, that its output does not show?
 
-Two fifths of the training labels of handwritten digits are random. Beside every layer stand the same probe on the pixels,
-which needs no network, and the network before training.
+Two fifths of the training labels of handwritten digits are random. Beside every layer stand the same probe on the
+pixels, which needs no network, and the network before training.
 
     python examples/hidden_knowledge.py --steps 1500 --out runs/hidden_knowledge
 """

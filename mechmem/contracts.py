@@ -135,11 +135,9 @@ class Task(abc.ABC):
         """
         place = torch.searchsorted(self.ids[self._order], ids.contiguous()).clamp(max=len(self.ids) - 1)
         rows = self._order[place]
-        if (self.ids[rows] != ids).any():
-            stranger = int(ids[self.ids[rows] != ids][0])
-            raise UnknownNameError(
-                f"no example id {stranger}: the task's ids lie in {self.ids.min()} … {self.ids.max()}"
-            )
+        other = ids[self.ids[rows] != ids]
+        if len(other):
+            raise UnknownNameError(f"no example id {other[0]}: this task's lie in {self.ids.min()} … {self.ids.max()}")
         return rows
 
     @functools.cached_property
@@ -192,6 +190,7 @@ class Recipe(Protocol):
 
     def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
         """Return the twin of the same initialisation; "noise_only" labels are uniform, "clean_labels" true."""
+        ...
 
 
 class RunFiles(Protocol):
@@ -202,24 +201,27 @@ class RunFiles(Protocol):
 
     def history(self) -> pd.DataFrame:
         """One row per evaluation: step, losses, accuracies."""
+        ...
 
     def finished(self) -> Mapping[str, Any] | None:
         """{"step", "reason"} of a run that has ended: why, where it was before its last step."""
+        ...
 
     def checkpoint_steps(self) -> list[int]:
         """Steps with a saved state."""
+        ...
 
     def model_at(self, step: int) -> nn.Module:
         """The model as it was at a saved step."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
     """What every plugin takes: a model, its task, what its parts are for, and where it came from.
 
-    What is computed of the model is kept until one of its parameters, buffers, submodules or hooks is another one or
-    holds other values, whoever wrote them. A changed plain attribute (`model.scale = 2`) or a replaced `forward` cannot
-    be seen: make a new subject after such a change.
+    What is computed of the model is kept until its parameters, buffers, submodules or hooks are others or hold other
+    values. A changed plain attribute (`model.scale = 2`) or `forward` cannot be seen: make a new subject after that.
 
     Attributes:
         model: the network; plugins never change it (surgeries copy it).
@@ -239,7 +241,7 @@ class Subject:
     _memo: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def memo(self, key: str, compute: Callable[[], T]) -> T:
-        """Compute something of this subject once, its logits on the grid, say; and again once its model has changed."""
+        """Compute something of this subject once, and again once its model has changed."""
         state = fingerprint(self.model)
         if key not in self._memo or self._memo[key][0] != state:
             self._memo[key] = state, compute()

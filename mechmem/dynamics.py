@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -240,7 +241,7 @@ def _named(name: str) -> Extractor | Score | Analysis:
     chains = {RAW: Extractor, **plugins("surgeries"), **plugins("readouts")}
     kinds: dict[str, Mapping[str, Any]] = {"extractors": chains, "scores": plugins("scorers")}
     kinds["analyses"] = plugins("analyses")
-    first = split_outside(name, "+")[0].split("(")[0].strip()
+    first = re.split(r"[(@]", split_outside(name, "+")[0])[0].strip()
     homes = [kind for kind, names in kinds.items() if first in names]
     if len(homes) > 1:
         raise ConfigError(f"{first!r} is the name of {' and of '.join(homes)}: pass the plugin itself")

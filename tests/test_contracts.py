@@ -31,7 +31,7 @@ def test_rows_finds_ids_in_any_order():
     assert task.rows(torch.tensor([11, 40, 40, 7])).tolist() == [3, 0, 0, 1]
     assert task.rows(torch.tensor([], dtype=torch.long)).tolist() == []
     for stranger in (8, 0, 99):
-        with pytest.raises(UnknownNameError, match=f"no example id {stranger}: the task's ids lie in 7 … 40"):
+        with pytest.raises(UnknownNameError, match=f"no example id {stranger}: this task's lie in 7 … 40"):
             task.rows(torch.tensor([7, stranger]))
 
 

@@ -129,6 +129,7 @@ def test_the_guide_to_layers_runs():
         exec(compile(block.replace("steps=2000", "steps=100"), "layers.md", "exec"), names)
     assert names["found"].chosen in names["run"].roles.hidden
     assert [row.extractor for row in names["card"].rows][1] == "masc@hidden.0"
+    assert set(names["neighbours"].benign_gap()["verdict"]) == {"not fitted"}
 
 
 @pytest.mark.slow

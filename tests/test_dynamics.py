@@ -143,6 +143,13 @@ def test_a_name_of_two_kinds_is_refused(run, monkeypatch):
         over_training(run, "ipr")
 
 
+def test_a_probe_of_a_layer_is_named_as_anywhere(run):
+    name = "class_mean@hidden.0"
+    found = over_training(run, name).frame(name)
+    last = found.loc[(found["split"] == "test") & (found["step"] == found["step"].max()), "value"]
+    assert last.tolist() == [split_accuracies(extractor(name)(run), run.task)["test"].estimate.value]
+
+
 def test_no_two_kinds_share_a_name():
     kinds = ({"raw", *plugins("surgeries"), *plugins("readouts")}, set(plugins("scorers")), set(plugins("analyses")))
     every = [name for names in kinds for name in names] + ["structure"]

@@ -17,7 +17,7 @@ SAID = {
     "your_own_network": (AUDITED, "report.html"),
     "own_networks": (("ResNet18: 9 hook points", "ablate half of", "patch ", "figures:"), "BERT_patched.html"),
     "over_training": (("fit_noisy", "P(noisy before clean)", "kappa", "figure:"), "over_training.html"),
-    "hidden_knowledge": (("untrained", "chosen by", "train_noisy", "mean", "figures:"), "probes.html"),
+    "hidden_knowledge": (("untrained", "chosen by", "train_noisy", "nowhere", "figures:"), "probes.html"),
     "benign_memorization": (("untrained", "gap", "invariance", "figures:"), "augmented/probes.html"),
     "patching": (("denoising", "frequency 1", "of 192 neurons", "figures:"), "neurons.html"),
 }

@@ -108,7 +108,7 @@ def test_without_noise_there_is_no_verdict_either():
 
 def test_the_clean_twin_stands_beside_the_network():
     subject = planted()
-    found = measured(subject, clean=(GOOD, 1.0))
+    found = measured(subject, before=(0.3, 0.3), clean=(GOOD, 1.0))
     table = found.table()
     good, bad = shares(subject, GOOD, BAD)
     assert list(table) == ["trained", "untrained", "clean_labels", "cross_validated"]

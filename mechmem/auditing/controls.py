@@ -38,8 +38,8 @@ def control_models(
     for name, build in (("label_grid", label_grid), ("kernel_ridge", kernel_ridge)):
         try:
             models[name] = LogitTable(build(subject.task), subject.task)
-        except MechmemError as error:
-            models[name] = str(error)
+        except (MechmemError, ValueError) as error:  # scikit-learn's, of inputs that are not finite
+            models[name] = str(error).splitlines()[0]
     return models
 
 

@@ -46,4 +46,5 @@ class QDA(LayerProbe):
         from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
         covariance = ShrunkCovariance(shrinkage=self.shrinkage, store_precision=False)
-        return QuadraticDiscriminantAnalysis(solver="eigen", covariance_estimator=covariance)
+        # scikit-learn would refuse small variances by an absolute bound; what shrinkage leaves is above 0.
+        return QuadraticDiscriminantAnalysis(solver="eigen", covariance_estimator=covariance, tol=0.0)

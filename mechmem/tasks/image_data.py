@@ -112,9 +112,8 @@ def _checked(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(scaled.round().astype(np.uint8))
 
 
-@functools.lru_cache(maxsize=2)
 def image_data(name: str) -> ImageData:
-    """Read a data set.
+    """Read a data set, or return it again where nothing on disk has changed.
 
     Args:
         name: as in `ImageConfig.data`.
@@ -122,6 +121,15 @@ def image_data(name: str) -> ImageData:
     Raises:
         ConfigError: it cannot be read, or is no set of labelled images of one size.
     """
+    path = Path(name)
+    if not path.exists():
+        return _read(name, ())
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    return _read(str(path.resolve()), tuple((str(file), file.stat().st_mtime_ns) for file in files))
+
+
+@functools.lru_cache(maxsize=2)
+def _read(name: str, _state: tuple[tuple[str, int], ...]) -> ImageData:
     if name == "digits":
         from sklearn.datasets import load_digits
 

@@ -126,6 +126,13 @@ def test_curves_stand_over_the_share_of_noise():
     assert drawn == {"network": ([0.2, 0.8], [0.9, 0.3]), "MASC, clean-trained network": ([0.2, 0.8], [0.5, 0.5])}
 
 
+def test_single_figures_stand_across_all_layers():
+    rows = [("a", 0, "MASC, by layer", x, 0.5 + x / 10) for x in (1.0, 2.0, 3.0)] + [("a", 0, "test", math.nan, 0.4)]
+    figure = redrawn.by_layer("MASC", levels=("test",))(pd.DataFrame(rows, columns=list(COLUMNS)))
+    drawn = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data}
+    assert drawn == {"MASC, given labels": ([1, 2, 3], [0.6, 0.7, 0.8]), "network": ([1, 2, 3], [0.4, 0.4, 0.4])}
+
+
 def test_every_claim_rests_on_networks_that_fit_their_labels():
     for claim in CLAIMS:
         premises = {condition.of.arm for condition in claim.premises}

@@ -112,7 +112,6 @@ def test_a_folder_of_images_and_a_saved_data_set(tmp_path):
             for number in range(count):
                 pixels = draw.integers(0, 255, (5, 4, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / split / name / f"{number}.png")
-    image_data.cache_clear()
     datasets.disable_progress_bars()
     data = image_data(str(tmp_path))
     assert data.pixels.shape == (18, 3, 5, 4) and data.n_test == 6 and data.n_classes == 2
@@ -157,6 +156,21 @@ def test_an_unreadable_or_odd_file_of_a_folder_is_named(tmp_path, capfd):
             image_data(str(path))
         assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_data_is_read_once_until_it_changes_on_disk(tmp_path, monkeypatch):
+    for folder, side in (("one", 4), ("two", 5)):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        ImageData.from_arrays(np.zeros((4, side, side), np.uint8), np.arange(4) % 2).save("mine.npz")
+        assert image_data("mine.npz").pixels.shape[2] == side
+        assert image_data("mine.npz") is image_data("mine.npz")
+    ImageData.from_arrays(np.zeros((4, 6, 6), np.uint8), np.arange(4) % 2).save("mine.npz")
+    assert image_data("mine.npz").pixels.shape[2] == 6
+    images = folder_of_images(tmp_path / "images")
+    assert len(image_data(str(images)).labels) == 6
+    Image.fromarray(np.zeros((5, 4), dtype=np.uint8)).save(images / "dog" / "9.png")
+    assert len(image_data(str(images)).labels) == 7
 
 
 def test_arrays_in_any_usual_form_are_the_same_data():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -114,20 +114,20 @@ def by_layer(table: pd.DataFrame) -> go.Figure:
     """Draw the probe by layer before and after training, a panel per arm."""
     series = {"probe, by layer": "trained", f"probe{BEFORE}, by layer": "before training"}
     series |= {"probe of the twin, by layer": "trained on true labels"}
-    return curves(table, series, x_title="layer (the last is the projector)", y_title="probe accuracy on test")
+    return _layers(table, series, "probe accuracy on test")
 
 
 def twin_by_layer(table: pd.DataFrame) -> go.Figure:
     """Draw the probe by layer of the network and of its twin, and their CKA."""
     series = {"probe, by layer": "probe, random labels", "probe of the twin, by layer": "probe, true labels"}
     series |= {CKA: "CKA of the two"}
-    return curves(table, series, x_title="layer (the last is the projector)", y_title="accuracy on test, or CKA")
+    return _layers(table, series, "accuracy on test, or CKA")
 
 
 def invariance_by_layer(table: pd.DataFrame) -> go.Figure:
     """Draw invariance by layer before and after training."""
     series = {"invariance, by layer": "trained", f"invariance{BEFORE}, by layer": "before training"}
-    return curves(table, series, x_title="layer (the last is the projector)", y_title="invariance to augmentation")
+    return _layers(table, series, "invariance to augmentation")
 
 
 def training(table: pd.DataFrame) -> go.Figure:
@@ -181,6 +181,11 @@ def both_probes(table: pd.DataFrame) -> go.Figure:
     found = found.loc[found["quantity"].isin(quantities)]
     styles: dict[str, SplitStyle] = {name: plain_style(name, number) for number, name in enumerate(quantities)}
     return dot_plot(found.rename(columns={"arm": "extractor", "quantity": "series"}), styles=styles)
+
+
+def _layers(table: pd.DataFrame, series: Mapping[str, str], y_title: str) -> go.Figure:
+    figure = curves(table, series, x_title="layer (the last is the projector)", y_title=y_title)
+    return figure.update_xaxes(dtick=1)
 
 
 def _probed(subject: Subject) -> LayerProbes:

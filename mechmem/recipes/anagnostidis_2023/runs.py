@@ -13,8 +13,11 @@ from mechmem.tasks.config import LabelNoise
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.config import TrainConfig
 
-SEEDS: dict[Scale, range] = {"smoke": range(0, 1), "small": range(0, 3), "paper": range(0, 3)}
-"""Seeds of each arm. Numbers of images and steps were chosen on seed 100 by training accuracy and time alone."""
+SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 6)}
+MAIN_SEEDS: dict[Scale, range] = {**SEEDS, "small": range(3, 9)}
+"""Seeds of each arm, and of the two that most claims are about. Numbers of images and steps were chosen on seed 100 by
+training accuracy and time alone. Seeds 0 to 2 were looked at: each has 300 images of its own, and three of them left
+most intervals across their bounds. The conditions stayed as they were; other seeds, and more, judge."""
 
 AUGMENTED, PLAIN, MIXUP, REAL = "augmented", "not augmented", "mixup", "real images"
 VIEWS = (1, 4, 16)
@@ -140,7 +143,11 @@ ARMS: Arms = {
 
 def trials(*arms: str) -> Callable[[Scale], list[Trial]]:
     """Return the trials of these arms."""
-    return lambda scale: seeded(scale, SEEDS, {arm: ARMS[arm] for arm in arms})
+    return lambda scale: [
+        trial
+        for arm in arms
+        for trial in seeded(scale, MAIN_SEEDS if arm in (AUGMENTED, PLAIN) else SEEDS, {arm: ARMS[arm]})
+    ]
 
 
 def frontier() -> tuple[str, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from mechmem.recipes.ketha_2025 import controls
 from mechmem.recipes.ketha_2025.measured import (
+    BEFORE,
     GIVEN_READOUT,
     LAST,
     LAST_MASC,
     MASC,
     NEIGHBOURS,
+    ON_PIXELS,
     THIRD,
     TRUE_MASC,
     TRUE_READOUT,
@@ -54,7 +56,7 @@ def elsewhere(name: str, key: str, model: str) -> tuple[Claim, Claim]:
         "measure": measure(network, layers(MASC)),
         "premises": fits(*arms),
         "scale_limit": OTHER_DATA,
-        "draw": by_layer(MASC),
+        "draw": by_layer(MASC, BEFORE, levels=("test", ON_PIXELS)),
     }
     return (
         Claim(
@@ -69,7 +71,7 @@ def elsewhere(name: str, key: str, model: str) -> tuple[Claim, Claim]:
             key=f"pixels_{key}",
             statement=f"Layers of a memorized network hold more than the pixels do: {name}.",
             experiment=f"{model}, ξ = .4 and .8; test accuracy of {CHOSEN}, minus the same on the pixels",
-            conditions=above(MASC, f"{MASC} on pixels", *arms),
+            conditions=above(MASC, ON_PIXELS, *arms),
             **shared,
         ),
     )
@@ -86,7 +88,7 @@ CLAIMS = (
             measure=measure(network, layers(MASC)),
             premises=fits(arm(MLP, xi)),
             conditions=above(MASC, "test", arm(MLP, xi), by=FAR),
-            draw=by_layer(MASC),
+            draw=by_layer(MASC, BEFORE, levels=("test", ON_PIXELS)),
         )
         for xi in MEMORIZING
     ),
@@ -111,9 +113,7 @@ CLAIMS = (
         measure=measure(network, layers(MASC), layers(TRUE_MASC, "true"), readouts(NEIGHBOURS)),
         premises=fits(*(arm(MLP, xi) for xi in NOISE)),
         conditions=(*above(MASC, "test", *MEMORIZED), at_most(MASC, arm(MLP, 1.0), 0.15)),
-        draw=noise_curve(
-            "test", MASC, TRUE_MASC, f"{MASC} on pixels", f"{MASC} before training", f"test of {NEIGHBOURS}"
-        ),
+        draw=noise_curve("test", MASC, TRUE_MASC, ON_PIXELS, BEFORE, f"test of {NEIGHBOURS}"),
     ),
     Claim(
         key="true_labels",
@@ -151,7 +151,7 @@ CLAIMS = (
         premises=fits(*RESNETS),
         conditions=above(f"{MASC}, first third of the layers", f"{MASC}, last third of the layers", *RESNETS),
         scale_limit=OTHER_DATA,
-        draw=by_layer(MASC, f"{MASC} before training"),
+        draw=by_layer(MASC, BEFORE, levels=("test", ON_PIXELS)),
     ),
     Claim(
         key="training_costs",

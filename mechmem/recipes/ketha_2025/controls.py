@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from mechmem.recipes.ketha_2025.measured import CLEAN_MASC, MASC, NEIGHBOURS, THIRD, clean_trained, layers, network
+from mechmem.recipes.ketha_2025.measured import (
+    BEFORE,
+    CLEAN_MASC,
+    MASC,
+    NEIGHBOURS,
+    ON_PIXELS,
+    THIRD,
+    clean_trained,
+    layers,
+    network,
+)
 from mechmem.recipes.ketha_2025.measured import readouts as read
 from mechmem.recipes.ketha_2025.redrawn import by_layer, noise_curve
 from mechmem.recipes.ketha_2025.rules import AT_8, BASE, CHOSEN, FAR, MEMORIZED, above, fits
@@ -10,7 +20,7 @@ from mechmem.recipes.ketha_2025.runs import MEMORIZING, MLP, arm, trials
 from mechmem.reproduction.claims import Claim, Condition, Difference, Value
 from mechmem.reproduction.measures import by_arm, measure
 
-ON_PIXELS, BEFORE, VOTE = f"{MASC} on pixels", f"{MASC} before training", f"test of {NEIGHBOURS}"
+VOTE = f"test of {NEIGHBOURS}"
 THIRD_MASC, QDA, MEANS = (f"test of {name}@{THIRD}" for name in ("masc", "qda", "class_mean"))
 CLEAN = arm(MLP, 0.0)
 OURS = "(a control that the paper does not have)"
@@ -73,7 +83,7 @@ CLAIMS = (
             measure=measure(network, layers(MASC)),
             premises=fits(arm(MLP, xi)),
             conditions=above(MASC, ON_PIXELS, arm(MLP, xi)),
-            draw=by_layer(MASC, f"{MASC} before training"),
+            draw=by_layer(MASC, BEFORE, levels=("test", ON_PIXELS)),
         )
         for xi in MEMORIZING
     ),

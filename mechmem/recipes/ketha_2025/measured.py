@@ -26,6 +26,9 @@ from mechmem.training.run import Run
 MASC, TRUE_MASC, CLEAN_MASC = "MASC", "MASC by true labels", "MASC of the clean-trained network"
 """The same probe, τ = .99: fitted to the given labels, to the true ones, and to given ones on a clean-trained net."""
 
+BEFORE, ON_PIXELS = f"{MASC} before training", f"{MASC} on pixels"
+"""The same probe on the same layer of the untrained network, and on the inputs themselves."""
+
 NEIGHBOURS = "knn@inputs"
 """A vote of the 20 nearest training images, by their given labels: no network."""
 
