@@ -80,12 +80,11 @@ class GradientAccountingResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per layer and figure: layer, parameters, quantity, value. The last layer is "all layers".
 
-        Quantities:
-            norm_clean, norm_noisy, norm: ‖∇L‖ over the layer, L the mean loss of clean, noisy or all training examples.
-            cosine: between the gradients of clean and of noisy examples.
-            pull_clean, pull_noisy: what these contribute to the gradient of the training loss in this layer,
-                ⟨n_i g_i / n, g⟩ / ‖g‖². The two sum to 1; one below 0 pulls against it.
-            share: the layer's part of the whole, ‖g over the layer‖² / ‖g‖²; over all layers of a network it sums to 1.
+        The quantities: norm_clean, norm_noisy and norm are ‖∇L‖ over the layer, L the mean loss of clean, noisy or all
+        training examples. cosine is that between the gradients of clean and of noisy examples. pull_clean and
+        pull_noisy are what these contribute to the gradient of the training loss here, ⟨n_i g_i / n, g⟩ / ‖g‖²;
+        the two sum to 1, and one below 0 pulls against it. share is the layer's part of the whole, ‖g over the layer‖²
+        / ‖g‖²; over all layers of a network it sums to 1.
 
         A figure that does not exist (of no examples, of a gradient of 0) is NaN.
         """
