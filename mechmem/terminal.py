@@ -24,6 +24,7 @@ HEADS = {
     "one_step": "one\nstep",
     "noise_only": "noise\nonly",
     "random_choice": "rand.\nchoice",
+    "inputs": "\ninputs",
     "label_grid": "label\ngrid",
     "kernel_ridge": "kern.\nridge",
 }

@@ -18,6 +18,7 @@ from mechmem.auditing.votes import vote_by_answer, vote_by_group
 from mechmem.contracts import Predictor, Subject, Task
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.extractors import Extractor, extractor
+from mechmem.layer_features import INPUTS
 from mechmem.models.table import LogitTable
 from mechmem.roles import Roles
 from mechmem.stats import wilson
@@ -154,7 +155,7 @@ def _row(each: Extractor, subject: Subject, controlled: Mapping[str, Subject | s
     controls = {name: _test_cell(each, controlled[name]) for name in names}
     own = each.control()
     if own is not None:
-        controls["random_choice"] = _test_cell(own, subject)
+        controls["inputs" if own.name.endswith(f"@{INPUTS}") else "random_choice"] = _test_cell(own, subject)
     return Row(
         each.name, tuple(sorted(each.knows)), each.cites, _splits(each, subject), controls, len(subject.task.test_ids)
     )

@@ -19,6 +19,7 @@ CONTROL_TITLES = {
     "one_step": "one-step",
     "noise_only": "noise-only",
     "random_choice": "random choice",
+    "inputs": "inputs",
     "label_grid": "label grid",
     "kernel_ridge": "kernel ridge",
 }
@@ -60,7 +61,7 @@ def finding(card: Scorecard) -> str:
     structure = card.structure
     name = card.name.replace("_", " ")
     if card.verdict == "refused":
-        return f"{name}: no verdict: {structure.reason}."
+        return f"{name}: no verdict: {structure.reason}; {_beside_controls(card)}{_caveat(card)}."
     if card.verdict == "mixed":
         counts = Counter(card.verdicts)
         rule, labels, refused = (counts[verdict] for verdict in ("rule", "labels_only", "refused"))
@@ -107,16 +108,36 @@ def vote_line(vote: LabelVote) -> str:
 
 def _best(card: Scorecard) -> str:
     """Set the most that any extractor reads beside what the labels alone give."""
-    rows = [row for row in card.rows if row.splits["test"].estimate is not None]
-    if not rows:
+    best = _most_read(card)
+    if best is None:
         return "no extractor could be applied"
-    best = max(rows, key=lambda row: row.splits["test"].estimate.value)  # pyright: ignore[reportOptionalMemberAccess]
     vote = next((vote for vote in card.votes if vote.test is not None), None)
     read = f"the most that is read out is {percent(best.splits['test'].estimate)} ({best.extractor})"
     if vote is None:
         return read
     told = "the operation" if "operation" in vote.knows else "the group"
     return f"{read}, a vote of the training labels, told {told}, gives {percent(vote.test)}"
+
+
+def _beside_controls(card: Scorecard) -> str:
+    """Set the most that any extractor reads beside the most that the same extractor reads on a control."""
+    best = _most_read(card)
+    if best is None:
+        return "no extractor could be applied"
+    own = best.splits["test"].estimate
+    read = f"the most that is read out is {percent(own)} ({best.extractor})"
+    found = {CONTROL_TITLES[name]: cell.estimate for name, cell in best.controls.items() if cell.estimate is not None}
+    if own is None or not found:
+        return f"{read}, with no control beside it"
+    control, most = max(found.items(), key=lambda item: item[1].value)
+    more = "more than on every control" if own.low > most.high else "no more than on a control"
+    return f"{read}, {more} ({control} {percent(most)})"
+
+
+def _most_read(card: Scorecard) -> Row | None:
+    """Return the row of the highest test accuracy; None where there is none."""
+    rows = [row for row in card.rows if row.splits["test"].estimate is not None]
+    return max(rows, key=lambda row: row.splits["test"].estimate.value, default=None)  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def _caveat(card: Scorecard) -> str:

@@ -15,6 +15,7 @@ _CONTROLS = {
     "one-step": "square-open",
     "noise-only": "diamond-open",
     "random choice": "triangle-up-open",
+    "inputs": "triangle-down-open",
     "label grid": "pentagon-open",
     "kernel ridge": "star-open",
 }

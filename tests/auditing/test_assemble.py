@@ -1,5 +1,6 @@
 """The scorecard end to end, on networks whose answer is known."""
 
+import dataclasses
 import json
 
 import pytest
@@ -9,9 +10,11 @@ from torch import nn
 import mechmem as mm
 from mechmem.auditing.assemble import DEFAULT_EXTRACTORS, split_accuracies
 from mechmem.auditing.pooling import pool
-from mechmem.auditing.scorecard import CONTROL_TITLES
+from mechmem.auditing.scorecard import CONTROL_TITLES, Cell
 from mechmem.errors import ConfigError, UnknownNameError
+from mechmem.models.build import build_model
 from mechmem.plugins import KNOWLEDGE
+from mechmem.stats import Estimate
 from mechmem.tasks.config import SPLITS
 
 
@@ -325,3 +328,34 @@ def test_activations_refuse_ids_that_are_none(planted):
             mm.activations(planted.subject, "hook_hidden", ids=ids)
     with pytest.raises(ConfigError, match="ids must be"):
         mm.activations(planted.subject, "hook_hidden", ids=torch.tensor([], dtype=torch.long))
+
+
+def images(noise):
+    """Digits in three classes that pixels tell apart, with labels that a linear network fits."""
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3
+    pixels = torch.randint(0, 60, (120, 1, 5, 5), generator=draw) + 60 * labels[:, None, None, None]
+    data = mm.ImageData(pixels.to(torch.uint8), labels, 3, 0)
+    task = mm.ImageTask(mm.ImageConfig("planted", train=80, noise=mm.LabelNoise(noise)), data)
+    model = build_model(mm.ImageMLPConfig((8, 8)), task, 0)
+    return mm.Subject(model, task, model.roles, name="planted")
+
+
+def test_every_layer_of_a_network_on_images_is_read_beside_its_inputs():
+    subject = images(0.2)
+    card = mm.audit(subject, untrained=build_model(mm.ImageMLPConfig((8, 8)), subject.task, 1))
+    assert [row.extractor for row in card.rows] == ["raw", "masc@hidden.0", "masc@hidden.1"]
+    for row in card.rows[1:]:
+        assert row.controls["inputs"] == mm.audit(subject, "masc@inputs").rows[0].splits["test"]
+    assert card.verdict == "refused" and "the most that is read out is" in card.sentence
+    assert "uncontrolled: no one-step, noise-only twin" in card.sentence
+
+
+@pytest.mark.parametrize(("low", "said"), [(0.9, "more than on every control"), (0.55, "no more than on a control")])
+def test_what_is_read_is_set_beside_the_highest_control(low, said):
+    card = mm.audit(images(0.2), ["masc@hidden.0"])
+    row = card.rows[0]
+    own, control = Cell(Estimate(0.95, low, 1.0, 40)), Cell(Estimate(0.5, 0.4, 0.6, 40))
+    row = dataclasses.replace(row, splits={**row.splits, "test": own}, controls={"untrained": control})
+    sentence = dataclasses.replace(card, rows=(row,)).sentence
+    assert f"95.0% (masc@hidden.0), {said} (untrained 50.0%)" in sentence
