@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechmem.contracts import Subject, Task
+from mechmem.math.answers import NOT_FINITE, answers_of
 from mechmem.models.forward import logits_of
 from mechmem.stats import Estimate, wilson
 from mechmem.tasks.config import SPLITS
-
-NOT_FINITE = -1
-"""In the place of an answer where a score is NaN or infinite."""
-
-
-def answers_of(scores: Float[Tensor, "example class"]) -> Int[Tensor, " example"]:
-    """Return the class with the highest score, the lowest of equals; `NOT_FINITE` where a score is not finite."""
-    return torch.where(scores.isfinite().all(1), scores.argmax(1), NOT_FINITE)
 
 
 class Marks:

@@ -14,11 +14,12 @@ from mechmem.config import check_number, check_whole
 from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.grammar import build
-from mechmem.layer_answers import Marks, answers_of, noise_fit
+from mechmem.layer_answers import Marks, noise_fit
 from mechmem.layer_features import INPUTS, layer_features
 from mechmem.layer_passes import read_layers
 from mechmem.layer_probes import Labels, LayerProbe, cross_validated
 from mechmem.layer_table import NETWORKS, OUTPUT, LayerProbes
+from mechmem.math.answers import answers_of
 from mechmem.models.initial import initial_model
 from mechmem.plugins import plugins
 from mechmem.roles import Roles

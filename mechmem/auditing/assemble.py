@@ -19,6 +19,7 @@ from mechmem.contracts import Predictor, Subject, Task
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.extractors import Extractor, extractor
 from mechmem.layer_features import INPUTS
+from mechmem.math.answers import answers_of
 from mechmem.models.table import LogitTable
 from mechmem.roles import Roles
 from mechmem.stats import wilson
@@ -210,14 +211,8 @@ def split_accuracies(predictor: Predictor, task: Task) -> dict[str, Cell]:
 
 
 def _answers(predictor: Predictor, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-    """Return the class with the highest score, or −1 for an example with a score that is not finite.
-
-    Only answers leave this function: the scores of a large grid are let go before the next are made.
-    """
-    scores = predictor(ids)
-    # A row whose least and greatest scores are finite is finite; NaN is both.
-    finite = torch.isfinite(scores.amin(1)) & torch.isfinite(scores.amax(1)) if len(ids) else torch.zeros(0).bool()
-    return torch.where(finite, scores.argmax(1), -1)
+    """Return a predictor's answers; a large grid's scores are let go here, before the next are made."""
+    return answers_of(predictor(ids))
 
 
 def _accuracy(answers: Int[Tensor, " example"], labels: Tensor | None, empty: str = "") -> Cell:

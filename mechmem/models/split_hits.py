@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechmem.contracts import Task
+from mechmem.math.answers import answers_of
 from mechmem.models.forward import logits_of
 from mechmem.roles import Output
 from mechmem.stats import Estimate, wilson
@@ -31,7 +32,7 @@ def split_hits(model: nn.Module, task: Task, output: Output = Output()) -> Int[T
     answers = torch.full((len(task.ids),), -1)
     for ids in (task.train_ids, task.test_ids):
         logits = logits_of(model, task, ids, output)
-        answers[task.rows(ids)] = torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+        answers[task.rows(ids)] = answers_of(logits)
     found = torch.zeros(2, len(SPLITS), dtype=torch.long)
     for split in labelled_splits(task):
         own = answers[task.rows(split.ids)]

@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechmem.plotting.lines import lines
+from mechmem.plotting.named_layers import name_ticks, short
 from mechmem.plotting.style import INK, SPLITS, SplitStyle, interval, styled
 
 STYLES: Mapping[str, SplitStyle] = {
@@ -15,12 +16,6 @@ STYLES: Mapping[str, SplitStyle] = {
     **SPLITS,
 }
 """The splits, and the training examples where it is not told which labels are wrong."""
-
-
-def short(layers: Sequence[str]) -> list[str]:
-    """Return layers' names without the last part of a hook point's name, "layers.0" for "layers.0.hook_hidden"."""
-    cut = [name.rpartition(".")[0] if ".hook_" in name else name for name in layers]
-    return cut if len(set(cut)) == len(cut) else list(layers)
 
 
 def layer_lines(
@@ -38,7 +33,7 @@ def layer_lines(
     shown = frame.assign(x=[place[layer] for layer in frame["layer"]])
     figure = lines(shown, x_title="layer", y_title=y_title, styles=styles)
     ends = [0.7, len(layers) + 0.3]
-    figure.update_xaxes(tickvals=list(place.values()), ticktext=short(layers), range=ends)
+    figure.update_xaxes(name_ticks(short(layers), first=1), range=ends)
     return figure
 
 
@@ -65,6 +60,6 @@ def depth_bars(frame: pd.DataFrame, places: Sequence[str], *, x_title: str, y_ti
             )
     styled(figure, 400)
     figure.update_layout(barmode="group", bargap=0.25, showlegend=True)
-    figure.update_xaxes(title_text=x_title, tickvals=list(range(len(places))), ticktext=short(places), showgrid=False)
+    figure.update_xaxes(name_ticks(short(places)), title_text=x_title, showgrid=False)
     figure.update_yaxes(title_text=y_title, rangemode="tozero")
     return figure

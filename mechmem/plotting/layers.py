@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechmem.plotting.by_layer import short
 from mechmem.plotting.lines import lines
+from mechmem.plotting.named_layers import name_ticks, short
 from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval
 
 TRAINED = SplitStyle("trained network", "#0072B2", "circle", "solid")
@@ -27,8 +27,6 @@ VERDICTS = {
 }
 INPUTS, OUTPUT = "inputs", "output"
 _WITH_GAP, _UPPER, _LOWER = 600, [0.38, 1.0], [0.0, 0.28]
-_CHARACTERS = 88
-"""Characters of layers' names that stand beside each other at 700 pixels."""
 
 
 def layers_figure(
@@ -68,12 +66,7 @@ def layers_figure(
             x=place[chosen.iloc[0]], y=0, yref="y domain", yanchor="bottom", text="chosen by<br>cross-validation",
             showarrow=False, font={"size": 11}, bgcolor="rgba(255,255,255,0.8)",
         )  # fmt: skip
-    names = short(inside)
-    # Beside each other, as long as they have room: plotly would leave some out.
-    turned = {"tickangle": -45} if sum(len(name) + 2 for name in names) > _CHARACTERS else {}
-    ends = [0.5, len(inside) + 0.5]
-    ticks = {"tickvals": list(place.values()), "ticktext": names, "range": ends, **turned}
-    figure.update_xaxes(ticks)
+    figure.update_xaxes(name_ticks(short(inside), first=1), range=[0.5, len(inside) + 0.5])
     if gap is not None:
         _add_gap(figure, gap, place)
     return figure
