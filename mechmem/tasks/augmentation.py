@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from typing import Any
 
 import torch
@@ -24,6 +25,18 @@ GROUP = 16
 """Images that RandAugment changes in the same two ways: one by one takes seconds a batch."""
 
 
+def check_possible(config: Augmentation, channels: int) -> None:
+    """Refuse what cannot be done, before anything is written.
+
+    Raises:
+        ConfigError: kornia is missing, or images of so many channels have no colours.
+    """
+    if config.colours and channels not in (1, 3):
+        raise ConfigError(f"jitter, grayscale and randaugment need 1 or 3 channels, the images have {channels}")
+    if config.changes and importlib.util.find_spec("kornia") is None:
+        raise ConfigError("augmentation needs kornia: pip install 'mechmem[images]'")
+
+
 def augmented(pixels: Pixels, config: Augmentation, stream: str, number: int) -> Pixels:
     """Return changed copies of images.
 
@@ -37,10 +50,11 @@ def augmented(pixels: Pixels, config: Augmentation, stream: str, number: int) ->
         the same for the same images in the same order, seed, stream and number. Shape (image, channel, row, column).
 
     Raises:
-        ConfigError: kornia is missing.
+        ConfigError: kornia is missing, or the images have no colours to change.
     """
     if not config.changes:
         return pixels
+    check_possible(config, pixels.shape[1])
     # kornia draws from torch's global state, which is left as it was found.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, f"augmentation {stream}", number))
@@ -52,8 +66,6 @@ def _changed(
     images: Float[Tensor, "image channel row column"], config: Augmentation
 ) -> Float[Tensor, "image channel row column"]:
     grey = images.shape[1] == 1
-    if config.colours and images.shape[1] not in (1, 3):
-        raise ConfigError(f"jitter, grayscale and randaugment need 1 or 3 channels, the images have {images.shape[1]}")
     if config.colours and grey:
         images = repeat(images, "image 1 row column -> image 3 row column")
     for change in _pipeline(config, images.shape[2], images.shape[3]):
@@ -65,11 +77,9 @@ def _changed(
 
 @functools.lru_cache(maxsize=8)
 def _pipeline(config: Augmentation, rows: int, columns: int) -> tuple[nn.Module, ...]:
-    try:
-        import kornia.augmentation as kornia
-        from kornia.augmentation.auto import RandAugment
-    except ImportError as error:
-        raise ConfigError("augmentation needs kornia: pip install 'mechmem[images]'") from error
+    import kornia.augmentation as kornia
+    from kornia.augmentation.auto import RandAugment
+
     changes: list[Any] = []
     if config.crop < 1:
         changes.append(kornia.RandomResizedCrop((rows, columns), scale=(config.crop, 1.0), p=1.0))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.randomness import derive_seed
-from mechmem.tasks.augmentation import augmented
+from mechmem.tasks.augmentation import augmented, check_possible
 from mechmem.tasks.configured import ConfiguredTask
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.image_data import SHIPPED, ImageData, image_data
@@ -33,7 +33,8 @@ class ImageTask(ConfiguredTask):
         data: the images, where they are not to be read from what the config names.
 
     Raises:
-        ConfigError: the data cannot be read, there are fewer images than asked for, or a class has none to train on.
+        ConfigError: the data cannot be read, there are fewer images than asked for, a class has none to train on, or
+            the augmentation cannot be made.
     """
 
     def __init__(self, config: ImageConfig, data: ImageData | None = None):
@@ -41,6 +42,7 @@ class ImageTask(ConfiguredTask):
         self._data = image_data(config.data) if data is None else data
         self._read = data is None and config.data in SHIPPED
         self.n_classes = self._data.n_classes
+        check_possible(config.augmentation, self._data.pixels.shape[1])
         self._pixels, images = self._data.pixels, len(self._data.labels)
         self._sources, self.test_ids = split(config, self._data)
         self._augmentation = wanted = config.augmentation

@@ -248,3 +248,12 @@ def test_a_config_with_augmentation_survives_json():
     config = ImageConfig("mnist5k", augmentation=Augmentation(crop=0.5, views=4, labels="independent"))
     assert Config.from_dict(config.to_dict()) == config
     assert config.digest != dataclasses.replace(config, augmentation=Augmentation()).digest
+
+
+def test_missing_kornia_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("mechmem.tasks.augmentation.importlib.util.find_spec", lambda name: None)
+    config = mm.TrainConfig(ImageConfig(train=60, test=30, augmentation=AFFINE), mm.CNNConfig((4,)), steps=2)
+    with pytest.raises(ConfigError, match="needs kornia"):
+        mm.train(config, out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    mm.train(dataclasses.replace(config, task=ImageConfig(train=60, test=30)), out=tmp_path / "run", progress=False)
