@@ -16,7 +16,7 @@ from pathlib import Path
 import jinja2
 
 import mechmem
-from mechmem import contracts
+from mechmem import contracts, group_contract
 from mechmem.plugins import KINDS, KNOWLEDGE, plugins
 from mechmem.reproduction.trials import recipes
 
@@ -83,7 +83,7 @@ def supporting_types() -> list[type]:
     shown = {getattr(mechmem, name) for _, _, names in public_names() for name, _ in names}
     shown |= {cls for found in plugins_by_kind().values() for cls in found.values()}
     base = {value for value in vars(importlib.import_module("mechmem.plugins")).values() if inspect.isclass(value)}
-    base |= {contracts.Task, contracts.Group}
+    base |= {contracts.Task, group_contract.Group}
     seen, waiting = set(shown), list(shown)
     while waiting:
         new = set(_mentioned(waiting.pop())) - seen

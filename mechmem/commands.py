@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from mechmem.errors import ConfigError
+from mechmem.mask_options import MaskOptions, default
 from mechmem.models.config import (
     Activation,
     Attention,
@@ -26,11 +27,6 @@ from mechmem.training.config import Loss, OptimizerName, Precision, TrainConfig
 OPERATIONS = {"add": "add", "sub": "subtract", "mul": "multiply"}
 COMPOSITIONS = {"add": "compose", "sub": "divide"}
 MODELS: dict[str, type[ModelConfig]] = {config.kind: config for config in (MLPConfig, TransformerConfig)}
-
-
-def default(value: Any, metavar: str) -> Any:
-    """Describe an option that is None unless it is given, so that one of the other kind of network is noticed."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"(default: {value})")
 
 
 def names(*choices: Any) -> str:
@@ -67,7 +63,7 @@ class Demo(Output):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training(Output):
+class Training(MaskOptions, Output):
     """Options of both commands that train.
 
     Attributes:
@@ -82,6 +78,7 @@ class Training(Output):
         evaluations: number of log-spaced evaluations.
         checkpoints: number of log-spaced saved states.
         stop_when: end early, e.g. "test >= 0.99".
+        clip_norm: largest norm of a step's gradient; 0 for none.
         seed: seed of task and network.
         device: where to train ("cpu", "cuda").
     """
@@ -97,6 +94,7 @@ class Training(Output):
     evaluations: int = 60
     checkpoints: int = 12
     stop_when: str = ""
+    clip_norm: float = 0.0
     seed: int = 0
     device: str = "cpu"
 
@@ -234,7 +232,7 @@ def shared(command: Training) -> dict[str, Any]:
 
 
 def chosen_model(command: Any, models: Mapping[str, type[ModelConfig]], chosen: str) -> ModelConfig:
-    """Build a network's config from the options that were given and have its fields' names.
+    """Build a network's config from the options that were given and have its fields' names, and those of masks.
 
     Args:
         command: the command; an option that was not given is None or False.
@@ -244,15 +242,15 @@ def chosen_model(command: Any, models: Mapping[str, type[ModelConfig]], chosen: 
     Raises:
         ConfigError: an option of another kind of network was given, or a setting is not allowed.
     """
-    fields = {kind: {field.name for field in dataclasses.fields(config)} for kind, config in models.items()}
-    options = {name: getattr(command, name) for name in sorted(set().union(*fields.values()))}
+    fields = {kind: {field.name for field in dataclasses.fields(config)} - {"masks"} for kind, config in models.items()}
+    options = {name: getattr(command, name, None) for name in sorted(set().union(*fields.values()))}
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     for name in given:
         if name not in fields[chosen]:
             other = next(kind for kind in fields if name in fields[kind])
             option = name.replace("_", "-")
             raise ConfigError(f"--{option} is an option of --model {other}, and not of --model {chosen}")
-    return models[chosen](**given)
+    return models[chosen](**given, masks=command.mask_config())
 
 
 def _task_config(command: Train) -> TaskConfig:

@@ -17,6 +17,9 @@ from mechmem.errors import ConfigError, unknown_name
 
 _KINDS: dict[str, type[Config]] = {}
 
+LATER = {"later": True}
+"""Metadata of a field that configs did not always have: at its default, digests are what they were without it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -36,10 +39,15 @@ class Config:
         _KINDS[kind] = cls
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values only; nested configs become dicts that carry their `kind`."""
+        """Return plain values only; nested configs become dicts that carry their `kind`.
+
+        A setting that was added later (`LATER`) is left out at its default.
+        """
         values: dict[str, Any] = {"kind": self.kind}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.metadata == LATER and value == field.default:
+                continue
             if isinstance(value, Config):
                 value = value.to_dict()
             values[field.name] = list(value) if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""The words that every part of mechmem speaks: predictor, group, task, roles, recipe, run, subject."""
+"""The words that every part of mechmem speaks: predictor, task, roles, recipe, run, subject."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.fingerprint import fingerprint
+from mechmem.group_contract import Group
 from mechmem.roles import Roles
 
 if TYPE_CHECKING:
@@ -30,48 +31,6 @@ Ids = Int[Tensor, " _"] | Sequence[int | np.integer] | Int[np.ndarray, " _"]
 Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
 """Scores for examples by id. It is called once with all training ids and once with all test ids, never with one
 split of the training set: the choice of ids must not tell it which labels are wrong."""
-
-
-@runtime_checkable
-class Group(Protocol):
-    """The group that a task's symbols form; what "frequency" means is its business (an irrep, in general)."""
-
-    @property
-    def n_frequencies(self) -> int:
-        """How many nontrivial frequencies a real vector over the symbols has; numbered from 1."""
-        ...
-
-    def power(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
-        """Energy of each vector at frequencies 1 … n_frequencies."""
-        ...
-
-    def spectrum(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
-        """Energy of each vector's constant (row 0), then at frequencies 1 … n_frequencies."""
-        ...
-
-    @property
-    def multiplicity(self) -> Int[Tensor, " freq"]:
-        """How many coefficients of the transform make up the constant (1) and each frequency (2, or 1 at Nyquist).
-
-        Of an irrep of degree d these are d², and 2d² of two complex conjugates together.
-        """
-        ...
-
-    def keep(
-        self, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]
-    ) -> Float[Tensor, "symbol neuron"]:
-        """Each vector's part at its own frequency, 1 … n_frequencies (0 would be the trivial one)."""
-        ...
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """What the frequencies 1 … n_frequencies are called: their numbers, or names of representations."""
-        ...
-
-    @property
-    def outside(self) -> Int[Tensor, " symbol"]:
-        """Symbols that have no place in the group (0 under multiplication)."""
-        ...
 
 
 class Task(abc.ABC):
@@ -98,6 +57,10 @@ class Task(abc.ABC):
     def sources(self) -> Int[Tensor, " example"]:
         """Ids of the training examples without augmentation: what probes of layers are fitted to."""
         return self.train_ids
+
+    def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the ids of the examples that these are fixed views of; of any other example its own."""
+        return ids
 
     @abc.abstractmethod
     def batch(
@@ -190,6 +153,12 @@ class Recipe(Protocol):
 
     def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
         """Return the twin of the same initialisation; "noise_only" labels are uniform, "clean_labels" true."""
+        ...
+
+    def retrained(
+        self, *, without: Int[Tensor, " example"] | None = None, seed: int | None = None, progress: bool = False
+    ) -> nn.Module:
+        """Return the network trained again: without some training examples, or with another seed than its own."""
         ...
 
 

@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.analysing import analysis
-from mechmem.auditing.assemble import split_accuracies
-from mechmem.auditing.structure import held_out_structure
 from mechmem.contracts import Subject
-from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, ScoreError, UnknownNameError, unknown_name
-from mechmem.extractors import RAW, Extractor, extractor
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, ScoreError, unknown_name
 from mechmem.frames import Table, under_each_other
-from mechmem.grammar import split_outside
+from mechmem.measuring import Kind, Measure, What, resolve
 from mechmem.models.forward import device_of
-from mechmem.neurons import NeuronScores
 from mechmem.plotting.over_training import drawn
 from mechmem.plotting.stacked import stack
-from mechmem.plugins import Analysis, Score, plugins
 from mechmem.results import Result
-from mechmem.scoring import score
-from mechmem.stats import Estimate
 from mechmem.storage import record
 from mechmem.training.progress import reporter
 from mechmem.training.train import load
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-Kind = Literal["extractor", "score", "analysis", "structure"]
-What = str | Extractor | Score | Analysis
-
-STRUCTURE = "structure"
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""The quantiles by which the distribution of a score is described."""
 
 
 @record
@@ -53,7 +35,7 @@ class Measured:
     """One thing, measured at every step.
 
     Attributes:
-        kind: "extractor", "score", "analysis" or "structure".
+        kind: "extractor", "score", "example_score", "analysis" or "structure".
         table: one or several rows per step; a step at which it could not be measured has a row with the reason.
         values: of a score, its value for each neuron (or example) at each step, NaN where it could not be measured.
             Shape (checkpoint, neuron).
@@ -86,7 +68,8 @@ class OverTraining(Result):
 
         Beside `step` and `reason` (why there is no number, or "") it has
             for an extractor: split, value, low, high, n (accuracies with 95 % Wilson intervals);
-            for a score: mean and the quantiles q05, q25, q50, q75, q95 over neurons, n;
+            for a score: mean and the quantiles q05, q25, q50, q75, q95 over neurons, n; of a score of examples the same
+            for each split of the training set;
             for "structure": quantity (S, kappa, heldout_vote, Z), value, low, high, n, verdict;
             for an analysis: the columns of its own table (a column "step" of its own is named "own_step").
 
@@ -149,8 +132,9 @@ def over_training(
 
     Args:
         subject: a network with a run; or the path of a run directory.
-        what: one or several names of extractors ("frequency+quadratic"), scores ("ipr") and analyses
-            ("logit_spectrum"), "structure" for the held-out structure, or such plugins themselves.
+        what: one or several names of extractors ("frequency+quadratic"), scores of neurons ("ipr") or of examples
+            ("self_influence"), analyses ("logit_spectrum"), "structure" for the held-out structure, or such plugins
+            themselves.
         steps: which checkpoints; by default all.
         progress: whether to show a bar.
 
@@ -170,7 +154,7 @@ def over_training(
         raise ConfigError("nothing to measure: name an extractor, a score, an analysis or 'structure'")
     measurements: dict[str, tuple[Kind, Measure]] = {}
     for each in asked:
-        name, kind, measure = _resolve(each, subject)
+        name, kind, measure = resolve(each, subject)
         measurements[name] = kind, measure
     chosen = _checkpoints(subject, steps)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements}
@@ -207,84 +191,6 @@ def _checkpoints(subject: Subject, steps: Sequence[int] | None) -> list[int]:
     if not wanted:
         raise ConfigError(f"no step to measure at; the run's checkpoints: {listed}")
     return wanted
-
-
-Measure = Callable[[Subject], tuple[pd.DataFrame, Tensor]]
-
-
-def _resolve(what: What, subject: Subject) -> tuple[str, Kind, Measure]:
-    """Return the name under which a thing is reported, its kind, and how it is measured."""
-    if isinstance(what, str):
-        what = STRUCTURE if what.strip() == STRUCTURE else _named(what)
-    if isinstance(what, str):
-        return STRUCTURE, "structure", _structure
-    if isinstance(what, Extractor):
-        return what.name, "extractor", lambda then: _accuracies(what, then)
-    if isinstance(what, Score):
-        return what.label(), "score", lambda then: _distribution(what, then)
-    if isinstance(what, Analysis):
-        if what.wants() == {"run"}:
-            raise ConfigError(f"{what.label()!r} reads a whole run at once: call it on the subject")
-        call = _of_run(what, subject)
-        return what.label(), "analysis", lambda then: (call(then).to_frame(), torch.empty(0))
-    raise ConfigError(f"expected a name, an Extractor, a Score or an Analysis; got a {type(what).__name__}")
-
-
-def _of_run(what: Analysis, subject: Subject) -> Callable[[Subject], Result]:
-    try:
-        return what.for_run(subject)
-    except MissingNeedError:
-        return what  # called at each checkpoint, it says so in that row
-
-
-def _named(name: str) -> Extractor | Score | Analysis:
-    chains = {RAW: Extractor, **plugins("surgeries"), **plugins("readouts")}
-    kinds: dict[str, Mapping[str, Any]] = {"extractors": chains, "scores": plugins("scorers")}
-    kinds["analyses"] = plugins("analyses")
-    first = re.split(r"[(@]", split_outside(name, "+")[0])[0].strip()
-    homes = [kind for kind, names in kinds.items() if first in names]
-    if len(homes) > 1:
-        raise ConfigError(f"{first!r} is the name of {' and of '.join(homes)}: pass the plugin itself")
-    if not homes:
-        every = sorted({name for names in kinds.values() for name in names} | {STRUCTURE})
-        nearest = difflib.get_close_matches(first.lower(), every, n=1, cutoff=0.5)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        listed = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in kinds.items())
-        raise UnknownNameError(f"nothing to measure is called {name!r}.{hint} {listed}; and {STRUCTURE!r}")
-    if homes == ["extractors"]:
-        return extractor(name)
-    if homes == ["scores"]:
-        return score(name)
-    return analysis(name)
-
-
-def _accuracies(each: Extractor, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
-    cells = split_accuracies(each(subject), subject.task)
-    rows = [{"split": split, **_numbers(cell.estimate), "reason": cell.reason} for split, cell in cells.items()]
-    return pd.DataFrame(rows), torch.empty(0)
-
-
-def _structure(subject: Subject) -> tuple[pd.DataFrame, Tensor]:
-    found = held_out_structure(subject)
-    figures = {"S": found.S, "kappa": found.kappa, "heldout_vote": found.heldout_vote}
-    figures["Z"] = None if found.Z is None else Estimate(found.Z, math.nan, math.nan, found.n_test)
-    said = {"verdict": found.verdict, "reason": found.reason}
-    rows = [{"quantity": key, **_numbers(value), **said} for key, value in figures.items()]
-    return pd.DataFrame(rows), torch.empty(0)
-
-
-def _distribution(each: Score, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
-    found = each(subject)
-    if not isinstance(found, NeuronScores):
-        raise MissingNeedError(f"{each.label()!r} gives a {type(found).__name__}, not one number per neuron")
-    values = found.values.double()
-    quantiles = np.quantile(values.numpy(), QUANTILES)
-    row = {"mean": float(values.mean()), **{f"q{100 * q:02.0f}": v for q, v in zip(QUANTILES, quantiles, strict=True)}}
-    return pd.DataFrame([{**row, "n": len(values), "reason": ""}]), values
-
-
-def _numbers(found: Estimate | None) -> dict[str, float]:
-    return dataclasses.asdict(found or Estimate(math.nan, math.nan, math.nan, 0))
 
 
 def _matrix(values: list[Tensor]) -> Float[Tensor, "checkpoint neuron"] | None:

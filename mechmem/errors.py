@@ -34,6 +34,14 @@ class DiscardedEditError(MechmemError):
     """An edit at this hook point would change nothing: the logits do not depend on what the point holds."""
 
 
+class LeakError(MechmemError):
+    """Influence was asked of a network in which examples act on the units that are not their own."""
+
+
+class LeakWarning(UserWarning):
+    """A network with turn-over dropout is trained in which examples act on the units that are not their own."""
+
+
 class LeftoverHooksWarning(UserWarning):
     """A model carries hooks that somebody left on it; they take part in every run."""
 
@@ -43,7 +51,7 @@ class RoleError(MechmemError, ValueError):
 
 
 class ScoreError(MechmemError, ValueError):
-    """Scores that cannot rank neurons (NaN among them), or a share of the neurons that leaves an empty set."""
+    """Scores that cannot rank neurons or examples (NaN among them), or a share of the neurons that is none."""
 
 
 class NotLinearError(MissingNeedError):

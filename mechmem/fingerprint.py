@@ -14,10 +14,10 @@ _AT_ONCE = 2**17
 
 
 def fingerprint(model: nn.Module) -> tuple[Any, ...]:
-    """Return what changes whenever a parameter or buffer, a submodule or a hook of the network does.
+    """Return what changes whenever a parameter or buffer, a submodule, a hook or a chosen subnetwork does.
 
     The weights are read, every time: versions that torch keeps are blind to what a fused optimizer, `.data` or numpy
-    writes. Plain attributes and a replaced `forward` are not part of it.
+    writes. Plain attributes and a replaced `forward` are not part of it, but for the `part` of example masks.
     """
     tensors = tuple(
         (str(tensor.dtype), tensor.device, None if is_lazy(tensor) else (tuple(tensor.shape), checksum(tensor)))
@@ -25,8 +25,9 @@ def fingerprint(model: nn.Module) -> tuple[Any, ...]:
     )
     modules = tuple(model.modules())
     hooks = tuple(key for module in modules for key in (*module._forward_hooks, *module._forward_pre_hooks))
+    parts = tuple(module.__dict__.get("part") for module in modules)
     # The modules themselves, so that none is freed and its address given to another.
-    return tensors, hooks, modules
+    return tensors, hooks, parts, modules
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechmem.config import check_choice, check_whole
-from mechmem.contracts import Group
 from mechmem.errors import MissingNeedError
+from mechmem.group_contract import Group
 from mechmem.math.strongest_frequencies import strongest_frequencies
 from mechmem.models.pruned import at_frequencies
 from mechmem.plugins import Surgery

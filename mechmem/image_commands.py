@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from mechmem.commands import Training, chosen_model, default, shared
+from mechmem.commands import Training, chosen_model, shared
+from mechmem.mask_options import default
 from mechmem.models.config import ModelConfig
 from mechmem.models.image_config import CNNConfig, ImageMLPConfig, ResNetConfig
 from mechmem.tasks.augmentation_config import Augmentation, ViewLabels
@@ -41,6 +42,7 @@ class TrainImages(Training):
         width: resnet: channels of the first stage.
         blocks: resnet: blocks of each stage.
         projector: width of a projector before the readout; 0 for none.
+        unbiased: leave biases out, as turn-over dropout wants it.
         degrees: augmentation: rotation by at most so many degrees.
         translate: augmentation: shift by at most this share of the side.
         zoom: augmentation: scaling by at most this share.
@@ -72,6 +74,7 @@ class TrainImages(Training):
     width: Annotated[int | None, default(ResNetConfig.width, "INT")] = None
     blocks: Annotated[tuple[int, ...] | None, _numbers(ResNetConfig.blocks)] = None
     projector: int = 0
+    unbiased: bool = False
     degrees: float = 0.0
     translate: float = 0.0
     zoom: float = 0.0
@@ -113,4 +116,7 @@ class TrainImages(Training):
             augmentation=augmentation,
             seed=self.seed,
         )
-        return TrainConfig(task=task, model=chosen_model(self, MODELS, self.model), **shared(self))
+        model = chosen_model(self, MODELS, self.model)
+        if self.unbiased:
+            model = dataclasses.replace(model, biases=False)  # pyright: ignore[reportCallIssue]
+        return TrainConfig(task=task, model=model, **shared(self))

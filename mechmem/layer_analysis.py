@@ -1,4 +1,4 @@
-"""What measures of every layer have in common: which layers, which examples, and what a layer holds on them."""
+"""What measures of every layer have in common: which layers, and which examples."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import dataclasses
 from typing import get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from mechmem.caching import activations
 from mechmem.config import check_choice
 from mechmem.contracts import Subject, Task
-from mechmem.errors import ActivationError
-from mechmem.layer_features import INPUTS, Pool, layer_features, layer_point
+from mechmem.layer_features import Pool, named_layers
 from mechmem.plugins import Analysis
 from mechmem.randomness import generator
 
@@ -50,18 +48,7 @@ class LayerAnalysis(Analysis):
             ActivationError: a point does not fire, or fires several times.
         """
         self.require(subject)
-        asked = self.points.split() or list(subject.roles.hidden)
-        found: dict[str, Pool] = {INPUTS: "none"} if INPUTS in asked else {}
-        names = [layer_point(subject, name) for name in asked if name != INPUTS]
-        if not names:
-            return found
-        held = activations(subject, names, ids=subject.task.train_ids[:1].repeat(2))
-        repeated = next((name for name in held if "#" in name), None)
-        if repeated is not None:
-            raise ActivationError(f"{repeated.rpartition('#')[0]!r} fires several times: a layer is what fires once")
-        for name, value in held.items():
-            found[name] = self.pool if value.ndim > 2 else "none"
-        return found
+        return named_layers(subject, self.points, self.pool)
 
 
 def source_splits(task: Task) -> dict[str, Int[Tensor, " example"]]:
@@ -81,15 +68,3 @@ def some(ids: Int[Tensor, " example"], limit: int, seed: int) -> Int[Tensor, " c
     """Return at most `limit` of the ids, drawn with a seed, in their own order."""
     drawn = torch.randperm(len(ids), generator=generator(seed, "examples of a layer"))[:limit]
     return ids[drawn.sort().values]
-
-
-def held_by(subject: Subject, layer: str, pool: Pool, ids: Int[Tensor, " example"]) -> Float[Tensor, "example feature"]:
-    """Return what a layer holds, flattened, on the CPU (see `layer_features`).
-
-    Raises:
-        ActivationError: it holds numbers that are not finite.
-    """
-    held = layer_features(subject, layer, ids, pool)
-    if not held.isfinite().all():
-        raise ActivationError(f"{layer!r} holds numbers that are not finite")
-    return held

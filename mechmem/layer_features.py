@@ -48,6 +48,47 @@ def layer_point(subject: Subject, point: str = "") -> str:
     return hidden[int(number[1])]
 
 
+def named_layers(subject: Subject, points: str = "", pool: Pool = "none") -> dict[str, Pool]:
+    """Return layers in the order in which they fire, inputs first, each with how it is averaged.
+
+    Args:
+        subject: the network and its roles.
+        points: the layers: hook points, patterns, "hidden.2", "inputs", with spaces between them; "" for the role
+            `hidden`.
+        pool: how layers that hold (example, channel, …) are averaged; one of a single number per neuron is left as it
+            is.
+
+    Raises:
+        MissingNeedError: a layer of the role `hidden` is asked for, which names none.
+        UnknownNameError: a name or pattern matches no point.
+        ActivationError: a point does not fire, or fires several times.
+    """
+    asked = points.split() or list(subject.roles.hidden)
+    found: dict[str, Pool] = {INPUTS: "none"} if INPUTS in asked else {}
+    names = [layer_point(subject, name) for name in asked if name != INPUTS]
+    if not names:
+        return found
+    held = activations(subject, names, ids=subject.task.train_ids[:1].repeat(2))
+    repeated = next((name for name in held if "#" in name), None)
+    if repeated is not None:
+        raise ActivationError(f"{repeated.rpartition('#')[0]!r} fires several times: a layer is what fires once")
+    for name, value in held.items():
+        found[name] = pool if value.ndim > 2 else "none"
+    return found
+
+
+def held_by(subject: Subject, layer: str, pool: Pool, ids: Int[Tensor, " example"]) -> Float[Tensor, "example feature"]:
+    """Return what a layer holds, flattened, on the CPU (see `layer_features`).
+
+    Raises:
+        ActivationError: it holds numbers that are not finite.
+    """
+    held = layer_features(subject, layer, ids, pool)
+    if not held.isfinite().all():
+        raise ActivationError(f"{layer!r} holds numbers that are not finite")
+    return held
+
+
 def layer_features(
     subject: Subject, point: str, ids: Int[Tensor, " example"], pool: Pool = "none"
 ) -> Float[Tensor, "example feature"]:

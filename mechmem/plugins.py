@@ -1,9 +1,9 @@
 """The kinds of plugin, and how they are found.
 
-A plugin is one frozen dataclass in one file of its kind's folder (`surgeries/`, `readouts/`, `scorers/`, `analyses/`),
-found by being there; other packages add theirs through an entry point of the same name (`mechmem.surgeries`, …). Its
-fields are its parameters; its class attributes say how it is named, what it needs, what it is told and where it comes
-from.
+A plugin is one frozen dataclass in one file of its kind's folder (`surgeries/`, `readouts/`, `scorers/`,
+`example_scorers/`, `analyses/`), found by being there; other packages add theirs through an entry point of the same
+name (`mechmem.surgeries`, …). Its fields are its parameters; its class attributes say how it is named, what it needs,
+what it is told and where it comes from.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
+from jaxtyping import Float
+from torch import Tensor
+
 from mechmem.contracts import Predictor, Subject
 from mechmem.errors import ConfigError, MissingNeedError, unknown_name
+from mechmem.examples import End, ExampleScores
 from mechmem.neurons import NeuronScores
 from mechmem.results import Result
 
@@ -45,7 +49,7 @@ class Plugin:
     Attributes:
         name: how it is called in an extractor's name or a table.
         needs: what the subject must have: "role:input_embedding", "pairs", "group", "operation",
-            "augmentation", "run", "recipe".
+            "augmentation", "turn_over", "example_tied", "run", "recipe".
         knows: what it is told, tokens of `KNOWLEDGE`.
         cites: the source.
         aliases: short names for settings of the fields, e.g. {"quadratic": {"to": "quadratic"}}.
@@ -115,6 +119,8 @@ def _has(subject: Subject, need: str) -> bool:
         return getattr(subject, kind) is not None
     if kind == "pairs":
         return subject.task.operands is not None
+    if kind in ("turn_over", "example_tied"):
+        return any(getattr(module, "kind", None) == kind for module in subject.model.modules())
     if kind == "augmentation":
         return getattr(subject.task, "changes", False)
     return getattr(subject.task, kind) is not None
@@ -157,6 +163,38 @@ class Score(Plugin):
         """Return the scores."""
 
 
+class ExampleScore(Plugin):
+    """A number per training example, by which examples can be ranked.
+
+    A final class implements `measure`; the examples are always the task's un-augmented training examples, in order.
+
+    Attributes:
+        higher: what a high score is taken to mean, in a few words.
+        suspect: the end at which wrong labels are looked for; fixed by what the score is, never by what it finds.
+        unit: what the values are measured in, or "".
+    """
+
+    higher: ClassVar[str] = ""
+    suspect: ClassVar[End] = "high"
+    unit: ClassVar[str] = ""
+
+    def __call__(self, subject: Subject) -> ExampleScores:
+        """Return the scores.
+
+        Raises:
+            MissingNeedError: the subject lacks something.
+            ScoreError: a score is not a number.
+        """
+        self.require(subject)
+        values, note = self.measure(subject)
+        ids = subject.task.sources
+        return ExampleScores(self.label(), ids, values.double(), self.higher, self.suspect, self.unit, note)
+
+    @abc.abstractmethod
+    def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
+        """Return one value per id of `task.sources`, and a note."""
+
+
 class Analysis(Plugin):
     """A measurement of a network."""
 
@@ -177,6 +215,7 @@ KINDS: dict[str, type[Plugin]] = {
     "surgeries": Surgery,
     "readouts": Readout,
     "scorers": Score,
+    "example_scorers": ExampleScore,
     "analyses": Analysis,
 }
 """Folder (and entry-point group) of each kind of plugin."""
@@ -191,7 +230,7 @@ def _load(entry: importlib.metadata.EntryPoint) -> type[Plugin]:
 
 @functools.cache
 def plugins(kind: str) -> dict[str, type[Plugin]]:
-    """Find every plugin of a kind ("surgeries", "readouts", "scorers", "analyses"), by name.
+    """Find every plugin of a kind ("surgeries", "readouts", "scorers", "example_scorers", "analyses"), by name.
 
     Raises:
         UnknownNameError: there is no such kind.

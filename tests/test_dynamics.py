@@ -15,6 +15,7 @@ from mechmem.auditing.assemble import split_accuracies
 from mechmem.auditing.structure import held_out_structure
 from mechmem.dynamics import OverTraining, over_training
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
+from mechmem.example_table import example_score
 from mechmem.extractors import extractor
 from mechmem.plotting.over_training import drawn
 from mechmem.plugins import plugins
@@ -138,7 +139,7 @@ def test_a_name_of_two_kinds_is_refused(run, monkeypatch):
     def clashing(kind):
         return {**real(kind), "ipr": NeuronSpectrum} if kind == "analyses" else real(kind)
 
-    monkeypatch.setattr("mechmem.dynamics.plugins", clashing)
+    monkeypatch.setattr("mechmem.measuring.plugins", clashing)
     with pytest.raises(ConfigError, match="'ipr' is the name of scores and of analyses"):
         over_training(run, "ipr")
 
@@ -322,3 +323,18 @@ def test_key_frequencies_of_the_last_checkpoint_are_found_once(run, monkeypatch)
         ProgressMeasures()(run.with_model(run.run.model_at(step))).to_frame() for step in run.run.checkpoint_steps()
     ]
     pd.testing.assert_frame_equal(pd.concat(each, ignore_index=True), wanted.drop(columns="step"))
+
+
+def test_scores_of_examples_are_described_by_split(run):
+    found = over_training(run, ["loss", "margin"])
+    frame = found.frame("loss")
+    last = frame[frame["step"] == frame["step"].max()].set_index("split")
+    values = example_score("loss")(run)
+    noisy = run.task.true(values.ids) != run.task.given(values.ids)
+    for name, members in (("train_clean", ~noisy), ("train_noisy", noisy)):
+        assert last.loc[name, "mean"] == pytest.approx(float(values.values[members].mean()))
+        assert last.loc[name, "q25"] == pytest.approx(np.quantile(values.values[members], 0.25))
+    assert torch.equal(found.values("loss")[-1], values.values)
+    assert len(found.plot().data) == 8
+    with pytest.raises(ConfigError, match="whole runs"):
+        over_training(run, "learning_speed")

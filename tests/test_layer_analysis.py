@@ -9,7 +9,8 @@ from held_layers import held
 import mechmem as mm
 from mechmem.analyses.feature_norms import FeatureNorms
 from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
-from mechmem.layer_analysis import held_by, some, source_splits
+from mechmem.layer_analysis import some, source_splits
+from mechmem.layer_features import held_by
 
 LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
 TRAIN = torch.tensor([True] * 4 + [False] * 2)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mechmem.config import check_whole
 from mechmem.contracts import Subject, Task
-from mechmem.layer_analysis import LayerAnalysis, held_by, some, source_splits
+from mechmem.layer_analysis import LayerAnalysis, some, source_splits
+from mechmem.layer_features import held_by
 from mechmem.math.manifolds import FEWEST, QUANTITIES, cloud_geometry, radius_of_chance
 from mechmem.models.initial import initial_model
 from mechmem.plotting.by_layer import STYLES, layer_lines

@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.config import check_fraction, check_whole
-from mechmem.contracts import Group, Subject
+from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError, ScoreError
+from mechmem.group_contract import Group
 from mechmem.math.concentration import shares
 from mechmem.math.symbol_spectra import RandomSpectra, excess, line_gini, random_spectra, wave_energy
 from mechmem.models.symbol_matrices import SymbolMatrix, symbol_matrices

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.contracts import Subject
-from mechmem.layer_analysis import LayerAnalysis, held_by, source_splits
+from mechmem.layer_analysis import LayerAnalysis, source_splits
+from mechmem.layer_features import held_by
 from mechmem.math.blocks import blocks
 from mechmem.math.ratios import ratio_of_means
 from mechmem.plotting.by_layer import layer_lines

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import optimize as scipy_optimize
-from scipy import stats as scipy_stats
 from torch import Tensor
 
 from mechmem.contracts import Subject, Task
 from mechmem.errors import MissingNeedError
+from mechmem.math.fitting_times import fitting_times
 from mechmem.plotting.lines import lines
 from mechmem.plotting.style import INK, SPLITS, SplitStyle
 from mechmem.plugins import Analysis
@@ -23,7 +22,8 @@ from mechmem.randomness import derive_seed
 from mechmem.results import Result
 from mechmem.stats import Estimate, bootstrap, wilson
 from mechmem.storage import record
-from mechmem.training.run import Run
+from mechmem.superiority import precedence
+from mechmem.training.recorded import recorded_right
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -89,14 +89,7 @@ class FittingOrderResult(Result):
         """
         number = getattr(self, time).numpy()
         rank = np.where(number < 0, len(self.step), number)
-        noisy, clean = rank[self.noisy.numpy()], rank[~self.noisy.numpy()]
-        if not len(noisy) or not len(clean):
-            return None
-        later = (
-            scipy_stats.rankdata(np.concatenate([clean, noisy]))[: len(clean)].sum() - len(clean) * (len(clean) + 1) / 2
-        )
-        share = float(later) / (len(noisy) * len(clean))
-        return Estimate(share, *newcombe_interval(share, len(noisy), len(clean)), len(number))
+        return precedence(rank[self.noisy.numpy()], rank[~self.noisy.numpy()])
 
     @property
     def verdict(self) -> str:
@@ -205,37 +198,6 @@ def _curve(quantity: str, split: str, step: Tensor, rows: Float[np.ndarray, "3 e
     return pd.DataFrame({"quantity": quantity, "split": split, "step": step.numpy(), **values, "n": n})
 
 
-def newcombe_interval(share: float, m: int, n: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a Mann–Whitney share (Newcombe 2006, Statistics in Medicine 25, method 5).
-
-    Its ends are the values θ that lie 1.96 of their own standard deviations from the share, with Hanley and McNeil's
-    variance at θ and both sample sizes replaced by their mean.
-    """
-    z, size = float(scipy_stats.norm.ppf(0.975)), (m + n) / 2 - 1
-
-    def gap(theta: float) -> float:
-        inflation = 1 + size * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-        return (theta - share) ** 2 - z**2 * theta * (1 - theta) * inflation / (m * n)
-
-    # A share of 0 or 1 is a root itself, and not the one that is looked for.
-    inner = min(max(share, 1e-12), 1 - 1e-12)
-    low = 0.0 if share <= 0 else scipy_optimize.root_scalar(gap, bracket=(0.0, inner)).root
-    high = 1.0 if share >= 1 else scipy_optimize.root_scalar(gap, bracket=(inner, 1.0)).root
-    return float(low), float(high)
-
-
-def fitting_times(
-    right: Bool[np.ndarray, "evaluation example"],
-) -> tuple[Int[np.ndarray, " example"], Int[np.ndarray, " example"]]:
-    """Return per example the first evaluation since which it is right at every one, and the first at which it is."""
-    stays = np.logical_and.accumulate(right[::-1], axis=0)[::-1]
-    return _first_true(stays), _first_true(right)
-
-
-def _first_true(table: Bool[np.ndarray, "evaluation example"]) -> Int[np.ndarray, " example"]:
-    return np.where(table.any(0), table.argmax(0), -1)
-
-
 def label_collisions(task: Task) -> Int[Tensor, " example"] | None:
     """Count per training example the others that share one operand and the given label; None without pairs."""
     if task.operands is None:
@@ -271,17 +233,15 @@ class FittingOrder(Analysis):
             MissingNeedError: there is no run, or the true training labels are not known.
         """
         self.require(subject)
-        task, run = subject.task, subject.run
-        if not isinstance(run, Run):
-            raise MissingNeedError(f"{self.name!r} needs a run that recorded which examples were right")
+        task = subject.task
         if task.noisy is None:
             raise MissingNeedError(f"{self.name!r} needs the true labels of the training examples")
-        right = run.correctness()[0][:, task.rows(task.train_ids).numpy()]
+        step, right = recorded_right(subject, task.train_ids, self.name)
         fitted, first = fitting_times(right)
         noisy = task.noisy.numpy()
         hits = np.stack([right[:, ~noisy].sum(1), right[:, noisy].sum(1)])
         return FittingOrderResult(
-            step=torch.from_numpy(run.history()["step"].to_numpy(np.int64, copy=True)),
+            step=torch.from_numpy(step),
             ids=task.train_ids.clone(),
             noisy=task.noisy.clone(),
             fitted=torch.from_numpy(fitted),

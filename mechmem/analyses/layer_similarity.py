@@ -15,7 +15,8 @@ from torch import Tensor
 from mechmem.config import check_whole
 from mechmem.contracts import Subject
 from mechmem.errors import ConfigError, MissingNeedError, unknown_name
-from mechmem.layer_analysis import LayerAnalysis, held_by, some, source_splits
+from mechmem.layer_analysis import LayerAnalysis, some, source_splits
+from mechmem.layer_features import held_by
 from mechmem.math.similarity import FEWEST, centred_gram, cka_of_grams
 from mechmem.models.initial import initial_model
 from mechmem.plotting.by_layer import layer_lines, short

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Subject
-from mechmem.errors import MissingNeedError
-from mechmem.layer_analysis import LayerAnalysis, held_by, some, source_splits
-from mechmem.layer_features import INPUTS, Pool
-from mechmem.models.forward import logits_of
+from mechmem.layer_analysis import LayerAnalysis, some, source_splits
+from mechmem.layer_votes import Distance, layer_votes, settled_from
 from mechmem.plotting.by_layer import depth_bars
 from mechmem.results import Result
 from mechmem.stats import bootstrap, wilson
@@ -24,11 +22,6 @@ from mechmem.storage import record
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-Distance = Literal["euclidean", "cosine"]
-
-SOFTMAX = "softmax"
-"""What the last place is called: the probabilities that the network itself gives."""
 
 NOWHERE = "nowhere"
 """What a depth is called at which not even the last probe gives the network's answer."""
@@ -155,47 +148,23 @@ class PredictionDepth(LayerAnalysis):
         layers = self.layers(subject)
         task, splits = subject.task, source_splits(subject.task)
         train, test = (some(ids, self.limit, self.seed) for ids in (task.sources, task.test_ids))
-        if len(train) < 2:
-            raise MissingNeedError(f"{self.name!r} needs at least two training examples: one has no neighbour")
-        k = min(self.k, len(train) - 1)
-        ids, given = torch.cat([train, test]), task.given(train)
-        logits = logits_of(subject.model, task, ids, subject.roles.output)
-        held_at: dict[str, Pool] = {INPUTS: "none", **layers}
-        votes = [
-            self._votes(held_by(subject, layer, pool, ids), given, k) for layer, pool in held_at.items()
-        ]  # fmt: skip
-        votes.append(self._votes(logits.double().softmax(1), given, k))
+        votes = layer_votes(subject, layers, train, test, self.k, self.distance)
+        ids = torch.cat([train, test])
         split = torch.zeros(len(ids), dtype=torch.long)
         for number, members in enumerate(splits.values()):
             split[torch.isin(ids, members)] = number
-        predicted = logits.argmax(1)
         return PredictionDepthResult(
-            layers=(*held_at, SOFTMAX),
+            layers=votes.places,
             splits=tuple(splits),
             ids=ids,
             split=split,
-            depth=settled_from(torch.stack(votes) == predicted),
-            predicted=predicted,
-            k=k,
+            depth=settled_from(votes.answers == votes.predicted),
+            predicted=votes.predicted,
+            k=votes.k,
             neighbours=len(train),
             distance=self.distance,
-            note=self._note(subject, k),
+            note=self._note(subject, votes.k),
         )
-
-    def _votes(
-        self, held: Float[Tensor, "example feature"], given: Int[Tensor, " train"], k: int
-    ) -> Int[Tensor, " example"]:
-        """Return what the neighbours of each example vote for; the training examples are the first."""
-        # These take a second to load.
-        from sklearn.neighbors import KNeighborsClassifier
-        from sklearn.preprocessing import normalize
-
-        features = held.numpy()
-        # On the sphere the Euclidean distance orders as the angle does, and scikit-learn is fast at it.
-        features = normalize(features) if self.distance == "cosine" else features
-        probe = KNeighborsClassifier(k, algorithm="brute").fit(features[: len(given)], given.numpy())
-        # Asked without queries it answers for its own examples, each without itself.
-        return torch.from_numpy(np.concatenate([probe.predict(None), probe.predict(features[len(given) :])]))
 
     def _note(self, subject: Subject, k: int) -> str:
         notes = []
@@ -205,8 +174,3 @@ class PredictionDepth(LayerAnalysis):
         if max(total) > self.limit:
             notes.append(f"at most {self.limit} of {total[0]} training and {total[1]} test examples are measured")
         return "; ".join(notes)
-
-
-def settled_from(agrees: Bool[Tensor, "place example"]) -> Int[Tensor, " example"]:
-    """Return the first place from which on all agree; the number of places where the last does not."""
-    return len(agrees) - agrees.flip(0).long().cumprod(0).sum(0)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mechmem.config import check_whole
 from mechmem.contracts import Subject
-from mechmem.layer_analysis import LayerAnalysis, held_by, some
-from mechmem.layer_features import INPUTS, Pool
+from mechmem.layer_analysis import LayerAnalysis, some
+from mechmem.layer_features import INPUTS, Pool, held_by
 from mechmem.math.blocks import blocks
 from mechmem.math.view_cosines import ViewCosines
 from mechmem.models.initial import initial_model

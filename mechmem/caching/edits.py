@@ -12,6 +12,7 @@ from mechmem.contracts import Subject
 from mechmem.errors import DiscardedEditError
 from mechmem.models.forward import device_of, evaluating
 from mechmem.models.hooking import hooked
+from mechmem.models.masking import mask_layers, of_examples
 
 _EXAMPLES = 4
 
@@ -51,8 +52,9 @@ def _reaches(subject: Subject, point: str) -> bool:
         return leaves[0].clone()
 
     def logits() -> Tensor:
-        inputs = subject.task.batch(subject.task.train_ids[:_EXAMPLES])[0]
-        return subject.roles.output.read(model(inputs.to(device_of(model))))
+        ids = subject.task.train_ids[:_EXAMPLES]
+        with of_examples(mask_layers(model), subject.task.source(ids)):
+            return subject.roles.output.read(model(subject.task.batch(ids)[0].to(device_of(model))))
 
     # Whatever the caller has turned off: without a graph nothing is seen.
     with evaluating(model), torch.inference_mode(False), warnings.catch_warnings():

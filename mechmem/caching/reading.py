@@ -19,6 +19,7 @@ from mechmem.errors import ActivationError, ConfigError
 from mechmem.math.blocks import blocks
 from mechmem.models.forward import block_rows, device_of, evaluating, resolve_device
 from mechmem.models.hooking import Act, on_point, warn_of_leftovers
+from mechmem.models.masking import mask_layers, of_examples
 from mechmem.models.vocabulary import HookPoints, hook_points
 from mechmem.roles import Roles
 
@@ -102,7 +103,7 @@ def activations(
 
         return act
 
-    source = device_of(model)
+    source, masks = device_of(model), mask_layers(model)
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad() if tape is None else tape.recording())
         stack.enter_context(evaluating(model))
@@ -111,7 +112,8 @@ def activations(
         for block in blocks(len(ids), chunk or block_rows(model)):
             firings.start()
             inputs, given = task.batch(ids[block])
-            returned = model(inputs.to(source))
+            with of_examples(masks, task.source(ids[block])):
+                returned = model(inputs.to(source))
             firings.end()
             wanted.check(firings)
             if tape is not None:

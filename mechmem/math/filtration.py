@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.contracts import Group
+from mechmem.group_contract import Group
 
 
 def frequency_power(

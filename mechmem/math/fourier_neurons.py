@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechmem.contracts import Group
+from mechmem.group_contract import Group
 from mechmem.math.concentration import (
     periodicity,
     shares,

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.contracts import Group
+from mechmem.group_contract import Group
 
 
 def strongest_frequencies(group: Group, vectors: Float[Tensor, "symbol neuron"], count: int) -> Int[Tensor, " freq"]:

@@ -7,6 +7,8 @@ from mechmem.errors import ConfigError
 from mechmem.models.config import MLPConfig, ModelConfig, TransformerConfig
 from mechmem.models.image_config import ImageModelConfig
 from mechmem.models.images import HookedImageNetwork
+from mechmem.models.isolation import close_leaks, find_leaks
+from mechmem.models.mask_config import TurnOver
 from mechmem.models.mlp import HookedMLP
 from mechmem.models.transformer import HookedModularTransformer
 
@@ -19,11 +21,18 @@ def build_model(config: ModelConfig, task: Task, seed: int) -> Network:
     Raises:
         ConfigError: no such model, or the model does not fit the task.
     """
+    model = _built(config, task, seed).eval()
+    if isinstance(config.masks, TurnOver) and config.masks.close_leaks:
+        close_leaks(model, find_leaks(model, task))
+    return model
+
+
+def _built(config: ModelConfig, task: Task, seed: int) -> Network:
     if isinstance(config, ImageModelConfig):
         shape = getattr(task, "shape", ())
         if len(shape) != 3:
             raise ConfigError(f"a network of kind {config.kind!r} reads images, and this task has none")
-        return HookedImageNetwork(config, shape, task.n_classes, seed).eval()
+        return HookedImageNetwork(config, shape, task.n_classes, seed)
     if not isinstance(config, MLPConfig | TransformerConfig):
         raise ConfigError(f"no model is built from a {type(config).__name__}")
     if task.operands is None:
@@ -33,5 +42,5 @@ def build_model(config: ModelConfig, task: Task, seed: int) -> Network:
             f"this network has as many classes as symbols; the task has {task.n_classes} and {task.symbols}"
         )
     if isinstance(config, MLPConfig):
-        return HookedMLP(config, task.symbols, seed).eval()
-    return HookedModularTransformer(config, task.symbols, seed).eval()
+        return HookedMLP(config, task.symbols, seed)
+    return HookedModularTransformer(config, task.symbols, seed)

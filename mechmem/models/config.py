@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal, get_args
 
-from mechmem.config import Config, check_choice, check_number, check_whole
+from mechmem.config import LATER, Config, check_choice, check_kind, check_number, check_whole
 from mechmem.errors import ConfigError
+from mechmem.models.mask_config import MaskConfig
 
 Activation = Literal["relu", "gelu", "quadratic", "reverse_relu"]
 Initialization = Literal["liu_lu_2026", "doshi_2024", "pytorch"]
@@ -19,7 +20,18 @@ MAX_WIDTH, MAX_LAYERS, MAX_HEADS = 16384, 8, 64
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Config):
-    """Base of the configs that a model can be built from."""
+    """Base of the configs that a model can be built from.
+
+    Attributes:
+        masks: dropout whose masks the training examples decide, or None.
+    """
+
+    masks: MaskConfig | None = dataclasses.field(default=None, kw_only=True, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if self.masks is not None:
+            check_kind("masks", self.masks, MaskConfig)
 
     def products(self, p: int) -> int:
         """Return about how many multiplications a forward pass takes per example, for p symbols and classes."""
@@ -42,6 +54,7 @@ class MLPConfig(ModelConfig):
         dropout: share of the pre-activations of every hidden layer that a training step sets to 0, in [0, 1): dropout
             acts before φ (Doshi et al.).
         batch_norm: whether BatchNorm stands after φ in every hidden layer (Doshi et al.).
+        masks: dropout of what the hidden layers hand on whose masks the examples decide (`TurnOver`, `ExampleTied`).
     """
 
     kind: ClassVar[str] = "mlp"
@@ -56,6 +69,7 @@ class MLPConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         """Validate."""
+        super().__post_init__()
         _check_size("width", self.width, 1, MAX_WIDTH)
         _check_size("layers", self.layers, 1, MAX_LAYERS)
         _check_dropout(self.dropout)
@@ -89,6 +103,8 @@ class TransformerConfig(ModelConfig):
             std 1 as in nn.Embedding and uniform ±1/√fan_in as in nn.Linear. Biases start at 0.
         dropout: share of values that a training step sets to 0, in [0, 1), after the embeddings, in the attention
             patterns, and in what attention and MLP write to the stream (where the code of Doshi et al. has it).
+        masks: dropout of the MLPs' neurons and of the stream whose masks the examples decide (`TurnOver`,
+            `ExampleTied`); its layers are the blocks.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -107,6 +123,7 @@ class TransformerConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         """Validate."""
+        super().__post_init__()
         _check_size("layers", self.layers, 1, MAX_LAYERS)
         _check_size("d_model", self.d_model, 1, MAX_WIDTH)
         _check_size("heads", self.heads, 1, MAX_HEADS)

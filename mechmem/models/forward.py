@@ -13,6 +13,7 @@ from mechmem.contracts import Subject, Task
 from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooking import warn_of_leftovers
+from mechmem.models.masking import mask_layers, of_examples
 from mechmem.roles import Output
 
 BLOCK_ELEMENTS = 2**20
@@ -74,9 +75,21 @@ def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
 
 
 def logits_of(
-    model: nn.Module, task: Task, ids: Int[Tensor, " example"], output: Output = Output()
+    model: nn.Module,
+    task: Task,
+    ids: Int[Tensor, " example"],
+    output: Output = Output(),
+    *,
+    masks: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "example class"]:
     """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode.
+
+    Args:
+        model: the model.
+        task: where its inputs come from.
+        ids: the examples.
+        output: where the logits stand in what it returns.
+        masks: one id whose example masks all examples get; by default each has its own.
 
     Raises:
         ConfigError: the logits are not one row per example, one column per class.
@@ -86,11 +99,13 @@ def logits_of(
         LeftoverHooksWarning: hooks that somebody left on the model take part in the run.
     """
     warn_of_leftovers(model)
-    device = device_of(model)
+    device, layers = device_of(model), mask_layers(model)
     logits = torch.empty(0, task.n_classes)
     with torch.no_grad(), evaluating(model):
         for block in blocks(len(ids), block_rows(model)):
-            found = full_precision(_checked(output.read(model(task.batch(ids[block])[0].to(device))), block, task))
+            with of_examples(layers, task.source(ids[block]) if masks is None else masks):
+                returned = model(task.batch(ids[block])[0].to(device))
+            found = full_precision(_checked(output.read(returned), block, task))
             if not block.start:
                 # Filled block by block: at large p a list of blocks beside their concatenation is a second table.
                 logits = torch.empty(len(ids), task.n_classes, dtype=found.dtype)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import ClassVar
 
-from mechmem.config import check_whole
+from mechmem.config import LATER, check_whole
 from mechmem.errors import ConfigError
 from mechmem.models.config import MAX_WIDTH, ModelConfig
 
@@ -18,9 +18,19 @@ class ImageModelConfig(ModelConfig):
     Attributes:
         projector: width b of a projector in the place of the readout: Linear d → b, ReLU, Linear b → classes, both
             without biases (Anagnostidis et al. 2023); 0 for a readout with a bias.
+        biases: whether fully connected layers, convolutions and the readout have biases.
     """
 
     projector: int = dataclasses.field(default=0, kw_only=True)
+    biases: bool = dataclasses.field(default=True, kw_only=True, metadata=LATER)
+
+    @property
+    def hidden_layers(self) -> int:
+        """How many layers hand something on before the readout, a projector among them."""
+        return self._depth() + bool(self.projector)
+
+    def _depth(self) -> int:
+        raise NotImplementedError
 
     def products(self, p: int) -> int:
         """Return about how many multiplications a forward pass takes per image of 28×28, whatever p."""
@@ -37,7 +47,10 @@ class ImageModelConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         """Validate."""
+        super().__post_init__()
         check_whole("width of the projector", self.projector, 0)
+        if not isinstance(self.biases, bool):
+            raise ConfigError(f"biases is True or False, got {self.biases!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +59,9 @@ class ImageMLPConfig(ImageModelConfig):
 
     Attributes:
         projector: width of a projector, or 0.
+        biases: whether there are biases.
+        masks: dropout of what the layers hand on whose masks the examples decide (`TurnOver`, `ExampleTied`); channels
+            are masked as a whole.
         widths: neurons of each hidden layer, at most 16384; by default the MLP of Ketha & Ramaswamy 2025.
     """
 
@@ -56,6 +72,9 @@ class ImageMLPConfig(ImageModelConfig):
         """Validate."""
         super().__post_init__()
         _check_widths("widths", self.widths)
+
+    def _depth(self) -> int:
+        return len(self.widths)
 
     def _shapes(self) -> Iterator[tuple[int, int, int]]:
         for number, width in enumerate(self.widths):
@@ -68,6 +87,9 @@ class CNNConfig(ImageModelConfig):
 
     Attributes:
         projector: width of a projector, or 0.
+        biases: whether there are biases.
+        masks: dropout of what the layers hand on whose masks the examples decide (`TurnOver`, `ExampleTied`); channels
+            are masked as a whole.
         channels: channels of each convolution, at most 16384.
         batch_norm: whether BatchNorm stands between convolution and ReLU.
     """
@@ -81,6 +103,9 @@ class CNNConfig(ImageModelConfig):
         super().__post_init__()
         _check_widths("channels", self.channels)
 
+    def _depth(self) -> int:
+        return len(self.channels)
+
     def _shapes(self) -> Iterator[tuple[int, int, int]]:
         for number, channels in enumerate(self.channels):
             yield channels, 3, 2 if number else 1
@@ -92,6 +117,9 @@ class ResNetConfig(ImageModelConfig):
 
     Attributes:
         projector: width of a projector, or 0.
+        biases: whether there are biases.
+        masks: dropout of what the layers hand on whose masks the examples decide (`TurnOver`, `ExampleTied`); channels
+            are masked as a whole.
         width: channels of the first stage, doubled in each of the next; 64 in ResNet18.
         blocks: blocks of each stage.
     """
@@ -105,6 +133,9 @@ class ResNetConfig(ImageModelConfig):
         super().__post_init__()
         check_whole("width", self.width, 1)
         _check_widths("blocks", self.blocks)
+
+    def _depth(self) -> int:
+        return 1 + sum(self.blocks)
 
     def _shapes(self) -> Iterator[tuple[int, int, int]]:
         yield self.width, 3, 1

@@ -12,6 +12,7 @@ from transformer_lens.hook_points import HookPoint
 
 from mechmem.models.checked_hooks import CheckedHooks
 from mechmem.models.image_config import CNNConfig, ImageMLPConfig, ImageModelConfig, ResNetConfig
+from mechmem.models.masking import mask_layer
 from mechmem.randomness import derive_seed
 from mechmem.roles import Role, Roles
 
@@ -27,7 +28,10 @@ class HookedImageNetwork(CheckedHooks):
     `projector.hook_hidden` (example, neuron) with a projector; `hook_logits` (example, class).
 
     Parameters: those of the layers (see their classes); `projector.linear.weight` (neuron, feature) with a projector;
-    `readout.weight` (class, feature), and `readout.bias` (class) without one. All start as PyTorch has it.
+    `readout.weight` (class, feature), and `readout.bias` (class) without one. All start as PyTorch has it. Without
+    biases, those of convolutions, of fully connected layers and of the readout are left out, BatchNorm's are not.
+
+    Masks that the examples decide act on what a layer hands on, before its hook point.
 
     Args:
         config: what kind of network.
@@ -43,8 +47,9 @@ class HookedImageNetwork(CheckedHooks):
             torch.manual_seed(derive_seed(seed, "init"))
             self.layers = nn.ModuleList(_layers(config, shape))
             features = config.widths[-1] if isinstance(config, ImageMLPConfig) else _last_channels(config)
-            self.projector = _Projector(features, config.projector) if config.projector else None
-            self.readout = nn.Linear(config.projector or features, n_classes, bias=not config.projector)
+            self.projector = _Projector(features, config) if config.projector else None
+            biased = config.biases and not config.projector
+            self.readout = nn.Linear(config.projector or features, n_classes, bias=biased)
         self.hook_features = HookPoint() if not isinstance(config, ImageMLPConfig) else None
         self.hook_logits = HookPoint()
         self.setup()
@@ -68,7 +73,7 @@ class HookedImageNetwork(CheckedHooks):
         hidden += ["projector.hook_hidden"] if self.projector is not None else []
         return Roles(
             readout=Role("readout.weight", "classes neuron -> neuron classes"),
-            bias=None if self.projector is not None else Role("readout.bias", "classes -> classes"),
+            bias=Role("readout.bias", "classes -> classes") if self.readout.bias is not None else None,
             hidden=tuple(hidden),
             logits="hook_logits",
         )
@@ -77,57 +82,64 @@ class HookedImageNetwork(CheckedHooks):
 class _Dense(nn.Module):
     """ReLU of a linear map of everything below: `linear.weight` (neuron, input), `linear.bias` (neuron)."""
 
-    def __init__(self, inputs: int, width: int):
+    def __init__(self, inputs: int, width: int, config: ImageModelConfig, number: int):
         super().__init__()
-        self.linear, self.hook_pre, self.hook_hidden = nn.Linear(inputs, width), HookPoint(), HookPoint()
+        self.linear, self.hook_pre = nn.Linear(inputs, width, bias=config.biases), HookPoint()
+        self.mask = mask_layer(config.masks, width, number, config.hidden_layers)
+        self.hook_hidden = HookPoint()
 
     def forward(self, held: Float[Tensor, "example ..."]) -> Float[Tensor, "example neuron"]:
         pre = self.hook_pre(self.linear(rearrange(held, "example ... -> example (...)")))
-        return self.hook_hidden(pre.relu())
+        return self.hook_hidden(self.mask(pre.relu()))
 
 
 class _Projector(nn.Module):
     """ReLU of a linear map without bias: `linear.weight` (neuron, feature)."""
 
-    def __init__(self, features: int, width: int):
+    def __init__(self, features: int, config: ImageModelConfig):
         super().__init__()
-        self.linear, self.hook_hidden = nn.Linear(features, width, bias=False), HookPoint()
+        self.linear = nn.Linear(features, config.projector, bias=False)
+        self.mask = mask_layer(config.masks, config.projector, config.hidden_layers - 1, config.hidden_layers)
+        self.hook_hidden = HookPoint()
 
     def forward(self, features: Float[Tensor, "example feature"]) -> Float[Tensor, "example neuron"]:
-        return self.hook_hidden(self.linear(features).relu())
+        return self.hook_hidden(self.mask(self.linear(features).relu()))
 
 
 class _Convolution(nn.Module):
     """ReLU of a 3×3 convolution, pooled by 2 or not: `conv.weight` (channel, channel below, 3, 3), `conv.bias`."""
 
-    def __init__(self, below: int, channels: int, *, batch_norm: bool, pool: bool):
+    def __init__(self, below: int, channels: int, config: CNNConfig, number: int, *, pool: bool):
         super().__init__()
-        self.conv = nn.Conv2d(below, channels, 3, padding=1, bias=not batch_norm)
-        self.norm = nn.BatchNorm2d(channels) if batch_norm else nn.Identity()
+        self.conv = nn.Conv2d(below, channels, 3, padding=1, bias=config.biases and not config.batch_norm)
+        self.norm = nn.BatchNorm2d(channels) if config.batch_norm else nn.Identity()
         self.hook_pre = HookPoint()
         self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
+        self.mask = mask_layer(config.masks, channels, number, config.hidden_layers, axis=1)
         self.hook_hidden = HookPoint()
 
     def forward(self, held: Image) -> Smaller:
-        return self.hook_hidden(self.pool(self.hook_pre(self.norm(self.conv(held))).relu()))
+        return self.hook_hidden(self.mask(self.pool(self.hook_pre(self.norm(self.conv(held))).relu())))
 
 
 class _Stem(nn.Module):
     """The first convolution of a ResNet: `conv.weight`, `norm.weight`, `norm.bias`."""
 
-    def __init__(self, below: int, channels: int):
+    def __init__(self, below: int, config: ResNetConfig):
         super().__init__()
-        self.conv = nn.Conv2d(below, channels, 3, padding=1, bias=False)
-        self.norm, self.hook_hidden = nn.BatchNorm2d(channels), HookPoint()
+        self.conv = nn.Conv2d(below, config.width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(config.width)
+        self.mask = mask_layer(config.masks, config.width, 0, config.hidden_layers, axis=1)
+        self.hook_hidden = HookPoint()
 
     def forward(self, held: Image) -> Smaller:
-        return self.hook_hidden(self.norm(self.conv(held)).relu())
+        return self.hook_hidden(self.mask(self.norm(self.conv(held)).relu()))
 
 
 class _Residual(nn.Module):
     """A basic block: two convolutions with BatchNorm, and what came in added before the last ReLU."""
 
-    def __init__(self, below: int, channels: int, stride: int):
+    def __init__(self, below: int, channels: int, stride: int, config: ResNetConfig, number: int):
         super().__init__()
         self.conv1 = nn.Conv2d(below, channels, 3, stride, padding=1, bias=False)
         self.norm1, self.hook_middle = nn.BatchNorm2d(channels), HookPoint()
@@ -135,31 +147,33 @@ class _Residual(nn.Module):
         self.shortcut = nn.Identity()
         if stride > 1 or below != channels:
             self.shortcut = nn.Sequential(nn.Conv2d(below, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+        self.mask = mask_layer(config.masks, channels, number, config.hidden_layers, axis=1)
         self.hook_hidden = HookPoint()
 
     def forward(self, held: Image) -> Smaller:
         middle = self.hook_middle(self.norm1(self.conv1(held)).relu())
-        return self.hook_hidden((self.norm2(self.conv2(middle)) + self.shortcut(held)).relu())
+        return self.hook_hidden(self.mask((self.norm2(self.conv2(middle)) + self.shortcut(held)).relu()))
 
 
 def _layers(config: ImageModelConfig, shape: tuple[int, int, int]) -> Iterable[nn.Module]:
     below, rows, columns = shape
     if isinstance(config, ImageMLPConfig):
         inputs = below * rows * columns
-        for width in config.widths:
-            yield _Dense(inputs, width)
+        for number, width in enumerate(config.widths):
+            yield _Dense(inputs, width, config, number)
             inputs = width
     elif isinstance(config, CNNConfig):
-        for channels in config.channels:
+        for number, channels in enumerate(config.channels):
             pool = min(rows, columns) >= 2
-            yield _Convolution(below, channels, batch_norm=config.batch_norm, pool=pool)
+            yield _Convolution(below, channels, config, number, pool=pool)
             below, rows, columns = channels, rows // (2 if pool else 1), columns // (2 if pool else 1)
     elif isinstance(config, ResNetConfig):
-        yield _Stem(below, config.width)
-        below = config.width
+        yield _Stem(below, config)
+        below, number = config.width, 0
         for stage, blocks in enumerate(config.blocks):
             for block in range(blocks):
-                yield _Residual(below, config.width * 2**stage, 2 if stage and not block else 1)
+                number += 1
+                yield _Residual(below, config.width * 2**stage, 2 if stage and not block else 1, config, number)
                 below = config.width * 2**stage
 
 

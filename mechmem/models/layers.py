@@ -9,11 +9,12 @@ from transformer_lens.hook_points import HookPoint
 
 from mechmem.models.config import MLPConfig
 from mechmem.models.dropout import StepDropout
+from mechmem.models.masking import mask_layer
 from mechmem.models.nonlinearities import nonlinearity
 
 
 class NeuronLayer(nn.Module):
-    """Dropout, φ and BatchNorm of one layer of neurons, with a hook point at every stage.
+    """Dropout, φ, BatchNorm and example masks of one layer of neurons, with a hook point at every stage.
 
     Points: `hook_pre` before dropout and φ; `hook_hidden` after everything, what the next layer reads; and, with
     BatchNorm, `hook_post` between φ and BatchNorm. All have shape (example, neuron).
@@ -36,12 +37,13 @@ class NeuronLayer(nn.Module):
         self.norm = nn.BatchNorm1d(config.width) if config.batch_norm else None
         if config.batch_norm:
             self.hook_post = HookPoint()
+        self.mask = mask_layer(config.masks, config.width, layer, config.layers)
         self.hook_hidden = HookPoint()
 
     def neurons(self, pre: Float[Tensor, "example neuron"]) -> Float[Tensor, "example neuron"]:
         """Return what the neurons hand on."""
         hidden = self.activation(self.dropout(self.hook_pre(pre)))
-        return self.hook_hidden(hidden if self.norm is None else self.norm(self.hook_post(hidden)))
+        return self.hook_hidden(self.mask(hidden if self.norm is None else self.norm(self.hook_post(hidden))))
 
 
 class DeeperLayer(NeuronLayer):

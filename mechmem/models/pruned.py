@@ -10,8 +10,9 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mechmem.contracts import Group, Subject
+from mechmem.contracts import Subject
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
+from mechmem.group_contract import Group
 from mechmem.models.residual import residual_writers
 from mechmem.models.weights import neuron_weights
 from mechmem.neurons import NeuronSet

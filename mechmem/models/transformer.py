@@ -13,6 +13,7 @@ from mechmem.models.attention import HookedAttention, is_hooked
 from mechmem.models.checked_hooks import CheckedHooks
 from mechmem.models.config import TransformerConfig
 from mechmem.models.dropout import StepDropout
+from mechmem.models.masking import ExampleMask, mask_layer
 from mechmem.models.nonlinearities import nonlinearity
 from mechmem.randomness import generator
 from mechmem.roles import Role, Roles
@@ -53,8 +54,9 @@ class HookedModularTransformer(CheckedHooks):
         self.pos_embed = _Table("W_pos", config.tokens, config.d_model)
         self.hook_pos_embed = HookPoint()
         self.dropout = _dropout(config, 0, seed)
+        self.mask = _stream_mask(config)
         self.blocks = nn.ModuleList(TransformerBlock(config, block, seed) for block in range(config.layers))
-        self.ln_final = HookedLayerNorm(config.d_model) if config.layer_norm else nn.Identity()
+        self.ln_final = HookedLayerNorm(config) if config.layer_norm else nn.Identity()
         self.unembed = _Table("W_U", config.d_model, p)
         bias = nn.Parameter(torch.zeros(p)) if config.biases == "all" else None
         self.unembed.register_parameter("b_U", bias)
@@ -71,7 +73,7 @@ class HookedModularTransformer(CheckedHooks):
         positions = self.hook_pos_embed(
             repeat(self.pos_embed.W_pos, "position d_model -> example position d_model", example=len(pairs))
         )
-        stream = self.dropout(embedded + positions)
+        stream = self.mask(self.dropout(embedded + positions))
         every = stream.shape[1]
         for block in self.blocks:
             stream = block(stream, 1 if block is self.blocks[-1] and self._answers_only() else every)
@@ -124,18 +126,19 @@ class TransformerBlock(nn.Module):
             return _dropout(config, 3 * number + place, seed)
 
         def norm() -> HookedLayerNorm | nn.Identity:
-            return HookedLayerNorm(config.d_model) if config.layer_norm else nn.Identity()
+            return HookedLayerNorm(config) if config.layer_norm else nn.Identity()
 
         self.hook_resid_pre = HookPoint()
         self.ln1 = norm()
         self.attn = HookedAttention(config, dropout(1))
         self.attn_dropout = dropout(2)
+        self.mask = _stream_mask(config)
         self.hook_attn_out = HookPoint()
         self.mlp = None
         if config.mlp_width:
             self.hook_resid_mid = HookPoint()
             self.ln2 = norm()
-            self.mlp = HookedTransformerMLP(config)
+            self.mlp = HookedTransformerMLP(config, number)
             self.mlp_dropout = dropout(3)
             self.hook_mlp_out = HookPoint()
         self.hook_resid_post = HookPoint()
@@ -143,11 +146,11 @@ class TransformerBlock(nn.Module):
     def forward(self, stream: Stream, queries: int) -> Float[Tensor, "example query d_model"]:
         """Return the stream after the block, at the last `queries` positions."""
         stream = self.hook_resid_pre(stream)
-        attended = self.hook_attn_out(self.attn_dropout(self.attn(self.ln1(stream), queries)))
+        attended = self.hook_attn_out(self.mask(self.attn_dropout(self.attn(self.ln1(stream), queries))))
         stream = stream[:, -queries:] + attended
         if self.mlp is not None:
             stream = self.hook_resid_mid(stream)
-            stream = stream + self.hook_mlp_out(self.mlp_dropout(self.mlp(self.ln2(stream))))
+            stream = stream + self.hook_mlp_out(self.mask(self.mlp_dropout(self.mlp(self.ln2(stream)))))
         return self.hook_resid_post(stream)
 
 
@@ -158,13 +161,14 @@ class HookedTransformerMLP(nn.Module):
     neuron), `W_out` (neuron, d_model), and unless there are no biases `b_in` (neuron) and `b_out` (d_model).
 
     Args:
-        config: widths, activation and biases.
+        config: widths, activation, biases and example masks, which act after φ.
+        number: the block's number, from 0.
     """
 
     b_in: nn.Parameter | None
     b_out: nn.Parameter | None
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, config: TransformerConfig, number: int):
         super().__init__()
         width, biased = config.mlp_width, config.biases != "none"
         self.W_in = nn.Parameter(torch.empty(config.d_model, width))
@@ -173,12 +177,14 @@ class HookedTransformerMLP(nn.Module):
         self.register_parameter("b_out", nn.Parameter(torch.zeros(config.d_model)) if biased else None)
         self.hook_pre = HookPoint()
         self.activation = nonlinearity(config.activation)
+        self.mask = mask_layer(config.masks, width, number, config.layers)
         self.hook_post = HookPoint()
 
     def forward(self, stream: Stream) -> Stream:
         """Return what the neurons write."""
         pre = stream @ self.W_in
-        post = self.hook_post(self.activation(self.hook_pre(pre if self.b_in is None else pre + self.b_in)))
+        post = self.activation(self.hook_pre(pre if self.b_in is None else pre + self.b_in))
+        post = self.hook_post(self.mask(post))
         written = post @ self.W_out
         return written if self.b_out is None else written + self.b_out
 
@@ -188,20 +194,23 @@ class HookedLayerNorm(nn.Module):
 
     Points: `hook_scale` (example, position, 1) and `hook_normalized` (example, position, d_model), before w and b.
 
+    Centring writes to every dimension, so that where the stream is masked what comes out is masked again.
+
     Args:
-        width: number of dimensions.
+        config: width of the stream, and its masks.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.w, self.b = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.w, self.b = nn.Parameter(torch.ones(config.d_model)), nn.Parameter(torch.zeros(config.d_model))
+        self.mask = _stream_mask(config)
         self.hook_scale, self.hook_normalized = HookPoint(), HookPoint()
 
     def forward(self, stream: Stream) -> Stream:
         """Normalise."""
         centred = stream - stream.mean(-1, keepdim=True)
         scale = self.hook_scale((centred.square().mean(-1, keepdim=True) + EPSILON).sqrt())
-        return self.hook_normalized(centred / scale) * self.w + self.b
+        return self.mask(self.hook_normalized(centred / scale) * self.w + self.b)
 
 
 class _Table(nn.Module):
@@ -214,6 +223,10 @@ class _Table(nn.Module):
 
 def _dropout(config: TransformerConfig, place: int, seed: int) -> StepDropout | nn.Identity:
     return StepDropout(config.dropout, place, seed) if config.dropout else nn.Identity()
+
+
+def _stream_mask(config: TransformerConfig) -> ExampleMask | nn.Identity:
+    return mask_layer(config.masks, config.d_model, "stream", config.layers)
 
 
 @torch.no_grad()

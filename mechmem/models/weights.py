@@ -8,8 +8,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mechmem.contracts import Group, Subject
+from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError, RoleError, unknown_name
+from mechmem.group_contract import Group
 from mechmem.roles import Roles
 
 

@@ -33,7 +33,7 @@ def drawn(measured: Mapping[str, tuple[str, pd.DataFrame]], chance: float) -> di
     """Return the panels by title.
 
     Args:
-        measured: kind ("extractor", "structure", "score" or "analysis") and table of each thing, by name.
+        measured: kind ("extractor", "structure", "score", "example_score", "analysis") and table of each, by name.
         chance: accuracy of a blind guess.
     """
     panels: dict[str, go.Figure] = {}
@@ -50,6 +50,12 @@ def drawn(measured: Mapping[str, tuple[str, pd.DataFrame]], chance: float) -> di
             figures = frame.loc[frame["quantity"].isin(list(STRUCTURE_STYLES))]
             shown = figures.assign(series=figures["quantity"])
             panels["held-out structure"] = _refused(shown) or _lines(shown, "value (95 % interval)", STRUCTURE_STYLES)
+        elif kind == "example_score":
+            panels[f"{name} of training examples"] = _lines(
+                frame.assign(series=frame["split"], value=frame["q50"], low=frame["q25"], high=frame["q75"]),
+                "median (band: middle half<br>of the examples)",
+                SPLITS,
+            )
         elif kind == "score":
             panels[f"{name}, distribution"] = _bands(frame, name)
         else:

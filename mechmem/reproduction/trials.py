@@ -25,6 +25,7 @@ from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.modular import ModularTask
 from mechmem.training.config import TrainConfig
 from mechmem.training.loop import training_step
+from mechmem.training.minibatches import Examples
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.train import train
 
@@ -188,11 +189,11 @@ def step_rate() -> float:
     model = build_model(config.model, task, 0)
     optimizers = Optimizers(config, model, model.roles)
     ids = task.train_ids[:2048]
-    inputs, given = task.batch(ids)
+    examples = Examples(ids, *task.batch(ids))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        seconds = [_timed(lambda: training_step(model, optimizers, inputs, given, config, 1024)) for _ in range(6)]
+        seconds = [_timed(lambda: training_step(model, optimizers, examples, config, 1024)) for _ in range(6)]
     finally:
         torch.set_num_threads(threads)
     return 6 * 512 * 59 * len(ids) / min(seconds)

@@ -6,38 +6,21 @@ import dataclasses
 from typing import ClassVar, Literal, get_args
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
 
 from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Subject
-from mechmem.errors import MissingNeedError, NotLinearError
-from mechmem.interventions.runs import layout_at
-from mechmem.interventions.units import Units
-from mechmem.linear_readout import LinearReadout, linear_readout
-from mechmem.math.blocks import blocks
-from mechmem.models.forward import all_logits, block_rows, device_of, evaluating, full_precision
-from mechmem.models.hooking import hooked
+from mechmem.errors import MissingNeedError
+from mechmem.flipping import BLOCK_ELEMENTS, Removed, flipping_readout, sets_by_algebra, sets_by_running
+from mechmem.linear_readout import LinearReadout
+from mechmem.models.forward import all_logits, block_rows
 from mechmem.neurons import NeuronScores
 from mechmem.plugins import Score
 from mechmem.randomness import generator
 
 Among = Literal["train_noisy", "train"]
-Removed = Literal["neuron", "channel"]
-
-BLOCK_ELEMENTS = 2**22
-"""Numbers per tensor while several examples are worked on at once: 16 MB in float32."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Sets:
-    """Flipping sets: removed (example, neuron), whether the prediction flipped, share of the others lost (example)."""
-
-    removed: Bool[Tensor, "example neuron"]
-    flipped: Bool[Tensor, " example"]
-    collateral: Float[Tensor, " example"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,33 +100,22 @@ class NeuronFlipping(Score):
         given = subject.task.given(subject.task.ids)
         readout, how = self._readout(subject, point)
         if readout is None:
-            where = Units(layout_at(subject, point), self.units)
-            point, parts = where.point, [_sets_by_running(subject, where, chosen, others, self.most)]
+            rows = block_rows(subject.model)
+            sets, point = sets_by_running(subject, point, self.units, chosen, others, self.most, rows)
         else:
-            width, classes = readout.weights.shape
-            rows = max(1, BLOCK_ELEMENTS // max(len(others) * classes, width * classes))
-            parts = [
-                _flipping_sets(readout, chosen[block], others, given, self.most) for block in blocks(len(chosen), rows)
-            ]
-        removed, flipped, collateral = (
-            torch.cat([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(_Sets)
-        )
+            sets = sets_by_algebra(readout, chosen, others, given, self.most, BLOCK_ELEMENTS)
+        removed, flipped = sets.removed, sets.flipped
         score = (removed & rearrange(flipped, "example -> example 1")).double().mean(0)
         note = f"{int(flipped.sum())} of {len(chosen)} sampled examples flipped"
         if flipped.any():
             size = float(removed[flipped].sum(1).double().mean())
-            note += f", {size:.1f} neurons each, {float(collateral[flipped].mean()):.1%} of {len(others)} others lost"
+            lost = float(sets.collateral[flipped].mean())
+            note += f", {size:.1f} neurons each, {lost:.1%} of {len(others)} others lost"
         return NeuronScores(self.label(), score, point, self.higher, "; ".join(filter(None, (note, how))))
 
     def _readout(self, subject: Subject, point: str) -> tuple[LinearReadout | None, str]:
         """Return the readout that sets follow from, or None and what is done instead."""
-        note = f"found by running the network without {self.units}s"
-        if self.units != "neuron" or point not in subject.roles.hidden:
-            return None, note
-        try:
-            return linear_readout(subject, point), ""
-        except NotLinearError:
-            return None, f"{note}: its logits are not linear in this layer"
+        return flipping_readout(subject, point, self.units)
 
     def _sample(self, subject: Subject) -> tuple[Int[Tensor, " sampled"], Int[Tensor, " other"]]:
         """Draw rows of fitted examples, and of other training examples."""
@@ -162,89 +134,3 @@ class NeuronFlipping(Score):
         rest = task.rows(task.train_ids)
         rest = rest[~torch.isin(rest, chosen)]
         return chosen, rest[torch.randperm(len(rest), generator=draw)[: self.others]]
-
-
-def _flipping_sets(
-    readout: LinearReadout,
-    chosen: Int[Tensor, " sampled"],
-    others: Int[Tensor, " other"],
-    given: Int[Tensor, " example"],
-    most: int,
-) -> _Sets:
-    """Remove neurons greedily for several examples at once, each with its own set."""
-    weights = readout.weights
-    own, spared = readout.hidden[chosen], readout.hidden[others]
-    logits, label, other_label = readout.logits[chosen].clone(), given[chosen], given[others]
-    other_logits = repeat(readout.logits[others], "other classes -> sampled other classes", sampled=len(chosen)).clone()
-    fitted = readout.logits[others].argmax(1) == other_label
-    removed = torch.zeros(len(chosen), len(weights), dtype=torch.bool)
-    active = torch.arange(len(chosen))
-    for _ in range(min(most, len(weights))):
-        if not len(active):
-            break
-        # Of a loss by a gate on neuron m: h_m Σ_c (softmax_c − [c is the label]) w_mc.
-        gate = -own[active] * (_residual(logits[active], label[active]) @ weights.T)
-        if len(others):
-            pull = torch.einsum("soc,on->snc", _residual(other_logits[active], other_label), spared)
-            gate += torch.einsum("snc,nc->sn", pull, weights) / len(others)
-        neuron = gate.masked_fill(removed[active], -torch.inf).argmax(1)
-        removed[active, neuron] = True
-        logits[active] -= rearrange(own[active, neuron], "sampled -> sampled 1") * weights[neuron]
-        other_logits[active] -= torch.einsum("os,sc->soc", spared[:, neuron], weights[neuron])
-        active = active[logits[active].argmax(1) == label[active]]
-    flipped = logits.argmax(1) != label
-    lost = (other_logits.argmax(2) != other_label) & fitted
-    return _Sets(removed, flipped, lost.sum(1).double() / max(1, int(fitted.sum())))
-
-
-def _residual(logits: Float[Tensor, "*row class"], labels: Int[Tensor, " *label"]) -> Float[Tensor, "*row class"]:
-    """Derivative of the cross-entropy by the logits: softmax, less one at the label."""
-    return logits.softmax(-1) - torch.nn.functional.one_hot(labels, logits.shape[-1])
-
-
-def _sets_by_running(
-    subject: Subject, where: Units, chosen: Int[Tensor, " sampled"], others: Int[Tensor, " other"], most: int
-) -> _Sets:
-    """Remove units greedily, one example after the other, each with the others in one pass through the network."""
-    model, ids = subject.copy_model().requires_grad_(False), subject.task.ids
-    removed = torch.zeros(len(chosen), where.width, dtype=torch.bool)
-    flipped, collateral = torch.zeros(len(chosen), dtype=torch.bool), torch.zeros(len(chosen), dtype=torch.float64)
-    with evaluating(model):
-        for gone, (number, row) in zip(removed, enumerate(chosen), strict=True):
-            own = ids[torch.cat([rearrange(row, "-> 1"), others])]
-            right, slope = _gated(subject, model, where, own, gone)
-            fitted = right[1:]
-            for _ in range(min(most, where.width)):
-                gone[slope.masked_fill(gone, -torch.inf).argmax()] = True
-                right, slope = _gated(subject, model, where, own, gone)
-                if not right[0]:
-                    flipped[number] = True
-                    break
-            collateral[number] = int((fitted & ~right[1:]).sum()) / max(1, int(fitted.sum()))
-    return _Sets(removed, flipped, collateral)
-
-
-@torch.enable_grad()
-def _gated(
-    subject: Subject, model: nn.Module, where: Units, ids: Int[Tensor, " example"], gone: Bool[Tensor, " unit"]
-) -> tuple[Bool[Tensor, " example"], Float[Tensor, " unit"]]:
-    """Return which examples are right without some units, and by a gate on each unit the derivative of the objective.
-
-    The objective is the others' mean loss less that of the first example.
-    """
-    task, device = subject.task, device_of(model)
-    axis, shape = where.layout.axis(where.unit), where.layout.shape
-    front, back = (" ".join("1" for _ in axes) for axes in (shape[:axis], shape[axis + 1 :]))
-    weight = torch.full((len(ids),), 1 / max(1, len(ids) - 1), device=device)
-    weight[0] = -1
-    right, slope = [], torch.zeros(where.width, dtype=torch.float64)
-    for block in blocks(len(ids), block_rows(model)):
-        inputs, given = (each.to(device) for each in task.batch(ids[block]))
-        gate = (~gone).double().to(device).requires_grad_(True)
-        spread = rearrange(gate, f"unit -> {front} unit {back}")
-        with hooked(model, where.point, lambda value, spread=spread: value * spread.to(value)):
-            logits = full_precision(subject.roles.output.read(model(inputs)))
-        loss = F.cross_entropy(logits, given, reduction="none") @ weight[block].to(logits)
-        slope += torch.autograd.grad(loss, gate)[0].cpu()
-        right.append((logits.argmax(1) == given).cpu())
-    return torch.cat(right), slope

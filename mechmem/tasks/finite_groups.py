@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.contracts import Group
+from mechmem.group_contract import Group
 from mechmem.math import irreps
 from mechmem.math.small_groups import GroupTable, alternating, cyclic, dihedral, direct_product, symmetric
 from mechmem.tasks.group_names import factors, modulus

@@ -41,6 +41,10 @@ class RelabelledTask(Task):
         """The original task's."""
         return self._task.sources
 
+    def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """The original task's."""
+        return self._task.source(ids)
+
     @property
     def symbols(self) -> int:
         """The original task's."""

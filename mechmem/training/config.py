@@ -6,9 +6,10 @@ import dataclasses
 import re
 from typing import ClassVar, Literal, get_args
 
-from mechmem.config import Config, check_choice, check_kind, check_number, check_whole
+from mechmem.config import LATER, Config, check_choice, check_kind, check_number, check_whole
 from mechmem.errors import ConfigError
 from mechmem.models.config import MLPConfig, ModelConfig
+from mechmem.models.mask_config import TurnOver
 from mechmem.tasks.config import SPLITS, ModularConfig, TaskConfig
 
 Loss = Literal["cross_entropy", "mse"]
@@ -38,6 +39,10 @@ class TrainConfig(Config):
         evaluations: number of evaluations after step 0, log-spaced.
         checkpoints: number of saved states after step 0, log-spaced.
         stop_when: condition that ends training early at an evaluation, e.g. "test >= 0.99"; "" for none.
+        clip_norm: largest norm of a step's gradient; a longer one is shortened to it. 0 for none. It couples the
+            examples of a batch, and is refused with turn-over dropout.
+        left_out: ids of training examples that no step sees. All others keep their place in the order, so that runs
+            with and without some examples are otherwise alike. Evaluations still count them.
     """
 
     kind: ClassVar[str] = "train"
@@ -56,6 +61,8 @@ class TrainConfig(Config):
     evaluations: int = 60
     checkpoints: int = 12
     stop_when: str = ""
+    clip_norm: float = dataclasses.field(default=0.0, kw_only=True, metadata=LATER)
+    left_out: tuple[int, ...] = dataclasses.field(default=(), kw_only=True, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -77,6 +84,13 @@ class TrainConfig(Config):
         check_whole("seed", self.seed, 0)
         check_whole("evaluations", self.evaluations, 1)
         check_whole("checkpoints", self.checkpoints, 1)
+        check_number("clip norm", self.clip_norm, least=0)
+        if self.clip_norm and isinstance(self.model.masks, TurnOver):
+            raise ConfigError(
+                "clip_norm couples the examples of a batch: with turn-over dropout each would act on the others' units"
+            )
+        if not isinstance(self.left_out, tuple) or any(type(each) is not int or each < 0 for each in self.left_out):
+            raise ConfigError(f"left_out is a tuple of example ids, got {self.left_out!r}")
         self.stop_condition()
 
     def stop_condition(self) -> tuple[str, str, float] | None:

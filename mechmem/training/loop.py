@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mechmem.contracts import Task
@@ -18,9 +18,10 @@ from mechmem.errors import ConfigError, TrainingFailedError
 from mechmem.math.blocks import blocks
 from mechmem.models.dropout import begin_step
 from mechmem.models.forward import block_rows
-from mechmem.randomness import generator
+from mechmem.models.masking import mask_layers, of_examples
 from mechmem.training.config import TrainConfig
 from mechmem.training.evaluate import loss_of
+from mechmem.training.minibatches import Examples, Order, TrainingSet
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.progress import reporter
 from mechmem.training.recorder import Recorder
@@ -60,7 +61,8 @@ def optimize(
     device = next(model.parameters()).device
     widen_heap()
     batches = _Batches(config, task, device)
-    rows = len(task.train_ids) if couples_rows(model) else block_rows(model)
+    coupled = couples_rows(model)
+    rows = len(task.train_ids) if coupled else block_rows(model)
     buffers = _Buffers(model)
     step = first or 0
     stop = config.stop_condition()
@@ -73,7 +75,10 @@ def optimize(
             while step < config.steps and not (step and _holds(row, stop)):
                 buffers.keep(optimizers.updates)
                 begin_step(model, config.seed, step)
-                loss = float(training_step(model, optimizers, *batches.at(step), config, rows))
+                examples = batches.at(step)
+                if coupled and len(examples.given) < 2:
+                    raise TrainingFailedError(f"step {step + 1} would see {len(examples.given)} examples of its batch")
+                loss = float(training_step(model, optimizers, examples, config, rows))
                 step += 1
                 if not math.isfinite(loss):
                     raise TrainingFailedError(
@@ -100,24 +105,27 @@ def optimize(
 def training_step(
     model: nn.Module,
     optimizers: Optimizers,
-    inputs: Shaped[Tensor, "example ..."],
-    given: Int[Tensor, " example"],
+    examples: Examples,
     config: TrainConfig,
     rows: int,
 ) -> Float[Tensor, ""]:
     """Take one step on these examples, in row blocks whose gradients add up to the whole batch's; return the loss."""
     optimizers.zero_grad()
+    given, masks = examples.given, mask_layers(model)
     total = torch.zeros((), device=given.device)
     n = len(given)
     # One autocast region around all blocks: a weight is cast to bfloat16 once per step.
     low = config.precision == "bf16"
     with torch.autocast(given.device.type, torch.bfloat16) if low else contextlib.nullcontext():
         for block in blocks(n, rows):
-            logits = model(inputs[block]).float()
+            with of_examples(masks, examples.ids[block]):
+                logits = model(examples.inputs[block]).float()
             share = len(logits) / n
             loss = loss_of(logits, given[block], config.loss) * share
             loss.backward()
             total += loss.detach()
+    if config.clip_norm:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
     optimizers.step()
     return total
 
@@ -128,11 +136,18 @@ def couples_rows(model: nn.Module) -> bool:
 
 
 def check_batches(config: TrainConfig, model: nn.Module, task: Task) -> None:
-    """Refuse a network with BatchNorm where a step would see a single example, which has no variance.
+    """Refuse what would be left out where there is no such example, and a single example where there is BatchNorm.
 
     Raises:
-        ConfigError: the smallest minibatch has one example.
+        ConfigError: an id is not of the training set, none would be left; or the smallest minibatch has one example,
+            which has no variance.
     """
+    left_out = torch.tensor(config.left_out, dtype=torch.long)
+    others = left_out[~torch.isin(left_out, task.sources)]
+    if len(others):
+        raise ConfigError(f"left_out names {int(others[0])}, which is not the id of a training example")
+    if len(left_out) and bool(torch.isin(task.sources, left_out).all()):
+        raise ConfigError("left_out leaves no example to train on")
     n = len(task.train_ids)
     size = min(config.batch_size or n, n)
     if couples_rows(model) and (size == 1 or n % size == 1):
@@ -160,42 +175,20 @@ class _Buffers:
 
 
 class _Batches:
-    """The examples of each step; a minibatch's order is derived from (seed, epoch), so a resume needs no state."""
+    """The examples of each step, without those that are left out."""
 
     def __init__(self, config: TrainConfig, task: Task, device: torch.device):
-        self._task, self._device, self._config = task, device, config
-        self._n = len(task.train_ids)
-        # Held once, unless every step shows the inputs anew.
-        self._held = None if task.augmented else self._shown(task.train_ids)
-        self._size = config.batch_size if 0 < config.batch_size < self._n else self._n
-        self._order: tuple[int, Tensor] | None = None
+        self._set = TrainingSet(task, device)
+        self._order = Order(len(task.train_ids), config.batch_size, config.seed)
+        self._seen = ~torch.isin(task.source(task.train_ids), torch.tensor(config.left_out, dtype=torch.long))
+        self._whole = self._order.whole and bool(self._seen.all())
 
-    def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and given labels of a step (counted from 0)."""
-        chosen = self._chosen(step)
-        if self._held is None:
-            ids = self._task.train_ids if chosen is None else self._task.train_ids[chosen]
-            return self._shown(ids, step)
-        inputs, given = self._held
-        if chosen is None:
-            return inputs, given
-        chosen = chosen.to(self._device)
-        return inputs[chosen], given[chosen]
-
-    def _shown(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Tensor, Tensor]:
-        inputs, given = self._task.batch(ids, step)
-        return inputs.to(self._device), given.to(self._device)
-
-    def _chosen(self, step: int) -> Int[Tensor, " example"] | None:
-        """Return the places in the training set of a step's examples, or None for all of them."""
-        if self._size == self._n:
-            return None
-        per_epoch = -(-self._n // self._size)
-        epoch, position = divmod(step, per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            draw = generator(self._config.seed, "order", epoch)
-            self._order = epoch, torch.randperm(self._n, generator=draw)
-        return self._order[1][position * self._size : (position + 1) * self._size]
+    def at(self, step: int) -> Examples:
+        """Return the examples of a step (counted from 0)."""
+        if self._whole:
+            return self._set.whole(step)
+        places = self._order.at(step)
+        return self._set.at(places[self._seen[places]], step)
 
 
 def _holds(row: dict[str, Any] | None, condition: tuple[str, str, float] | None) -> bool:

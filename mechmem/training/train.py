@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
 from mechmem.contracts import Subject, Task, TwinKind
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 from mechmem.models.build import build_model
 from mechmem.models.forward import resolve_device
+from mechmem.models.mask_config import TurnOver
 from mechmem.roles import Roles
 from mechmem.storage import read_tensors
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
+from mechmem.training.isolation import warn_of_leaks
 from mechmem.training.loop import check_batches, optimize
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.recorder import Recorder, TemporaryFolder
@@ -73,6 +76,28 @@ class ConfigRecipe:
                 labels = "random" if kind == "noise_only" else "true"
                 raise MissingNeedError(f"no {kind.replace('_', '-')} twin: the network itself has only {labels} labels")
             twin = dataclasses.replace(self.config, task=task, steps=self.steps, **settings)
+        return self._trained(twin, kind, progress)
+
+    def retrained(
+        self, *, without: Int[Tensor, " example"] | None = None, seed: int | None = None, progress: bool = False
+    ) -> nn.Module:
+        """Return the network trained again for as many steps; whatever is not changed here is alike.
+
+        Args:
+            without: training examples that are left out of every step, beside those that the run itself left out; all
+                others keep their place in the order.
+            seed: another seed of initialisation and order (the task and example masks keep theirs).
+            progress: whether to show a bar.
+
+        Raises:
+            ConfigError: an id is not of the training set, or none would be left.
+        """
+        left_out = tuple(sorted({*self.config.left_out, *(() if without is None else without.tolist())}))
+        settings = {"stop_when": "", "evaluations": 1, "checkpoints": 1, "steps": self.steps, "left_out": left_out}
+        twin = dataclasses.replace(self.config, seed=self.config.seed if seed is None else seed, **settings)
+        return self._trained(twin, "retrained", progress)
+
+    def _trained(self, twin: TrainConfig, kind: str, progress: bool) -> nn.Module:
         made_by = f"{twin.digest}|{torch.__version__}|{torch.get_num_threads()}|{self.device}"
         out = self.folder / f"{kind}-{hashlib.blake2b(made_by.encode(), digest_size=6).hexdigest()}"
         return train(twin, out=out, device=self.device, progress=progress, title=kind.replace("_", "-") + " twin").model
@@ -104,6 +129,9 @@ def train(
         RunDirectoryError: `out` holds something else, a run of another config, or a damaged run.
         TrainingFailedError: the loss is not a number, or a result could not be written.
         KeyboardInterrupt: interrupted; the state reached has been saved in `out`.
+
+    Warns:
+        LeakWarning: turn-over dropout in which examples act on the units that are not their own.
     """
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"train takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
@@ -116,6 +144,8 @@ def train(
     with _threads(None if started is None else int(read_header(started)["threads"])):
         model = build_model(config.model, task, config.seed).to(where)
         check_batches(config, model, task)
+        if isinstance(config.model.masks, TurnOver) and started is None:
+            warn_of_leaks(config, model, task)
         optimizers = Optimizers(config, model, model.roles)
         recorder = Recorder(
             model,

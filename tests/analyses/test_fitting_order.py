@@ -14,9 +14,9 @@ from mechmem.analyses.fitting_order import (
     FittingOrderResult,
     fitting_times,
     label_collisions,
-    newcombe_interval,
 )
 from mechmem.errors import MissingNeedError
+from mechmem.superiority import newcombe_interval
 from mechmem.training.run import Run
 
 STEPS = torch.tensor([0, 1, 3, 10, 30])

@@ -15,6 +15,7 @@ from mechmem.analyses.fourier_classification import FourierClassification
 from mechmem.models.build import build_model
 from mechmem.models.forward import block_rows
 from mechmem.training.loop import training_step, widen_heap
+from mechmem.training.minibatches import Examples
 from mechmem.training.optimizers import Optimizers
 
 P, WIDTH = 113, 16384
@@ -91,10 +92,10 @@ def run(add: Callable[..., None]) -> None:
     add(f"{what}, against a loop over neurons", *alternately(plain, ours, 3), 20, speedup=True)
 
     optimizers = Optimizers(settings, model, model.roles)
-    inputs, given = task.batch(task.train_ids)
+    examples = Examples(task.train_ids, *task.batch(task.train_ids))
 
     def step() -> torch.Tensor:
-        return training_step(model, optimizers, inputs, given, settings, block_rows(model))
+        return training_step(model, optimizers, examples, settings, block_rows(model))
 
     one_step, cached = alternately(step, ours, 3)
     add(f"{what}, against one training step", one_step, cached, 1, speedup=False)

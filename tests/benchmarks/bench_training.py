@@ -12,6 +12,7 @@ import mechmem as mm
 from mechmem.models.build import build_model
 from mechmem.models.forward import block_rows
 from mechmem.training.loop import training_step, widen_heap
+from mechmem.training.minibatches import Examples
 from mechmem.training.optimizers import Optimizers
 
 P, WIDTH = 113, 2048
@@ -45,11 +46,11 @@ def training(add: Callable[..., None], precision: str, bar: float) -> None:
     model = build_model(settings.model, task, 0)
     plain = plain_step(task, model)
     optimizers = Optimizers(settings, model, model.roles)
-    inputs, given = task.batch(task.train_ids)
+    examples = Examples(task.train_ids, *task.batch(task.train_ids))
     widen_heap()
 
     def ours() -> torch.Tensor:
-        return training_step(model, optimizers, inputs, given, settings, block_rows(model))
+        return training_step(model, optimizers, examples, settings, block_rows(model))
 
     tolerance = 1e-5 if precision == "fp32" else 2e-3
     for _ in range(3):

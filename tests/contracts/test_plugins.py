@@ -10,6 +10,7 @@ import torch
 import mechmem as mm
 from mechmem.caching import hook_points
 from mechmem.errors import MissingNeedError
+from mechmem.example_table import example_score
 from mechmem.extractors import extractor
 from mechmem.plugins import KINDS, KNOWLEDGE, plugins
 from mechmem.results import Result
@@ -18,6 +19,7 @@ from mechmem.scoring import score
 EVERY = [(kind, name, cls) for kind in KINDS for name, cls in plugins(kind).items()]
 CHAIN_PARTS = [name for kind, name, _ in EVERY if kind in ("surgeries", "readouts") and name != "activation"]
 SCORES = [name for kind, name, _ in EVERY if kind == "scorers"]
+EXAMPLE_SCORES = [name for kind, name, _ in EVERY if kind == "example_scorers"]
 ANALYSES = [cls for kind, name, cls in EVERY if kind == "analyses" and name == cls.name]
 
 
@@ -62,8 +64,42 @@ def augmented():
     return mm.train(config, progress=False)
 
 
-OTHER_SUBJECTS = {"role:residual": "streamed", "augmentation": "augmented"}
-"""What an analysis may need that the first network lacks, and which has it."""
+def masked(masks):
+    config = mm.TrainConfig(
+        task=mm.ModularConfig(p=7, train_fraction=0.6, noise=mm.LabelNoise(0.3)),
+        model=mm.MLPConfig(width=24, masks=masks),
+        steps=60,
+        lr=0.01,
+        evaluations=6,
+        checkpoints=2,
+    )
+    return mm.train(config, progress=False)
+
+
+@pytest.fixture(scope="module")
+def turned_over():
+    """A network with turn-over dropout."""
+    return masked(mm.TurnOver())
+
+
+@pytest.fixture(scope="module")
+def tied():
+    """A network with example-tied dropout."""
+    return masked(mm.ExampleTied())
+
+
+OTHER_SUBJECTS = {
+    "role:residual": "streamed",
+    "augmentation": "augmented",
+    "turn_over": "turned_over",
+    "example_tied": "tied",
+}
+"""What a plugin may need that the first network lacks, and which has it."""
+
+
+def chosen(request, needs):
+    """The network that has what is needed."""
+    return request.getfixturevalue(next((OTHER_SUBJECTS[need] for need in needs & set(OTHER_SUBJECTS)), "subject"))
 
 
 def state(subject):
@@ -92,7 +128,8 @@ def test_names_round_trip(name):
 
 
 @pytest.mark.parametrize("name", CHAIN_PARTS)
-def test_extractors_are_deterministic_and_leave_nothing_behind(name, subject):
+def test_extractors_are_deterministic_and_leave_nothing_behind(name, request):
+    subject = chosen(request, {need for part in extractor(name).parts for need in part.wants()})
     before, ids = state(subject), subject.task.ids
     first, second = extractor(name)(subject)(ids), extractor(name)(dataclasses.replace(subject))(ids)
     assert torch.equal(first, second)
@@ -116,11 +153,25 @@ def test_scores_are_deterministic_and_leave_nothing_behind(name, subject, tmp_pa
     assert hooks_left(subject) == 0
 
 
+@pytest.mark.parametrize("name", EXAMPLE_SCORES)
+def test_scores_of_examples_are_deterministic_and_leave_nothing_behind(name, request, tmp_path):
+    subject = chosen(request, plugins("example_scorers")[name].needs)
+    before = state(subject)
+    found, again = example_score(name)(subject), example_score(name)(dataclasses.replace(subject))
+    assert isinstance(found, mm.ExampleScores) and found.score == example_score(name).label()
+    assert example_score(found.score) == example_score(name)
+    assert torch.equal(found.values, again.values) and torch.equal(found.ids, subject.task.sources)
+    assert found.higher and found.suspect == type(example_score(name)).suspect
+    assert isinstance(found.plot(), go.Figure) and len(found.to_frame()) == len(found.ids)
+    found.save(tmp_path / "scores.safetensors")
+    assert torch.equal(mm.ExampleScores.load(tmp_path / "scores.safetensors").values, found.values)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in subject.model.state_dict().items())
+    assert hooks_left(subject) == 0
+
+
 @pytest.mark.parametrize("cls", ANALYSES, ids=lambda cls: cls.name)
 def test_analyses_give_results_that_draw_and_survive_saving(cls, request, tmp_path):
-    subject = request.getfixturevalue(
-        next((OTHER_SUBJECTS[need] for need in cls.needs & set(OTHER_SUBJECTS)), "subject")
-    )
+    subject = chosen(request, cls.needs)
     before = state(subject)
     result, again = cls()(subject), cls()(dataclasses.replace(subject))
     assert isinstance(result, Result) and dataclasses.is_dataclass(result)
@@ -146,7 +197,7 @@ def test_missing_needs_are_one_typed_error(kind, name, cls, subject):
     labels = torch.randint(3, (20,), generator=draw)
     task = mm.ArrayTask(torch.randn(20, 4, generator=draw), labels, labels, torch.arange(20) < 12)
     bare = mm.Subject(torch.nn.Linear(4, 3), task)
-    alone = kind in ("analyses", "scorers")
+    alone = kind in ("analyses", "scorers", "example_scorers")
     plugin = cls() if alone else next(p for p in extractor(_callable(name)).parts if isinstance(p, cls))
     with pytest.raises(MissingNeedError, match="needs"):
         plugin(bare)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 import mechmem as mm
 from mechmem.models.transformer import HookedModularTransformer
 from mechmem.training.loop import training_step
+from mechmem.training.minibatches import Examples
 from mechmem.training.optimizers import Optimizers
 
 SMALL = mm.TransformerConfig(d_model=32, heads=2)
@@ -61,6 +62,7 @@ def test_measurements_run_over_training_and_through_hooks(fitted):
 
 TASK = mm.ModularTask(mm.ModularConfig(p=7, noise=mm.LabelNoise(0.3)))
 INPUTS, GIVEN = TASK.batch(TASK.train_ids)
+EXAMPLES = Examples(TASK.train_ids, INPUTS, GIVEN)
 
 
 def test_muon_gets_the_blocks_matrices_head_by_head_and_adamw_the_rest():
@@ -80,7 +82,7 @@ def test_muon_gets_the_blocks_matrices_head_by_head_and_adamw_the_rest():
     adamw = torch.optim.AdamW(rest, lr=0.02, weight_decay=0.3)
     named = dict(plain.named_parameters())
     for _ in range(3):
-        training_step(model, optimizers, INPUTS, GIVEN, config, rows=1000)
+        training_step(model, optimizers, EXAMPLES, config, rows=1000)
         plain.zero_grad()
         F.cross_entropy(plain(INPUTS), GIVEN).backward()
         for name, parts in leaves.items():
@@ -103,7 +105,7 @@ def test_muon_gets_the_blocks_matrices_head_by_head_and_adamw_the_rest():
 def test_row_blocks_add_up_to_the_full_batch(rows, precision):
     model = HookedModularTransformer(SMALL, 7, seed=1).train()
     config = mm.TrainConfig(optimizer="sgd", lr=1e-9, precision=precision)
-    training_step(model, Optimizers(config, model, model.roles), INPUTS, GIVEN, config, rows)
+    training_step(model, Optimizers(config, model, model.roles), EXAMPLES, config, rows)
     found = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
     F.cross_entropy(model(INPUTS), GIVEN).backward()

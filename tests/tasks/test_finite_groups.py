@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import mechmem as mm
 from mechmem.commands import Train
-from mechmem.contracts import Group
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.extractors import extractor
+from mechmem.group_contract import Group
 from mechmem.math.filtration import frequency_power, key_frequency
 from mechmem.math.strongest_frequencies import strongest_frequencies
 from mechmem.models.mlp import HookedMLP

@@ -23,10 +23,11 @@ def test_an_epoch_of_minibatches_sees_every_example_once(size):
     orders = []
     for epoch in range(3):
         seen = [drawn.at(epoch * per_epoch + i) for i in range(per_epoch)]
-        ids = torch.cat([inputs[:, 0] * 7 + inputs[:, 1] for inputs, _ in seen])
+        ids = torch.cat([part.inputs[:, 0] * 7 + part.inputs[:, 1] for part in seen])
         assert sorted(ids.tolist()) == task.train_ids.tolist()
-        assert torch.equal(torch.cat([given for _, given in seen]), task.given(ids))
-        assert all(len(given) == size for _, given in seen[:-1])
+        assert torch.equal(torch.cat([part.ids for part in seen]), ids)
+        assert torch.equal(torch.cat([part.given for part in seen]), task.given(ids))
+        assert all(len(part.given) == size for part in seen[:-1])
         orders.append(ids.tolist())
     assert orders[0] != orders[1] != orders[2]
 
@@ -34,16 +35,16 @@ def test_an_epoch_of_minibatches_sees_every_example_once(size):
 def test_the_order_of_a_step_is_derived_and_not_carried():
     forwards, backwards, other = batches(5)[0], batches(5)[0], batches(5, seed=1)[0]
     steps = range(40)
-    one = {step: forwards.at(step)[0] for step in steps}
-    two = {step: backwards.at(step)[0] for step in reversed(steps)}
+    one = {step: forwards.at(step).inputs for step in steps}
+    two = {step: backwards.at(step).inputs for step in reversed(steps)}
     assert all(torch.equal(one[step], two[step]) for step in steps)
-    assert any(not torch.equal(one[step], other.at(step)[0]) for step in steps)
+    assert any(not torch.equal(one[step], other.at(step).inputs) for step in steps)
 
 
 @pytest.mark.parametrize("size", [0, 39, 1000])
 def test_the_full_batch_is_every_example_in_order(size):
     drawn, task = batches(size)
-    assert torch.equal(drawn.at(3)[1], task.given(task.train_ids))
+    assert torch.equal(drawn.at(3).given, task.given(task.train_ids))
 
 
 @pytest.mark.parametrize("size", [0, 4])

@@ -1,0 +1,1 @@
+"""Scores of training examples; one file each, found by being here."""

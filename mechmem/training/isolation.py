@@ -1,0 +1,96 @@
+"""Whether training on an example leaves its flipped subnetwork alone, asked before training or after it."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import pandas as pd
+from torch import nn
+
+from mechmem.contracts import Subject, Task, subject_of
+from mechmem.errors import LeakWarning
+from mechmem.models.build import build_model
+from mechmem.models.isolation import Leak, find_leaks
+from mechmem.roles import Roles
+from mechmem.tasks.build import build_task
+from mechmem.training.config import TrainConfig
+from mechmem.training.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Isolation:
+    """What lets a training example act on the units that are not its own, in a network with turn-over dropout.
+
+    Without leaks the gradient of an example's loss is exactly zero on every number that its flipped subnetwork uses.
+    That is isolation to first order: the example still acts through what the others learn beside it (see
+    `leave_one_out`).
+
+    Attributes:
+        leaks: parameters, modules and settings that leak; none where the network is isolated.
+    """
+
+    leaks: tuple[Leak, ...]
+
+    @property
+    def isolated(self) -> bool:
+        """Whether nothing leaks."""
+        return not self.leaks
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per leak: name, reason, share (of its numbers that leak)."""
+        return pd.DataFrame([dataclasses.asdict(leak) for leak in self.leaks], columns=["name", "reason", "share"])
+
+    def _repr_html_(self) -> str:
+        return self.to_frame().to_html() if self.leaks else "<p>isolated: nothing leaks</p>"
+
+    def __str__(self) -> str:
+        if not self.leaks:
+            return "isolated: nothing leaks"
+        shown = "; ".join(map(str, self.leaks[:4]))
+        more = f"; and {len(self.leaks) - 4} more" if len(self.leaks) > 4 else ""
+        return f"{len(self.leaks)} leak{'s' * (len(self.leaks) != 1)}: {shown}{more}"
+
+
+def isolation(
+    what: TrainConfig | Subject | nn.Module, task: Task | None = None, roles: Roles | None = None
+) -> Isolation:
+    """Inspect a network with turn-over dropout, before training or after it.
+
+    Args:
+        what: a config, whose network is built and not trained; a subject; or a network.
+        task: the network's task; goes with a bare network.
+        roles: the network's roles; by default its own.
+
+    Raises:
+        MissingNeedError: the network has no turn-over dropout.
+        ConfigError: a network without a task.
+    """
+    if isinstance(what, TrainConfig):
+        built = build_task(what.task)
+        return _isolation(build_model(what.model, built, what.seed), built, Roles(), what)
+    subject = subject_of(what, task, roles)
+    config = subject.run.config if isinstance(subject.run, Run) else None
+    return _isolation(subject.model, subject.task, subject.roles, config)
+
+
+def _isolation(model: nn.Module, task: Task, roles: Roles, config: TrainConfig | None) -> Isolation:
+    leaks = find_leaks(model, task, roles.output)
+    if config is not None and config.optimizer == "muon":
+        leaks += (Leak("optimizer muon", "it mixes the gradients of all numbers of a matrix", 1.0),)
+    return Isolation(leaks)
+
+
+def warn_of_leaks(config: TrainConfig, model: nn.Module, task: Task) -> None:
+    """Warn where a network with turn-over dropout is about to be trained that is not isolated.
+
+    Warns:
+        LeakWarning: with what leaks, and what can be done.
+    """
+    found = _isolation(model, task, Roles(), config)
+    if not found.isolated:
+        message = (
+            f"turn-over dropout is not isolated here, {found}. Take the leaks out (biases=False, no normalization, "
+            "other masked layers), or hold them at their initial values with TurnOver(close_leaks=True)"
+        )
+        warnings.warn(message, LeakWarning, stacklevel=3)

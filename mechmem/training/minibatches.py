@@ -1,0 +1,93 @@
+"""Which examples each step trains on; the order derives from (seed, epoch), so that a resume needs no state."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from mechmem.contracts import Task
+from mechmem.randomness import generator
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """What a step trains on.
+
+    Attributes:
+        ids: the examples' ids; of fixed views, those of the images that they show.
+        inputs: what the network reads. Shape (example, …).
+        given: the labels. Shape (example).
+    """
+
+    ids: Int[Tensor, " example"]
+    inputs: Shaped[Tensor, "example ..."]
+    given: Int[Tensor, " example"]
+
+
+class Order:
+    """The order in which a network's steps go over n places; derived from (seed, epoch), so that it is carried nowhere.
+
+    Args:
+        n: how many places there are.
+        batch_size: places per step; 0 for all.
+        seed: seed of the order.
+
+    Attributes:
+        size: places per step; the last step of an epoch may have fewer.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int):
+        self._n, self._seed = n, seed
+        self.size = batch_size if 0 < batch_size < n else n
+        self._drawn: tuple[int, Tensor] | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether each step goes over all places."""
+        return self.size == self._n
+
+    def at(self, step: int) -> Int[Tensor, " place"]:
+        """Return the places of a step (counted from 0)."""
+        if self.whole:
+            return torch.arange(self._n)
+        epoch, position = divmod(step, -(-self._n // self.size))
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = epoch, torch.randperm(self._n, generator=generator(self._seed, "order", epoch))
+        return self._drawn[1][position * self.size : (position + 1) * self.size]
+
+
+class TrainingSet:
+    """A task's training examples on a device, held once, unless every step shows them anew.
+
+    Args:
+        task: the task.
+        device: where the inputs are put.
+    """
+
+    def __init__(self, task: Task, device: torch.device):
+        self._task, self._device = task, device
+        self._held = None if task.augmented else self._shown(torch.arange(len(task.train_ids)))
+
+    @property
+    def changes(self) -> bool:
+        """Whether the inputs are others at every step."""
+        return self._held is None
+
+    def whole(self, step: int) -> Examples:
+        """Return all examples as a step (counted from 0) shows them."""
+        return self._shown(torch.arange(len(self._task.train_ids)), step) if self._held is None else self._held
+
+    def at(self, places: Int[Tensor, " example"], step: int) -> Examples:
+        """Return the examples at these places of `task.train_ids`, as a step (counted from 0) shows them."""
+        if self._held is None:
+            return self._shown(places, step)
+        there = places.to(self._device)
+        return Examples(self._held.ids[places], self._held.inputs[there], self._held.given[there])
+
+    def _shown(self, places: Int[Tensor, " example"], step: int | None = None) -> Examples:
+        ids = self._task.train_ids[places]
+        inputs, given = self._task.batch(ids, step)
+        return Examples(self._task.source(ids), inputs.to(self._device), given.to(self._device))

@@ -1,0 +1,131 @@
+"""Training several networks of one shape at once, as one network whose every parameter has one axis more.
+
+An optimiser that treats each number of a parameter alike (SGD, Adam, AdamW) is, on parameters stacked along that axis,
+as many independent optimisers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.overrides import TorchFunctionMode
+
+from mechmem.errors import ConfigError
+from mechmem.math.blocks import blocks
+from mechmem.models.dropout import StepDropout
+from mechmem.models.forward import FEWEST_ROWS, block_rows
+from mechmem.models.masking import mask_layers
+from mechmem.roles import Roles
+from mechmem.training.config import TrainConfig
+from mechmem.training.evaluate import loss_of
+from mechmem.training.loop import couples_rows
+from mechmem.training.optimizers import Optimizers
+
+
+def why_not_stacked(config: TrainConfig, model: nn.Module) -> str:
+    """Return why networks of this config cannot be trained as a stack, or "" where they can."""
+    if config.optimizer == "muon":
+        return "muon orthogonalises whole matrices, and a stack of them is none"
+    if config.precision == "bf16":
+        return "products in bfloat16 would round otherwise in a stack"
+    if couples_rows(model):
+        return "BatchNorm keeps a state of its own for each network"
+    if any(isinstance(module, StepDropout) for module in model.modules()):
+        return "dropout draws masks for each network"
+    if mask_layers(model):
+        return "example masks are looked up for each network"
+    return ""
+
+
+class Stack:
+    """Networks that are trained together, each on examples of its own.
+
+    Args:
+        config: how they are trained.
+        models: the networks, initialised, of one shape; their parameters are copied.
+
+    Raises:
+        ConfigError: such networks cannot be stacked.
+    """
+
+    def __init__(self, config: TrainConfig, models: Sequence[nn.Module]):
+        self._config, self._shape = config, models[0]
+        reason = why_not_stacked(config, self._shape)
+        if reason:
+            raise ConfigError(f"networks of this config cannot be trained as a stack: {reason}; choose how='loop'")
+        stacked, _ = stack_module_state(list(models))
+        self._names = tuple(stacked)
+        # torch allows no dot in the name of a parameter, so that they go by number here.
+        self._held = nn.ParameterList(stacked.values())
+        self._optimizers = Optimizers(config, self._held, Roles())
+        self._rows = max(FEWEST_ROWS, block_rows(self._shape) // len(models))
+
+    def step(
+        self, inputs: Shaped[Tensor, "network example ..."], given: Int[Tensor, "network example"]
+    ) -> Float[Tensor, " network"]:
+        """Take one step of every network, on its own examples; return the losses."""
+        self._shape.train()
+        self._optimizers.zero_grad()
+        n = given.shape[1]
+        total = torch.zeros(len(given), device=given.device)
+        parameters = dict(zip(self._names, self._held, strict=True))
+        for block in blocks(n, self._rows):
+            with _StackedTables():
+                losses = vmap(self._loss)(parameters, inputs[:, block], given[:, block])
+            losses = losses * ((block.stop - block.start) / n)
+            # A network's loss depends on its own parameters only: the sum's gradient is each one's own.
+            reduce(losses, "network ->", "sum").backward()
+            total += losses.detach()
+        self._optimizers.step()
+        return total
+
+    def _loss(self, parameters: dict[str, Tensor], inputs: Tensor, given: Tensor) -> Tensor:
+        for each in parameters.values():
+            # What torch takes for a parameter: a module that asks for one by its name is given nothing else.
+            each._is_param = True  # pyright: ignore[reportAttributeAccessIssue]
+        return loss_of(functional_call(self._shape, parameters, (inputs,)).float(), given, self._config.loss)
+
+    @torch.no_grad()
+    def unstack(self, number: int, model: nn.Module) -> None:
+        """Put one network's parameters into a model of that shape."""
+        found = dict(model.named_parameters())
+        for name, stacked in zip(self._names, self._held, strict=True):
+            found[name].copy_(stacked[number])
+
+
+class _StackedTables(TorchFunctionMode):
+    """Gives sums of rows of a table (`embedding_bag`) the stacked form that torch has none of."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {name: value for name, value in (kwargs or {}).items() if value not in (None, False)}
+        if func is F.embedding_bag and len(args) == 2 and given.pop("norm_type", 2.0) == 2 and given == {"mode": "sum"}:
+            return _RowSums.apply(*args)
+        return func(*args, **(kwargs or {}))
+
+
+class _RowSums(torch.autograd.Function):
+    """Sums of rows, of all networks' tables below each other at once. Its gradient is that of what `vmap` calls."""
+
+    @staticmethod
+    def forward(rows: Tensor, table: Tensor) -> Tensor:
+        return F.embedding_bag(rows, table, mode="sum")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Tensor) -> tuple[Tensor, int]:
+        assert in_dims == (0, 0)
+        rows, table = args
+        starts = rearrange(table.shape[1] * torch.arange(len(table), device=rows.device), "network -> network 1 1")
+        places = rearrange(rows + starts, "network example row -> (network example) row")
+        sums = F.embedding_bag(places, rearrange(table, "network row column -> (network row) column"), mode="sum")
+        return rearrange(sums, "(network example) column -> network example column", network=len(table)), 0

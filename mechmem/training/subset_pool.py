@@ -1,0 +1,73 @@
+"""Training subset networks in several processes."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import signal
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+from torch import Tensor
+
+from mechmem.errors import TrainingFailedError
+from mechmem.training.subset_trainer import Answers, Plan, SubsetTrainer
+
+
+def in_processes(
+    plan: Plan, units: Sequence[range], workers: int, report: Callable[[int], None]
+) -> Generator[tuple[range, Answers]]:
+    """Yield the numbers of networks and their answers as they are trained, one by one in processes of one thread each.
+
+    Raises:
+        TrainingFailedError: a loss is not a number, or a process died.
+    """
+    if not units:
+        return
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(min(workers, len(units)), multiprocessing.get_context("spawn"), _start)
+    try:
+        waiting = {pool.submit(_train, plan, unit[0]): unit for unit in units}
+        for future in as_completed(waiting):
+            # As arrays: a pool sends tensors through shared memory, of which a machine may have little.
+            member, predictions, logits = future.result()
+            report(plan.config.steps)
+            yield (
+                waiting[future],
+                Answers(_tensor(member), _tensor(predictions), None if logits is None else _tensor(logits)),
+            )
+    except BrokenProcessPool as error:
+        raise TrainingFailedError(f"a process that trained subset networks died (out of memory?): {error}") from error
+    except BaseException:
+        # A network that is half trained is of no use, and the processes do not heed an interrupt themselves.
+        pool.shutdown(wait=False, cancel_futures=True)
+        started = set(multiprocessing.active_children()) - before
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.join()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start() -> None:
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@functools.lru_cache(maxsize=1)
+def _trainer(plan: Plan) -> SubsetTrainer:
+    return SubsetTrainer(plan)
+
+
+def _train(plan: Plan, number: int) -> tuple[object, object, object]:
+    answers = _trainer(plan).one(number, lambda _: None)
+    logits = answers.test_logits
+    return answers.member.numpy(), answers.predictions.numpy(), None if logits is None else logits.numpy()
+
+
+def _tensor(array: object) -> Tensor:
+    return torch.as_tensor(array)

@@ -1,0 +1,266 @@
+"""Many networks of one config, each trained on a random subset of the training examples (Feldman & Zhang 2020)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mechmem import storage
+from mechmem.config import check_choice, check_number, check_whole
+from mechmem.contracts import Ids, Task
+from mechmem.errors import ConfigError, RunDirectoryError, UnknownNameError
+from mechmem.math.subset_estimates import SubsetEstimate, influence, memorization
+from mechmem.results import Saved
+from mechmem.storage import record
+from mechmem.tasks.config import SPLITS
+from mechmem.training.config import TrainConfig
+from mechmem.training.progress import reporter
+from mechmem.training.subset_pool import in_processes
+from mechmem.training.subset_trainer import Answers, Plan, SubsetTrainer, stack_size
+
+How = Literal["auto", "stacked", "loop"]
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class SubsetNetworks(Saved):
+    """What networks that were trained on random subsets answer; the networks themselves are not kept.
+
+    Attributes:
+        ids: every example of the task. Shape (example).
+        given: its label: the one given in training, on test examples the true one. Shape (example).
+        sources: the training examples that subsets are drawn from. Shape (source).
+        test_ids: the test examples. Shape (test).
+        member: which networks were trained on which of the sources. Shape (network, source).
+        predictions: what each network answers on every example. Shape (network, example).
+        test_logits: its logits on the test examples; None where they were not asked for. Shape (network, test, class).
+        how: the way in which they were trained, "stacked" or "loop".
+    """
+
+    ids: Int[Tensor, " example"]
+    given: Int[Tensor, " example"]
+    sources: Int[Tensor, " source"]
+    test_ids: Int[Tensor, " test"]
+    member: Bool[Tensor, "network source"]
+    predictions: Int[Tensor, "network example"]
+    test_logits: Float[Tensor, "network test class"] | None
+    how: str
+
+    def __len__(self) -> int:
+        """How many networks."""
+        return len(self.member)
+
+    def right(self, ids: Ids) -> Bool[Tensor, "network chosen"]:
+        """Return which networks answer which of these examples with its given label.
+
+        Raises:
+            UnknownNameError: an id is not one of the task's.
+        """
+        wanted, order = torch.as_tensor(ids).long(), torch.argsort(self.ids)
+        rows = order[torch.searchsorted(self.ids[order], wanted).clamp(max=len(order) - 1)]
+        if not torch.equal(self.ids[rows], wanted):
+            raise UnknownNameError(f"no example id {int(wanted[self.ids[rows] != wanted][0])} in these networks' task")
+        return self.predictions[:, rows] == self.given[rows]
+
+    def memorization(self) -> SubsetEstimate:
+        """Return each source's memorization: how much more often its label is answered by networks trained on it."""
+        return memorization(self.member, self.right(self.sources))
+
+    def influence(self, ids: Ids | None = None) -> SubsetEstimate:
+        """Return each source's influence on whether examples are answered as given; by default the test examples."""
+        return influence(self.member, self.right(self.test_ids if ids is None else ids))
+
+
+def train_subsets(
+    config: TrainConfig,
+    *,
+    networks: int,
+    fraction: float = 0.7,
+    seed: int = 0,
+    steps: int | None = None,
+    workers: int = 1,
+    how: How = "auto",
+    logits: bool = False,
+    out: str | Path | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> SubsetNetworks:
+    """Train networks that differ in a random subset of the training examples, and in the seed of start and order.
+
+    Every subset has round(fraction · n) examples; with fixed views, all views of an example are in it or none is.
+    Everything else is the config's, the number of steps too; `stop_when` is not heeded. Network number k depends on
+    (config, fraction, seed, k) alone, and its subset on (fraction, seed, k) and the number of examples.
+
+    There are two ways, whose networks agree but for rounding. "loop" trains one network after the other by the
+    trainer's own step, in one process or several. "stacked" trains up to 32 at once, as one network whose parameters
+    have one axis more: many small products become few large ones. It cannot be had with muon, bf16, BatchNorm, dropout
+    or example masks. "auto" is "stacked" where it can be had, one process is asked for, there are no convolutions, and
+    weights times examples of a step are at most `mechmem.training.subset_trainer.FEW_PRODUCTS`: beyond it the products
+    are large enough as they are.
+
+    The same call gives the same bits on the same machine and thread count. More than one process have one thread each.
+
+    Args:
+        config: what each network is trained on and how.
+        networks: how many.
+        fraction: share of the training examples in each subset.
+        seed: seed of the subsets and of the networks.
+        steps: number of steps, if another than the config's.
+        workers: number of processes, for "loop"; each takes some seconds to start. A script that asks for several
+            starts as `if __name__ == "__main__":`.
+        how: "auto", "stacked" or "loop".
+        logits: whether logits on the test examples are kept.
+        out: where answers are kept, in a folder named by a hash of all that decides them, file by file: what an
+            interrupt left, and networks beyond those of an earlier call, are trained, and the others read.
+        device: where to train.
+        progress: whether to show a bar (plain lines where standard error is not a terminal).
+
+    Raises:
+        ConfigError: a setting is not allowed, or networks of this config cannot be trained in the way asked for.
+        RunDirectoryError: a file in `out` is damaged.
+        TrainingFailedError: a loss is not a number, or a process died.
+    """
+    plan, workers = _plan(config, fraction, seed, steps, logits, device, workers, networks)
+    check_choice("way to train subset networks", how, get_args(How))
+    trainer = SubsetTrainer(plan)
+    size = stack_size(trainer, how, workers)
+    chosen = "loop" if size is None else "stacked"
+    folder = None if out is None else _folder(Path(out), plan, chosen, 1 if workers > 1 else torch.get_num_threads())
+    found: dict[range, Answers] = {}
+    for unit in _units(networks, size or 1):
+        saved = None if folder is None else _read(folder / _name(unit), unit, trainer)
+        if saved is not None:
+            found[unit] = saved
+    left = [unit for unit in _units(networks, size or 1) if unit not in found]
+    done = plan.config.steps * sum(len(unit) for unit in found)
+    with reporter("subset networks", done, plan.config.steps * networks, show=progress) as report:
+
+        def moved(count: int) -> None:
+            nonlocal done
+            done += count
+            report.step(done, None)
+
+        if workers > 1:
+            trained = in_processes(plan, left, workers, moved)
+        else:
+            trained = (
+                (unit, trainer.one(unit[0], moved) if size is None else trainer.stack(unit, moved)) for unit in left
+            )
+        # Closed here, so that an interrupt ends the processes wherever it falls.
+        with contextlib.closing(trained):
+            for unit, answers in trained:
+                found[unit] = answers
+                if folder is not None:
+                    _write(folder / _name(unit), answers)
+                report.step(done, _accuracies(trainer.task, found))
+    return _assembled(trainer.task, [found[unit] for unit in _units(networks, size or 1)], chosen)
+
+
+def _plan(
+    config: TrainConfig,
+    fraction: float,
+    seed: int,
+    steps: int | None,
+    logits: bool,
+    device: str,
+    workers: int,
+    networks: int,
+) -> tuple[Plan, int]:
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"train_subsets takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
+    check_whole("networks", networks, 1)
+    check_whole("workers", workers, 1)
+    check_whole("seed", seed, 0)
+    check_number("fraction of the training examples", fraction, above=0)
+    taken = config.steps if steps is None else steps
+    # What decides only what is recorded on the way decides none of the networks.
+    plain = dataclasses.replace(config, steps=taken, stop_when="", evaluations=1, checkpoints=1)
+    return Plan(plain, float(fraction), seed, bool(logits), device), min(workers, networks)
+
+
+def _units(networks: int, size: int) -> Iterator[range]:
+    """Yield the numbers of the networks that are trained, and saved, together."""
+    for first in range(0, networks, size):
+        yield range(first, min(first + size, networks))
+
+
+def _folder(out: Path, plan: Plan, how: str, threads: int) -> Path:
+    decides = {
+        "format": 1,
+        "config": plan.config.to_dict(),
+        "fraction": plan.fraction,
+        "seed": plan.seed,
+        "logits": plan.logits,
+        "how": how,
+        "device": plan.device,
+        "threads": threads,
+        "torch": torch.__version__,
+    }
+    text = json.dumps(decides, sort_keys=True)
+    folder = out / f"{how}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+    if not (folder / "plan.json").exists():
+        storage.write_json(folder / "plan.json", decides)
+    return folder
+
+
+def _name(unit: range) -> str:
+    return f"networks_{unit[0]}_to_{unit[-1]}.safetensors"
+
+
+def _write(path: Path, answers: Answers) -> None:
+    tensors = {"member": answers.member, "predictions": answers.predictions}
+    storage.write_tensors(path, tensors | ({} if answers.test_logits is None else {"test_logits": answers.test_logits}))
+
+
+def _read(path: Path, unit: range, trainer: SubsetTrainer) -> Answers | None:
+    """Return the answers in a file, or None where there is none."""
+    if not path.exists():
+        return None
+    tensors = storage.read_tensors(path)
+    task = trainer.task
+    expected: dict[str, tuple[int, ...]] = {
+        "member": (len(unit), len(task.sources)),
+        "predictions": (len(unit), len(task.ids)),
+    }
+    if trainer.plan.logits:
+        expected["test_logits"] = (len(unit), len(task.test_ids), task.n_classes)
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != expected:
+        raise RunDirectoryError(f"{path} is damaged: it holds {found}, expected {expected}")
+    return Answers(tensors["member"], tensors["predictions"], tensors.get("test_logits"))
+
+
+def _accuracies(task: Task, found: dict[range, Answers]) -> dict[str, Any]:
+    """Return the four accuracies, as means over networks, as the trainer's history has them."""
+    predictions = torch.cat([answers.predictions for answers in found.values()])
+    row: dict[str, Any] = {}
+    for name in SPLITS:
+        ids = task.splits[name.removesuffix("_true")]
+        labels = None if ids is None or not len(ids) else task.true(ids) if name.endswith("_true") else task.given(ids)
+        row[name] = None
+        if ids is not None and labels is not None:
+            row[name] = float((predictions[:, task.rows(ids)] == labels).double().mean())
+    return row
+
+
+def _assembled(task: Task, answers: list[Answers], how: str) -> SubsetNetworks:
+    logits = [each.test_logits for each in answers if each.test_logits is not None]
+    return SubsetNetworks(
+        ids=task.ids,
+        given=task.given(task.ids),
+        sources=task.sources,
+        test_ids=task.test_ids,
+        member=torch.cat([each.member for each in answers]),
+        predictions=torch.cat([each.predictions for each in answers]),
+        test_logits=torch.cat(logits) if logits else None,
+        how=how,
+    )
