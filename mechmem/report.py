@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mechmem.analyses.cell_outcomes import CellOutcomes
 from mechmem.analyses.fourier_classification import FourierClassification
 from mechmem.analyses.logit_spectrum import LogitSpectrum
+from mechmem.analyses.memorized_examples import MemorizedExamples
 from mechmem.analyses.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.suppression import Suppression
 from mechmem.analyses.training_curves import TrainingCurves
@@ -89,6 +90,14 @@ SECTIONS = (
         CellOutcomes(),
         "What the network answers on every pair (a, b): right, memorized (its wrong training label), or otherwise "
         "wrong. Dots mark held-out pairs; point at a cell for its labels.",
+    ),
+    Section(
+        "Memorized examples",
+        MemorizedExamples(),
+        "The training examples that the network has most and least by heart, by self-influence where it was trained "
+        "with turn-over dropout, and by its loss otherwise. Of input pairs the whole grid is shown, wrong labels with "
+        "a dot. The score knows the labels that were given, and not which of them are wrong.",
+        operator.attrgetter("note"),
     ),
 )
 """What a report shows of each network, in order."""

@@ -46,6 +46,7 @@ def test_the_pages_with_code_are_the_ones_expected():
         "augmentation.md",
         "hooks.md",
         "layers.md",
+        "memorized_examples.md",
         "neurons.md",
         "own_networks.md",
         "plugins.md",
@@ -184,3 +185,21 @@ def test_the_guide_s_surgery_works(tmp_path, monkeypatch):
     assert module.KeepLongest().label() == "keep_longest"
     with pytest.raises(ConfigError, match="fraction of neurons"):
         module.KeepLongest(1.5)
+
+
+@pytest.mark.slow
+def test_the_guide_to_memorized_examples_runs():
+    names = {"__name__": "memorized_examples"}
+    for block in blocks(ROOT / "docs" / "memorized_examples.md"):
+        code = (
+            re.sub(r"steps=\d+", "steps=150", block).replace("train=500", "train=200").replace("sample=4", "sample=2")
+        )
+        # Figures are drawn where a notebook would show them.
+        exec(
+            compile(
+                code.replace('removals(table, "self_influence", 50)', 'removals(table, "loss", 20)'), "guide", "exec"
+            ),
+            names,
+        )
+    assert names["table"].reasons == {} and names["pair"].verdict == "real first"
+    assert set(names["value"].names) == {"nothing", "suspect", "random", "wrong", "difficult", "easy"}

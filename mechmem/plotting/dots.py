@@ -52,6 +52,8 @@ def dots(frame: pd.DataFrame, lines: Mapping[str, Mapping[str, float]], *, x_tit
                 col=column,
             )
         figure.update_xaxes(title_text=x_title, row=1, col=column)
-    styled(figure, 150 + 30 * max(3, len(rows)))
-    figure.update_layout(margin={"t": 80})
+    plot = 30 * max(3, len(rows))
+    styled(figure, plot + 170)
+    # Between the legend and the data stand the panels' titles.
+    figure.update_layout(margin={"t": 96}, legend_y=1 + 30 / plot)
     return figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=rows, automargin=True)
