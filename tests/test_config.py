@@ -62,6 +62,7 @@ def test_every_field_enters_the_digest():
         "weight_decay": 0.2,
         "momentum": 0.5,
         "lr": 0.5,
+        "left_out": (3,),
     }
     for field in dataclasses.fields(base):
         value = changes.get(field.name)

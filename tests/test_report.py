@@ -103,7 +103,7 @@ def test_every_section_of_a_run_is_drawn_with_a_caption(page):
     places = [first.index(text) for section in SECTIONS for text in (section.title, section.caption)]
     assert places == sorted(places)
     assert report.SCORECARD_CAPTION in first and "the table" in first
-    assert found.tags.count("figure") == found.tags.count("figcaption") == len(found.figures) == 1 + len(SECTIONS) + 2
+    assert found.tags.count("figure") == found.tags.count("figcaption") == len(found.figures) == 1 + len(SECTIONS) + 3
     assert all(figure["data"] and figure["layout"]["height"] for figure in found.figures)
 
 

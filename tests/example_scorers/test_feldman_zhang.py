@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -53,14 +54,20 @@ def test_a_wrong_label_is_memorized_and_a_copied_example_is_not(planted):
     assert re.fullmatch(r"32 networks, mean standard error 0\.\d{3}", found.note)
 
 
-def test_it_is_what_networks_on_subsets_answer_and_is_kept(planted, tiny_run, monkeypatch):
-    found = FeldmanZhang(networks=6, fraction=0.5, seed=2)(tiny_run)
-    config = tiny_run.run.config
+@pytest.fixture
+def own_run(tiny_run, tmp_path):
+    """A copy of the tiny run, for networks to be kept in."""
+    return mm.load(shutil.copytree(tiny_run.run.path, tmp_path / "run"))
+
+
+def test_it_is_what_networks_on_subsets_answer_and_is_kept(planted, own_run, monkeypatch):
+    found = FeldmanZhang(networks=6, fraction=0.5, seed=2)(own_run)
+    config = own_run.run.config
     networks = mm_subsets.train_subsets(config, networks=6, fraction=0.5, seed=2, progress=False)
     assert torch.equal(found.values, networks.memorization().values)
     assert len(found.values.unique()) > 3 and found.score == "feldman_zhang(networks=6,fraction=0.5,seed=2)"
     monkeypatch.setattr(mm_subsets.SubsetTrainer, "stack", lambda *_: pytest.fail("trained again"))
-    assert torch.equal(FeldmanZhang(networks=6, fraction=0.5, seed=2)(tiny_run).values, found.values)
+    assert torch.equal(FeldmanZhang(networks=6, fraction=0.5, seed=2)(own_run).values, found.values)
 
 
 def test_networks_take_as_many_steps_as_the_run_did(tiny_config, tmp_path):
@@ -73,20 +80,20 @@ def test_networks_take_as_many_steps_as_the_run_did(tiny_config, tmp_path):
     assert json.loads(plan.read_text())["config"]["steps"] == steps
 
 
-def test_examples_that_cannot_be_known_are_said(tiny_run):
-    found = FeldmanZhang(networks=2)(tiny_run)
+def test_examples_that_cannot_be_known_are_said(own_run):
+    found = FeldmanZhang(networks=2)(own_run)
     unknown = int(re.search(r"; (\d+) examples in every or no subset are set to 0", found.note)[1])
     assert 0 < unknown < len(found.ids) and int((found.values == 0).sum()) >= unknown
 
 
-def test_what_it_needs(tiny_run):
+def test_what_it_needs(own_run):
     with pytest.raises(MissingNeedError, match="needs recipe, run"):
-        FeldmanZhang()(dataclasses.replace(tiny_run, run=None, recipe=None))
+        FeldmanZhang()(dataclasses.replace(own_run, run=None, recipe=None))
     with pytest.raises(MissingNeedError, match="trained from a config"):
-        FeldmanZhang()(dataclasses.replace(tiny_run, recipe=object()))
-    other = RelabelledTask(tiny_run.task, 0 * tiny_run.task.given(tiny_run.task.train_ids))
+        FeldmanZhang()(dataclasses.replace(own_run, recipe=object()))
+    other = RelabelledTask(own_run.task, 0 * own_run.task.given(own_run.task.train_ids))
     with pytest.raises(MissingNeedError, match="the subject has another"):
-        FeldmanZhang(networks=2)(dataclasses.replace(tiny_run, task=other))
+        FeldmanZhang(networks=2)(dataclasses.replace(own_run, task=other))
     for settings in ({"networks": 1}, {"fraction": 0}, {"fraction": 1.0}, {"seed": -1}):
         with pytest.raises(ConfigError):
             FeldmanZhang(**settings)

@@ -117,9 +117,10 @@ def test_training_asks_for_every_step_and_test_images_are_never_changed(tmp_path
     batches = _Batches(config, one, torch.device("cpu"))
     plain = _Batches(config, task(), torch.device("cpu"))
     for step in range(6):
-        assert torch.equal(batches.at(step)[1], plain.at(step)[1])
-        assert not torch.equal(batches.at(step)[0], plain.at(step)[0])
-        assert torch.equal(batches.at(step)[0], batches.at(step)[0])
+        shown, still = batches.at(step), plain.at(step)
+        assert torch.equal(shown.ids, still.ids) and torch.equal(shown.given, still.given)
+        assert not torch.equal(shown.inputs, still.inputs)
+        assert torch.equal(shown.inputs, batches.at(step).inputs)
     assert torch.equal(one.batch(one.test_ids)[0], task().batch(task().test_ids)[0])
 
 
