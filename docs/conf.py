@@ -48,7 +48,10 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|pd|pandas|go|plotly|np|numpy|jaxtyping|pathlib|collections|typing)\..*"),
     (r"py:class", r"Tensor|ndarray|Float|Int|Bool|Shaped|Path|'[\w* ]*'|mechmem\.\w+\.T"),
     # Aliases of literals, and a class that is made for the user: shown by name, and said in the text.
-    (r"py:class", r"Choice|Each|Indices|Labels|Metric|Pool|Value|BaseEstimator|mechmem\.models\.named_points\.Place"),
+    (
+        r"py:class",
+        r"Choice|Distance|Each|Indices|Labels|Metric|Pool|Value|BaseEstimator|mechmem\.models\.named_points\.Place",
+    ),
 ]
 
 

@@ -112,9 +112,9 @@ def removals(table: ExampleTable, score: str, count: int, *, seed: int = 0) -> d
         seed: seed of the random ones.
 
     Returns:
-        ids by kind: "suspect", the most suspect by the score, whatever their labels are; "random", drawn among all. And
-        where it is known which labels are wrong, "wrong", wrongly labelled ones, the most suspect first; "difficult"
-        and "easy", the most and the least suspect of those that are labelled rightly.
+        the ids of each kind. "suspect" are the most suspect by the score, whatever their labels are; "random" are drawn
+        among all. Where it is known which labels are wrong, "wrong" are wrongly labelled ones, the most suspect first;
+        "difficult" and "easy" are the most and the least suspect of those that are labelled rightly.
 
     Raises:
         ConfigError: there are fewer of a kind than asked for.

@@ -106,7 +106,7 @@ class ExampleTable(Result):
             resamples: number of bootstrap resamples over examples.
 
         Returns:
-            one row per other score: score, correlation, low, high (95 % interval), n.
+            a frame with one row per other score and the columns score, correlation, low, high (95 % interval), n.
 
         Raises:
             ScoreError: the reference could not be computed.

@@ -28,8 +28,8 @@ class SubsetEstimate:
         left_out: how many were not. Shape (source).
     """
 
-    values: Float[Tensor, source * example]
-    errors: Float[Tensor, source * example]
+    values: Tensor
+    errors: Tensor
     trained_on: Int[Tensor, " source"]
     left_out: Int[Tensor, " source"]
 
@@ -85,8 +85,8 @@ def _checked_counts(member: Bool[Tensor, "network source"]) -> Int[Tensor, " sou
 
 
 def _difference(
-    inside: Int[Tensor, source * example],
-    outside: Int[Tensor, source * example],
+    inside: Int[Tensor, " source *example"],
+    outside: Int[Tensor, " source *example"],
     trained_on: Int[Tensor, " source"],
     left_out: Int[Tensor, " source"],
 ) -> SubsetEstimate:

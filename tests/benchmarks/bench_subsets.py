@@ -69,7 +69,7 @@ def run(add: Callable[..., None] = add_row) -> None:
         add(f"{what}, stacked", *times, 1.5, speedup=True)
 
     def in_processes(workers: int) -> Callable[[], SubsetNetworks]:
-        longer = {"networks": NETWORKS, "steps": 3000, "how": "loop"}
+        longer = {"networks": NETWORKS, "steps": 1000, "how": "loop"}
         return lambda: train_subsets(IMAGES, workers=workers, progress=False, **longer)
 
     threads = torch.get_num_threads()
