@@ -10,7 +10,7 @@ import dataclasses
 
 import torch
 from einops import rearrange, reduce
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechmem.errors import ScoreError
