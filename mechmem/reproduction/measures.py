@@ -238,3 +238,15 @@ def plane(table: pd.DataFrame, quantity: str, *, less: str = "", panel: str = ""
         figure.update_layout(coloraxis={"colorscale": DIVERGING, "cmin": -limit, "cmax": limit})
     # Plotly reads numbers in text as numbers again, unless told otherwise.
     return figure.update_xaxes(type="category").update_yaxes(type="category")
+
+
+def single_figures(*names: str) -> Callable[[pd.DataFrame], go.Figure]:
+    """Draw these figures of every arm."""
+
+    def draw(table: pd.DataFrame) -> go.Figure:
+        found = pooled(table, of_curves=False)
+        found = found.loc[found["quantity"].isin(names)]
+        styles = {name: plain_style(name, number) for number, name in enumerate(names)}
+        return dot_plot(found.rename(columns={"arm": "extractor", "quantity": "series"}), styles=styles)
+
+    return draw

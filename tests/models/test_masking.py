@@ -1,7 +1,5 @@
 import copy
 import dataclasses
-import os
-import signal
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.models.build import build_model
 from mechmem.models.masking import mask_layers, of_examples
 from mechmem.tasks.build import build_task
+from mechmem.training import loop
 
 PAIRS = mm.ModularConfig(p=7, noise=mm.LabelNoise(0.3))
 PICTURES = mm.ImageConfig(data="digits", train=60, test=30)
@@ -113,13 +112,11 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(batch, tmp_path, mon
         task=PAIRS, model=mm.MLPConfig(width=24, masks=mm.TurnOver(keep=0.6)), steps=30, batch_size=batch, checkpoints=4
     )
     whole = mm.train(config, progress=False)
-    from mechmem.training import loop
-
     step = loop.training_step
 
     def interrupted(model, optimizers, *rest):
         if optimizers.updates == 17:
-            os.kill(os.getpid(), signal.SIGINT)
+            raise KeyboardInterrupt
         return step(model, optimizers, *rest)
 
     monkeypatch.setattr(loop, "training_step", interrupted)
