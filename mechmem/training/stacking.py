@@ -35,6 +35,8 @@ def why_not_stacked(config: TrainConfig, model: nn.Module) -> str:
         return "muon orthogonalises whole matrices, and a stack of them is none"
     if config.precision == "bf16":
         return "products in bfloat16 would round otherwise in a stack"
+    if config.clip_norm:
+        return "gradients would be clipped by the norm of all networks together"
     if couples_rows(model):
         return "BatchNorm keeps a state of its own for each network"
     if any(isinstance(module, StepDropout) for module in model.modules()):

@@ -177,6 +177,8 @@ def _plan(
 ) -> tuple[Plan, int]:
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"train_subsets takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
+    if config.left_out:
+        raise ConfigError("train_subsets draws the examples of each network itself: the config's left_out must be ()")
     check_whole("networks", networks, 1)
     check_whole("workers", workers, 1)
     check_whole("seed", seed, 0)

@@ -184,6 +184,7 @@ REFUSED = {
     "muon": {"optimizer": "muon"},
     "bfloat16": {"precision": "bf16"},
     "BatchNorm": {"model": mm.MLPConfig(width=8, batch_norm=True)},
+    "clipped": {"clip_norm": 1.0},
     "dropout": {"model": mm.MLPConfig(width=8, dropout=0.2)},
     "example masks": {"model": mm.MLPConfig(width=8, masks=mm.TurnOver())},
 }

@@ -1,0 +1,112 @@
+"""What the recipes on memorized examples measure themselves; and that nothing they ask for is missing."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import mechmem as mm
+from mechmem.recipes.kobayashi_2020 import measured as kobayashi
+from mechmem.recipes.liu_lin_jaggi_2021 import measured as liu
+from mechmem.recipes.maini_2023 import measured as maini
+from mechmem.reproduction.claims import SCALES
+from mechmem.reproduction.trials import recipe
+
+RECIPES = ("kobayashi_2020", "liu_lin_jaggi_2021", "maini_2023")
+CONFIG = mm.TrainConfig(
+    task=mm.ImageConfig("digits", train=100, test=60, noise=mm.LabelNoise(0.2)),
+    model=mm.ImageMLPConfig((48, 48), biases=False, masks=mm.TurnOver()),
+    optimizer="sgd",
+    lr=0.03,
+    weight_decay=0.0,
+    batch_size=25,
+    steps=200,
+    evaluations=15,
+    checkpoints=5,
+)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return mm.train(CONFIG, progress=False)
+
+
+@pytest.fixture(scope="module")
+def tied():
+    model = mm.ImageMLPConfig((64, 64), masks=mm.ExampleTied())
+    return mm.train(dataclasses.replace(CONFIG, model=model, optimizer="adam", lr=3e-3), progress=False)
+
+
+def single(rows):
+    return {quantity: value for quantity, x, value in rows if math.isnan(x)}
+
+
+def test_half_is_fitted_where_the_median_example_is(run):
+    steps = np.sort(mm.example_scores(run, "learning_speed")["learning_speed"].values.numpy())
+    found = single(liu.learned(run))[liu.HALF]
+    assert (steps <= 10**found * (1 + 1e-9)).sum() >= 50 > (steps < 10**found * (1 - 1e-9)).sum()
+    curve = {x: value for _, x, value in liu.learned(run) if not math.isnan(x)}
+    assert curve[200] == pytest.approx(np.isfinite(steps).mean())
+
+
+def test_own_subnetworks_are_those_of_the_examples(run):
+    found, ids = single(liu.own_and_flipped(run)), run.task.train_ids
+    for part in ("own", "flipped"):
+        with mm.subnetwork(run, part, ids), torch.no_grad():
+            right = run.model(run.task.batch(ids)[0]).argmax(1) == run.task.given(ids)
+        assert found[f"train of {part}"] == pytest.approx(float(right.double().mean()))
+    assert found["train of own"] > found["train of flipped"]
+
+
+def test_the_loss_that_is_gone_early_is_a_share(run):
+    found = single(liu.remembered(run))
+    assert 0 < found[liu.EARLY] < 1 and found["self-influence"] > 0
+
+
+def test_the_harmful_examples_are_wrongly_labelled_more_often_than_all(run):
+    found = single(kobayashi.cleansed(run))
+    assert found["share of wrong labels among the harmful"] > 0.2
+
+
+def test_the_most_helpful_examples_are_of_the_targets_class(run):
+    assert single(kobayashi.explained(run))[kobayashi.SAME_LABEL] > 0.2
+
+
+def test_memory_units_hold_what_dropping_them_forgets(tied):
+    found = single([*maini.own(tied), *maini.dropped(tied)])
+    assert found["train noisy of own"] > found["train noisy of drop_memory"] + 0.3
+
+
+def test_a_network_without_memory_units_has_none_to_drop(run):
+    assert not list(maini.dropped(run))
+
+
+def test_flipping_and_rewinding_are_measured_by_kind_of_label():
+    plain = mm.train(dataclasses.replace(CONFIG, model=mm.CNNConfig((6, 8)), optimizer="adam", lr=0.01), progress=False)
+    found = single([*maini.flipping(plain), *maini.rewinding(plain), *maini.gradients(plain)])
+    scores = mm.example_scores(plain, f"flip_cost(most={maini.MOST})")
+    frame = scores.to_frame()
+    cost = frame.iloc[:, -1].clip(upper=maini.MOST + 1)
+    chosen = (frame["split"] == "train_clean") & (cost > 0)
+    assert found["units to flip, clean"] == pytest.approx(cost[chosen].mean())
+    assert -1 <= found[maini.COSINE] <= 1 and {maini.LAST, maini.OTHERS} <= found.keys()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_arms_of_a_claim_differ_and_every_scale_has_its_trials(name):
+    for scale in SCALES:
+        for claim in recipe(name).claims:
+            trials = claim.trials(scale)
+            assert len({trial.config.digest for trial in trials}) == len(trials) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_smoke_scale_measures_every_quantity_that_a_claim_asks_for(name, tmp_path):
+    ledger = mm.reproduce(name, scale="smoke", out=tmp_path, progress=False, workers=1)
+    assert {entry.verdict for entry in ledger.entries} == {"not judged"}
+    missing = [f.condition for entry in ledger.entries for f in entry.findings if f.estimate is None]
+    # A dozen steps fit nothing, so that there is no step by which half is fitted, and nothing to flip.
+    assert all(liu.HALF in each or "units to flip" in each for each in missing), missing
