@@ -17,8 +17,9 @@ from typing import Any
 
 import tyro
 
-from mechmem.commands import Audit, Demo, List, Output, Reproduce, Train
-from mechmem.errors import MechmemError, TrainingFailedError, unknown_name
+from mechmem.commands import Audit, Demo, Examples, List, Output, Reproduce, Train
+from mechmem.config import check_whole
+from mechmem.errors import ConfigError, MechmemError, TrainingFailedError, unknown_name
 from mechmem.image_commands import TrainImages
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
@@ -157,6 +158,33 @@ def _audit(command: Audit) -> None:
             _write(f"Report: {command.out / 'report.html'}")
 
 
+def _examples(command: Examples) -> None:
+    if command.out is not None and command.out.suffix != ".csv":
+        raise ConfigError(f"--out is a .csv file, got {command.out}")
+    check_whole("--most", command.most, 1)
+    _load_libraries()
+    from mechmem import storage
+    from mechmem.example_table import example_score, example_scores
+    from mechmem.label_noise_detection import found_or_reason
+    from mechmem.terminal import console, examples_table
+    from mechmem.training.train import load
+
+    names = [example_score(name).label() for name in command.scores]
+    table = example_scores(load(command.run, device=command.device), names)
+    quality, reason = found_or_reason(table)
+    if command.out is not None:
+        with storage.whole_file(command.out) as temporary:
+            table.to_frame().to_csv(temporary, index=False)
+    most = {name: each.most(command.most).tolist() for name, each in table.scores.items()}
+    if command.json:
+        figures = [] if quality is None else quality.to_frame().to_dict("records")
+        _write(json.dumps({"detection": figures, "reason": reason, "most": most, "missing": dict(table.reasons)}))
+    elif not command.quiet:
+        console().print(examples_table(table, quality, reason, most))
+        if command.out is not None:
+            _write(f"Scores: {command.out}")
+
+
 def _reproduce(command: Reproduce) -> None:
     _load_libraries()
     from mechmem.reproduction.reproduce import reproduce
@@ -208,6 +236,7 @@ COMMANDS: dict[str, tuple[type[Output], Callable[[Any], None]]] = {
     "train": (Train, _train),
     "train-images": (TrainImages, _train),
     "audit": (Audit, _audit),
+    "examples": (Examples, _examples),
     "reproduce": (Reproduce, _reproduce),
     "list": (List, _list),
 }

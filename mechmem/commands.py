@@ -198,6 +198,25 @@ class Audit(Output):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples(Output):
+    """Score the training examples of a run, and say how well each score finds wrong labels, beside the plain loss.
+
+    Attributes:
+        run: the run directory.
+        scores: which scores, e.g. self_influence tracin; `mechmem list` names them all. The loss is always there.
+        out: a .csv file for the scores of every example.
+        most: how many of the most suspect examples are listed of each score.
+        device: where the network runs ("cpu", "cuda").
+    """
+
+    run: tyro.conf.Positional[Path]
+    scores: tuple[str, ...] = ("margin", "learning_speed", "forgetting_events")
+    out: Path | None = None
+    most: int = 8
+    device: str = "cpu"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Reproduce(Output):
     """Check a paper's claims by runs of their own, and write the ledger; the same command goes on or re-opens.
 

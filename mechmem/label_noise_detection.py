@@ -102,6 +102,14 @@ def detection(table: ExampleTable, *, resamples: int = 1000, seed: int = 0) -> D
     return Detection(Table.of(pd.DataFrame(rows)), int(wanted.sum()), n, chance)
 
 
+def found_or_reason(table: ExampleTable) -> tuple[Detection | None, str]:
+    """Return how well the scores find wrong labels, or None and why that cannot be asked."""
+    try:
+        return detection(table), ""
+    except MissingNeedError as error:
+        return None, str(error)
+
+
 def _suspicion(values: Tensor) -> Float[np.ndarray, " example"]:
     return values.double().numpy()
 

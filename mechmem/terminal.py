@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -12,6 +13,9 @@ from rich.text import Text
 
 from mechmem.auditing.scorecard import Cell, Scorecard
 from mechmem.auditing.wording import CONTROL_TITLES, figure, structure_line, vote_line
+from mechmem.example_table import ExampleTable
+from mechmem.label_noise_detection import Detection
+from mechmem.math.detection import FIGURES
 from mechmem.reproduction.ledger import Entry, Ledger, ours
 
 HEADS = {
@@ -66,6 +70,35 @@ def _reasons(card: Scorecard) -> Text:
     cells = [cell for row in card.rows for cell in (*row.splits.values(), *row.controls.values())]
     reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason)
     return Text("".join(f"–: {reason}\n" for reason in reasons), style="dim")
+
+
+def examples_table(
+    table: ExampleTable, quality: Detection | None, reason: str, most: Mapping[str, Sequence[int]]
+) -> RenderableType:
+    """Lay scores of examples out: how well each finds wrong labels, and the ids of the most suspect examples.
+
+    Args:
+        table: the scores.
+        quality: how well they find wrong labels, or None.
+        reason: why that cannot be said, or "".
+        most: the most suspect ids of each score.
+    """
+    rows = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    rows.add_column("score", no_wrap=True)
+    for title in ("AUROC [95 %]", "average precision", "precision"):
+        rows.add_column(title, justify="right")
+    frame = None if quality is None else quality.to_frame().set_index(["score", "figure"])
+    for name in table.scores if frame is not None else ():
+        figures = (frame.loc[(name, figure)] for figure in FIGURES)  # pyright: ignore[reportOptionalMemberAccess]
+        rows.add_row(name, *(f"{each['value']:.3f} [{each['low']:.3f}, {each['high']:.3f}]" for each in figures))
+    lines = [f"{name}: {', '.join(map(str, ids))}" for name, ids in most.items()]
+    notes = [f"{name}: {each.note}" for name, each in table.scores.items() if each.note]
+    notes += [f"no {name}: {why}" for name, why in table.reasons.items()]
+    head = f"{len(table.ids)} training examples"
+    head += "" if quality is None else f", {quality.noisy} wrongly labelled; how well each score finds them\n"
+    shown = rows if quality is not None else Text(f"; {reason}\n")
+    parts: list[RenderableType] = [Text(head, style="bold"), shown, Text("\nmost suspect, by id", style="bold")]
+    return Group(*parts, Text("\n".join(lines)), Text("\n".join(notes), style="dim"))
 
 
 VERDICT_STYLES = {"reproduced": "green", "not reproduced": "red", "not at this scale": "yellow", "undecided": "yellow"}
