@@ -33,9 +33,8 @@ influence = mm.influence(subject, targets=subject.task.test_ids[:100])
 wrong = influence.to_frame().merge(table.to_frame()[["id", "split"]], left_on="source", right_on="id")
 print(wrong.groupby(["split", "same_label"])["influence"].mean().round(3).to_string())
 
-figures = {"quality": quality, "influence": influence, "memorized": mm.analyse(subject, "memorized_examples")}
+figures = {"quality": quality, "influence": influence}
+figures |= {name: mm.analyse(subject, name) for name in ("memorized_examples", "influential_examples")}
 for name, result in figures.items():
     result.plot().write_html(arguments.out / f"{name}.html", include_plotlyjs="cdn")
-target = int(influence.targets[0])
-influence.gallery(subject.task, target).write_html(arguments.out / "one_target.html", include_plotlyjs="cdn")
-print(f"figures: {', '.join(f'{name}.html' for name in (*figures, 'one_target'))} in {arguments.out}")
+print(f"figures: {', '.join(f'{name}.html' for name in figures)} in {arguments.out}")

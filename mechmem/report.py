@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mechmem.analyses.cell_outcomes import CellOutcomes
 from mechmem.analyses.fourier_classification import FourierClassification
+from mechmem.analyses.influential_examples import InfluentialExamples
 from mechmem.analyses.logit_spectrum import LogitSpectrum
 from mechmem.analyses.memorized_examples import MemorizedExamples
 from mechmem.analyses.neuron_spectrum import NeuronSpectrum
@@ -98,6 +99,12 @@ SECTIONS = (
         "with turn-over dropout, and by its loss otherwise. Of input pairs the whole grid is shown, wrong labels with "
         "a dot. The score knows the labels that were given, and not which of them are wrong.",
         operator.attrgetter("note"),
+    ),
+    Section(
+        "What helped and harmed one test example",
+        InfluentialExamples(),
+        "The first test example, and the training examples that it is answered worst without, and best without: the loss "
+        "of the subnetwork that has not been trained on them, less that of the one that has.",
     ),
 )
 """What a report shows of each network, in order."""

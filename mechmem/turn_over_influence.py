@@ -15,12 +15,11 @@ from rich.progress import track
 from torch import Tensor
 
 from mechmem.config import check_whole
-from mechmem.contracts import Ids, Subject, Task, check_ids
-from mechmem.errors import ConfigError, LeakError, MissingNeedError
+from mechmem.contracts import Ids, Subject, check_ids
+from mechmem.errors import ConfigError, LeakError
 from mechmem.math.blocks import blocks
 from mechmem.models.forward import block_rows, device_of, evaluating, full_precision
 from mechmem.models.masking import Part, mask_layers, of_examples, subnetwork
-from mechmem.plotting.gallery import Picture, gallery
 from mechmem.plotting.influence import influence_map
 from mechmem.results import Result
 from mechmem.storage import record
@@ -94,37 +93,6 @@ class Influence(Result):
             raise ConfigError(f"example {target} is none of the {len(self.targets)} targets")
         order = torch.argsort(self.values[row[0]], stable=True, descending=descending)
         return self.sources[order[:count]]
-
-    def gallery(self, task: Task, target: int, count: int = 5) -> go.Figure:
-        """Return a target, and the training examples that help and harm it most, as pictures.
-
-        Args:
-            task: where the images come from.
-            target: id of one of the targets.
-            count: how many of each.
-
-        Raises:
-            MissingNeedError: the task's inputs are no images.
-            ConfigError: it is no target.
-        """
-        if len(getattr(task, "shape", ())) != 3:
-            raise MissingNeedError("a gallery shows images, and this task's inputs are none")
-        rows = {"helps most": self.helpful(target, count), "harms most": self.harmful(target, count)}
-        place = int((self.targets == target).nonzero()[0])
-        shown = {"target": [self._picture(task, target, int(self.target_labels[place]), None)]}
-        for title, ids in rows.items():
-            columns = [int((self.sources == each).nonzero()[0]) for each in ids]
-            shown[title] = [
-                self._picture(task, int(self.sources[c]), int(self.source_labels[c]), float(self.values[place, c]))
-                for c in columns
-            ]
-        return gallery(shown)
-
-    def _picture(self, task: Task, id: int, label: int, value: float | None) -> Picture:
-        pixels, truth = task.batch(torch.tensor([id]))[0][0], task.true(torch.tensor([id]))
-        wrong = truth is not None and int(truth) != label
-        text = f"given {label}" + (f", is {int(truth)}" if wrong and truth is not None else "")
-        return Picture(pixels.numpy(), text if value is None else f"{text}<br>{value:+.3g} nats", wrong)
 
     def plot(self) -> go.Figure:
         """Return the matrix, targets and sources ordered by label, as a heatmap of at most 400 rows and columns."""

@@ -19,7 +19,7 @@ SAID = {
     "over_training": (("fit_noisy", "P(noisy before clean)", "kappa", "figure:"), "over_training.html"),
     "hidden_knowledge": (("untrained", "chosen by", "train_noisy", "nowhere", "figures:"), "probes.html"),
     "benign_memorization": (("untrained", "gap", "invariance", "figures:"), "augmented/probes.html"),
-    "memorized_examples": (("isolated", "self_influence", "same_label", "figures:"), "one_target.html"),
+    "memorized_examples": (("isolated", "self_influence", "same_label", "figures:"), "influential_examples.html"),
     "patching": (("denoising", "frequency 1", "of 192 neurons", "figures:"), "neurons.html"),
 }
 """What each example has to say, and the page that it writes."""

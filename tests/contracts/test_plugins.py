@@ -88,6 +88,14 @@ def tied():
     return masked(mm.ExampleTied())
 
 
+@pytest.fixture(scope="module")
+def pictured():
+    """A network with turn-over dropout that reads images."""
+    model = mm.ImageMLPConfig((12, 12), biases=False, masks=mm.TurnOver())
+    task = mm.ImageConfig(train=40, test=30, noise=mm.LabelNoise(0.3))
+    return mm.train(mm.TrainConfig(task, model, steps=3, batch_size=20, checkpoints=1), progress=False)
+
+
 OTHER_SUBJECTS = {
     "role:residual": "streamed",
     "augmentation": "augmented",
@@ -171,7 +179,7 @@ def test_scores_of_examples_are_deterministic_and_leave_nothing_behind(name, req
 
 @pytest.mark.parametrize("cls", ANALYSES, ids=lambda cls: cls.name)
 def test_analyses_give_results_that_draw_and_survive_saving(cls, request, tmp_path):
-    subject = chosen(request, cls.needs)
+    subject = request.getfixturevalue("pictured") if cls.name == "influential_examples" else chosen(request, cls.needs)
     before = state(subject)
     result, again = cls()(subject), cls()(dataclasses.replace(subject))
     assert isinstance(result, Result) and dataclasses.is_dataclass(result)
