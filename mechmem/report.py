@@ -103,8 +103,8 @@ SECTIONS = (
     Section(
         "What helped and harmed one test example",
         InfluentialExamples(),
-        "The first test example, and the training examples that it is answered worst without, and best without: the loss "
-        "of the subnetwork that has not been trained on them, less that of the one that has.",
+        "The first test example, and the training examples that it is answered worst without, and best without: the "
+        "loss of the subnetwork that has not been trained on them, less that of the one that has.",
     ),
 )
 """What a report shows of each network, in order."""
