@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,11 @@ def _unboxed(box: str) -> str:
 
 
 def _guard(run: Callable[[], None], arguments: list[str]) -> int:
-    """Turn errors into one line and an exit status."""
+    """Turn errors into one line and an exit status, and warnings into a line each."""
     try:
-        run()
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: sys.stderr.write(f"mechmem: warning: {message}\n")
+            run()
     except TrainingFailedError as error:
         return _complain(str(error), FAILED)
     except MechmemError as error:

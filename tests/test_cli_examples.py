@@ -77,3 +77,11 @@ def test_what_cannot_be_scored_is_refused_in_one_line(run, options, message, cap
 def test_options_of_masks_that_do_not_fit_are_refused(options, message, tmp_path, capsys):
     assert main(["train", "--p", "7", *options, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_leak_is_one_line_of_warning(tmp_path, capsys):
+    command = "train --p 7 --steps 2 --bias --masks turn_over --quiet --out".split()
+    assert main([*command, str(tmp_path / "run")]) == 0
+    found = capsys.readouterr().err
+    assert found.startswith("mechmem: warning: turn-over dropout is not isolated") and found.count("\n") == 1
