@@ -78,4 +78,4 @@ def run(add: Callable[..., None] = add_row) -> None:
         times = compared(in_processes(1), in_processes(2), time.perf_counter, 1, 0.0)
     finally:
         torch.set_num_threads(threads)
-    add(f"{NETWORKS} subset networks, digits, 3000 steps, two processes", *times, 1.7, speedup=True)
+    add(f"{NETWORKS} subset networks, digits, 1000 steps, two processes", *times, 1.7, speedup=True)
