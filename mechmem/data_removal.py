@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from rich.progress import track
 from torch import Tensor
 
-from mechmem.config import check_whole
+from mechmem.config import check_choice, check_whole
 from mechmem.contracts import Ids, Subject, check_ids
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.example_table import ExampleTable
@@ -75,7 +75,9 @@ class DataValue(Result):
 
         Raises:
             ConfigError: there is no such removal.
+            UnknownNameError: the quantity is neither "accuracy" nor "loss".
         """
+        check_choice("quantity", quantity, PANELS)
         for name in (one, other):
             if name not in self.names:
                 raise ConfigError(f"nothing called {name!r} was removed; one of {', '.join(self.names)}")

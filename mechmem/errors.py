@@ -34,10 +34,6 @@ class DiscardedEditError(MechmemError):
     """An edit at this hook point would change nothing: the logits do not depend on what the point holds."""
 
 
-class LeakError(MechmemError):
-    """Influence was asked of a network in which examples act on the units that are not their own."""
-
-
 class LeakWarning(UserWarning):
     """A network with turn-over dropout is trained in which examples act on the units that are not their own."""
 
@@ -52,6 +48,10 @@ class RoleError(MechmemError, ValueError):
 
 class ScoreError(MechmemError, ValueError):
     """Scores that cannot rank neurons or examples (NaN among them), or a share of the neurons that is none."""
+
+
+class LeakError(MissingNeedError):
+    """Influence was asked of a network in which examples act on the units that are not their own."""
 
 
 class NotLinearError(MissingNeedError):

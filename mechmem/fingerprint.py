@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+SUBNETWORK = "mechmem_subnetwork"
+"""Property by which a layer of example masks says which subnetwork it runs, as something that can be compared."""
+
 _AT_ONCE = 2**17
 """Numbers that are summed at once: with their weights they stay in the cache."""
 
@@ -17,7 +20,7 @@ def fingerprint(model: nn.Module) -> tuple[Any, ...]:
     """Return what changes whenever a parameter or buffer, a submodule, a hook or a chosen subnetwork does.
 
     The weights are read, every time: versions that torch keeps are blind to what a fused optimizer, `.data` or numpy
-    writes. Plain attributes and a replaced `forward` are not part of it, but for the `part` of example masks.
+    writes. Plain attributes and a replaced `forward` are not part of it, but for which subnetwork example masks run.
     """
     tensors = tuple(
         (str(tensor.dtype), tensor.device, None if is_lazy(tensor) else (tuple(tensor.shape), checksum(tensor)))
@@ -25,9 +28,9 @@ def fingerprint(model: nn.Module) -> tuple[Any, ...]:
     )
     modules = tuple(model.modules())
     hooks = tuple(key for module in modules for key in (*module._forward_hooks, *module._forward_pre_hooks))
-    parts = tuple(module.__dict__.get("part") for module in modules)
+    chosen = tuple(getattr(module, SUBNETWORK, None) for module in modules)
     # The modules themselves, so that none is freed and its address given to another.
-    return tensors, hooks, parts, modules
+    return tensors, hooks, chosen, modules
 
 
 @torch.no_grad()

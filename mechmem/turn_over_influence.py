@@ -19,7 +19,7 @@ from mechmem.contracts import Ids, Subject, check_ids
 from mechmem.errors import ConfigError, LeakError
 from mechmem.math.blocks import blocks
 from mechmem.models.forward import block_rows, device_of, evaluating, full_precision
-from mechmem.models.masking import Part, mask_layers, of_examples, subnetwork
+from mechmem.models.masking import Part, subnetwork
 from mechmem.plotting.influence import influence_map
 from mechmem.results import Result
 from mechmem.storage import record
@@ -191,7 +191,6 @@ def _differences(
 ) -> Float[Tensor, "target source"]:
     """Return flipped less own loss of each target under each source's masks."""
     model, task, device = subject.model, subject.task, device_of(subject.model)
-    layers = mask_layers(model)
     found = torch.empty(len(targets), len(sources))
     shown = task.source(sources)
     # A block of targets is loaded once for all sources.
@@ -204,12 +203,12 @@ def _differences(
                 inputs, labels = task.batch(targets[part])
                 batch, loaded = (inputs.to(device), labels.to(device)), part
             assert batch is not None
-            with of_examples(layers, shown[column]):
-                found[part, column] = _loss(subject, "flipped", *batch) - _loss(subject, "own", *batch)
+            source = int(shown[column])
+            found[part, column] = _loss(subject, "flipped", source, *batch) - _loss(subject, "own", source, *batch)
     return found
 
 
-def _loss(subject: Subject, part: Part, inputs: Tensor, labels: Tensor) -> Float[Tensor, " target"]:
-    with subnetwork(subject.model, part):
+def _loss(subject: Subject, part: Part, source: int, inputs: Tensor, labels: Tensor) -> Float[Tensor, " target"]:
+    with subnetwork(subject.model, part, source):
         logits = full_precision(subject.roles.output.read(subject.model(inputs)))
     return F.cross_entropy(logits, labels, reduction="none").cpu()

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 import mechmem as mm
-from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 
 CONFIG = mm.TrainConfig(
     task=mm.ImageConfig(data="digits", train=150, test=150, noise=mm.LabelNoise(0.3)),
@@ -46,6 +46,8 @@ def test_removing_wrong_labels_helps_and_removing_a_class_harms(subject, tmp_pat
         difference.mean() + half
     )
     assert found.compare("wrong", "nothing")["value"] == pytest.approx(difference.mean())
+    with pytest.raises(UnknownNameError, match="accuracy"):
+        found.compare("wrong", "nothing", "acuracy")
     found.save(tmp_path / "value.safetensors")
     assert mm.DataValue.load(tmp_path / "value.safetensors").to_frame().equals(found.to_frame())
     assert len(found.plot().data) == 4

@@ -79,17 +79,8 @@ def logits_of(
     task: Task,
     ids: Int[Tensor, " example"],
     output: Output = Output(),
-    *,
-    masks: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "example class"]:
     """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode.
-
-    Args:
-        model: the model.
-        task: where its inputs come from.
-        ids: the examples.
-        output: where the logits stand in what it returns.
-        masks: one id whose example masks all examples get; by default each has its own.
 
     Raises:
         ConfigError: the logits are not one row per example, one column per class.
@@ -103,7 +94,7 @@ def logits_of(
     logits = torch.empty(0, task.n_classes)
     with torch.no_grad(), evaluating(model):
         for block in blocks(len(ids), block_rows(model)):
-            with of_examples(layers, task.source(ids[block]) if masks is None else masks):
+            with of_examples(layers, task.source(ids[block])):
                 returned = model(task.batch(ids[block])[0].to(device))
             found = full_precision(_checked(output.read(returned), block, task))
             if not block.start:

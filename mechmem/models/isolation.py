@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mechmem.contracts import Task
 from mechmem.errors import MissingNeedError
 from mechmem.models.forward import device_of, evaluating
-from mechmem.models.masking import Part, TurnOverDropout, mask_layers, of_examples
+from mechmem.models.masking import Part, TurnOverDropout, mask_layers, subnetwork
 from mechmem.randomness import generator
 from mechmem.roles import Output
 
@@ -57,8 +57,7 @@ def find_leaks(model: nn.Module, task: Task, output: Output = Output()) -> tuple
     Raises:
         MissingNeedError: the network has no turn-over layer.
     """
-    layers = [layer for layer in mask_layers(model) if isinstance(layer, TurnOverDropout)]
-    if not layers:
+    if not any(isinstance(layer, TurnOverDropout) for layer in mask_layers(model)):
         raise MissingNeedError("the network has no turn-over dropout; its config takes masks=mm.TurnOver()")
     draw = generator(0, "isolation")
     picked = torch.randperm(len(task.train_ids), generator=draw)
@@ -68,8 +67,8 @@ def find_leaks(model: nn.Module, task: Task, output: Output = Output()) -> tuple
     trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
     shares = dict.fromkeys(trained, 0.0)
     for example in task.source(ids[:PROBES]):
-        own = _reached(model, layers, trained, "own", example, inputs, weights, output)
-        flipped = _reached(model, layers, trained, "flipped", example, inputs, weights, output)
+        own = _reached(model, trained, "own", example, inputs, weights, output)
+        flipped = _reached(model, trained, "flipped", example, inputs, weights, output)
         for name in trained:
             shares[name] = max(shares[name], float((own[name] & flipped[name]).double().mean()))
     found = [Leak(name, _reason(model, name), share) for name, share in shares.items() if share]
@@ -81,7 +80,6 @@ def find_leaks(model: nn.Module, task: Task, output: Output = Output()) -> tuple
 @torch.enable_grad()
 def _reached(
     model: nn.Module,
-    layers: list[TurnOverDropout],
     parameters: dict[str, nn.Parameter],
     part: Part,
     example: Shaped[Tensor, ""],
@@ -90,15 +88,8 @@ def _reached(
     output: Output,
 ) -> dict[str, Bool[Tensor, ...]]:
     """Return which numbers of each parameter the logits of a subnetwork depend on."""
-    before: list[Part | None] = [layer.part for layer in layers]
-    try:
-        for layer in layers:
-            layer.part = part
-        with evaluating(model), of_examples(layers, example):
-            logits = output.read(model(inputs))
-    finally:
-        for layer, part_before in zip(layers, before, strict=True):
-            layer.part = part_before
+    with evaluating(model), subnetwork(model, part, int(example)):
+        logits = output.read(model(inputs))
     slopes = torch.autograd.grad(
         (logits * weights.to(logits)).sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
     )

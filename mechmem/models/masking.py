@@ -58,6 +58,11 @@ class ExampleMask(nn.Module, abc.ABC):
         self.part: Part | None = None
         self.ids: Int[Tensor, "*example"] | None = None
 
+    @property
+    def mechmem_subnetwork(self) -> tuple[Part | None, int | None]:
+        """Which subnetwork is run, and of which example where one stands for all (see `fingerprint`)."""
+        return self.part, None if self.ids is None or self.ids.ndim else int(self.ids)
+
     @abc.abstractmethod
     def factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
         """Return what the units of each example are multiplied with; the full network asks without ids."""
@@ -183,13 +188,16 @@ def mask_layers(model: nn.Module) -> tuple[ExampleMask, ...]:
 def of_examples(layers: Sequence[ExampleMask], ids: Int[Tensor, "*example"]) -> Iterator[None]:
     """Tell mask layers which examples the forward passes inside are of.
 
+    Where one example was chosen to stand for all (`subnetwork(model, part, 5)`), it goes on to.
+
     Args:
         layers: the mask layers.
         ids: one id per row, or a single one without an axis for all rows.
     """
     before = [layer.ids for layer in layers]
     for layer in layers:
-        layer.ids = ids
+        if layer.ids is None or layer.ids.ndim:
+            layer.ids = ids
     try:
         yield
     finally:
@@ -210,8 +218,8 @@ def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = N
         model: a network with mask layers, or a subject.
         part: "full"; "own", what each example trains; "flipped", the units that it does not train (turn-over dropout);
             "shared", without memory units (example-tied dropout).
-        ids: the examples that forward passes inside are of, one per row, or one id for all rows. What mechmem itself
-            runs on a subject's examples needs none: it says which they are.
+        ids: the examples that forward passes inside are of, one per row; or one id for all rows, also of what mechmem
+            itself runs inside. Without any, what mechmem runs shows each example to its own masks.
 
     Raises:
         MissingNeedError: the network has no mask layers.
@@ -219,23 +227,42 @@ def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = N
         ConfigError: the ids are not whole numbers of at least 0.
     """
     task = model.task if isinstance(model, Subject) else None
-    layers = mask_layers(model.model if isinstance(model, Subject) else model)
+    layers = _with_part(model.model if isinstance(model, Subject) else model, part)
+    found = None if ids is None else _checked(ids)
+    if task is not None and found is not None:
+        # An id that is not the task's is a mask that no example has trained.
+        found = found if not found.ndim else task.source(check_ids(task, found))
+    before: list[tuple[Part | None, Tensor | None]] = [(layer.part, layer.ids) for layer in layers]
+    for layer in layers:
+        layer.part, layer.ids = part, layer.ids if found is None else found
+    try:
+        yield
+    finally:
+        for layer, (part_before, ids_before) in zip(layers, before, strict=True):
+            layer.part, layer.ids = part_before, ids_before
+
+
+def as_subnetwork(subject: Subject, part: Part) -> Subject:
+    """Return the subject with a copy of its model that runs as one of its subnetworks, for good.
+
+    Raises:
+        MissingNeedError: the network has no mask layers.
+        UnknownNameError: one of them has no such subnetwork.
+    """
+    model = subject.copy_model()
+    for layer in _with_part(model, part):
+        layer.part = part
+    return subject.with_model(model)
+
+
+def _with_part(model: nn.Module, part: Part) -> tuple[ExampleMask, ...]:
+    """Return the mask layers of a model, each of which has this subnetwork; at least one."""
+    layers = mask_layers(model)
     if not layers:
         raise MissingNeedError("the network has no layer with example masks (TurnOverDropout, ExampleTiedDropout)")
     for layer in layers:
         check_choice("subnetwork", part, layer.parts)
-    found = None if ids is None else _checked(ids)
-    if task is not None and found is not None:
-        found = task.source(check_ids(task, found.reshape(-1))).reshape(found.shape)
-    before: list[Part | None] = [layer.part for layer in layers]
-    for layer in layers:
-        layer.part = part
-    try:
-        with contextlib.nullcontext() if found is None else of_examples(layers, found):
-            yield
-    finally:
-        for layer, part_before in zip(layers, before, strict=True):
-            layer.part = part_before
+    return layers
 
 
 def _checked(ids: Ids | int) -> Int[Tensor, "*example"]:

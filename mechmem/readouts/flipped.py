@@ -50,12 +50,12 @@ class Flipped(Readout):
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
             trained = torch.isin(task.source(ids), task.sources)
             found = torch.zeros(len(ids), task.n_classes, dtype=torch.float64)
-            with subnetwork(subject.model, "flipped"):
-                if trained.any():
+            if trained.any():
+                with subnetwork(subject.model, "flipped"):
                     own = logits_of(subject.model, task, ids[trained], subject.roles.output)
-                    found[trained] = own.double().softmax(1)
-                if not trained.all():
-                    found[~trained] = self._averaged(subject, ids[~trained])
+                found[trained] = own.double().softmax(1)
+            if not trained.all():
+                found[~trained] = self._averaged(subject, ids[~trained])
             return found.log()
 
         return predict
@@ -64,7 +64,7 @@ class Flipped(Readout):
         unused = int(subject.task.ids.max()) + 1
         total = torch.zeros(len(ids), subject.task.n_classes, dtype=torch.float64)
         for sample in range(self.samples):
-            masks = torch.tensor(unused + sample)
-            logits = logits_of(subject.model, subject.task, ids, subject.roles.output, masks=masks)
+            with subnetwork(subject.model, "flipped", unused + sample):
+                logits = logits_of(subject.model, subject.task, ids, subject.roles.output)
             total += logits.double().softmax(1)
         return total / self.samples

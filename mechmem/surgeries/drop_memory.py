@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar
 
 from mechmem.contracts import Subject
-from mechmem.models.masking import mask_layers
+from mechmem.models.masking import as_subnetwork
 from mechmem.plugins import Surgery
 
 
@@ -29,7 +29,4 @@ class DropMemory(Surgery):
             MissingNeedError: the network has no example-tied dropout.
         """
         self.require(subject)
-        model = subject.copy_model()
-        for layer in mask_layers(model):
-            layer.part = "shared"
-        return subject.with_model(model)
+        return as_subnetwork(subject, "shared")

@@ -6,7 +6,7 @@ import dataclasses
 from typing import ClassVar
 
 from mechmem.contracts import Subject
-from mechmem.models.masking import mask_layers
+from mechmem.models.masking import as_subnetwork
 from mechmem.plugins import Surgery
 
 
@@ -31,7 +31,4 @@ class FlipMasks(Surgery):
             MissingNeedError: the network has no turn-over dropout.
         """
         self.require(subject)
-        model = subject.copy_model()
-        for layer in mask_layers(model):
-            layer.part = "flipped"
-        return subject.with_model(model)
+        return as_subnetwork(subject, "flipped")

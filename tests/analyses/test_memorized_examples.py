@@ -70,7 +70,7 @@ def test_what_helps_and_harms_stands_beside_the_target(run):
     assert "nats" in found.plot().layout.annotations[-1].text
 
 
-def test_what_cannot_be_shown_is_refused(run):
+def test_what_cannot_be_shown_is_refused(run, tmp_path):
     inputs, labels = torch.randn(9, 4), torch.arange(9) % 3
     bare = mm.Subject(torch.nn.Linear(4, 3), mm.ArrayTask(inputs, labels, labels, torch.arange(9) < 6))
     with pytest.raises(MissingNeedError, match="neither"):
@@ -84,3 +84,9 @@ def test_what_cannot_be_shown_is_refused(run):
         other = mm.train(leaking, progress=False)
     with pytest.raises(LeakError, match="readout.bias"):
         mm.analyse(other, "influential_examples")
+    # A report says so in that section's place, and by the loss shows what is memorized.
+    with pytest.warns(mm.errors.LeakWarning):  # its control networks are trained
+        audit = mm.audit(other, ["raw"], progress=False)
+    mm.write_report([(other, audit)], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.count("is not isolated") == 2 and "by the loss" in text

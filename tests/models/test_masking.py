@@ -153,6 +153,28 @@ def test_mechmem_tells_the_layers_which_examples_it_runs():
     torch.testing.assert_close(mm.extractor("flip_masks")(subject)(ids), expected)
 
 
+def test_one_example_that_is_chosen_stands_for_all_that_mechmem_runs():
+    model, task = built("mlp", mm.TurnOver())
+    subject, ids = mm.Subject(model, task, model.roles), task.test_ids
+    inputs = task.batch(ids)[0]
+    for example in (5, 6):
+        with mm.subnetwork(subject, "flipped", example):
+            expected = model(inputs)
+            # Also what is kept of a network is that of this example.
+            torch.testing.assert_close(mm.extractor("raw")(subject)(ids), expected)
+            torch.testing.assert_close(mm.activations(subject, "hook_logits", ids=ids)["hook_logits"], expected)
+    torch.testing.assert_close(mm.extractor("raw")(subject)(ids), model(inputs))
+
+
+def test_a_part_of_a_users_own_module_is_no_subnetwork():
+    model = torch.nn.Linear(4, 3)
+    model.part = torch.ones(2)
+    inputs, labels = torch.randn(9, 4), torch.arange(9) % 3
+    subject = mm.Subject(model, mm.ArrayTask(inputs, labels, labels, torch.arange(9) < 6))
+    for _ in range(2):
+        torch.testing.assert_close(mm.extractor("raw")(subject)(subject.task.ids), model(inputs).detach())
+
+
 def test_flipped_answers_average_unused_masks_on_test_examples():
     model, task = built("mlp", mm.TurnOver())
     subject = mm.Subject(model, task, model.roles)
