@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import mechmem as mm
 from mechmem.randomness import generator
@@ -64,6 +65,21 @@ def test_own_subnetworks_are_those_of_the_examples(run):
 def test_the_loss_that_is_gone_early_is_a_share(run):
     found = single(liu.remembered(run))
     assert 0 < found[liu.EARLY] < 1 and found["self-influence"] > 0
+
+
+def test_the_truth_is_that_of_the_network_without_masks(run, monkeypatch):
+    monkeypatch.setattr(liu, "NETWORKS", 6)
+    found = single(liu.truth(run))
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, masks=None))
+    memorized = mm.train_subsets(config, networks=6, progress=False).memorization().values
+    plain = mm.train(config, progress=False)
+    scores = mm.example_scores(plain, ["loss", "margin"])
+    expected = {"self_influence": mm.influence(run, targets=run.task.sources).values.diagonal()} | {
+        name: scores[name].suspicion for name in ("loss", "margin")
+    }
+    for name, values in expected.items():
+        assert found[f"correlation of {name}"] == pytest.approx(stats.spearmanr(values, memorized).statistic)
+    assert set(found) == {f"correlation of {name}" for name in ("self_influence", *liu.CHEAP)}
 
 
 def test_the_harmful_examples_are_those_that_worsen_others_and_not_themselves(run):

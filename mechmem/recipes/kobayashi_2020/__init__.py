@@ -91,8 +91,8 @@ RECIPE = Recipe(
     claims=CLAIMS,
     caveats=(
         "The paper fine-tunes BERT and trains VGG on CIFAR-10; here are the networks of the study that followed "
-        "(arXiv 2112.08798), on images of MNIST. Its "
-        "text was not at hand but for a summary, and thresholds are ours.",
+        "(arXiv 2112.08798), on images of MNIST.",
+        "Only the abstract and summaries of the paper were at hand: thresholds are ours.",
         "The paper removes examples by their influence on a validation set; here on training examples, so that no "
         "held-out label is used.",
     ),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from mechmem.recipes.liu_lin_jaggi_2021.measured import (
+    CORRELATION,
     EARLY,
     HALF,
     MASKS,
+    NETWORKS,
     SELF,
+    correlations,
     finding,
     finding_averaged,
     fitting,
@@ -16,8 +19,10 @@ from mechmem.recipes.liu_lin_jaggi_2021.measured import (
     remembered,
     remembering,
     removing,
+    truth,
 )
 from mechmem.recipes.liu_lin_jaggi_2021.runs import (
+    FEW,
     MIXED,
     MODULAR,
     NOISY,
@@ -34,6 +39,7 @@ from mechmem.reproduction.measures import accuracies, measure
 
 BASE = "MLP 784-768-768-768-10 without biases, 3000 images of MNIST, SGD"
 MASKED = f"{BASE}, turn-over masks after the first and the last hidden layer"
+FEW_BASE = "MLP 784-256-256-256-10 without biases, 500 images of MNIST, ξ = .2, 100 epochs of SGD"
 FITTED = 0.9
 
 
@@ -110,6 +116,26 @@ CLAIMS = (
         trials=trials(NOISY, NOISY_PLAIN),
         measure=measure(accuracies("raw"), finding),
         conditions=(more(f"AUROC of {SELF}", NOISY, NOISY_PLAIN, other="AUROC of loss"),),
+    ),
+    Claim(
+        key="truth",
+        statement="Self-influence orders examples as Feldman–Zhang memorization does, of which it is a cheap estimate.",
+        experiment=f"{FEW_BASE}; Spearman's correlation with the memorization measured on {NETWORKS} networks without "
+        "masks, each trained on 70 % of the images",
+        trials=trials(FEW),
+        measure=measure(accuracies("raw"), own_and_flipped, truth),
+        premises=owned(FEW),
+        conditions=(at_least(f"{CORRELATION}{SELF}", FEW, 0.5),),
+        draw=correlations,
+    ),
+    Claim(
+        key="truth_loss",
+        statement="It does so better than the plain loss of a network without masks.",
+        experiment=f"{FEW_BASE}; the same correlations (a control that the paper does not have)",
+        trials=trials(FEW),
+        measure=measure(accuracies("raw"), own_and_flipped, truth),
+        premises=owned(FEW),
+        conditions=(more(f"{CORRELATION}{SELF}", FEW, FEW, other=f"{CORRELATION}loss"),),
     ),
     Claim(
         key="difficult_worth_more",

@@ -18,7 +18,8 @@ from mechmem.label_noise_detection import detection
 from mechmem.models.forward import logits_of
 from mechmem.models.mask_config import TurnOver
 from mechmem.models.masking import Part, subnetwork
-from mechmem.reproduction.measures import Rows, curves
+from mechmem.plotting.dots import dots
+from mechmem.reproduction.measures import Rows, curves, pooled
 from mechmem.training.run import Run
 from mechmem.training.train import train
 
@@ -27,7 +28,12 @@ MASKS = 5
 """Networks with masks of their own whose self-influence is averaged."""
 REMOVED = 0.2
 """Share of the training set that is removed of each kind."""
+NETWORKS = 64
+"""Networks on random subsets of the training set, by which Feldman-Zhang memorization is estimated."""
+CHEAP = ("loss", "margin", "learning_speed", "forgetting_events", "prediction_depth", "input_curvature", "tracin")
+"""Scores of one network without masks that are compared with it, beside self-influence."""
 
+CORRELATION = "correlation of "
 HALF = "log10 of the steps by which half is fitted"
 EARLY = "own loss, share gone in the first tenth of training"
 
@@ -109,6 +115,22 @@ def _areas(subject: Subject, several: list[Subject]) -> dict[str, float]:
     return dict(zip(rows["score"], rows["value"], strict=True))
 
 
+def truth(subject: Subject) -> Rows:
+    """Rank correlation of self-influence, and of cheap scores of the same network without masks, with Feldman–Zhang."""
+    run = _run(subject)
+    config = run.config
+    assert config is not None
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, masks=None))
+    plain = train(other, out=run.path / "twins" / f"plain-{other.digest}", progress=False)
+    reference = f"feldman_zhang(networks={NETWORKS})"
+    table = example_scores(plain, [*CHEAP, reference])
+    own = example_score(SELF)(subject)
+    table = dataclasses.replace(table, scores=dict(table.scores) | {SELF: own})
+    found = table.against(reference)
+    for score, value in zip(found["score"], found["correlation"], strict=True):
+        yield f"{CORRELATION}{score}", math.nan, float(value)
+
+
 def removing(subject: Subject) -> Rows:
     """Test accuracy and loss after difficult, easy or random examples are removed, rightly labelled ones all.
 
@@ -141,6 +163,15 @@ def remembering(table: pd.DataFrame) -> go.Figure:
     """Draw mean self-influence and the loss of the own subnetworks over steps."""
     series = {"self-influence over training": "self-influence", "own loss over training": "loss of the own subnetwork"}
     return curves(table, series, x_title="training step (log scale)", y_title="mean over examples (nats)", log_x=True)
+
+
+def correlations(table: pd.DataFrame) -> go.Figure:
+    """Draw the correlation of each score with Feldman–Zhang memorization, the highest first."""
+    found = pooled(table, of_curves=False)
+    found = found.loc[found["quantity"].str.startswith(CORRELATION)].sort_values("value", ascending=False)
+    frame = found.assign(row=found["quantity"].str.removeprefix(CORRELATION), panel="with Feldman–Zhang memorization")
+    zero = {"no correlation": dict.fromkeys(frame["panel"], 0.0)}
+    return dots(frame, zero, x_title="Spearman's rank correlation")
 
 
 def _run(subject: Subject) -> Run:

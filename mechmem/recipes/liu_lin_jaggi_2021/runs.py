@@ -22,6 +22,13 @@ DATA: dict[Scale, tuple[str, int, int]] = {
     "paper": ("mnist", 60_000, 0),
 }
 WIDTHS: dict[Scale, tuple[int, ...]] = {"smoke": (24, 24, 24), "small": (768,) * 3, "paper": (768,) * 3}
+FEW_DATA: dict[Scale, tuple[str, int, int]] = {
+    "smoke": ("digits", 80, 60),
+    "small": ("mnist5k", 500, 1000),
+    "paper": ("mnist", 500, 1000),
+}
+FEW_WIDTHS: dict[Scale, tuple[int, ...]] = {"smoke": (24, 24, 24), "small": (256,) * 3, "paper": (256,) * 3}
+"""The small set, and the networks on it: Feldman-Zhang memorization takes many of them."""
 BATCH = 32
 EPOCHS = 40
 LONG = 100
@@ -30,6 +37,7 @@ LONG = 100
 REAL, RANDOM = "real labels", "random labels"
 REAL_MASKED, RANDOM_MASKED = "real labels, turn-over", "random labels, turn-over"
 NOISY, NOISY_PLAIN, NOISY_HALF = "ξ .2, turn-over", "ξ .2, no masks", "ξ .4, turn-over"
+FEW = "500 images, ξ .2, turn-over"
 MIXED = "MNIST, ξ .2, no masks"
 MODULAR = "addition mod p, ξ .8"
 
@@ -44,13 +52,14 @@ def config(
     mask_seed: int = 0,
     epochs: int = EPOCHS,
     weight_decay: float = 0.01,
+    few: bool = False,
 ) -> TrainConfig:
     """Return an MLP 784-768-768-768-10 without biases, masks after the first and the last hidden layer, by SGD."""
-    data, train, test = DATA[scale]
+    data, train, test = (FEW_DATA if few else DATA)[scale]
     masks = TurnOver(layers=(0, -1), seed=mask_seed) if masked else None
     return TrainConfig(
         ImageConfig(data=data, train=train, test=test, noise=LabelNoise(xi, noise), seed=seed),
-        ImageMLPConfig(WIDTHS[scale], biases=False, masks=masks),
+        ImageMLPConfig((FEW_WIDTHS if few else WIDTHS)[scale], biases=False, masks=masks),
         optimizer="sgd",
         lr=0.01,
         momentum=0.9,
@@ -73,6 +82,7 @@ ARMS: Arms = {
     NOISY: partial(config, xi=0.2),
     NOISY_HALF: partial(config, xi=0.4),
     NOISY_PLAIN: partial(config, xi=0.2, masked=False),
+    FEW: partial(config, xi=0.2, epochs=LONG, few=True),
     MIXED: partial(config, xi=0.2, **_PLAIN),
     MODULAR: partial(modular, width=1024, steps=4000, xi=0.8),
 }

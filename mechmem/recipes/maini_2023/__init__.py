@@ -96,8 +96,8 @@ RECIPE = Recipe(
     claims=CLAIMS,
     caveats=(
         "The paper has ResNets on CIFAR-10, SVHN and MNIST; this scale small networks on 3000 images of MNIST.",
-        "The paper's text was not at hand but for a summary: which way the claims on better generalization, the last "
-        "layer and opposed gradients go was written from memory. Thresholds are ours.",
+        "Only the abstract and summaries of the paper were at hand: that the two gradients are opposed is stated from "
+        "memory, and thresholds are ours.",
         "Of the flipping sets only one layer's units are removed, without noise on the inputs (see neuron_flipping).",
     ),
 )
