@@ -20,7 +20,7 @@ from mechmem.plotting.effects import grid_of_values, signed_matrix
 from mechmem.plugins import ExampleScore, plugins
 from mechmem.results import Result
 from mechmem.roles import Roles
-from mechmem.stats import bootstrap, rank_correlation
+from mechmem.stats import bootstrap, rank_correlation, rank_correlations
 from mechmem.storage import record
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class ExampleTable(Result):
         given: the labels that were given in training. Shape (example).
         true: the true labels, or None where they are not known. Shape (example).
         operands: the pair of symbols that each example is, or None where inputs are not pairs. Shape (example, 2).
+        symbols: how many symbols there are, or None.
         reasons: why a score that was asked for is not among them, by name.
     """
 
@@ -65,6 +66,7 @@ class ExampleTable(Result):
     given: Int[Tensor, " example"]
     true: Int[Tensor, " example"] | None
     operands: Int[Tensor, "example 2"] | None
+    symbols: int | None
     reasons: Mapping[str, str]
 
     def __getitem__(self, name: str) -> ExampleScores:
@@ -129,10 +131,10 @@ class ExampleTable(Result):
             ScoreError: the score could not be computed.
             UnknownNameError: it was not asked for.
         """
-        if self.operands is None:
+        if self.operands is None or self.symbols is None:
             raise MissingNeedError("this task's inputs are not pairs of symbols: there is no grid to draw")
         found = self[name]
-        side = int(self.operands.max()) + 1
+        side = self.symbols
         place = tuple(self.operands.T.numpy())
         values, details = np.full((side, side), np.nan), np.full((side, side, 2), -1)
         finite = found.values.numpy().astype(float)
@@ -149,11 +151,7 @@ class ExampleTable(Result):
     def plot(self) -> go.Figure:
         """Return the matrix of Spearman's rank correlations; a score that is the same for all examples is blank."""
         values = np.stack([_finite(each) for each in self.scores.values()])
-        matrix = np.array([[rank_correlation(left, right) for right in values] for left in values], dtype=float)
-        constant = (values == values[:, :1]).all(1)
-        matrix[constant] = np.nan
-        matrix[:, constant] = np.nan
-        return signed_matrix(matrix, tuple(self.scores), z_title="Spearman's rank correlation")
+        return signed_matrix(rank_correlations(values), tuple(self.scores), z_title="Spearman's rank correlation")
 
 
 def _finite(scores: ExampleScores) -> Float[np.ndarray, " example"]:
@@ -211,8 +209,8 @@ def example_scores(
         found[each.label()], errors[each.label()] = _pooled(results)
     if BASELINE not in found:
         raise ScoreError(f"not even the loss could be computed: {reasons[BASELINE]}")
-    rows = None if task.operands is None else task.operands[task.rows(ids)]
-    return ExampleTable(ids, found, errors, len(several), given, task.true(ids), rows, reasons)
+    pairs = (None, None) if task.operands is None else (task.operands[task.rows(ids)], task.symbols)
+    return ExampleTable(ids, found, errors, len(several), given, task.true(ids), *pairs, reasons)
 
 
 def _pooled(results: Sequence[ExampleScores]) -> tuple[ExampleScores, Float[Tensor, " example"]]:

@@ -21,7 +21,7 @@ from mechmem.plotting.effects import signed_matrix
 from mechmem.plugins import Score, plugins
 from mechmem.results import Result
 from mechmem.roles import Roles
-from mechmem.stats import bootstrap, rank_correlation
+from mechmem.stats import bootstrap, rank_correlation, rank_correlations
 from mechmem.storage import record
 
 if TYPE_CHECKING:
@@ -122,12 +122,7 @@ class ScoreTable(Result):
 
     def plot(self) -> go.Figure:
         """Return the matrix of Spearman's rank correlations; a score that is the same for all neurons is blank."""
-        values = self.values.double().numpy()
-        rows = [[rank_correlation(left, right) for right in values] for left in values]
-        matrix = np.array(rows, dtype=float).reshape(len(self.names), len(self.names))
-        constant = np.array([bool(self._constant(row)) for row in range(len(self.names))], dtype=bool)
-        matrix[constant] = np.nan
-        matrix[:, constant] = np.nan
+        matrix = rank_correlations(self.values.double().numpy())
         return signed_matrix(matrix, self.names, z_title="Spearman's rank correlation")
 
 

@@ -94,6 +94,13 @@ def rank_correlation(
     return np.asarray((a * b).sum(axis) / np.where(scale > 0, scale, np.inf))
 
 
+def rank_correlations(values: Float[np.ndarray, "series unit"]) -> Float[np.ndarray, "series series"]:
+    """Return Spearman's rank correlation of every pair of series; NaN where one of the two is constant."""
+    found = np.array([[rank_correlation(left, right) for right in values] for left in values], dtype=float)
+    constant = (values == values[:, :1]).all(1)
+    return np.where(constant[:, None] | constant, np.nan, found.reshape(len(values), len(values)))
+
+
 def matching_z_score(scores: Float[np.ndarray, "answer class"]) -> float:
     """Z of the diagonal sum of a matrix against all renamings of its columns.
 

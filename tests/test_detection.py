@@ -31,7 +31,8 @@ def table(n=400, rate=0.2, known=True, seed=0):
     true = torch.tensor(noisy).long() if known else None
     operands = torch.stack([ids // 20, ids % 20], 1)
     nothing = {name: torch.full((n,), torch.nan, dtype=torch.float64) for name in scores}
-    return mm.ExampleTable(ids, scores, nothing, 1, given, true, operands, {"lost": "it is not there"}), columns, noisy
+    reasons = {"lost": "it is not there"}
+    return mm.ExampleTable(ids, scores, nothing, 1, given, true, operands, 21, reasons), columns, noisy
 
 
 def test_each_score_stands_beside_the_loss():
@@ -83,6 +84,8 @@ def test_a_table_draws_and_survives_saving(tmp_path):
     assert mm.Detection.load(tmp_path / "detection.safetensors").to_frame().equals(quality.to_frame())
     assert len(quality.plot().data) == 9
     grid = found.grid("good")
+    # Symbols that no training example has are there too.
+    assert grid.data[0].z.shape == (21, 21) and np.isnan(grid.data[0].z[20]).all()
     assert grid.data[0].z[3, 7] == pytest.approx(columns["good"][67], rel=1e-6)
     assert len(grid.data[1].x) == noisy.sum()
     assert len(found.plot().data)

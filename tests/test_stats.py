@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mechmem.stats import across_runs, bootstrap, matching_z_score, rank_correlation, wilson
+from mechmem.stats import across_runs, bootstrap, matching_z_score, rank_correlation, rank_correlations, wilson
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -113,7 +113,7 @@ def test_matching_z_needs_a_square():
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
-def test_therank_correlation_is_scipys_with_ties(pairs):
+def test_the_rank_correlation_is_scipys_with_ties(pairs):
     one, other = np.array(pairs, dtype=float).T
     found = rank_correlation(np.stack([one, one]), np.stack([other, -other]))
     if np.ptp(one) == 0 or np.ptp(other) == 0:
@@ -121,3 +121,12 @@ def test_therank_correlation_is_scipys_with_ties(pairs):
     else:
         rho = scipy.stats.spearmanr(one, other).statistic
         assert np.allclose(found, [rho, -rho])
+
+
+def test_all_rank_correlations_are_scipys_and_a_constant_series_has_none():
+    draw = np.random.default_rng(0)
+    series = draw.integers(0, 5, (3, 40)).astype(float)
+    found = rank_correlations(np.concatenate([series, np.full((1, 40), 2.0)]))
+    np.testing.assert_allclose(found[:3, :3], scipy.stats.spearmanr(series, axis=1).statistic)
+    assert np.isnan(found[3]).all() and np.isnan(found[:, 3]).all()
+    assert rank_correlations(np.empty((0, 40))).shape == (0, 0)

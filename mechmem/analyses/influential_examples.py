@@ -13,7 +13,7 @@ from torch import Tensor
 from mechmem.config import check_whole
 from mechmem.contracts import Subject, check_ids
 from mechmem.errors import MissingNeedError
-from mechmem.plotting.gallery import Picture, gallery
+from mechmem.plotting.gallery import Picture, gallery, training_picture
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
@@ -57,9 +57,7 @@ class InfluentialExamplesResult(Result):
             return Picture(pixels, f"label {int(found.target_labels[0])}")
         column = int((found.sources == self.shown[number]).nonzero()[0])
         given, true = int(found.source_labels[column]), int(self.true[column])
-        wrong = true not in (-1, given)
-        label = f"given {given}" + (f", is {true}" if wrong else "")
-        return Picture(pixels, f"{label}<br>{float(found.values[0, column]):+.3g} nats", wrong)
+        return training_picture(pixels, given, true, f"{float(found.values[0, column]):+.3g} nats")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +74,7 @@ class InfluentialExamples(Analysis):
 
     name: ClassVar[str] = "influential_examples"
     needs: ClassVar[frozenset[str]] = frozenset({"turn_over"})
-    knows: ClassVar[frozenset[str]] = frozenset({"given_labels", "test_labels"})
+    knows: ClassVar[frozenset[str]] = frozenset({"given_labels", "true_train_labels", "test_labels"})
     cites: ClassVar[str] = "Kobayashi et al. 2020, arXiv 2012.04207"
 
     target: int = -1

@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.config import check_whole
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.example_table import ExampleTable, example_score, example_scores
-from mechmem.plotting.gallery import Picture, gallery
+from mechmem.plotting.gallery import Picture, gallery, training_picture
 from mechmem.plugins import Analysis
 from mechmem.results import Result
 from mechmem.storage import record
@@ -53,22 +52,21 @@ class MemorizedExamplesResult(Result):
         """Return the most and the least memorized images; or where inputs are pairs, the score on their grid."""
         if self.pixels is None:
             return self.table.grid(self.score)
-        rows = self.table.to_frame().set_index("id")
-        titles = (f"most memorized: {self.score}", f"least memorized: {self.score}")
+        most, least = self.pixels
         return gallery(
             {
-                title: [
-                    _picture(each.numpy(), rows.loc[int(id)], self.score) for each, id in zip(images, ids, strict=True)
-                ]
-                for title, images, ids in zip(titles, self.pixels, (self.most, self.least), strict=True)
+                f"most memorized: {self.score}": self._pictures(self.most, most),
+                f"least memorized: {self.score}": self._pictures(self.least, least),
             }
         )
 
-
-def _picture(pixels: Float[np.ndarray, "channel row column"], row: pd.Series, score: str) -> Picture:
-    wrong = str(row["split"]) == "train_noisy"
-    label = f"given {row['given']}" + (f",<br>is {row['true']}" if wrong else "")
-    return Picture(pixels, f"{label}<br>{row[score]:.3g}", wrong)
+    def _pictures(self, ids: Int[Tensor, " shown"], pixels: Float[Tensor, "shown channel row column"]) -> list[Picture]:
+        chosen = self.table.to_frame().set_index("id").loc[ids.tolist()]
+        columns = (chosen["given"], chosen["true"], chosen[self.score])
+        return [
+            training_picture(image, int(given), int(true), f"{value:.3g}")
+            for image, given, true, value in zip(pixels.numpy(), *columns, strict=True)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +80,7 @@ class MemorizedExamples(Analysis):
     """
 
     name: ClassVar[str] = "memorized_examples"
-    knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
+    knows: ClassVar[frozenset[str]] = frozenset({"given_labels", "true_train_labels"})
     cites: ClassVar[str] = "Liu, Lin & Jaggi 2021, arXiv 2112.08798"
 
     score: str = ""

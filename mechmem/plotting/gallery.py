@@ -33,6 +33,19 @@ class Picture:
     marked: bool = False
 
 
+def training_picture(pixels: Float[np.ndarray, "channel row column"], given: int, true: int, value: str) -> Picture:
+    """Return the picture of a training example, with its labels and a value under it.
+
+    Args:
+        pixels: the image.
+        given: the label that it was trained with.
+        true: its true label, or −1 where that is not known. An example with another is marked.
+        value: the last line under it.
+    """
+    wrong = true not in (-1, given)
+    return Picture(pixels, f"given {given}" + (f",<br>is {true}" if wrong else "") + f"<br>{value}", wrong)
+
+
 def gallery(rows: Mapping[str, Sequence[Picture]]) -> go.Figure:
     """Draw rows of pictures, each row under its title; all pictures of one size share one scale of brightness.
 
