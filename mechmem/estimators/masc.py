@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -9,6 +11,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Int
 from sklearn.utils._param_validation import Interval
+from threadpoolctl import ThreadpoolController
 
 from mechmem.estimators.class_scores import SubspaceScores, unit_rows
 
@@ -18,6 +21,11 @@ themselves are decomposed, which takes several times as long."""
 LEVEL = 1e-12
 """Shares of the energy that differ by less are equal."""
 _product: Any = scipy.linalg.get_blas_funcs("syrk", dtype=np.float64)
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 class MinimumAngleSubspaces(SubspaceScores):
@@ -51,7 +59,12 @@ class MinimumAngleSubspaces(SubspaceScores):
 
     def _fit(self, X: Float[np.ndarray, "example feature"], index: Int[np.ndarray, " example"]) -> None:
         self._validate_params()
-        self.subspaces_ = [self._subspace(X[index == each].astype(float)) for each in range(len(self.classes_))]
+        # Several classes at once: one decomposition alone is hardly faster on several threads, and a small one slower.
+        threads = max([1, *(library["num_threads"] for library in _libraries().info())])
+        workers = min(threads, len(self.classes_))
+        with _libraries().limit(limits=threads // workers), ThreadPoolExecutor(workers) as pool:
+            found = pool.map(lambda each: self._subspace(X[index == each].astype(float)), range(len(self.classes_)))
+            self.subspaces_ = list(found)
 
     def _subspace(self, X: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "component feature"]:
         # On the shorter side, of which the other follows by one product.

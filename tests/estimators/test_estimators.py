@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestCentroid
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import ThreadpoolController
 
 from mechmem.estimators.class_means import NearestClassMean
 from mechmem.estimators.masc import MinimumAngleSubspaces
@@ -79,6 +80,18 @@ def test_subspaces_are_no_larger_than_what_they_span():
     assert [len(b) for b in MinimumAngleSubspaces(1.0).fit(X, y).subspaces_] == [1, 2]
     assert [len(b) for b in MinimumAngleSubspaces(components=3).fit(X, y).subspaces_] == [1, 2]
     assert (MinimumAngleSubspaces(1.0).fit(X, y).predict(X) == y).all()
+
+
+def test_subspaces_have_the_same_bits_on_one_thread_and_on_several_which_stay_as_they_were():
+    X, y = data(n=300, features=40, classes=5)
+    blas, found = ThreadpoolController().select(user_api="blas"), []
+    for threads in (1, 2, 3):
+        with blas.limit(limits=threads):
+            before = [library["num_threads"] for library in blas.info()]
+            found.append(MinimumAngleSubspaces().fit(X, y).subspaces_)
+            assert [library["num_threads"] for library in blas.info()] == before
+    for one, other in zip(found[0] * 2, found[1] + found[2], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_where_nothing_tells_classes_apart_the_lowest_wins():
