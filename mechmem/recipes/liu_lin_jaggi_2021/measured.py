@@ -91,7 +91,7 @@ def order(subject: Subject) -> Rows:
 
 
 def finding(subject: Subject) -> Rows:
-    """AUROC of the network's loss, and of self-influence where it has masks."""
+    """AUROC of the network's loss and of how late it fits an example, and of self-influence where it has masks."""
     for score, value in _areas(subject, [subject]).items():
         yield f"AUROC of {score}", math.nan, value
 
@@ -110,7 +110,7 @@ def finding_averaged(subject: Subject) -> Rows:
 
 
 def _areas(subject: Subject, several: list[Subject]) -> dict[str, float]:
-    table = detection(example_scores(several, SELF), resamples=1).to_frame()
+    table = detection(example_scores(several, (SELF, "learning_speed")), resamples=1).to_frame()
     rows = table.loc[table["figure"] == "auroc"]
     return dict(zip(rows["score"], rows["value"], strict=True))
 
