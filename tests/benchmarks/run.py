@@ -3,16 +3,17 @@
 A benchmark is a file `bench_<name>.py` of this folder with a function `run(add)`; it is found by being there. Each
 first checks that the fast and the plain way agree numerically. Run all with `make bench`, or some by name
 (`make bench ARGS="pruning caching"`), on a machine that does nothing else. Nothing here is a test of time: ratios are
-printed beside the bar they are meant to clear.
+printed beside the bar they are meant to clear. With `--once` every way is timed once: quicker, and rough.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import inspect
-import sys
 from pathlib import Path
 
+import timing
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -23,11 +24,15 @@ __all__ = ["ROWS", "add", "alternately", "main", "note"]
 
 def main() -> None:
     names = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
-    chosen = sys.argv[1:] or names
-    unknown = [name for name in chosen if name not in names]
+    parser = argparse.ArgumentParser(description="Print speed ratios.")
+    parser.add_argument("benchmark", nargs="*", help=f"one of {', '.join(names)}; by default all")
+    parser.add_argument("--once", action="store_true", help="time every way once")
+    args = parser.parse_args()
+    unknown = [name for name in args.benchmark if name not in names]
     if unknown:
-        sys.exit(f"no benchmark {unknown[0]!r}; one of {', '.join(names)}")
-    for name in chosen:
+        parser.error(f"no benchmark {unknown[0]!r}; one of {', '.join(names)}")
+    timing.ROUNDS = 1 if args.once else None
+    for name in args.benchmark or names:
         run = getattr(importlib.import_module(f"bench_{name}"), "run", None)
         # A benchmark of memory runs as a script of its own.
         if run is not None and "add" in inspect.signature(run).parameters:
