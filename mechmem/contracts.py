@@ -232,6 +232,17 @@ def check_ids(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"
         ConfigError: it is not at least one whole number, in one dimension. A mask is none.
         UnknownNameError: an id is not one of the task's.
     """
+    found = as_ids(ids, name)
+    task.rows(found)
+    return found
+
+
+def as_ids(ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
+    """Return a list of example ids, of whatever task, as a tensor.
+
+    Raises:
+        ConfigError: it is not at least one whole number, in one dimension. A mask is none.
+    """
     try:
         found = ids if isinstance(ids, Tensor) else torch.tensor(np.asarray(ids))
     except (TypeError, ValueError, RuntimeError):
@@ -242,8 +253,34 @@ def check_ids(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"
     if found.ndim != 1 or not len(found) or not whole:
         seen = f"{type(ids).__name__} of shape {tuple(found.shape)}" if found.numel() else type(ids).__name__
         raise ConfigError(f"{name} must be at least one example id, in one dimension; got a {seen}")
-    found = found.long().cpu()
-    task.rows(found)
+    return found.long().cpu()
+
+
+def check_distinct(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
+    """Return a list of different ids of a task as a tensor.
+
+    Raises:
+        ConfigError: it is no list of ids (see `check_ids`), or one is repeated.
+        UnknownNameError: an id is not one of the task's.
+    """
+    found = check_ids(task, ids, name)
+    values, counts = found.unique(return_counts=True)
+    if len(values) < len(found):
+        raise ConfigError(f"{name} are different ids, and {int(values[counts > 1][0])} is repeated")
+    return found
+
+
+def check_sources(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " source"]:
+    """Return a list of different training examples of a task, as they are without augmentation, as a tensor.
+
+    Raises:
+        ConfigError: it is no list of different ids (see `check_distinct`), or one is no such example's.
+        UnknownNameError: an id is not one of the task's.
+    """
+    found = check_distinct(task, ids, name)
+    strangers = found[~torch.isin(found, task.sources)]
+    if len(strangers):
+        raise ConfigError(f"{name} are training examples, and {int(strangers[0])} is none")
     return found
 
 

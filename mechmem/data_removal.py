@@ -16,7 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from mechmem.config import check_choice, check_whole
-from mechmem.contracts import Ids, Subject, check_ids
+from mechmem.contracts import Ids, Subject, check_sources
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.example_table import ExampleTable
 from mechmem.models.forward import logits_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NOTHING = "nothing"
 """The row of the networks that are trained on all examples."""
 RANDOM = "random"
+KINDS = ("suspect", RANDOM, "wrong", "difficult", "easy")
 PANELS = {"accuracy": "test accuracy", "loss": "test loss (nats)"}
 
 
@@ -104,22 +105,27 @@ def _mean(values: Float[np.ndarray, " seed"], *names: str) -> dict[str, float]:
     return dict(zip(names, (found.value, found.low, found.high), strict=True))
 
 
-def removals(table: ExampleTable, score: str, count: int, *, seed: int = 0) -> dict[str, Int[Tensor, " chosen"]]:
+def removals(
+    table: ExampleTable, score: str, count: int, *, kinds: Sequence[str] | None = None, seed: int = 0
+) -> dict[str, Int[Tensor, " chosen"]]:
     """Choose examples to remove, as many of each kind, by a score.
 
     Args:
         table: scores of the training examples.
         score: which of them ranks.
         count: how many of each kind.
+        kinds: which kinds; by default all of which there are enough examples.
         seed: seed of the random ones.
 
     Returns:
         the ids of each kind. "suspect" are the most suspect by the score, whatever their labels are; "random" are drawn
         among all. Where it is known which labels are wrong, "wrong" are wrongly labelled ones, the most suspect first;
-        "difficult" and "easy" are the most and the least suspect of those that are labelled rightly.
+        "difficult" and "easy" are the most and the least suspect of those that are labelled rightly, half of them at
+        the most.
 
     Raises:
-        ConfigError: there are fewer of a kind than asked for.
+        ConfigError: there are fewer of a kind that was asked for, of none are there enough, or it needs true labels.
+        UnknownNameError: there is no such kind.
         ScoreError: the score could not be computed.
         UnknownNameError: it is not in the table.
     """
@@ -129,11 +135,22 @@ def removals(table: ExampleTable, score: str, count: int, *, seed: int = 0) -> d
     found = {"suspect": order, RANDOM: shuffled}
     if table.true is not None:
         noisy = torch.isin(order, table.ids[table.true != table.given])
-        found |= {"wrong": order[noisy], "difficult": order[~noisy], "easy": order[~noisy].flip(0)}
-    for name, ids in found.items():
-        if len(ids) < count:
-            raise ConfigError(f"{count} {name} examples cannot be removed: there are {len(ids)}")
-    return {name: ids[:count] for name, ids in found.items()}
+        right = order[~noisy]
+        # Half each, so that no example is both.
+        found |= {
+            "wrong": order[noisy],
+            "difficult": right[: len(right) // 2],
+            "easy": right.flip(0)[: len(right) // 2],
+        }
+    for name in kinds or ():
+        check_choice("kind of examples", name, KINDS)
+        if name not in found:
+            raise ConfigError(f"which examples are {name} cannot be said: true labels are not known")
+    # Where all are welcome, of one kind at least there must be enough.
+    for name in (RANDOM,) if kinds is None else kinds:
+        if len(found[name]) < count:
+            raise ConfigError(f"{count} {name} examples cannot be removed: there are {len(found[name])}")
+    return {name: ids[:count] for name, ids in found.items() if (kinds is None or name in kinds) and len(ids) >= count}
 
 
 def data_value(
@@ -153,7 +170,7 @@ def data_value(
 
     Raises:
         MissingNeedError: it is not known how the network was trained, or what the test set's labels are.
-        ConfigError: nothing is removed, ids are not of training examples, or a name is taken.
+        ConfigError: nothing is removed, ids are not of training examples or one is repeated, or a name is taken.
         UnknownNameError: an id is not one of the task's.
     """
     if subject.recipe is None:
@@ -164,7 +181,7 @@ def data_value(
         raise MissingNeedError("data_value compares on the test set, and its true labels are not known")
     if not removed or NOTHING in removed:
         raise ConfigError(f"data_value takes ids to remove by name, and {NOTHING!r} is no name; got {list(removed)}")
-    chosen = {name: check_ids(task, ids, f"the ids of {name!r}") for name, ids in removed.items()}
+    chosen = {name: check_sources(task, ids, f"the ids of {name!r}") for name, ids in removed.items()}
     used = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     for seed in used:
         check_whole("seed", seed, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,7 +117,9 @@ def _suspicion(values: Tensor) -> Float[np.ndarray, " example"]:
 
 def _row(values: Float[np.ndarray, " resample"], loss: Float[np.ndarray, " resample"]) -> dict[str, float]:
     more = values - loss
-    ends = [np.nanquantile(each[1:], [0.025, 0.975]) for each in (values, more)]
+    # A resample without wrong labels, or without right ones, has no figure.
+    known = [each[1:][np.isfinite(each[1:])] for each in (values, more)]
+    ends = [np.quantile(each, [0.025, 0.975]) if len(each) else (math.nan, math.nan) for each in known]
     return {
         "value": float(values[0]),
         "low": float(ends[0][0]),

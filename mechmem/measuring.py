@@ -50,8 +50,7 @@ def resolve(what: What, subject: Subject) -> tuple[str, Kind, Measure]:
     if isinstance(what, Score):
         return what.label(), "score", lambda then: _distribution(what, then)
     if isinstance(what, ExampleScore):
-        if what.wants() & {"run", "recipe"}:
-            raise ConfigError(f"{what.label()!r} reads or makes whole runs: ask mm.example_scores for it")
+        check_of_one_state(what)
         return what.label(), "example_score", lambda then: _by_split(what, then)
     if isinstance(what, Analysis):
         if what.wants() == {"run"}:
@@ -61,6 +60,18 @@ def resolve(what: What, subject: Subject) -> tuple[str, Kind, Measure]:
     raise ConfigError(
         f"expected a name, an Extractor, a Score, an ExampleScore or an Analysis; got a {type(what).__name__}"
     )
+
+
+def check_of_one_state(what: ExampleScore) -> None:
+    """Refuse a score of examples that is no different at another checkpoint.
+
+    Raises:
+        ConfigError: it reads or makes whole runs.
+    """
+    if not what.of_one_state():
+        last = any(field.name == "checkpoints" for field in dataclasses.fields(what))
+        hint = f', or follow "{what.name}(checkpoints=last)"' if last else ""
+        raise ConfigError(f"{what.label()!r} reads or makes whole runs: ask mm.example_scores for it{hint}")
 
 
 def _of_run(what: Analysis, subject: Subject) -> Callable[[Subject], Result]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from mechmem.errors import ConfigError
 from mechmem.example_table import example_score
 from mechmem.frames import Table
-from mechmem.measuring import described
+from mechmem.measuring import check_of_one_state, described
 from mechmem.plotting.lines import lines
 from mechmem.plotting.over_training import X_TITLE
 from mechmem.plotting.stacked import stack
@@ -82,13 +83,17 @@ class RealAndRandom(Result):
     def half_way(self) -> dict[str, Estimate]:
         """Return, for real and random labels, the median step at which an example is learned.
 
-        The 95 % interval is that of the sign test; an end is infinite where too few examples are learned.
+        The 95 % interval is that of the sign test; an end is infinite where too few examples are learned, or
+        there are too few.
         """
         found = {}
         for name, values in zip((REAL, RANDOM), self.learned.numpy(), strict=True):
             interval = scipy_stats.quantile_test(values, p=0.5).confidence_interval(0.95)
             median = float(np.quantile(values, 0.5, method="inverted_cdf"))
-            found[name] = Estimate(median, float(interval.low), float(interval.high), len(values))
+            # Of a handful of examples no end is known.
+            low = -math.inf if math.isnan(interval.low) else float(interval.low)
+            high = math.inf if math.isnan(interval.high) else float(interval.high)
+            found[name] = Estimate(median, low, high, len(values))
         return found
 
     def plot(self) -> go.Figure:
@@ -129,7 +134,7 @@ def real_and_random(
         progress: whether to show bars.
 
     Raises:
-        ConfigError: `config` is none.
+        ConfigError: `config` is none, or the score reads or makes whole runs.
         MissingNeedError: the task has no labels to replace, or the score needs what the networks lack.
         UnknownNameError: there is no such score.
         RunDirectoryError: `out` holds runs of another config.
@@ -137,6 +142,7 @@ def real_and_random(
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"real_and_random takes an mm.TrainConfig, got a {type(config).__name__}")
     measured = example_score(score)
+    check_of_one_state(measured)
     tasks = {REAL: config.task.clean_labels(), RANDOM: config.task.noise_only()}
     distributions, fitted, learned = [], [], []
     ids = torch.empty(0, dtype=torch.long)

@@ -190,6 +190,10 @@ class ExampleScore(Plugin):
         ids = subject.task.sources
         return ExampleScores(self.label(), ids, values.double(), self.higher, self.suspect, self.unit, note)
 
+    def of_one_state(self) -> bool:
+        """Whether it looks at one state of a network, and so can be followed over training."""
+        return not self.wants() & {"run", "recipe"} and "checkpoints" not in self.told()
+
     @abc.abstractmethod
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
         """Return one value per id of `task.sources`, and a note."""

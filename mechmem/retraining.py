@@ -14,8 +14,8 @@ from rich.progress import track
 from torch import Tensor
 
 from mechmem.config import check_whole
-from mechmem.contracts import Ids, Subject, check_ids
-from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.contracts import Ids, Subject, check_sources
+from mechmem.errors import MissingNeedError
 from mechmem.models.forward import logits_of
 from mechmem.models.masking import Part, TurnOverDropout, mask_layers, subnetwork
 from mechmem.plotting.points import labelled_points
@@ -105,10 +105,7 @@ def leave_one_out(
         raise MissingNeedError("leave_one_out needs turn-over dropout, and the network has none")
     check_whole("sample", sample, 1)
     task = subject.task
-    ids = _sampled(subject, sample, seed) if examples is None else check_ids(task, examples, "examples")
-    strangers = ids[~torch.isin(ids, task.sources)]
-    if len(strangers):
-        raise ConfigError(f"only training examples can be left out, and {int(strangers[0])} is none")
+    ids = _sampled(subject, sample, seed) if examples is None else check_sources(task, examples, "examples")
     given = task.given(ids)
     before = _logits(subject, ids)
     after = torch.empty_like(before)

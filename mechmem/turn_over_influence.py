@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from mechmem.config import check_whole
-from mechmem.contracts import Ids, Subject, check_ids
+from mechmem.contracts import Ids, Subject, check_distinct, check_sources
 from mechmem.errors import ConfigError, LeakError
 from mechmem.math.blocks import blocks
 from mechmem.models.forward import block_rows, device_of, evaluating, full_precision
@@ -135,11 +135,8 @@ def influence(
     if not several or not all(isinstance(each, Subject) for each in several):
         raise ConfigError("influence takes a Subject, or a list of Subjects")
     task = several[0].task
-    source_ids = _distinct(check_ids(task, task.sources if sources is None else sources, "sources"), "sources")
-    target_ids = _distinct(check_ids(task, task.test_ids if targets is None else targets, "targets"), "targets")
-    strangers = source_ids[~torch.isin(source_ids, task.sources)]
-    if len(strangers):
-        raise ConfigError(f"sources are training examples, and {int(strangers[0])} is none")
+    source_ids = check_sources(task, task.sources if sources is None else sources, "sources")
+    target_ids = check_distinct(task, task.test_ids if targets is None else targets, "targets")
     source_labels, target_labels = task.given(source_ids), task.given(target_ids)
     notes: list[str] = []
     found: list[Tensor] = []
@@ -176,13 +173,6 @@ def check_isolated(subject: Subject, *, accept_leaks: bool) -> list[str]:
     if not accept_leaks:
         raise LeakError(f"{subject.name!r} is not isolated, {found}; accept_leaks=True measures all the same")
     return [f"not isolated, {found}"]
-
-
-def _distinct(ids: Int[Tensor, " example"], name: str) -> Int[Tensor, " example"]:
-    if len(ids.unique()) < len(ids):
-        values, counts = ids.unique(return_counts=True)
-        raise ConfigError(f"{name} are different ids, and {int(values[counts > 1][0])} is repeated")
-    return ids
 
 
 @torch.no_grad()

@@ -68,7 +68,21 @@ def test_examples_to_remove_are_chosen_by_a_score(subject):
     unknown = mm.removals(dataclasses.replace(table, true=None), "loss", 10)
     assert set(unknown) == {"suspect", "random"} and torch.equal(unknown["suspect"], found["suspect"])
     with pytest.raises(ConfigError, match="149 wrong examples cannot be removed"):
-        mm.removals(table, "loss", 149)
+        mm.removals(table, "loss", 149, kinds=["wrong"])
+    with pytest.raises(ConfigError, match="151 random examples cannot be removed"):
+        mm.removals(table, "loss", 151)
+    with pytest.raises(UnknownNameError, match="difficult"):
+        mm.removals(table, "loss", 10, kinds=["dificult"])
+    with pytest.raises(ConfigError, match="true labels are not known"):
+        mm.removals(dataclasses.replace(table, true=None), "loss", 10, kinds=["easy"])
+
+
+def test_of_clean_data_difficult_and_easy_examples_can_be_removed_and_none_is_both(subject):
+    clean = dataclasses.replace(mm.example_scores(subject, "loss"), given=subject.task.true(subject.task.sources))
+    assert set(mm.removals(clean, "loss", 75)) == {"suspect", "random", "difficult", "easy"}
+    chosen = mm.removals(clean, "loss", 75, kinds=["easy", "difficult"])
+    assert not set(chosen["easy"].tolist()) & set(chosen["difficult"].tolist())
+    assert set(mm.removals(clean, "loss", 76)) == {"suspect", "random"}
 
 
 def test_what_cannot_be_removed_is_refused(subject):
@@ -79,7 +93,9 @@ def test_what_cannot_be_removed_is_refused(subject):
     for seeds in (0, [], [1, 1], [-1]):
         with pytest.raises(ConfigError, match="seed"):
             mm.data_value(subject, {"x": ids[:2]}, seeds=seeds)
-    with pytest.raises(ConfigError, match="not the id of a training example"):
+    with pytest.raises(ConfigError, match="'x' are training examples"):
         mm.data_value(subject, {"x": subject.task.test_ids[:1]}, seeds=[5])
+    with pytest.raises(ConfigError, match="'x' are different ids"):
+        mm.data_value(subject, {"x": ids[[0, 1, 0]]}, seeds=[5])
     with pytest.raises(MissingNeedError, match="how the network was trained"):
         mm.data_value(mm.Subject(subject.model, subject.task), {"x": ids[:2]})

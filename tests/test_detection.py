@@ -79,6 +79,10 @@ def test_a_table_draws_and_survives_saving(tmp_path):
     found, columns, noisy = table()
     found.save(tmp_path / "table.safetensors")
     assert mm.ExampleTable.load(tmp_path / "table.safetensors").to_frame().equals(found.to_frame())
+    # A resample that misses the only wrong label has no figure, and where there is no other, no interval.
+    single = dataclasses.replace(found, true=(found.ids == 3).long())
+    low = [mm.detection(single, resamples=1, seed=seed).to_frame()["low"].isna().any() for seed in range(8)]
+    assert any(low) and not all(low)
     quality = mm.detection(found, resamples=50)
     quality.save(tmp_path / "detection.safetensors")
     assert mm.Detection.load(tmp_path / "detection.safetensors").to_frame().equals(quality.to_frame())

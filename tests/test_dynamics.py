@@ -338,3 +338,5 @@ def test_scores_of_examples_are_described_by_split(run):
     assert len(found.plot().data) == 8
     with pytest.raises(ConfigError, match="whole runs"):
         over_training(run, "learning_speed")
+    with pytest.raises(ConfigError, match=r"input_curvature\(checkpoints=last\)"):
+        over_training(run, "input_curvature")

@@ -240,8 +240,10 @@ def test_bad_input_is_one_clear_error(subject):
     for bad in (plain, subject.__class__(subject.model, subject.task)):
         with pytest.raises(MissingNeedError):
             mm.leave_one_out(bad)
-    with pytest.raises(ConfigError, match="only training examples"):
+    with pytest.raises(ConfigError, match="examples are training examples"):
         mm.leave_one_out(subject, test[:1])
+    with pytest.raises(MissingNeedError, match="no training to repeat"):
+        mm.leave_one_out(mm.load(subject.run.path, step=0), train[:1])
 
 
 def test_a_network_that_leaks_is_refused_unless_that_is_accepted():

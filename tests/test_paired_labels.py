@@ -1,6 +1,7 @@
 """Real against random labels: images learn real ones first, and the run on random ones is the noise-only twin."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -54,6 +55,11 @@ def test_the_two_runs_differ_in_their_labels_alone(tmp_path):
     assert row["mean"] == pytest.approx(float(losses.mean()))
 
 
+def test_of_a_handful_of_examples_half_way_has_open_ends(both):
+    few = dataclasses.replace(both, ids=both.ids[:3], learned=both.learned[:, :3])
+    assert {(each.low, each.high) for each in few.half_way().values()} == {(-math.inf, math.inf)}
+
+
 def test_it_draws_and_survives_saving(both, tmp_path):
     both.save(tmp_path / "both.safetensors")
     loaded = mm.RealAndRandom.load(tmp_path / "both.safetensors")
@@ -66,6 +72,9 @@ def test_what_cannot_be_paired_is_refused():
         mm.real_and_random(CONFIG.task)
     with pytest.raises(UnknownNameError, match="self_influence"):
         mm.real_and_random(CONFIG, score="self_influenc")
+    for score in ("tracin", "learning_speed", "agreement", "input_curvature"):
+        with pytest.raises(ConfigError, match="whole runs"):
+            mm.real_and_random(CONFIG, score=score)
     plain = dataclasses.replace(CONFIG, model=mm.ImageMLPConfig((8,)), steps=2)
     with pytest.raises(MissingNeedError, match="turn_over"):
         mm.real_and_random(plain, score="self_influence")

@@ -15,7 +15,7 @@ from mechmem.models.forward import logits_of
 from mechmem.plugins import ExampleScore
 
 FIRST_SEED = 1000
-"""The other networks' seeds are this one and those after it."""
+"""The other networks' seeds are this one and those after it, without the network's own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,12 @@ class Agreement(ExampleScore):
         assert subject.recipe is not None
         own = logits_of(subject.model, task, task.sources, output).argmax(1)
         alike = torch.zeros(len(own), dtype=torch.float64)
-        for seed in range(FIRST_SEED, FIRST_SEED + self.count):
+        for seed in self._seeds(subject):
             twin = subject.recipe.retrained(seed=seed)
             alike += logits_of(twin, task, task.sources, output).argmax(1) == own
         return alike / self.count, f"of {self.count} networks of other seeds"
+
+    def _seeds(self, subject: Subject) -> list[int]:
+        config = getattr(subject.recipe, "config", None)
+        own = None if config is None else config.seed
+        return [seed for seed in range(FIRST_SEED, FIRST_SEED + self.count + 1) if seed != own][: self.count]

@@ -14,6 +14,7 @@ from mechmem.config import check_number, check_whole
 from mechmem.contracts import Subject
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.plugins import ExampleScore
+from mechmem.tasks.build import build_task
 from mechmem.training.subsets import train_subsets
 from mechmem.training.train import ConfigRecipe
 
@@ -59,6 +60,8 @@ class FeldmanZhang(ExampleScore):
         recipe = subject.recipe
         if not isinstance(recipe, ConfigRecipe) or subject.run is None:
             raise MissingNeedError(f"{self.name!r} needs a run that was trained from a config, to train others like it")
+        if build_task(recipe.config.task).digest != subject.task.digest:
+            raise MissingNeedError(f"{self.name!r} trains on the task of the run's config, and the subject has another")
         writable = os.access(subject.run.path, os.W_OK)
         found = train_subsets(
             recipe.config,
@@ -70,9 +73,6 @@ class FeldmanZhang(ExampleScore):
             device=recipe.device,
             progress=False,
         )
-        task = subject.task
-        if not torch.equal(found.sources, task.sources) or not torch.equal(found.given, task.given(found.ids)):
-            raise MissingNeedError(f"{self.name!r} trains on the task of the run's config, and the subject has another")
         estimate = found.memorization()
         known = torch.isfinite(estimate.errors)
         mean = f"mean standard error {float(estimate.errors[known].mean()):.3f}" if known.any() else "none of it known"

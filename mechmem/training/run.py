@@ -28,6 +28,8 @@ from mechmem import storage
 from mechmem.contracts import Task
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
 from mechmem.models.build import build_model
+from mechmem.models.forward import device_of
+from mechmem.models.masking import mask_layers
 from mechmem.roles import Roles
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
@@ -97,14 +99,21 @@ class Run:
         return sorted(int(number) for number in numbers if number.isdecimal())
 
     def model_at(self, step: int) -> nn.Module:
-        """Return the network as it was at a saved step.
+        """Return the network as it was at a saved step, in evaluation mode.
 
         Raises:
             RunDirectoryError: there is no such checkpoint, or it is damaged or of another shape.
         """
-        model = copy.deepcopy(self._model) if self._model is not None else self._fresh()
+        # Not a copy of the trained network, where it can be built: hooks, frozen parameters and a chosen subnetwork
+        # are its user's, who has set them for what is run now.
+        model = copy.deepcopy(self._model) if self.config is None else self._fresh()
+        assert model is not None
+        if self._model is not None:
+            model.to(device_of(self._model))
+        for layer in mask_layers(model):
+            layer.part, layer.ids = None, None
         load_state(model, self._checkpoint(step))
-        return model
+        return model.eval()
 
     def _checkpoint(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step_{step}.safetensors"

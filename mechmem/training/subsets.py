@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mechmem import storage
 from mechmem.config import check_choice, check_number, check_whole
-from mechmem.contracts import Ids, Task
+from mechmem.contracts import Ids, Task, as_ids
 from mechmem.errors import ConfigError, RunDirectoryError, UnknownNameError
 from mechmem.math.subset_estimates import SubsetEstimate, influence, memorization
 from mechmem.results import Saved
@@ -63,9 +63,10 @@ class SubsetNetworks(Saved):
         """Return which networks answer which of these examples with its given label.
 
         Raises:
+            ConfigError: it is no list of ids.
             UnknownNameError: an id is not one of the task's.
         """
-        wanted, order = torch.as_tensor(ids).long(), torch.argsort(self.ids)
+        wanted, order = as_ids(ids), torch.argsort(self.ids)
         rows = order[torch.searchsorted(self.ids[order], wanted).clamp(max=len(order) - 1)]
         if not torch.equal(self.ids[rows], wanted):
             raise UnknownNameError(f"no example id {int(wanted[self.ids[rows] != wanted][0])} in these networks' task")
@@ -98,7 +99,8 @@ def train_subsets(
 
     Every subset has round(fraction · n) examples; with fixed views, all views of an example are in it or none is.
     Everything else is the config's, the number of steps too; `stop_when` is not heeded. Network number k depends on
-    (config, fraction, seed, k) alone, and its subset on (fraction, seed, k) and the number of examples.
+    (config, fraction, seed, k) alone, but for rounding where networks are stacked; its subset depends on (fraction,
+    seed, k) and the number of examples.
 
     There are two ways, whose networks agree but for rounding. "loop" trains one network after the other by the
     trainer's own step, in one process or several. "stacked" trains up to 32 at once, as one network whose parameters
@@ -119,8 +121,9 @@ def train_subsets(
             starts as `if __name__ == "__main__":`.
         how: "auto", "stacked" or "loop".
         logits: whether logits on the test examples are kept.
-        out: where answers are kept, in a folder named by a hash of all that decides them, file by file: what an
-            interrupt left, and networks beyond those of an earlier call, are trained, and the others read.
+        out: where answers are kept, in a folder named by a hash of all that decides them, a file for each network or
+            stack: what stands there is read, and the others are trained. With another number of networks the last
+            stack is another one.
         device: where to train.
         progress: whether to show a bar (plain lines where standard error is not a terminal).
 

@@ -75,7 +75,7 @@ class ConfigRecipe:
             if task == self.config.task:
                 labels = "random" if kind == "noise_only" else "true"
                 raise MissingNeedError(f"no {kind.replace('_', '-')} twin: the network itself has only {labels} labels")
-            twin = dataclasses.replace(self.config, task=task, steps=self.steps, **settings)
+            twin = dataclasses.replace(self.config, task=task, steps=max(self.steps, 1), **settings)
         return self._trained(twin, kind, progress)
 
     def retrained(
@@ -91,7 +91,10 @@ class ConfigRecipe:
 
         Raises:
             ConfigError: an id is not of the training set, or none would be left.
+            MissingNeedError: the network is as it was initialised: there is no training to repeat.
         """
+        if not self.steps:
+            raise MissingNeedError("the network is as it was initialised: there is no training to repeat")
         left_out = tuple(sorted({*self.config.left_out, *(() if without is None else without.tolist())}))
         settings = {"stop_when": "", "evaluations": 1, "checkpoints": 1, "steps": self.steps, "left_out": left_out}
         twin = dataclasses.replace(self.config, seed=self.config.seed if seed is None else seed, **settings)
@@ -202,7 +205,7 @@ def load(
     recipe = None
     if run.config is not None:
         folder, owner = _twins_folder(run.path)
-        recipe = ConfigRecipe(run.config, steps=max(chosen, 1), folder=folder, device=device, owner=owner)
+        recipe = ConfigRecipe(run.config, steps=chosen, folder=folder, device=device, owner=owner)
     return Subject(network, run.task(), run.roles(), run=run, recipe=recipe, name=run.path.resolve().name)
 
 

@@ -44,6 +44,14 @@ def test_a_run_trains_its_twins_and_finds_them_again(tmp_path, tiny_config):
     assert torch.equal(again.values, found.values) and len(list((tmp_path / "run" / "twins").iterdir())) == 2
 
 
+def test_the_network_itself_is_not_among_the_others(tiny_config):
+    config = dataclasses.replace(tiny_config, steps=12, seed=1000)
+    found = example_score("agreement(count=1)")(mm.train(config, progress=False))
+    other = example_score("agreement(count=1)")(mm.train(dataclasses.replace(config, seed=1001), progress=False))
+    # Of seeds 1000 and 1001 each is the other's.
+    assert torch.equal(found.values, other.values) and float(found.values.min()) == 0
+
+
 def test_what_is_missing_is_said(tiny_run):
     with pytest.raises(MissingNeedError, match="needs recipe"):
         example_score("agreement")(mm.Subject(tiny_run.model, tiny_run.task))

@@ -86,7 +86,8 @@ def test_examples_that_cannot_be_known_are_said(own_run):
     assert 0 < unknown < len(found.ids) and int((found.values == 0).sum()) >= unknown
 
 
-def test_what_it_needs(own_run):
+def test_what_it_needs(own_run, monkeypatch):
+    monkeypatch.setattr(mm_subsets.SubsetTrainer, "stack", lambda *_: pytest.fail("trained first"))
     with pytest.raises(MissingNeedError, match="needs recipe, run"):
         FeldmanZhang()(dataclasses.replace(own_run, run=None, recipe=None))
     with pytest.raises(MissingNeedError, match="trained from a config"):

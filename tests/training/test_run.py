@@ -61,6 +61,34 @@ def test_every_checkpoint_is_the_network_at_its_step(tiny_run, tiny_config):
         assert {"step": step, **found.row} == row
 
 
+def test_a_checkpoint_is_no_copy_of_what_the_trained_network_is_used_for_now(tiny_run):
+    model = tiny_run.copy_model()
+    tiny_run.model.train().requires_grad_(False)
+    handle = tiny_run.model.hook_hidden.register_forward_hook(lambda *_: pytest.fail("a hook of another network"))
+    try:
+        then = tiny_run.run.model_at(30)
+        then(tiny_run.task.batch(tiny_run.task.ids)[0])
+    finally:
+        handle.remove()
+        tiny_run.model.eval().requires_grad_(True)
+    assert not then.training and all(each.requires_grad for each in then.parameters())
+    assert all(torch.equal(*pair) for pair in zip(then.parameters(), model.parameters(), strict=True))
+
+
+def test_a_checkpoint_is_the_full_network_whichever_subnetwork_is_chosen():
+    task = mm.ImageConfig("digits", train=40, test=20)
+    model = mm.ImageMLPConfig((16,), biases=False, masks=mm.TurnOver())
+    run = mm.train(mm.TrainConfig(task, model, steps=2, checkpoints=1), progress=False)
+    recorded = mm.training.run.Run(run.run.path, run.model, run.task)
+    own = mm.training.run.Run(run.run.path, run.model, run.task)
+    own.config = None  # as of a user's own loop
+    inputs = run.task.batch(run.task.ids)[0]
+    expected = run.model(inputs)
+    with mm.subnetwork(run, "flipped", 3):
+        for each in (recorded, own):
+            assert torch.equal(each.model_at(2)(inputs), expected)
+
+
 def test_history_has_a_row_per_evaluation(tiny_run):
     history = tiny_run.run.history()
     assert history["step"].tolist() == [0, 1, 2, 4, 8, 15, 30]

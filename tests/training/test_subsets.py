@@ -285,6 +285,8 @@ def test_answers_by_id_and_saving(tmp_path):
     assert torch.equal(found.right(ids), (found.predictions == found.given)[:, [7, 3, 3, 20]])
     with pytest.raises(UnknownNameError, match="99"):
         found.right([3, 99])
+    with pytest.raises(ConfigError, match="ids must be"):
+        found.right([])
     assert len(found) == 4 and found.influence().values.shape == (20, 5)
     torch.testing.assert_close(found.influence(found.sources).values.diagonal(), found.memorization().values)
     found.save(tmp_path / "networks.safetensors")

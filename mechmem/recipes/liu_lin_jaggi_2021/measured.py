@@ -132,16 +132,15 @@ def truth(subject: Subject) -> Rows:
 
 
 def removing(subject: Subject) -> Rows:
-    """Test accuracy and loss after difficult, easy or random examples are removed, rightly labelled ones all.
+    """Test accuracy and loss after difficult, easy or random examples are removed.
 
-    Difficult ones have the highest self-influence, easy ones the lowest. Training again is with the same seed.
+    Of the rightly labelled ones, those of the highest self-influence are difficult, those of the lowest easy; random
+    ones are of all. Training again is with the same seed.
     """
     table = example_scores(subject, SELF)
     count = max(1, round(REMOVED * len(table.ids)))
-    chosen = removals(table, SELF, count)
-    found = data_value(
-        subject, {name: chosen[name] for name in ("difficult", "easy", "random")}, seeds=[_seed(subject)]
-    )
+    chosen = removals(table, SELF, count, kinds=("difficult", "easy", "random"))
+    found = data_value(subject, chosen, seeds=[_seed(subject)])
     for name, accuracy, loss in zip(found.names, found.accuracy[:, 0], found.loss[:, 0], strict=True):
         yield f"test without {name}", math.nan, float(accuracy)
         yield f"test loss without {name}", math.nan, float(loss)

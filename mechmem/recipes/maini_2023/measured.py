@@ -44,10 +44,11 @@ def dropped(subject: Subject) -> Rows:
 def flipping(subject: Subject) -> Rows:
     """Mean number of units that have to go before an example flips, of fitted examples."""
     scores = example_score(f"flip_cost(most={MOST})")(subject)
-    noisy, fitted = subject.task.noisy, scores.values > 0
+    truth, fitted = subject.task.true(scores.ids), scores.values > 0
     values = scores.values.clamp(max=MOST + 1)
-    if noisy is None:
+    if truth is None:
         return
+    noisy = truth != subject.task.given(scores.ids)
     for name, members in (("clean", fitted & ~noisy), ("noisy", fitted & noisy)):
         yield f"units to flip, {name}", math.nan, float(values[members].mean()) if members.any() else math.nan
 
