@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +42,8 @@ class LeaveOneOut(Result):
         parts: the subnetworks: "own", "flipped" and "full".
         change: mean over classes of how far retraining without z moves z's logits. Isolated to first order, a flipped
             subnetwork moves little. Shape (part, example).
+        background: the same where another one of the examples was left out, in the mean over these: what retraining on
+            anything else moves z's logits by. NaN where there is no other example. Shape (part, example).
         effect: loss on z's given label after retraining without z, less the loss of the network as it is, in nats.
             Shape (part, example).
         self_influence: I(z, z), what turn-over dropout says that effect is, in nats. Shape (example).
@@ -50,14 +53,15 @@ class LeaveOneOut(Result):
     noisy: Tensor | None
     parts: tuple[str, ...]
     change: Float[Tensor, "part example"]
+    background: Float[Tensor, "part example"]
     effect: Float[Tensor, "part example"]
     self_influence: Float[Tensor, " example"]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per example: id, split, self_influence, then change and effect of each subnetwork."""
+        """Return one row per example: id, split, self_influence, then change, background, effect of each subnetwork."""
         split = "train" if self.noisy is None else np.where(self.noisy.numpy(), "train_noisy", "train_clean")
         frame = pd.DataFrame({"id": self.ids.numpy()}).assign(split=split, self_influence=self.self_influence.numpy())
-        for name, values in (("change", self.change), ("effect", self.effect)):
+        for name, values in (("change", self.change), ("background", self.background), ("effect", self.effect)):
             frame = frame.assign(
                 **{f"{name}_{part}": row.numpy() for part, row in zip(self.parts, values, strict=True)}
             )
@@ -86,6 +90,7 @@ def leave_one_out(
     Turn-over dropout keeps an example from the weights of its flipped subnetwork to first order: what it does to the
     other examples' errors still reaches them. How far that goes is measured here, and how well self-influence agrees
     with what is lost by leaving the example out. All else is alike in the retraining: initialisation, order, masks.
+    Even so, small differences grow: `background` is how far z's logits move where another example is left out.
 
     Args:
         subject: a run with turn-over dropout.
@@ -109,9 +114,13 @@ def leave_one_out(
     given = task.given(ids)
     before = _logits(subject, ids)
     after = torch.empty_like(before)
+    moved = torch.zeros(before.shape[:2], dtype=torch.float64)
     for place in track(range(len(ids)), "retraining without an example", disable=not progress, transient=True):
         retrained = subject.with_model(subject.recipe.retrained(without=ids[place : place + 1]))
-        after[:, place] = _logits(retrained, ids[place : place + 1])[:, 0]
+        logits = _logits(retrained, ids)
+        after[:, place] = logits[:, place]
+        moved += (logits - before).abs().mean(2)
+    change = (after - before).abs().mean(2)
     losses = [
         torch.stack([F.cross_entropy(part, given, reduction="none") for part in each]) for each in (before, after)
     ]
@@ -120,7 +129,8 @@ def leave_one_out(
         ids=ids,
         noisy=None if truth is None else truth != given,
         parts=PARTS,
-        change=(after - before).abs().mean(2),
+        change=change,
+        background=(moved - change) / (len(ids) - 1 or math.nan),
         effect=losses[1] - losses[0],
         self_influence=losses[0][PARTS.index("flipped")] - losses[0][PARTS.index("own")],
     )

@@ -192,8 +192,15 @@ def test_leaving_an_example_out_is_measured_by_retraining(subject):
             with mm.subnetwork(one.model, part, ids[1:]), torch.no_grad():
                 logits.append(one.model(inputs).double())
         assert float(found.change[row, 1]) == pytest.approx(float((logits[1] - logits[0]).abs().mean()), rel=1e-5)
+        # Without the other example z moves too, and by how much is the background.
+        with mm.subnetwork(subject.model, part, ids[:1]), torch.no_grad():
+            before = subject.model(subject.task.batch(ids[:1])[0]).double()
+        with mm.subnetwork(retrained.model, part, ids[:1]), torch.no_grad():
+            after = retrained.model(subject.task.batch(ids[:1])[0]).double()
+        assert float(found.background[row, 0]) == pytest.approx(float((after - before).abs().mean()), rel=1e-5)
         losses = [float(F.cross_entropy(each, labels)) for each in logits]
         assert float(found.effect[row, 1]) == pytest.approx(losses[1] - losses[0], rel=1e-4, abs=1e-6)
+    assert mm.leave_one_out(subject, ids[:1]).background.isnan().all()
     diagonal = [difference(subject, int(z), int(z)) for z in ids]
     np.testing.assert_allclose(found.self_influence.numpy(), diagonal, rtol=1e-4)
     # To first order isolated: the flipped subnetwork moves less than the own one.

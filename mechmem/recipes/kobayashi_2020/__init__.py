@@ -12,6 +12,7 @@ from mechmem.recipes.kobayashi_2020.measured import (
     explained,
     isolated,
     left_out,
+    moved,
 )
 from mechmem.recipes.kobayashi_2020.runs import CLEAN, CLEAN_PLAIN, NOISY, trials
 from mechmem.recipes.liu_lin_jaggi_2021.measured import own_and_flipped
@@ -55,6 +56,7 @@ CLAIMS = (
         trials=trials(NOISY),
         measure=measure(accuracies("raw"), left_out),
         conditions=(at_most(SHARE, NOISY, 0.5),),
+        draw=moved,
     ),
     Claim(
         key="faithful",

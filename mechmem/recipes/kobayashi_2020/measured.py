@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
+import plotly.graph_objects as go
 import torch
 
 from mechmem.contracts import Subject
 from mechmem.data_removal import data_value
+from mechmem.plotting.dots import dots
 from mechmem.randomness import generator
-from mechmem.reproduction.measures import Rows
+from mechmem.reproduction.measures import Rows, pooled
 from mechmem.retraining import leave_one_out
 from mechmem.training.isolation import isolation
 from mechmem.training.run import Run
@@ -24,6 +27,7 @@ REMOVED = 0.2
 
 FAITHFUL = "rank correlation of self-influence with leaving the example out"
 SHARE = "change of the flipped logits, as a share of the own ones'"
+MOVED = ("without the example itself", "without another example")
 SAME_LABEL = "share of the most helpful examples with the target's label"
 
 
@@ -36,6 +40,9 @@ def left_out(subject: Subject) -> Rows:
     """How far retraining without an example moves its logits, and how well self-influence foretells its loss."""
     found = leave_one_out(subject, sample=LEFT_OUT, seed=_seed(subject))
     change = dict(zip(found.parts, found.change.mean(1).tolist(), strict=True))
+    for heading, values in zip(MOVED, (found.change, found.background), strict=True):
+        for part, value in zip(found.parts, values.mean(1).tolist(), strict=True):
+            yield f"{heading}: {part}", math.nan, value
     yield SHARE, math.nan, change["flipped"] / max(change["own"], 1e-12)
     yield FAITHFUL, math.nan, found.agreement().value
     for part, value in change.items():
@@ -77,3 +84,12 @@ def cleansed(subject: Subject) -> Rows:
 def _seed(subject: Subject) -> int:
     assert isinstance(subject.run, Run) and subject.run.config is not None
     return subject.run.config.seed
+
+
+def moved(table: pd.DataFrame) -> go.Figure:
+    """Draw how far an example's logits move by retraining without it, and without another one."""
+    found = pooled(table, of_curves=False)
+    parts = found["quantity"].str.partition(": ")
+    frame = found.assign(panel=parts[0], row=parts[2])
+    frame = pd.DataFrame(frame.loc[frame["panel"].isin(MOVED)])
+    return dots(frame, {}, x_title="mean change of its logits")
