@@ -92,4 +92,4 @@ def moved(table: pd.DataFrame) -> go.Figure:
     parts = found["quantity"].str.partition(": ")
     frame = found.assign(panel=parts[0], row=parts[2])
     frame = pd.DataFrame(frame.loc[frame["panel"].isin(MOVED)])
-    return dots(frame, {}, x_title="mean change of its logits")
+    return dots(frame, {}, x_title="mean change of its logits").update_xaxes(matches="x", rangemode="tozero")
