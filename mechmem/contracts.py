@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Ids = Int[Tensor, " _"] | Sequence[int | np.integer] | Int[np.ndarray, " _"]
-"""What `check_ids` takes for a list of example ids: a tensor, a list, a range or an array of whole numbers."""
+"""What `mechmem.example_ids` takes for a list of example ids: a tensor, a list, a range or an array of whole numbers."""
 
 Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
 """Scores for examples by id. It is called once with all training ids and once with all test ids, never with one
@@ -223,65 +223,6 @@ class Subject:
     def copy_model(self) -> nn.Module:
         """Return a deep copy of the model for a surgery to change."""
         return copy.deepcopy(self.model)
-
-
-def check_ids(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
-    """Return a list of a task's example ids as a tensor; `name` is what the caller's argument is called.
-
-    Raises:
-        ConfigError: it is not at least one whole number, in one dimension. A mask is none.
-        UnknownNameError: an id is not one of the task's.
-    """
-    found = as_ids(ids, name)
-    task.rows(found)
-    return found
-
-
-def as_ids(ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
-    """Return a list of example ids, of whatever task, as a tensor.
-
-    Raises:
-        ConfigError: it is not at least one whole number, in one dimension. A mask is none.
-    """
-    try:
-        found = ids if isinstance(ids, Tensor) else torch.tensor(np.asarray(ids))
-    except (TypeError, ValueError, RuntimeError):
-        found = torch.empty(0)
-    if found.dtype == torch.bool and found.ndim == 1:
-        raise ConfigError(f"{name} must be example ids, got a mask of {len(found)} values: task.ids[mask] are its ids")
-    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
-    if found.ndim != 1 or not len(found) or not whole:
-        seen = f"{type(ids).__name__} of shape {tuple(found.shape)}" if found.numel() else type(ids).__name__
-        raise ConfigError(f"{name} must be at least one example id, in one dimension; got a {seen}")
-    return found.long().cpu()
-
-
-def check_distinct(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
-    """Return a list of different ids of a task as a tensor.
-
-    Raises:
-        ConfigError: it is no list of ids (see `check_ids`), or one is repeated.
-        UnknownNameError: an id is not one of the task's.
-    """
-    found = check_ids(task, ids, name)
-    values, counts = found.unique(return_counts=True)
-    if len(values) < len(found):
-        raise ConfigError(f"{name} are different ids, and {int(values[counts > 1][0])} is repeated")
-    return found
-
-
-def check_sources(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " source"]:
-    """Return a list of different training examples of a task, as they are without augmentation, as a tensor.
-
-    Raises:
-        ConfigError: it is no list of different ids (see `check_distinct`), or one is no such example's.
-        UnknownNameError: an id is not one of the task's.
-    """
-    found = check_distinct(task, ids, name)
-    strangers = found[~torch.isin(found, task.sources)]
-    if len(strangers):
-        raise ConfigError(f"{name} are training examples, and {int(strangers[0])} is none")
-    return found
 
 
 def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:

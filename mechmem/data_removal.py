@@ -16,8 +16,9 @@ from rich.progress import track
 from torch import Tensor
 
 from mechmem.config import check_choice, check_whole
-from mechmem.contracts import Ids, Subject, check_sources
+from mechmem.contracts import Ids, Subject
 from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.example_ids import check_sources
 from mechmem.example_table import ExampleTable
 from mechmem.models.forward import logits_of
 from mechmem.plotting.dots import dots

@@ -9,8 +9,9 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from mechmem.contracts import Ids, Subject, Task, check_ids
+from mechmem.contracts import Ids, Subject, Task
 from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.example_ids import check_ids
 from mechmem.math.blocks import blocks
 from mechmem.math.margins import strongest_rival
 from mechmem.models.forward import logits_of

@@ -15,8 +15,9 @@ from rich.progress import track
 from torch import Tensor
 
 from mechmem.config import check_whole
-from mechmem.contracts import Ids, Subject, check_sources
+from mechmem.contracts import Ids, Subject
 from mechmem.errors import MissingNeedError
+from mechmem.example_ids import check_sources
 from mechmem.models.forward import logits_of
 from mechmem.models.masking import Part, TurnOverDropout, mask_layers, subnetwork
 from mechmem.plotting.points import labelled_points

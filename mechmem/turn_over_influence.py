@@ -15,8 +15,9 @@ from rich.progress import track
 from torch import Tensor
 
 from mechmem.config import check_whole
-from mechmem.contracts import Ids, Subject, check_distinct, check_sources
+from mechmem.contracts import Ids, Subject
 from mechmem.errors import ConfigError, LeakError
+from mechmem.example_ids import check_distinct, check_sources
 from mechmem.math.blocks import blocks
 from mechmem.models.forward import block_rows, device_of, evaluating, full_precision
 from mechmem.models.masking import Part, subnetwork

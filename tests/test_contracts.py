@@ -4,8 +4,9 @@ import torch
 from torch import nn
 
 import mechmem as mm
-from mechmem.contracts import Task, check_ids
+from mechmem.contracts import Task
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
+from mechmem.example_ids import check_ids
 
 
 class Permuted(Task):

@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.config import check_whole
-from mechmem.contracts import Subject, check_ids
+from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
+from mechmem.example_ids import check_ids
 from mechmem.plotting.gallery import Picture, gallery, training_picture
 from mechmem.plugins import Analysis
 from mechmem.results import Result

@@ -14,8 +14,9 @@ from mechmem.caching.gradients import Loss, Tape
 from mechmem.caching.reductions import Reduction
 from mechmem.caching.stores import Firings, Keeping, Reducing, Store
 from mechmem.config import check_number, check_whole
-from mechmem.contracts import Ids, Subject, Task, check_ids, subject_of
+from mechmem.contracts import Ids, Subject, Task, subject_of
 from mechmem.errors import ActivationError, ConfigError
+from mechmem.example_ids import check_ids
 from mechmem.math.blocks import blocks
 from mechmem.models.forward import block_rows, device_of, evaluating, resolve_device
 from mechmem.models.hooking import Act, on_point, warn_of_leftovers

@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.config import check_choice, check_number, check_whole
-from mechmem.contracts import Ids, Subject, Task, check_ids, subject_of
+from mechmem.contracts import Ids, Subject, Task, subject_of
 from mechmem.errors import ConfigError
+from mechmem.example_ids import check_ids
 from mechmem.interventions.batched import Batched, Method
 from mechmem.interventions.edits import Edit, Together, points_of, spelt_out
 from mechmem.interventions.layouts import Layout

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mechmem.config import check_choice, check_fraction, check_number, check_whole
-from mechmem.contracts import Ids, Subject, check_ids
+from mechmem.contracts import Ids, Subject
 from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.example_ids import check_ids, one_or_more
 from mechmem.math.example_masks import example_mask
 from mechmem.models.mask_config import ExampleTied, MaskConfig, TurnOver
 from mechmem.randomness import derive_seed
@@ -228,7 +229,7 @@ def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = N
     """
     task = model.task if isinstance(model, Subject) else None
     layers = _with_part(model.model if isinstance(model, Subject) else model, part)
-    found = None if ids is None else _checked(ids)
+    found = None if ids is None else one_or_more(ids)
     if task is not None and found is not None:
         # An id that is not the task's is a mask that no example has trained.
         found = found if not found.ndim else task.source(check_ids(task, found))
@@ -263,18 +264,6 @@ def _with_part(model: nn.Module, part: Part) -> tuple[ExampleMask, ...]:
     for layer in layers:
         check_choice("subnetwork", part, layer.parts)
     return layers
-
-
-def _checked(ids: Ids | int) -> Int[Tensor, "*example"]:
-    try:
-        found = torch.as_tensor(ids)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"example ids are whole numbers, got a {type(ids).__name__}") from error
-    if found.dtype == torch.bool or found.is_floating_point() or found.is_complex() or found.ndim > 1:
-        raise ConfigError(f"example ids are whole numbers, got {found.dtype} of shape {tuple(found.shape)}")
-    if found.numel() and int(reduce(found.reshape(-1), "example ->", "min")) < 0:
-        raise ConfigError(f"example ids are at least 0, got {int(found.min())}")
-    return found.long()
 
 
 def mask_layer(

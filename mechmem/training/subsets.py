@@ -16,8 +16,9 @@ from torch import Tensor
 
 from mechmem import storage
 from mechmem.config import check_choice, check_number, check_whole
-from mechmem.contracts import Ids, Task, as_ids
+from mechmem.contracts import Ids, Task
 from mechmem.errors import ConfigError, RunDirectoryError, UnknownNameError
+from mechmem.example_ids import as_ids
 from mechmem.math.subset_estimates import SubsetEstimate, influence, memorization
 from mechmem.results import Saved
 from mechmem.storage import record
