@@ -20,7 +20,7 @@ import tyro
 
 from mechmem.commands import Audit, Demo, Examples, List, Output, Reproduce, Train
 from mechmem.config import check_whole
-from mechmem.errors import ConfigError, MechmemError, TrainingFailedError, unknown_name
+from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailedError, unknown_name
 from mechmem.image_commands import TrainImages
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
@@ -174,6 +174,8 @@ def _examples(command: Examples) -> None:
 
     names = [example_score(name).label() for name in command.scores]
     table = example_scores(load(command.run, device=command.device), names)
+    if all(name in table.reasons for name in names):
+        raise ScoreError("; ".join(f"no {name}: {why}" for name, why in table.reasons.items()))
     quality, reason = found_or_reason(table)
     if command.out is not None:
         with storage.whole_file(command.out) as temporary:

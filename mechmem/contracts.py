@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Ids = Int[Tensor, " _"] | Sequence[int | np.integer] | Int[np.ndarray, " _"]
-"""What `mechmem.example_ids` takes for a list of example ids: a tensor, a list, a range or an array of whole numbers."""
+"""What `mechmem.example_ids` takes for a list of ids: a tensor, a list, a range or an array of whole numbers."""
 
 Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
 """Scores for examples by id. It is called once with all training ids and once with all test ids, never with one

@@ -39,7 +39,7 @@ def as_ids(ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
     whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
     if found.ndim != 1 or not len(found) or not whole:
         seen = f"{type(ids).__name__} of shape {tuple(found.shape)}" if found.numel() else type(ids).__name__
-        raise ConfigError(f"{name} must be at least one example id, in one dimension; got a {seen}")
+        raise ConfigError(f"{name} must be at least one example id, whole numbers in one dimension; got a {seen}")
     return found.long().cpu()
 
 

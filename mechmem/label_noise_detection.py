@@ -62,7 +62,7 @@ class Detection(Result):
             "loss": {TITLES[name]: self._of_loss(name) for name in FIGURES},
             "chance": {TITLES[name]: self.chance[name] for name in FIGURES},
         }
-        return dots(frame, lines, x_title="95 % interval over examples")
+        return dots(frame, lines, x_title="95 % interval<br>over examples")
 
     def _of_loss(self, name: str) -> float:
         frame = self.to_frame()

@@ -47,6 +47,7 @@ class RealAndRandom(Result):
 
     Attributes:
         score: what was measured of each training example at every checkpoint.
+        unit: what it is measured in, or "".
         distributions: columns labels ("real" or "random"), step, mean, q05, q25, q50, q75, q95, n.
         fitted: columns labels, step, value (share of the training set whose given label is answered from this
             evaluation on), low, high (95 % Wilson interval), n.
@@ -56,6 +57,7 @@ class RealAndRandom(Result):
     """
 
     score: str
+    unit: str
     distributions: Table
     fitted: Table
     ids: Int[Tensor, " example"]
@@ -106,7 +108,7 @@ class RealAndRandom(Result):
             "given label answered from here on": lines(
                 fitted, x_title=X_TITLE, y_title="share of examples<br>(95 % interval)", styles=styles, log_x=True
             ),
-            f"{self.score} of training examples": lines(
+            f"{self.score} of training examples{self.unit and f' ({self.unit})'}": lines(
                 shown, x_title=X_TITLE, y_title="median (band: middle<br>half of examples)", styles=styles, log_x=True
             ),
         }
@@ -160,6 +162,7 @@ def real_and_random(
         fitted += [_share(labels, step, learned[-1]) for step in run.history()["step"]]
     return RealAndRandom(
         measured.label(),
+        measured.unit,
         Table.of(pd.DataFrame(distributions).drop(columns="reason")),
         Table.of(pd.DataFrame(fitted)),
         ids,

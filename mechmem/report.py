@@ -40,12 +40,14 @@ class Section:
         analysis: what is run.
         caption: how to read the figure.
         note: what the result says is missing from it, or "".
+        remark: what else it says of itself, or "".
     """
 
     title: str
     analysis: Analysis
     caption: str
     note: Callable[[Any], str] = lambda result: ""
+    remark: Callable[[Any], str] = lambda result: ""
 
 
 SECTIONS = (
@@ -95,10 +97,11 @@ SECTIONS = (
     Section(
         "Memorized examples",
         MemorizedExamples(),
-        "The training examples that the network has most and least by heart, by self-influence where it was trained "
-        "with turn-over dropout, and by its loss otherwise. Of input pairs the whole grid is shown, wrong labels with "
-        "a dot. The score knows the labels that were given, and not which of them are wrong.",
-        operator.attrgetter("note"),
+        "The training examples that are most and least suspect: by self-influence, the most and the least by heart, "
+        "where the network was trained with turn-over dropout; otherwise by its loss, which is high on what was "
+        "learned last or not at all. Of input pairs the whole grid is shown, wrong labels with a dot. The score knows "
+        "the labels that were given, and not which of them are wrong.",
+        remark=operator.attrgetter("note"),
     ),
     Section(
         "What helped and harmed one test example",
@@ -164,12 +167,14 @@ def _network(subject: Subject, card: Scorecard) -> dict[str, Any]:
 
 
 def _section(section: Section, subject: Subject) -> dict[str, Any]:
-    shown: dict[str, Any] = {"title": section.title, "caption": section.caption, "figure": None, "note": ""}
+    shown: dict[str, Any] = {"title": section.title, "caption": section.caption, "figure": None}
+    shown |= {"note": "", "remark": ""}
     try:
         result = section.analysis(subject)
     except MissingNeedError as error:
         return shown | {"note": str(error)}
-    return shown | {"figure": embedded(result.plot()), "note": section.note(result)}
+    said = {"note": section.note(result), "remark": section.remark(result)}
+    return shown | {"figure": embedded(result.plot()), **said}
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

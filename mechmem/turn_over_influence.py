@@ -132,7 +132,7 @@ def influence(
             networks have other examples or labels.
         UnknownNameError: an id is not one of the task's.
     """
-    several = [subjects] if isinstance(subjects, Subject) else list(subjects)
+    several = list(subjects) if isinstance(subjects, Sequence) else [subjects]
     if not several or not all(isinstance(each, Subject) for each in several):
         raise ConfigError("influence takes a Subject, or a list of Subjects")
     task = several[0].task

@@ -49,29 +49,32 @@ class MemorizedExamplesResult(Result):
         return self.table.to_frame()
 
     def plot(self) -> go.Figure:
-        """Return the most and the least memorized images; or where inputs are pairs, the score on their grid."""
+        """Return the most and the least suspect images; or where inputs are pairs, the score on their grid."""
         if self.pixels is None:
             return self.table.grid(self.score)
         most, least = self.pixels
         return gallery(
             {
-                f"most memorized: {self.score}": self._pictures(self.most, most),
-                f"least memorized: {self.score}": self._pictures(self.least, least),
+                f"most suspect by {self.score}": self._pictures(self.most, most),
+                f"least suspect by {self.score}": self._pictures(self.least, least),
             }
         )
 
     def _pictures(self, ids: Int[Tensor, " shown"], pixels: Float[Tensor, "shown channel row column"]) -> list[Picture]:
         chosen = self.table.to_frame().set_index("id").loc[ids.tolist()]
+        unit = self.table[self.score].unit
         columns = (chosen["given"], chosen["true"], chosen[self.score])
         return [
-            training_picture(image, int(given), int(true), f"{value:.3g}")
+            training_picture(image, int(given), int(true), f"{value:.3g} {unit}".strip())
             for image, given, true, value in zip(pixels.numpy(), *columns, strict=True)
         ]
 
 
 @dataclasses.dataclass(frozen=True)
 class MemorizedExamples(Analysis):
-    """Show the training examples that a score holds for the most and for the least memorized.
+    """Show the training examples at the two ends of a score of memorization, the suspect and the other one.
+
+    A loss is high on what was learned last and on what was not learned at all; self-influence on what is by heart.
 
     Attributes:
         score: name of a score of examples; by default "self_influence" where the network has turn-over dropout and is

@@ -33,7 +33,7 @@ def dots(frame: pd.DataFrame, lines: Mapping[str, Mapping[str, float]], *, x_tit
             error_x=error,
             mode="markers",
             marker={"size": 9, "color": SPLITS["train_clean"].color, "line": {"color": "white", "width": 1}},
-            name="score",
+            name="value",
             showlegend=column == 1 and bool(lines),
             hovertemplate="%{y}: %{x:.3f}<extra>" + panel + "</extra>",
             row=1,

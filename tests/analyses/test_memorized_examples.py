@@ -89,4 +89,4 @@ def test_what_cannot_be_shown_is_refused(run, tmp_path):
         audit = mm.audit(other, ["raw"], progress=False)
     mm.write_report([(other, audit)], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert text.count("is not isolated") == 2 and "by the loss" in text
+    assert text.count("is not isolated") == 2 and "By the loss: self-influence" in text
