@@ -180,10 +180,13 @@ def data_value(
     truth = task.true(task.test_ids)
     if truth is None:
         raise MissingNeedError("data_value compares on the test set, and its true labels are not known")
-    if not removed or NOTHING in removed:
-        raise ConfigError(f"data_value takes ids to remove by name, and {NOTHING!r} is no name; got {list(removed)}")
+    if not isinstance(removed, Mapping) or not removed or NOTHING in removed:
+        got = list(removed) if isinstance(removed, Mapping) else f"a {type(removed).__name__}"
+        raise ConfigError(f"data_value takes ids to remove by name, and {NOTHING!r} is no name; got {got}")
     chosen = {name: check_sources(task, ids, f"the ids of {name!r}") for name, ids in removed.items()}
-    used = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not isinstance(seeds, Sequence):
+        check_whole("number of seeds", seeds, 1)
+    used = list(seeds) if isinstance(seeds, Sequence) else list(range(seeds))
     for seed in used:
         check_whole("seed", seed, 0)
     if not used or len(set(used)) < len(used):

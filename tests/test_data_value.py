@@ -90,7 +90,7 @@ def test_what_cannot_be_removed_is_refused(subject):
     for removed, message in (({}, "by name"), ({"nothing": ids[:2]}, "no name"), ({"x": []}, "at least one")):
         with pytest.raises(ConfigError, match=message):
             mm.data_value(subject, removed, seeds=1)
-    for seeds in (0, [], [1, 1], [-1]):
+    for seeds in (0, -1, True, [], [1, 1], [-1]):
         with pytest.raises(ConfigError, match="seed"):
             mm.data_value(subject, {"x": ids[:2]}, seeds=seeds)
     with pytest.raises(ConfigError, match="'x' are training examples"):

@@ -53,19 +53,20 @@ class MemorizedExamplesResult(Result):
         if self.pixels is None:
             return self.table.grid(self.score)
         most, least = self.pixels
+        unit = self.table[self.score].unit
+        by = f"by {self.score}" + (f" ({unit})" if unit else "")
         return gallery(
             {
-                f"most suspect by {self.score}": self._pictures(self.most, most),
-                f"least suspect by {self.score}": self._pictures(self.least, least),
+                f"most suspect {by}": self._pictures(self.most, most),
+                f"least suspect {by}": self._pictures(self.least, least),
             }
         )
 
     def _pictures(self, ids: Int[Tensor, " shown"], pixels: Float[Tensor, "shown channel row column"]) -> list[Picture]:
         chosen = self.table.to_frame().set_index("id").loc[ids.tolist()]
-        unit = self.table[self.score].unit
         columns = (chosen["given"], chosen["true"], chosen[self.score])
         return [
-            training_picture(image, int(given), int(true), f"{value:.3g} {unit}".strip())
+            training_picture(image, int(given), int(true), f"{value:.3g}")
             for image, given, true, value in zip(pixels.numpy(), *columns, strict=True)
         ]
 
