@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError, ScoreError, unknown_name
-from mechmem.examples import ExampleScores
+from mechmem.examples import ExampleScores, with_unit
 from mechmem.grammar import build
 from mechmem.plotting.effects import grid_of_values, signed_matrix
 from mechmem.plugins import ExampleScore, plugins
@@ -143,7 +143,7 @@ class ExampleTable(Result):
         noisy = np.zeros((side, side), dtype=bool)
         if self.true is not None:
             noisy[place] = (self.true != self.given).numpy()
-        title = f"{name} ({found.unit})" if found.unit else name
+        title = with_unit(name, found.unit)
         hover = "a %{y}, b %{x}: %{z:.3g}<br>id %{customdata[0]}, given %{customdata[1]}<extra></extra>"
         marks = {"wrong label": noisy}
         return grid_of_values(values, marks, details, z_title=title, hover=hover, signed=bool((finite < 0).any()))

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 End = Literal["low", "high"]
 
 
+def with_unit(score: str, unit: str) -> str:
+    """Return what an axis of a score's values is called."""
+    return f"{score} ({unit})" if unit else score
+
+
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExampleScores(Result):
@@ -89,5 +94,5 @@ class ExampleScores(Result):
 
     def plot(self) -> go.Figure:
         """Return a histogram; examples with an infinite score are left out."""
-        title = f"{self.score} ({self.unit})" if self.unit else self.score
+        title = with_unit(self.score, self.unit)
         return histogram({self.score: self._plain()}, x_title=title, y_title="training examples")

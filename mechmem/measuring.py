@@ -63,7 +63,7 @@ def resolve(what: What, subject: Subject) -> tuple[str, Kind, Measure]:
 
 
 def check_of_one_state(what: ExampleScore) -> None:
-    """Refuse a score of examples that is no different at another checkpoint.
+    """Refuse a score of examples that says nothing of a single checkpoint.
 
     Raises:
         ConfigError: it reads or makes whole runs.

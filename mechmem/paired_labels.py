@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mechmem.errors import ConfigError
 from mechmem.example_table import example_score
+from mechmem.examples import with_unit
 from mechmem.frames import Table
 from mechmem.measuring import check_of_one_state, described
 from mechmem.plotting.lines import lines
@@ -108,7 +109,7 @@ class RealAndRandom(Result):
             "given label answered from here on": lines(
                 fitted, x_title=X_TITLE, y_title="share of examples<br>(95 % interval)", styles=styles, log_x=True
             ),
-            f"{self.score} of training examples{self.unit and f' ({self.unit})'}": lines(
+            with_unit(f"{self.score} of training examples", self.unit): lines(
                 shown, x_title=X_TITLE, y_title="median (band: middle<br>half of examples)", styles=styles, log_x=True
             ),
         }

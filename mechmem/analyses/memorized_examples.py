@@ -14,6 +14,7 @@ from mechmem.config import check_whole
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.example_table import ExampleTable, example_score, example_scores
+from mechmem.examples import with_unit
 from mechmem.plotting.gallery import Picture, gallery, training_picture
 from mechmem.plugins import Analysis
 from mechmem.results import Result
@@ -53,8 +54,7 @@ class MemorizedExamplesResult(Result):
         if self.pixels is None:
             return self.table.grid(self.score)
         most, least = self.pixels
-        unit = self.table[self.score].unit
-        by = f"by {self.score}" + (f" ({unit})" if unit else "")
+        by = f"by {with_unit(self.score, self.table[self.score].unit)}"
         return gallery(
             {
                 f"most suspect {by}": self._pictures(self.most, most),

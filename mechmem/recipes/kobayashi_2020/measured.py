@@ -45,8 +45,6 @@ def left_out(subject: Subject) -> Rows:
             yield f"{heading}: {part}", math.nan, value
     yield SHARE, math.nan, change["flipped"] / max(change["own"], 1e-12)
     yield FAITHFUL, math.nan, found.agreement().value
-    for part, value in change.items():
-        yield f"change of the {part} logits", math.nan, value
 
 
 def explained(subject: Subject) -> Rows:

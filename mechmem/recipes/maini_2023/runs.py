@@ -19,10 +19,8 @@ SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper"
 
 TIED, PLAIN, CNN = "example-tied dropout", "no masks", "CNN"
 XI = 0.1
-
-
 EPOCHS, LONG = 40, 200
-"""Of dense networks, and of convolutional ones: by 40 epochs those have fitted no wrong label, by 150 all."""
+"""Of dense networks, and of convolutional ones: after 40 epochs those have fitted 4 to 7 % of the wrong labels."""
 
 
 def config(
