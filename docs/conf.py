@@ -17,7 +17,8 @@ import jinja2
 
 import mechmem
 from mechmem import contracts, group_contract
-from mechmem.plugins import KINDS, KNOWLEDGE, plugins
+from mechmem.needs import KNOWLEDGE
+from mechmem.plugins import KINDS, plugins
 from mechmem.reproduction.trials import recipes
 
 project = "mechmem"

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from torch import nn
 
 from mechmem.contracts import Subject, Task, subject_of
-from mechmem.errors import unknown_name
-from mechmem.grammar import build
-from mechmem.plugins import Analysis, plugins
+from mechmem.plugins import named
 from mechmem.results import Result
 from mechmem.roles import Roles
-
-
-def analysis(name: str, **settings: Any) -> Analysis:
-    """Parse an analysis' name, e.g. "phases" or "partition(by=ipr)".
-
-    Args:
-        name: the name, with settings in parentheses or without.
-        settings: settings as Python values; they go before those in parentheses.
-
-    Raises:
-        UnknownNameError: there is no such analysis, or no such setting of it; the nearest is named.
-        ConfigError: the name cannot be read, or a setting is not allowed.
-    """
-    found = build(plugins("analyses"), name, name, "analysis")
-    assert isinstance(found, Analysis)
-    fields = [field.name for field in dataclasses.fields(found)]
-    for key in settings:
-        if key not in fields:
-            raise unknown_name(f"setting of {found.name!r}", key, fields)
-    return dataclasses.replace(found, **settings)
 
 
 def analyse(
@@ -61,4 +38,4 @@ def analyse(
         ConfigError: the name cannot be read, a setting is not allowed, or a bare network came without its task.
         MissingNeedError: the network lacks what the analysis needs.
     """
-    return analysis(name, **settings)(subject_of(subject, task, roles))
+    return named("analyses", name, **settings)(subject_of(subject, task, roles))

@@ -167,12 +167,13 @@ def _examples(command: Examples) -> None:
     check_whole("--most", command.most, 1)
     _load_libraries()
     from mechmem import storage
-    from mechmem.example_table import example_score, example_scores
+    from mechmem.example_table import example_scores
     from mechmem.label_noise_detection import found_or_reason
+    from mechmem.plugins import named
     from mechmem.terminal import console, examples_table
     from mechmem.training.train import load
 
-    names = [example_score(name).label() for name in command.scores]
+    names = [named("example_scores", name).label() for name in command.scores]
     table = example_scores(load(command.run, device=command.device), names)
     if all(name in table.reasons for name in names):
         raise ScoreError("; ".join(f"no {name}: {why}" for name, why in table.reasons.items()))

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError, ScoreError, unknown_name
 from mechmem.examples import ExampleScores, with_unit
-from mechmem.grammar import build
 from mechmem.plotting.effects import grid_of_values, signed_matrix
-from mechmem.plugins import ExampleScore, plugins
+from mechmem.plugins import named
 from mechmem.results import Result
 from mechmem.roles import Roles
 from mechmem.stats import bootstrap, rank_correlation, rank_correlations
@@ -28,18 +27,6 @@ if TYPE_CHECKING:
 
 BASELINE = "loss"
 """The score that stands in every table."""
-
-
-def example_score(name: str) -> ExampleScore:
-    """Parse the name of a score of examples, e.g. "loss" or "margin".
-
-    Raises:
-        UnknownNameError: there is no such score, or no such setting of it; the nearest is named.
-        ConfigError: the name cannot be read, or a setting is not allowed.
-    """
-    found = build(plugins("example_scorers"), name, name, "score of examples")
-    assert isinstance(found, ExampleScore)
-    return found
 
 
 @record
@@ -187,10 +174,10 @@ def example_scores(
     several = list(subjects) if isinstance(subjects, Sequence) else [subject_of(subjects, task, roles)]
     if not several or not all(isinstance(each, Subject) for each in several):
         raise ConfigError("example_scores takes a Subject, a network with its task, or a list of Subjects")
-    parsed = [example_score(name) for name in ((names,) if isinstance(names, str) else names)]
+    parsed = [named("example_scores", name) for name in ((names,) if isinstance(names, str) else names)]
     if len(set(parsed)) < len(parsed):
         raise ConfigError(f"example_scores takes different names; got {names!r}")
-    baseline = example_score(BASELINE)
+    baseline = named("example_scores", BASELINE)
     parsed = parsed if baseline in parsed else [baseline, *parsed]
     task = several[0].task
     ids, given = task.sources, task.given(task.sources)

@@ -6,10 +6,11 @@ import ast
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from mechmem.errors import ConfigError, unknown_name
-from mechmem.plugins import Plugin
+
+P = TypeVar("P")
 
 _TERM = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<settings>.*)\))?\s*(?:@\s*(?P<point>[^\s()]+))?\s*")
 
@@ -52,7 +53,7 @@ def _closed(settings: str) -> bool:
     return depth == 0
 
 
-def build(classes: Mapping[str, type[Plugin]], term: str, whole: str, what: str) -> Plugin:
+def build(classes: Mapping[str, type[P]], term: str, whole: str, what: str) -> P:
     """Build the plugin that a term names; settings are given by name, or in the order of the fields.
 
     Args:
@@ -69,7 +70,7 @@ def build(classes: Mapping[str, type[Plugin]], term: str, whole: str, what: str)
     name, settings = _read(term, whole, what)
     if name not in classes:
         raise unknown_name(what, name, classes)
-    cls = classes[name]
+    cls: Any = classes[name]
     fields = [field.name for field in dataclasses.fields(cls)]
     texts = {field.name for field in dataclasses.fields(cls) if field.type in ("str", str)}
     values = dict(cls.aliases.get(name, {}))

@@ -15,18 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechmem.analysing import analysis
 from mechmem.auditing.assemble import split_accuracies
 from mechmem.auditing.structure import held_out_structure
 from mechmem.contracts import Subject
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.example_table import example_score
 from mechmem.extractors import RAW, Extractor, extractor
 from mechmem.grammar import split_outside
 from mechmem.neurons import NeuronScores
-from mechmem.plugins import Analysis, ExampleScore, Score, plugins
+from mechmem.plugins import Analysis, ExampleScore, Plugin, Score, named, plugins
 from mechmem.results import Result
-from mechmem.scoring import score
 from mechmem.stats import Estimate
 
 Kind = Literal["extractor", "score", "example_score", "analysis", "structure"]
@@ -39,7 +36,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 Measure = Callable[[Subject], tuple[pd.DataFrame, Tensor]]
 
 
-def resolve(what: What, subject: Subject) -> tuple[str, Kind, Measure]:
+def resolve(what: What | Plugin, subject: Subject) -> tuple[str, Kind, Measure]:
     """Return the name under which a thing is reported, its kind, and how it is measured."""
     if isinstance(what, str):
         what = STRUCTURE if what.strip() == STRUCTURE else _named(what)
@@ -81,31 +78,25 @@ def _of_run(what: Analysis, subject: Subject) -> Callable[[Subject], Result]:
         return what  # called at each checkpoint, it says so in that row
 
 
-def _named(name: str) -> Extractor | Score | ExampleScore | Analysis:
+def _named(name: str) -> Extractor | Plugin:
     chains = {RAW: Extractor, **plugins("surgeries"), **plugins("readouts")}
-    kinds: dict[str, Mapping[str, Any]] = {"extractors": chains, "scores": plugins("scorers")}
-    kinds["analyses"] = plugins("analyses")
+    kinds: dict[str, Mapping[str, Any]] = {"extractors": chains}
+    kinds |= {kind: plugins(kind) for kind in ("neuron_scores", "analyses")}
     # Where an analysis measures the same of examples, its table says more.
     taken = {name for names in kinds.values() for name in names}
-    examples = {name: cls for name, cls in plugins("example_scorers").items() if name not in taken}
-    kinds["scores of examples"] = examples
+    kinds["example_scores"] = {name: cls for name, cls in plugins("example_scores").items() if name not in taken}
     first = re.split(r"[(@]", split_outside(name, "+")[0])[0].strip()
     homes = [kind for kind, names in kinds.items() if first in names]
     if len(homes) > 1:
-        raise ConfigError(f"{first!r} is the name of {' and of '.join(homes)}: pass the plugin itself")
+        both = " and of ".join(home.replace("_", " ") for home in homes)
+        raise ConfigError(f"{first!r} is the name of {both}: pass the plugin itself")
     if not homes:
         every = sorted({name for names in kinds.values() for name in names} | {STRUCTURE})
         nearest = difflib.get_close_matches(first.lower(), every, n=1, cutoff=0.5)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        listed = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in kinds.items())
+        listed = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(sorted(names))}" for kind, names in kinds.items())
         raise UnknownNameError(f"nothing to measure is called {name!r}.{hint} {listed}; and {STRUCTURE!r}")
-    if homes == ["extractors"]:
-        return extractor(name)
-    if homes == ["scores"]:
-        return score(name)
-    if homes == ["scores of examples"]:
-        return example_score(name)
-    return analysis(name)
+    return extractor(name) if homes == ["extractors"] else named(homes[0], name)
 
 
 def _accuracies(each: Extractor, subject: Subject) -> tuple[pd.DataFrame, Tensor]:

@@ -15,7 +15,6 @@ from scipy import stats as scipy_stats
 from torch import Tensor
 
 from mechmem.errors import ConfigError
-from mechmem.example_table import example_score
 from mechmem.examples import with_unit
 from mechmem.frames import Table
 from mechmem.measuring import check_of_one_state, described
@@ -23,6 +22,7 @@ from mechmem.plotting.lines import lines
 from mechmem.plotting.over_training import X_TITLE
 from mechmem.plotting.stacked import stack
 from mechmem.plotting.style import SPLITS, SplitStyle
+from mechmem.plugins import named
 from mechmem.results import Result
 from mechmem.stats import Estimate, wilson
 from mechmem.storage import record
@@ -144,7 +144,7 @@ def real_and_random(
     """
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"real_and_random takes an mm.TrainConfig, got a {type(config).__name__}")
-    measured = example_score(score)
+    measured = named("example_scores", score)
     check_of_one_state(measured)
     tasks = {REAL: config.task.clean_labels(), RANDOM: config.task.noise_only()}
     distributions, fitted, learned = [], [], []
@@ -159,7 +159,7 @@ def real_and_random(
         for step in run.checkpoint_steps():
             then = measured(subject.with_model(run.model_at(step).to(device)))
             distributions.append({"labels": labels, "step": step, **described(then.values)})
-        learned.append(example_score("learning_speed")(subject).values)
+        learned.append(named("example_scores", "learning_speed")(subject).values)
         fitted += [_share(labels, step, learned[-1]) for step in run.history()["step"]]
     return RealAndRandom(
         measured.label(),

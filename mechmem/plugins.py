@@ -15,7 +15,7 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, overload
 
 from jaxtyping import Float
 from torch import Tensor
@@ -23,23 +23,10 @@ from torch import Tensor
 from mechmem.contracts import Predictor, Subject
 from mechmem.errors import ConfigError, MissingNeedError, unknown_name
 from mechmem.examples import End, ExampleScores
+from mechmem.grammar import build
+from mechmem.needs import has
 from mechmem.neurons import NeuronScores
 from mechmem.results import Result
-
-KNOWLEDGE = {
-    "pairs": "that an input is a pair",
-    "input_group": "the group that the input symbols form",
-    "output_group": "the order of the classes in the group",
-    "slopes": "that the answer is ±a ±b, not a + 2b",
-    "operation": "the operation, hence which inputs share an answer",
-    "given_labels": "the labels it was trained on, right or wrong",
-    "true_train_labels": "the true labels of the training examples",
-    "noise_mask": "which training labels are wrong",
-    "test_inputs": "the other held-out inputs (transductive: reads the whole grid)",
-    "checkpoints": "earlier states of the network",
-    "test_labels": "the test labels (an optimistic figure)",
-}
-"""What an extractor may be told, token by token; an extractor declares a subset, checked by contract tests."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +37,7 @@ class Plugin:
         name: how it is called in an extractor's name or a table.
         needs: what the subject must have: "role:input_embedding", "pairs", "group", "operation",
             "augmentation", "turn_over", "example_tied", "run", "recipe".
-        knows: what it is told, tokens of `KNOWLEDGE`.
+        knows: what it is told, tokens of `needs.KNOWLEDGE`.
         cites: the source.
         aliases: short names for settings of the fields, e.g. {"quadratic": {"to": "quadratic"}}.
         control: name of the plugin that stands in for this one as its own control, or "".
@@ -100,7 +87,7 @@ class Plugin:
         if not isinstance(subject, Subject):
             made = "mm.Subject(model, task, roles)"
             raise ConfigError(f"{self.label()!r} is called on a Subject, {made}; got a {type(subject).__name__}")
-        return [need for need in sorted(self.wants()) if not _has(subject, need)]
+        return [need for need in sorted(self.wants()) if not has(subject, need)]
 
     def require(self, subject: Subject) -> None:
         """Raise `MissingNeedError` where the subject lacks something, and `ConfigError` where it is none."""
@@ -109,21 +96,6 @@ class Plugin:
             hint = " (multiplication has one where the modulus is prime; ArrayTask takes operation=)"
             needed = ", ".join(missing) + (hint if "group" in missing else "")
             raise MissingNeedError(f"{self.name or type(self).__name__!r} needs {needed}")
-
-
-def _has(subject: Subject, need: str) -> bool:
-    kind, _, value = need.partition(":")
-    if kind == "role":
-        return bool(getattr(subject.roles, value))
-    if kind in ("run", "recipe"):
-        return getattr(subject, kind) is not None
-    if kind == "pairs":
-        return subject.task.operands is not None
-    if kind in ("turn_over", "example_tied"):
-        return any(getattr(module, "kind", None) == kind for module in subject.model.modules())
-    if kind == "augmentation":
-        return getattr(subject.task, "changes", False)
-    return getattr(subject.task, kind) is not None
 
 
 class Surgery(Plugin):
@@ -218,11 +190,22 @@ class Analysis(Plugin):
 KINDS: dict[str, type[Plugin]] = {
     "surgeries": Surgery,
     "readouts": Readout,
-    "scorers": Score,
-    "example_scorers": ExampleScore,
+    "neuron_scores": Score,
+    "example_scores": ExampleScore,
     "analyses": Analysis,
 }
-"""Folder (and entry-point group) of each kind of plugin."""
+"""The kinds of plugin; another package adds to one through the entry-point group `mechmem.<kind>`."""
+
+HOMES: dict[str, tuple[str, ...]] = {
+    "surgeries": ("mechmem.surgeries",),
+    "readouts": ("mechmem.readouts",),
+    "neuron_scores": ("mechmem.scorers",),
+    "example_scores": ("mechmem.example_scorers",),
+    "analyses": ("mechmem.analyses",),
+}
+"""The packages in which each kind is looked for; every module in them holds one plugin."""
+
+_CALLED = {"neuron_scores": "score", "example_scores": "score of examples", "analyses": "analysis"}
 
 
 def _load(entry: importlib.metadata.EntryPoint) -> type[Plugin]:
@@ -234,7 +217,7 @@ def _load(entry: importlib.metadata.EntryPoint) -> type[Plugin]:
 
 @functools.cache
 def plugins(kind: str) -> dict[str, type[Plugin]]:
-    """Find every plugin of a kind ("surgeries", "readouts", "scorers", "example_scorers", "analyses"), by name.
+    """Find every plugin of a kind ("surgeries", "readouts", "neuron_scores", "example_scores", "analyses"), by name.
 
     Raises:
         UnknownNameError: there is no such kind.
@@ -242,9 +225,10 @@ def plugins(kind: str) -> dict[str, type[Plugin]]:
     """
     if kind not in KINDS:
         raise unknown_name("plugin kind", kind, KINDS)
-    package = importlib.import_module(f"mechmem.{kind}")
     modules = [
-        importlib.import_module(f"mechmem.{kind}.{info.name}") for info in pkgutil.iter_modules(package.__path__)
+        importlib.import_module(f"{home}.{info.name}")
+        for home in HOMES[kind]
+        for info in pkgutil.iter_modules(importlib.import_module(home).__path__)
     ]
     classes = [
         value
@@ -262,3 +246,35 @@ def plugins(kind: str) -> dict[str, type[Plugin]]:
                 )
             found[name] = cls
     return found
+
+
+@overload
+def named(kind: Literal["surgeries"], name: str, /, **settings: Any) -> Surgery: ...
+@overload
+def named(kind: Literal["readouts"], name: str, /, **settings: Any) -> Readout: ...
+@overload
+def named(kind: Literal["neuron_scores"], name: str, /, **settings: Any) -> Score: ...
+@overload
+def named(kind: Literal["example_scores"], name: str, /, **settings: Any) -> ExampleScore: ...
+@overload
+def named(kind: Literal["analyses"], name: str, /, **settings: Any) -> Analysis: ...
+@overload
+def named(kind: str, name: str, /, **settings: Any) -> Plugin: ...
+def named(kind: str, name: str, /, **settings: Any) -> Plugin:
+    """Return the plugin of a kind that a text names, e.g. "ipr(two_sided)" or "partition(by=ipr)".
+
+    Args:
+        kind: the kind of plugin.
+        name: its name, with settings in parentheses or without.
+        settings: settings as Python values; they override those in parentheses.
+
+    Raises:
+        UnknownNameError: there is no such plugin, or no such setting of it; the nearest is named.
+        ConfigError: the name cannot be read, or a setting is not allowed.
+    """
+    found = build(plugins(kind), name, name, _CALLED.get(kind, KINDS[kind].__name__.lower()))
+    fields = [field.name for field in dataclasses.fields(found)]
+    for key in settings:
+        if key not in fields:
+            raise unknown_name(f"setting of {found.name!r}", key, fields)
+    return dataclasses.replace(found, **settings)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from mechmem.config import check_number, check_whole
 from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.grammar import build
 from mechmem.layer_answers import Marks, noise_fit
 from mechmem.layer_features import INPUTS, layer_features
 from mechmem.layer_passes import read_layers
@@ -21,7 +20,7 @@ from mechmem.layer_probes import Labels, LayerProbe, cross_validated
 from mechmem.layer_table import NETWORKS, OUTPUT, LayerProbes
 from mechmem.math.answers import answers_of
 from mechmem.models.initial import initial_model
-from mechmem.plugins import plugins
+from mechmem.plugins import named, plugins
 from mechmem.roles import Roles
 
 __all__ = ["INPUTS", "OUTPUT", "LayerProbes", "probe_layers"]
@@ -166,7 +165,7 @@ class _Bench:
 
 
 def _reader(probe: str, labels: Labels) -> LayerProbe:
-    found = build(plugins("readouts"), probe, probe, "probe")
+    found = named("readouts", probe)
     if not isinstance(found, LayerProbe):
         names = sorted(name for name, cls in plugins("readouts").items() if issubclass(cls, LayerProbe))
         raise ConfigError(f"{probe!r} reads no layer; probes are {', '.join(names)}")

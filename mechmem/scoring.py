@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from mechmem.contracts import Subject, Task, subject_of
 from mechmem.errors import ConfigError, MechmemError, ScoreError, unknown_name
-from mechmem.grammar import build
 from mechmem.neurons import NeuronScores
 from mechmem.plotting.effects import signed_matrix
-from mechmem.plugins import Score, plugins
+from mechmem.plugins import named
 from mechmem.results import Result
 from mechmem.roles import Roles
 from mechmem.stats import bootstrap, rank_correlation, rank_correlations
@@ -35,18 +34,6 @@ DEFAULT_SCORES = (
     "weight_norm",
 )
 """A network that fits its training set loses no accuracy with any one neuron, so the effects are those on the loss."""
-
-
-def score(name: str) -> Score:
-    """Parse a score's name, e.g. "ipr" or "ipr(two_sided)".
-
-    Raises:
-        UnknownNameError: there is no such score, or no such setting of it; the nearest is named.
-        ConfigError: the name cannot be read, or a setting is not allowed.
-    """
-    found = build(plugins("scorers"), name, name, "score")
-    assert isinstance(found, Score)
-    return found
 
 
 @record
@@ -150,7 +137,7 @@ def scores(
         ScoreError: not one score could be computed; the message holds every reason.
     """
     subject = subject_of(subject, task, roles)
-    parsed = [score(name) for name in ((names,) if isinstance(names, str) else names)]
+    parsed = [named("neuron_scores", name) for name in ((names,) if isinstance(names, str) else names)]
     if not parsed or len(set(parsed)) < len(parsed):
         raise ConfigError(f"scores takes different names, at least one; got {names!r}")
     found: list[NeuronScores] = []

@@ -9,8 +9,7 @@ from mechmem.config import check_choice, check_fraction
 from mechmem.contracts import Subject
 from mechmem.models.pruned import check_frequencies
 from mechmem.neurons import End, NeuronSet
-from mechmem.plugins import Surgery
-from mechmem.scoring import score
+from mechmem.plugins import Surgery, named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,18 +30,18 @@ class RankedNeurons(Surgery):
 
     def __post_init__(self) -> None:
         """Validate."""
-        score(self.by)
+        named("neuron_scores", self.by)
         check_fraction("fraction of neurons", self.fraction)
         check_choice("end of a ranking", self.end, get_args(End))
 
     def wants(self) -> frozenset[str]:
         """What the score needs, and the readout."""
-        return self.needs | score(self.by).wants()
+        return self.needs | named("neuron_scores", self.by).wants()
 
     def told(self) -> frozenset[str]:
         """What the score is told; one that reads input vectors knows that there are two of them."""
         pairs = frozenset({"pairs"}) if "role:input_embedding" in self.wants() else frozenset()
-        return self.knows | pairs | score(self.by).told()
+        return self.knows | pairs | named("neuron_scores", self.by).told()
 
     def stand_in(self) -> Surgery | None:
         """The same with as many neurons at random."""
@@ -56,7 +55,7 @@ class RankedNeurons(Surgery):
             ScoreError: the share is no neuron, or the scores cannot rank neurons.
         """
         self.require(subject)
-        return score(self.by)(subject).take(self.fraction, self.end)
+        return named("neuron_scores", self.by)(subject).take(self.fraction, self.end)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,7 +48,9 @@ def test_what_does_not_exist_is_refused_with_the_nearest(planted):
         mm.analyse(planted.subject, Suppression())
 
 
-@pytest.mark.parametrize("cls", [*plugins("analyses").values(), *plugins("scorers").values()], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "cls", [*plugins("analyses").values(), *plugins("neuron_scores").values()], ids=lambda c: c.name
+)
 def test_a_network_alone_is_no_subject(cls):
     with pytest.raises(ConfigError, match=f"'{cls.name}' is called on a Subject, .*; got a Linear"):
         cls()(nn.Linear(2, 2))

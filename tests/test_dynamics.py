@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from plotly.graph_objects import Figure
+from plugin_names import example_score, score
 
 import mechmem as mm
 from mechmem.analyses.neuron_spectrum import NeuronSpectrum
@@ -15,11 +16,9 @@ from mechmem.auditing.assemble import split_accuracies
 from mechmem.auditing.structure import held_out_structure
 from mechmem.dynamics import OverTraining, over_training
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
-from mechmem.example_table import example_score
 from mechmem.extractors import extractor
 from mechmem.plotting.over_training import drawn
 from mechmem.plugins import plugins
-from mechmem.scoring import score
 from mechmem.training.run import Run
 
 
@@ -140,7 +139,7 @@ def test_a_name_of_two_kinds_is_refused(run, monkeypatch):
         return {**real(kind), "ipr": NeuronSpectrum} if kind == "analyses" else real(kind)
 
     monkeypatch.setattr("mechmem.measuring.plugins", clashing)
-    with pytest.raises(ConfigError, match="'ipr' is the name of scores and of analyses"):
+    with pytest.raises(ConfigError, match="'ipr' is the name of neuron scores and of analyses"):
         over_training(run, "ipr")
 
 
@@ -152,7 +151,11 @@ def test_a_probe_of_a_layer_is_named_as_anywhere(run):
 
 
 def test_no_two_kinds_share_a_name():
-    kinds = ({"raw", *plugins("surgeries"), *plugins("readouts")}, set(plugins("scorers")), set(plugins("analyses")))
+    kinds = (
+        {"raw", *plugins("surgeries"), *plugins("readouts")},
+        set(plugins("neuron_scores")),
+        set(plugins("analyses")),
+    )
     every = [name for names in kinds for name in names] + ["structure"]
     assert len(every) == len(set(every))
 

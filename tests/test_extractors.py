@@ -6,7 +6,8 @@ import torch
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.plugins import KNOWLEDGE, plugins
+from mechmem.needs import KNOWLEDGE
+from mechmem.plugins import plugins
 
 NAMES = [
     "raw",

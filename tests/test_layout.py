@@ -12,12 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from mechmem.plugins import KINDS
+from mechmem.plugins import HOMES, KINDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mechmem"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-PLUGIN_FILES = [path for kind in KINDS for path in sorted((PACKAGE / kind).glob("*.py")) if path.stem != "__init__"]
+
+
+def modules_of(folder):
+    return [path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
+
+
+PLUGIN_FOLDERS = [(kind, ROOT.joinpath(*home.split("."))) for kind, homes in HOMES.items() for home in homes]
+PLUGIN_FILES = [(kind, path) for kind, folder in PLUGIN_FOLDERS for path in modules_of(folder)]
 
 ABSOLUTE_PATH = re.compile(r"(?<![\w.])(?:/(?:home|Users|root|work)/\w|[A-Z]:\\\\\w)")
 REGISTRY_HOST = re.compile(
@@ -48,44 +55,47 @@ def text_of(path):
         return ""
 
 
-@pytest.mark.parametrize("path", MODULES, ids=short)
-def test_no_file_grows_past_one_idea(path):
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= 300, f"{short(path)} has {lines} lines; past 300 it is two ideas"
+def test_no_file_grows_past_one_idea():
+    lines = {short(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert not {name: count for name, count in lines.items() if count > 300}, "past 300 lines a file is two ideas"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=short)
-def test_module_says_what_it_is_and_prints_nothing(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree), f"{short(path)} has no docstring"
-    printed = [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
-    ]
-    assert not printed, f"{short(path)} prints in lines {printed}"
+def test_every_module_says_what_it_is_and_prints_nothing():
+    silent, printed = [], []
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if not ast.get_docstring(tree):
+            silent.append(short(path))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+        printed += [f"{short(path)}:{call.lineno}" for call in calls if call.func.id == "print"]
+    assert not silent, f"without a docstring: {silent}"
+    assert not printed, f"prints: {printed}"
 
 
-@pytest.mark.parametrize("path", PLUGIN_FILES, ids=short)
-def test_one_plugin_per_file(path):
-    kind = path.parent.name
-    module = importlib.import_module(f"mechmem.{kind}.{path.stem}")
-    found = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, KINDS[kind]) and value.__module__ == module.__name__
-    ]
-    assert len(found) == 1, f"{short(path)} holds {len(found)} plugins"
-    (plugin,) = found
-    assert not plugin.__name__.startswith("_")
-    assert "name" in vars(plugin) and re.fullmatch(r"[a-z][a-z0-9_]*", plugin.name)
-    assert "cites" in vars(plugin) and plugin.cites.strip()
+def test_one_plugin_per_file():
+    wrong = []
+    for kind, path in PLUGIN_FILES:
+        module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        found = [
+            value
+            for value in vars(module).values()
+            if inspect.isclass(value) and issubclass(value, KINDS[kind]) and value.__module__ == module.__name__
+        ]
+        if len(found) != 1:
+            wrong.append(f"{short(path)} holds {len(found)} plugins")
+            continue
+        (plugin,) = found
+        if plugin.__name__.startswith("_") or not re.fullmatch(r"[a-z][a-z0-9_]*", vars(plugin).get("name", "")):
+            wrong.append(f"{short(path)}: its plugin has no name of its own")
+        if not vars(plugin).get("cites", "").strip():
+            wrong.append(f"{short(path)}: its plugin names no source")
+    assert PLUGIN_FILES and not wrong
 
 
 def test_plugin_folders_hold_nothing_but_files():
-    for kind in KINDS:
-        folders = [path.name for path in (PACKAGE / kind).iterdir() if path.is_dir() and path.name != "__pycache__"]
-        assert not folders, f"a plugin is found as a file of mechmem/{kind}, not in folders {folders}"
+    for kind, home in PLUGIN_FOLDERS:
+        folders = [path.name for path in home.iterdir() if path.is_dir() and path.name != "__pycache__"]
+        assert not folders, f"a plugin ({kind}) is found as a file of {short(home)}, not in folders {folders}"
 
 
 def test_types_are_shipped():

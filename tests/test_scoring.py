@@ -6,11 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
+from plugin_names import score
 from scipy import stats
 
 import mechmem as mm
 from mechmem.errors import ConfigError, ScoreError, UnknownNameError
-from mechmem.scoring import DEFAULT_SCORES, ScoreTable, score, scores
+from mechmem.scoring import DEFAULT_SCORES, ScoreTable, scores
 
 
 def table(values, names=None, reasons=None):

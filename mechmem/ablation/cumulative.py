@@ -21,11 +21,10 @@ from mechmem.interventions.units import Indices, Units
 from mechmem.interventions.values import Value
 from mechmem.linear_readout import LinearReadout, linear_readout
 from mechmem.neurons import NeuronScores
-from mechmem.plugins import plugins
+from mechmem.plugins import named, plugins
 from mechmem.randomness import generator
 from mechmem.roles import Roles
 from mechmem.scorers.ablation_effect import AblationEffect
-from mechmem.scoring import score
 
 Method = Literal["algebra", "hooks"]
 Ablated = Literal["neuron", "channel", "head"]
@@ -152,10 +151,10 @@ def _scores(subject: Subject, by: str | NeuronScores | None, at: str, units: str
         return _scores(subject, "ablation_effect(train,measure=loss)", at, units)
     elif not isinstance(by, str):
         raise ConfigError(f"by is a score's name or NeuronScores, got {type(by).__name__}")
-    elif by == "frequency" and by not in plugins("scorers"):
+    elif by == "frequency" and by not in plugins("neuron_scores"):
         raise ConfigError("a frequency is no single neuron: use the analysis 'frequency_ablation'")
     else:
-        ranking = score(by)
+        ranking = named("neuron_scores", by)
         if units != "neuron" and getattr(ranking, "units", None) == "neuron":
             ranking = dataclasses.replace(ranking, units=units)  # type: ignore[call-arg]
         if getattr(ranking, "units", "neuron") != units:

@@ -19,9 +19,8 @@ from mechmem.models.forward import full_precision
 from mechmem.models.mlp import HookedMLP
 from mechmem.plotting.lines import PALETTE
 from mechmem.plotting.style import styled
-from mechmem.plugins import Analysis
+from mechmem.plugins import Analysis, named
 from mechmem.results import Result
-from mechmem.scoring import score
 from mechmem.stats import Estimate, bootstrap, rank_correlation
 from mechmem.storage import record
 
@@ -122,7 +121,7 @@ class Amplification(Analysis):
         """
         self.require(subject)
         assert subject.roles.readout is not None
-        found = score("ipr")(subject)
+        found = named("neuron_scores", "ipr")(subject)
         weights = full_precision(subject.roles.readout.read(subject.model).cpu())
         variance = activations(subject, found.point, reduce=Variance)[found.point]
         if tuple(variance.shape) != (len(weights),):

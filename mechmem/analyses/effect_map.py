@@ -19,9 +19,8 @@ from mechmem.math.logit_shares import logit_shares
 from mechmem.math.single_ablation import single_ablation_flips
 from mechmem.models.weights import check_no_stream
 from mechmem.plotting.effects import grid_of_values
-from mechmem.plugins import Analysis
+from mechmem.plugins import Analysis, named
 from mechmem.results import Result
-from mechmem.scoring import score
 from mechmem.storage import record
 
 if TYPE_CHECKING:
@@ -234,12 +233,12 @@ class EffectMap(Analysis):
 
     def __post_init__(self) -> None:
         """Validate."""
-        score(self.by)
+        named("neuron_scores", self.by)
         check_whole("number of ranks", self.ranks, 1)
 
     def told(self) -> frozenset[str]:
         """The labels, and what the score is told."""
-        return self.knows - {"input_group", "output_group"} | score(self.by).told()
+        return self.knows - {"input_group", "output_group"} | named("neuron_scores", self.by).told()
 
     def __call__(self, subject: Subject) -> EffectMapResult:
         """Return the map.
@@ -285,7 +284,7 @@ class EffectMap(Analysis):
     def _low_half(self, subject: Subject, readout: LinearReadout) -> tuple[Bool[Tensor, " neuron"] | None, str]:
         """Return the half of the neurons that scores lowest and "", or None and why there is none."""
         try:
-            found = score(self.by)(subject)
+            found = named("neuron_scores", self.by)(subject)
         except MechmemError as error:
             return None, str(error)
         if found.point != readout.point:

@@ -13,10 +13,10 @@ from torch import Tensor
 from mechmem.config import check_whole
 from mechmem.contracts import Subject
 from mechmem.errors import MissingNeedError
-from mechmem.example_table import ExampleTable, example_score, example_scores
+from mechmem.example_table import ExampleTable, example_scores
 from mechmem.examples import with_unit
 from mechmem.plotting.gallery import Picture, gallery, training_picture
-from mechmem.plugins import Analysis
+from mechmem.plugins import Analysis, named
 from mechmem.results import Result
 from mechmem.storage import record
 
@@ -94,7 +94,7 @@ class MemorizedExamples(Analysis):
         """Validate."""
         check_whole("number of examples", self.count, 1)
         if self.score:
-            example_score(self.score)
+            named("example_scores", self.score)
 
     def __call__(self, subject: Subject) -> MemorizedExamplesResult:
         """Return the examples.
@@ -113,7 +113,7 @@ class MemorizedExamples(Analysis):
         if not self.score and asked in table.reasons:
             asked, note = "loss", f"by the loss: self-influence could not be computed ({table.reasons[asked]})"
             table = example_scores(subject, asked)
-        found = table[example_score(asked).label()]
+        found = table[named("example_scores", asked).label()]
         other = "low" if found.suspect == "high" else "high"
         ends = found.most(self.count), found.most(self.count, other)
         pixels = torch.stack([task.batch(ids)[0] for ids in ends]) if images else None

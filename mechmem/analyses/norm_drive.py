@@ -22,10 +22,9 @@ from mechmem.models.weights import check_no_stream, neuron_weights
 from mechmem.plotting.histograms import histogram
 from mechmem.plotting.lines import lines
 from mechmem.plotting.style import SPLITS
-from mechmem.plugins import Analysis
+from mechmem.plugins import Analysis, named
 from mechmem.results import Result
 from mechmem.roles import Role
-from mechmem.scoring import score
 from mechmem.stats import bootstrap
 from mechmem.storage import record
 from mechmem.training.evaluate import loss_of
@@ -267,7 +266,7 @@ def _key(subject: Subject) -> Int[Tensor, " neuron"] | None:
 
 def _ipr(subject: Subject) -> Float[Tensor, " neuron"] | None:
     try:
-        found = score("ipr")(subject)
+        found = named("neuron_scores", "ipr")(subject)
     except MissingNeedError:
         return None
     return torch.as_tensor(found.to_frame()["score"].to_numpy(copy=True))

@@ -20,9 +20,8 @@ from mechmem.extractors import RAW, extractor
 from mechmem.models.pruned import pruned
 from mechmem.neurons import NeuronScores, NeuronSet
 from mechmem.plotting.lines import lines
-from mechmem.plugins import Analysis
+from mechmem.plugins import Analysis, named
 from mechmem.results import Result
-from mechmem.scoring import score
 from mechmem.stats import wilson
 from mechmem.storage import record
 
@@ -134,7 +133,7 @@ class Partition(Analysis):
 
     def __post_init__(self) -> None:
         """Validate."""
-        score(self.by)
+        named("neuron_scores", self.by)
         extractor(self.extractor)
         check_whole("fractions", self.fractions, 2)
         for setting, value in (("top", self.top), ("bottom", self.bottom)):
@@ -145,13 +144,13 @@ class Partition(Analysis):
 
     def wants(self) -> frozenset[str]:
         """What the score and the extractor need, and the readout."""
-        parts = (score(self.by), *extractor(self.extractor).parts)
+        parts = (named("neuron_scores", self.by), *extractor(self.extractor).parts)
         return self.needs.union(*(part.wants() for part in parts))
 
     def told(self) -> frozenset[str]:
         """What the score and the extractor are told; the noise mask only where a size is chosen."""
         choosing = self.knows if self.top is None or self.bottom is None else frozenset()
-        return choosing | score(self.by).told() | extractor(self.extractor).knows
+        return choosing | named("neuron_scores", self.by).told() | extractor(self.extractor).knows
 
     def __call__(self, subject: Subject) -> PartitionResult:
         """Return the partition.
@@ -162,7 +161,7 @@ class Partition(Analysis):
             ScoreError: a share of the neurons leaves an empty set, or the scores cannot rank neurons.
         """
         self.require(subject)
-        scores = score(self.by)(subject)
+        scores = named("neuron_scores", self.by)(subject)
         assert isinstance(scores, NeuronScores)
         if len(scores.values) < 2:
             raise ScoreError("one neuron cannot be split into two sets")

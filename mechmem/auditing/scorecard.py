@@ -42,7 +42,7 @@ class Row:
 
     Attributes:
         extractor: its name.
-        knows: what it was told, tokens of `plugins.KNOWLEDGE`, sorted.
+        knows: what it was told, tokens of `needs.KNOWLEDGE`, sorted.
         cites: its source.
         splits: a cell for each of the four splits; and `test_in_group`, the test cells without a factor of 0, where
             some symbol has no place in the task's group.

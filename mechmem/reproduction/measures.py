@@ -21,7 +21,7 @@ from mechmem.plotting.effects import DIVERGING
 from mechmem.plotting.grids import Panel, heatmaps
 from mechmem.plotting.lines import lines, plain_style
 from mechmem.plotting.style import SPLITS, SplitStyle
-from mechmem.scoring import score
+from mechmem.plugins import named
 from mechmem.stats import across_runs
 from mechmem.tasks.config import SPLITS as SPLIT_NAMES
 from mechmem.tasks.config import ModularConfig
@@ -133,9 +133,9 @@ def ipr_distribution(bins: int = 25) -> Callable[[Subject], Rows]:
     """
 
     def rows(subject: Subject) -> Rows:
-        length = score("weight_norm")(subject).values.double()
+        length = named("neuron_scores", "weight_norm")(subject).values.double()
         alive = (length > 1e-3 * length.square().mean().sqrt()).numpy()
-        every = score("ipr")(subject).values.numpy()
+        every = named("neuron_scores", "ipr")(subject).values.numpy()
         values = every[alive]
         counts, edges = np.histogram(values, bins, (0, 1))
         for left, right, count in zip(edges, edges[1:], counts, strict=False):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hooked_networks import CHANNELS, HEADS, NEURONS, Convolutional, Transformer
 from hooked_networks import subject_of as hooked_subject
+from plugin_names import score
 from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
@@ -16,7 +17,6 @@ from mechmem.caching import hook_points
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError, UnknownNameError
 from mechmem.models.mlp import HookedMLP
 from mechmem.randomness import generator
-from mechmem.scoring import score
 
 
 class Deep(HookedRootModule):

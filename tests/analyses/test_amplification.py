@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from plugin_names import score
 
 import mechmem as mm
 from mechmem.analyses.amplification import Amplification, AmplificationResult
 from mechmem.errors import MissingNeedError
 from mechmem.models.mlp import HookedMLP
-from mechmem.scoring import score
 
 
 def network(**settings):

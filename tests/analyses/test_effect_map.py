@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from plugin_names import score
 
 import mechmem as mm
 from mechmem.analyses.effect_map import EffectMap
@@ -13,7 +14,6 @@ from mechmem.linear_readout import linear_readout
 from mechmem.models.mlp import HookedMLP
 from mechmem.models.transformer import HookedModularTransformer
 from mechmem.plotting.style import SPLITS
-from mechmem.scoring import score
 
 
 @pytest.fixture(scope="module")

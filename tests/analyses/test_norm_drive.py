@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plugin_names import score
 
 import mechmem as mm
 from mechmem.analyses.norm_drive import NormChange, NormDrive
 from mechmem.errors import MissingNeedError, RoleError
 from mechmem.models.mlp import HookedMLP
-from mechmem.scoring import score
 
 
 def subject_of(p=7, width=6, tied=False, noise=0.3, **run) -> mm.Subject:

@@ -13,7 +13,7 @@ from mechmem.auditing.pooling import pool
 from mechmem.auditing.scorecard import CONTROL_TITLES, Cell
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.models.build import build_model
-from mechmem.plugins import KNOWLEDGE
+from mechmem.needs import KNOWLEDGE
 from mechmem.stats import Estimate
 from mechmem.tasks.config import SPLITS
 

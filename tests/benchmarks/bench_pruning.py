@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from plugin_names import score
 from timing import alternately
 
 import mechmem as mm
@@ -13,7 +14,6 @@ from mechmem.ablation import PruningCurves, ablate
 from mechmem.ablation.curves import SPLITS
 from mechmem.models.forward import logits_of
 from mechmem.randomness import generator
-from mechmem.scoring import score
 
 P, WIDTH, POINTS = 97, 500, 50
 ORDERS = ("low", "high", "random")

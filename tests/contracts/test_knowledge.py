@@ -10,7 +10,8 @@ from mechmem.contracts import Subject, Task
 from mechmem.extractors import extractor
 from mechmem.models.masking import ExampleTiedDropout, TurnOverDropout
 from mechmem.models.planted import planted_network
-from mechmem.plugins import KNOWLEDGE, plugins
+from mechmem.needs import KNOWLEDGE
+from mechmem.plugins import plugins
 from mechmem.roles import Roles
 from mechmem.tasks.arrays import ArrayTask
 

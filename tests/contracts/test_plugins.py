@@ -6,20 +6,20 @@ import inspect
 import plotly.graph_objects as go
 import pytest
 import torch
+from plugin_names import example_score, score
 
 import mechmem as mm
 from mechmem.caching import hook_points
 from mechmem.errors import MissingNeedError
-from mechmem.example_table import example_score
 from mechmem.extractors import extractor
-from mechmem.plugins import KINDS, KNOWLEDGE, plugins
+from mechmem.needs import KNOWLEDGE
+from mechmem.plugins import KINDS, plugins
 from mechmem.results import Result
-from mechmem.scoring import score
 
 EVERY = [(kind, name, cls) for kind in KINDS for name, cls in plugins(kind).items()]
 CHAIN_PARTS = [name for kind, name, _ in EVERY if kind in ("surgeries", "readouts") and name != "activation"]
-SCORES = [name for kind, name, _ in EVERY if kind == "scorers"]
-EXAMPLE_SCORES = [name for kind, name, _ in EVERY if kind == "example_scorers"]
+SCORES = [name for kind, name, _ in EVERY if kind == "neuron_scores"]
+EXAMPLE_SCORES = [name for kind, name, _ in EVERY if kind == "example_scores"]
 ANALYSES = [cls for kind, name, cls in EVERY if kind == "analyses" and name == cls.name]
 
 
@@ -163,7 +163,7 @@ def test_scores_are_deterministic_and_leave_nothing_behind(name, subject, tmp_pa
 
 @pytest.mark.parametrize("name", EXAMPLE_SCORES)
 def test_scores_of_examples_are_deterministic_and_leave_nothing_behind(name, request, tmp_path):
-    subject = chosen(request, plugins("example_scorers")[name].needs)
+    subject = chosen(request, plugins("example_scores")[name].needs)
     before = state(subject)
     found, again = example_score(name)(subject), example_score(name)(dataclasses.replace(subject))
     assert isinstance(found, mm.ExampleScores) and found.score == example_score(name).label()
@@ -205,7 +205,7 @@ def test_missing_needs_are_one_typed_error(kind, name, cls, subject):
     labels = torch.randint(3, (20,), generator=draw)
     task = mm.ArrayTask(torch.randn(20, 4, generator=draw), labels, labels, torch.arange(20) < 12)
     bare = mm.Subject(torch.nn.Linear(4, 3), task)
-    alone = kind in ("analyses", "scorers", "example_scorers")
+    alone = kind in ("analyses", "neuron_scores", "example_scores")
     plugin = cls() if alone else next(p for p in extractor(_callable(name)).parts if isinstance(p, cls))
     with pytest.raises(MissingNeedError, match="needs"):
         plugin(bare)

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 from held_layers import HeldLayers, held
+from plugin_names import example_score
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.example_table import example_score
 
 GIVEN = torch.tensor([0, 1, 2, 0, 1])
 TRAIN = torch.arange(5) < 4

@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from plugin_names import example_score
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.example_scorers.feldman_zhang import FeldmanZhang
-from mechmem.example_table import example_score
 from mechmem.tasks.image_data import ImageData
 from mechmem.tasks.relabelled import RelabelledTask
 from mechmem.training import subsets as mm_subsets

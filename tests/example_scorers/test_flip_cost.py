@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from plugin_names import example_score
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.example_scorers import flip_cost
-from mechmem.example_table import example_score
 from mechmem.linear_readout import linear_readout
 from mechmem.randomness import generator
 

@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 from planted_runs import planted_run
-
-from mechmem.example_table import example_score
+from plugin_names import example_score
 
 
 def test_every_fall_from_right_to_wrong_counts_and_never_right_is_infinite():

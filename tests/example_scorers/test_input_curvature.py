@@ -6,12 +6,12 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from plugin_names import example_score
 from torch import nn
 
 import mechmem as mm
 from mechmem.errors import ActivationError, ConfigError, DiscardedEditError, MissingNeedError
 from mechmem.example_scorers import input_curvature
-from mechmem.example_table import example_score
 from mechmem.math.example_masks import example_mask
 from mechmem.randomness import derive_seed
 

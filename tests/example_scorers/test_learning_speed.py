@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from planted_runs import planted_run
+from plugin_names import example_score
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError
-from mechmem.example_table import example_score
 
 STEPS = (0, 2, 5, 9)
 RIGHT = torch.tensor([[1, 0, 0, 0, 1, 1], [1, 1, 0, 0, 0, 1], [1, 0, 1, 0, 1, 0], [1, 1, 1, 0, 1, 0]], dtype=torch.bool)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from held_layers import held
+from plugin_names import example_score
 
 from mechmem.errors import UnknownNameError
-from mechmem.example_table import example_score
 
 LOGITS = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0], [7.0, 7.0, 0.0], [9.0, 0.0, 0.0]])
 GIVEN = torch.tensor([0, 2, 1, 0])

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from held_layers import held
+from plugin_names import example_score
 
 from mechmem.analyses.prediction_depth import PredictionDepth
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.example_table import example_score
 
 N, CLASSES = 60, 3
 TRAIN = torch.arange(N) < 40

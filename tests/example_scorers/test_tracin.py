@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from plugin_names import example_score
 from torch import nn
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError
 from mechmem.example_scorers import tracin
-from mechmem.example_table import example_score
 
 STEPS = (0, 1, 3)
 N = 14

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from hooked_networks import CHANNELS, HEADS, NEURONS, Awkward, Convolutional, Transformer
 from hooked_networks import subject_of as hooked_subject
+from plugin_names import score
 
 import mechmem as mm
 from mechmem.caching import hook_points
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.models.mlp import HookedMLP
-from mechmem.scoring import score
 
 
 class Curved(HookedMLP):

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from plugin_names import score
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError
-from mechmem.scoring import score
 from mechmem.tasks.groups import CyclicGroup
 
 

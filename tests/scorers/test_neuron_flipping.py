@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from plugin_names import score
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError
 from mechmem.linear_readout import linear_readout
 from mechmem.randomness import generator
-from mechmem.scoring import score
 
 
 def sample(subject, examples, others, seed):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hooked_networks import Transformer
 from hooked_networks import subject_of as hooked_subject
+from plugin_names import score
 
 import mechmem as mm
 from mechmem.caching import hook_points
@@ -15,7 +16,6 @@ from mechmem.models.build import build_model
 from mechmem.models.forward import all_logits
 from mechmem.randomness import generator
 from mechmem.scorers import neuron_flipping
-from mechmem.scoring import score
 
 
 def fitted(model, steps=40):

@@ -1,12 +1,14 @@
 """The random control is a fresh, reproducible order of all neurons."""
 
 import torch
-
-from mechmem.scoring import score
+from plugin_names import score
 
 
 def test_seeds_give_orders_of_their_own(planted):
-    first, other = score("random")(planted.subject), score("random(1)")(planted.subject)
+    first, other = (
+        score("random")(planted.subject),
+        score("random(1)")(planted.subject),
+    )
     assert torch.equal(first.values, score("random(seed=0)")(planted.subject).values)
     assert not torch.equal(first.order(), other.order())
     assert len(first.values) == len(planted.memorizing) == len(set(first.values.tolist()))

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from plugin_names import score
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError, RoleError
 from mechmem.models.mlp import HookedMLP
-from mechmem.scoring import score
 
 ACTIVATIONS = {
     "relu": lambda x: np.maximum(x, 0),

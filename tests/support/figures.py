@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python tests/support/figures.py
 
 prints one line per result: a hash of its figures and its name. Only public names are used, so that the script runs on
-any version whose names are the same. Numbers are hashed by their bits, texts by their characters; the words of a report are
-hashed apart from its numbers, since wording may change where figures must not.
+any version whose names are the same. Numbers are hashed by their bits, texts by their characters; the words of a report
+are hashed apart from its numbers, since wording may change where figures must not.
 """
 
 import dataclasses

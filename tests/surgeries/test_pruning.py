@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plugin_names import score
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError, UnknownNameError
 from mechmem.models.mlp import HookedMLP
 from mechmem.models.pruned import pruned
-from mechmem.scoring import score
 from mechmem.surgeries.drop import Drop
 from mechmem.surgeries.keep import Keep
 from mechmem.surgeries.only_frequencies import OnlyFrequencies

@@ -16,14 +16,14 @@ from mechmem.analyses.training_times import TrainingTimes
 from mechmem.contracts import Subject
 from mechmem.math.fourier import inverse_participation
 from mechmem.neurons import End
+from mechmem.plugins import named
 from mechmem.reproduction.measures import Rows, by_arm, curves
-from mechmem.scoring import score
 from mechmem.stats import rank_correlation
 
 
 def memorizers(subject: Subject) -> Rows:
     """Mean centred logit of the label that the half of the neurons with low, and with high, IPR carries."""
-    ranked, found = score("ipr")(subject), DirectLogitAttribution()(subject)
+    ranked, found = named("neuron_scores", "ipr")(subject), DirectLogitAttribution()(subject)
     halves: tuple[End, End] = ("low", "high")
     for split, neurons in zip(found.splits, found.neurons[QUANTITIES.index("logit")], strict=True):
         for half in halves:

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from mechmem.analyses.fitting_order import FittingOrder
 from mechmem.contracts import Subject
 from mechmem.data_removal import data_value, removals
-from mechmem.example_table import example_score, example_scores
+from mechmem.example_table import example_scores
 from mechmem.label_noise_detection import detection
 from mechmem.models.forward import logits_of
 from mechmem.models.mask_config import TurnOver
 from mechmem.models.masking import Part, subnetwork
 from mechmem.plotting.dots import dots
+from mechmem.plugins import named
 from mechmem.reproduction.measures import Rows, curves, pooled
 from mechmem.training.run import Run
 from mechmem.training.train import train
@@ -40,7 +41,7 @@ EARLY = "own loss, share gone in the first tenth of training"
 
 def learned(subject: Subject) -> Rows:
     """Step by which half of the training examples answer their label for good, and the share that does at each."""
-    steps = np.sort(example_score("learning_speed")(subject).values.numpy())
+    steps = np.sort(named("example_scores", "learning_speed")(subject).values.numpy())
     half = steps[(len(steps) - 1) // 2]
     yield HALF, math.nan, math.log10(max(half, 1)) if math.isfinite(half) else math.nan
     for step in _run(subject).history()["step"]:
@@ -61,7 +62,7 @@ def own_and_flipped(subject: Subject) -> Rows:
 def remembered(subject: Subject) -> Rows:
     """Mean self-influence of all training examples at the end and at each checkpoint, with their own losses."""
     run = _run(subject)
-    score = example_score(SELF)
+    score = named("example_scores", SELF)
     for step in run.checkpoint_steps():
         values = score(subject.with_model(run.model_at(step))).values
         yield "self-influence over training", float(step), float(values.mean())
@@ -124,7 +125,7 @@ def truth(subject: Subject) -> Rows:
     plain = train(other, out=run.path / "twins" / f"plain-{other.digest}", progress=False)
     reference = f"feldman_zhang(networks={NETWORKS})"
     table = example_scores(plain, [*CHEAP, reference])
-    own = example_score(SELF)(subject)
+    own = named("example_scores", SELF)(subject)
     table = dataclasses.replace(table, scores=dict(table.scores) | {SELF: own})
     found = table.against(reference)
     for score, value in zip(found["score"], found["correlation"], strict=True):

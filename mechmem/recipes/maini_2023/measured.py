@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from mechmem.analyses.gradient_accounting import ALL, GradientAccounting
 from mechmem.analyses.layer_rewinding import LayerRewinding
 from mechmem.contracts import Subject
-from mechmem.example_table import example_score
 from mechmem.models.forward import logits_of
 from mechmem.models.masking import ExampleTiedDropout, mask_layers, subnetwork
+from mechmem.plugins import named
 from mechmem.reproduction.measures import Rows, accuracies, curves
 from mechmem.training.run import Run
 
@@ -43,7 +43,7 @@ def dropped(subject: Subject) -> Rows:
 
 def flipping(subject: Subject) -> Rows:
     """Mean number of units that have to go before an example flips, of fitted examples."""
-    scores = example_score(f"flip_cost(most={MOST})")(subject)
+    scores = named("example_scores", f"flip_cost(most={MOST})")(subject)
     truth, fitted = subject.task.true(scores.ids), scores.values > 0
     values = scores.values.clamp(max=MOST + 1)
     if truth is None:
