@@ -16,10 +16,11 @@ from pathlib import Path
 import jinja2
 
 import mechmem
-from mechmem import contracts, group_contract
-from mechmem.needs import KNOWLEDGE
-from mechmem.plugins import KINDS, plugins
-from mechmem.reproduction.trials import recipes
+from mechmem.core.group import Group
+from mechmem.core.needs import KNOWLEDGE
+from mechmem.core.plugins import KINDS, plugins
+from mechmem.core.task import Task
+from mechmem.recipes.trials import recipes
 
 project = "mechmem"
 author = "The mechmem developers"
@@ -86,8 +87,8 @@ def supporting_types() -> list[type]:
     """Return the classes of the package that signatures and fields mention, and that are not documented elsewhere."""
     shown = {getattr(mechmem, name) for _, _, names in public_names() for name, _ in names}
     shown |= {cls for found in plugins_by_kind().values() for cls in found.values()}
-    base = {value for value in vars(importlib.import_module("mechmem.plugins")).values() if inspect.isclass(value)}
-    base |= {contracts.Task, group_contract.Group}
+    base = {value for value in vars(importlib.import_module("mechmem.core.plugins")).values() if inspect.isclass(value)}
+    base |= {Task, Group}
     seen, waiting = set(shown), list(shown)
     while waiting:
         new = set(_mentioned(waiting.pop())) - seen

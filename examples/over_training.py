@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 import mechmem as mm
-from mechmem.analyses.fitting_order import FittingOrder
-from mechmem.analyses.training_times import TrainingTimes
+from mechmem.analyses.runs.fitting_order import FittingOrder
+from mechmem.analyses.runs.training_times import TrainingTimes
 
 parser = argparse.ArgumentParser(description="Train on partly wrong labels, and measure every checkpoint.")
 parser.add_argument("--steps", type=int, default=1200, help="training steps")

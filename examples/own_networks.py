@@ -15,7 +15,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, ResNetConfig, ResNetForImageClassification
 
 import mechmem as mm
-from mechmem.roles import Output
+from mechmem.core.roles import Output
 
 CLASSES = 4
 LOGITS = mm.Roles(output=Output(element="logits"))  # HuggingFace networks return them in a dataclass

@@ -1,28 +1,56 @@
-"""One self-contained HTML page: the scorecards, and what the networks look like inside."""
+"""Self-contained HTML pages: one file that loads nothing, whole or not at all."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechmem.analyses.cell_outcomes import CellOutcomes
-from mechmem.analyses.fourier_classification import FourierClassification
-from mechmem.analyses.influential_examples import InfluentialExamples
-from mechmem.analyses.logit_spectrum import LogitSpectrum
-from mechmem.analyses.memorized_examples import MemorizedExamples
-from mechmem.analyses.neuron_spectrum import NeuronSpectrum
-from mechmem.analyses.suppression import Suppression
-from mechmem.analyses.training_curves import TrainingCurves
-from mechmem.contracts import Subject
+import jinja2
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from mechmem.analyses.examples.influential_examples import InfluentialExamples
+from mechmem.analyses.examples.memorized_examples import MemorizedExamples
+from mechmem.analyses.logits.cell_outcomes import CellOutcomes
+from mechmem.analyses.logits.logit_spectrum import LogitSpectrum
+from mechmem.analyses.logits.suppression import Suppression
+from mechmem.analyses.neurons.fourier_classification import FourierClassification
+from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
+from mechmem.analyses.runs.training_curves import TrainingCurves
+from mechmem.core.plugins import Analysis
+from mechmem.core.storage import write_text
+from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
-from mechmem.pages import embedded, write_html
-from mechmem.plugins import Analysis
 
 if TYPE_CHECKING:
-    from mechmem.auditing.scorecard import Scorecard
+    from mechmem.scorecard.scorecard import Scorecard
+
+
+def write_html(template: str, path: Path, **context: Any) -> None:
+    """Render a template of `mechmem/templates/` into one file.
+
+    Args:
+        template: its file name.
+        path: where to write.
+        context: what the template shows.
+    """
+    loader = jinja2.PackageLoader("mechmem")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    shared = {"plotly": get_plotlyjs(), "version": importlib.metadata.version("mechmem")}
+    write_text(path, environment.get_template(template).render(**shared, **context))
+
+
+def embedded(figure: go.Figure) -> dict[str, Any]:
+    """Return a figure as a page embeds it: JSON, height, and the least width that is readable."""
+    # Plotly writes "<" as an escape, so no text of a figure can end the script element that holds it.
+    json = figure.to_json()
+    panels = len(list(figure.select_xaxes()))
+    return {"json": json, "height": int(figure.layout.height or 450), "narrowest": max(460, 280 * panels)}
+
 
 SCORECARD_CAPTION = (
     "Each filled mark is the network's accuracy on one split, read out by the extractor on the left; each open grey "

@@ -5,10 +5,10 @@ import pytest
 from torch import nn
 
 import mechmem as mm
-from mechmem.analyses.partition import Partition
-from mechmem.analyses.suppression import Suppression
+from mechmem.analyses.logits.suppression import Suppression
+from mechmem.analyses.neurons.partition import Partition
+from mechmem.core.plugins import plugins
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.plugins import plugins
 
 
 def test_a_name_gives_what_its_class_gives(planted):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mechmem.cli import main
+from mechmem.cli.main import main
 
 TINY = ["--p", "7", "--width", "16", "--steps", "40", "--train-fraction", "0.6", "--quiet"]
 
@@ -238,7 +238,7 @@ def _heed_interrupts():
 @pytest.mark.slow
 def test_an_interrupt_keeps_what_was_reached_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "mechmem.cli", "train", "--p", "23", "--steps", "200000", "--out", str(out)]
+    command = [sys.executable, "-m", "mechmem.cli.main", "train", "--p", "23", "--steps", "200000", "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     # A test run that was started in the background ignores interrupts, and hands that down.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=_heed_interrupts)
@@ -255,7 +255,16 @@ def test_an_interrupt_keeps_what_was_reached_and_says_how_to_go_on(tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_reproduction_stops_soon_and_keeps_every_run(tmp_path):
     out = tmp_path / "r"
-    command = [sys.executable, "-m", "mechmem.cli", "reproduce", "doshi_2024", "--claims", "coexistence", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "mechmem.cli.main",
+        "reproduce",
+        "doshi_2024",
+        "--claims",
+        "coexistence",
+        "--quiet",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=_heed_interrupts
@@ -274,8 +283,8 @@ def test_an_interrupted_reproduction_stops_soon_and_keeps_every_run(tmp_path):
 
 def test_starting_up_loads_neither_torch_nor_transformer_lens():
     code = (
-        "import sys, mechmem, mechmem.cli\n"
-        "try: mechmem.cli.main(['--help'])\n"
+        "import sys, mechmem, mechmem.cli.main\n"
+        "try: mechmem.cli.main.main(['--help'])\n"
         "finally: print(sorted({'torch', 'transformer_lens', 'pandas', 'plotly'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import mechmem as mm
-from mechmem.cli import main
+from mechmem.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mechmem as mm
-from mechmem.cli import main
+from mechmem.cli.main import main
 
 TINY = ["--train", "60", "--test", "40", "--steps", "6", "--batch-size", "30", "--quiet"]
 

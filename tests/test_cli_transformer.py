@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mechmem.cli import main
+from mechmem.cli.main import main
 
 TINY = ["--p", "7", "--steps", "8", "--train-fraction", "0.6", "--quiet"]
 SMALL = ["--model", "transformer", "--d-model", "8", "--heads", "2", "--d-mlp", "12"]

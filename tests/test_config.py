@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechmem.config import Config, check_fraction, check_number, check_whole
+from mechmem.core.config import Config, check_fraction, check_number, check_whole
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.models.config import MLPConfig
+from mechmem.models.networks.config import MLPConfig
 from mechmem.tasks.config import SPLITS, LabelNoise, ModularConfig, is_prime
 from mechmem.training.config import TrainConfig, log_schedule
 

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 import mechmem as mm
-from mechmem.contracts import Task
+from mechmem.core.ids import check_ids
+from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.example_ids import check_ids
 
 
 class Permuted(Task):
@@ -76,7 +76,7 @@ def test_a_copied_model_is_another_model(planted):
 
 
 def test_a_model_comes_with_its_task_and_a_subject_alone():
-    from mechmem.contracts import subject_of
+    from mechmem.core.subject import subject_of
 
     model, task = nn.Linear(2, 3), Permuted()
     subject = subject_of(model, task)
@@ -92,7 +92,7 @@ def test_a_model_comes_with_its_task_and_a_subject_alone():
 
 
 def test_what_is_no_model_is_named(unchecked_shapes):
-    from mechmem.contracts import subject_of
+    from mechmem.core.subject import subject_of
 
     with pytest.raises(ConfigError, match="got str and a task"):
         subject_of("model.pt", Permuted())

@@ -10,15 +10,15 @@ from plotly.graph_objects import Figure
 from plugin_names import example_score, score
 
 import mechmem as mm
-from mechmem.analyses.neuron_spectrum import NeuronSpectrum
-from mechmem.analyses.progress_measures import ProgressMeasures
-from mechmem.auditing.assemble import split_accuracies
-from mechmem.auditing.structure import held_out_structure
-from mechmem.dynamics import OverTraining, over_training
+from mechmem.analyses.dynamics import OverTraining, over_training
+from mechmem.analyses.logits.progress_measures import ProgressMeasures
+from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
+from mechmem.core.plugins import plugins
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
-from mechmem.extractors import extractor
 from mechmem.plotting.over_training import drawn
-from mechmem.plugins import plugins
+from mechmem.scorecard.audit import split_accuracies
+from mechmem.scorecard.extractor import extractor
+from mechmem.scorecard.structure import held_out_structure
 from mechmem.training.run import Run
 
 
@@ -138,7 +138,7 @@ def test_a_name_of_two_kinds_is_refused(run, monkeypatch):
     def clashing(kind):
         return {**real(kind), "ipr": NeuronSpectrum} if kind == "analyses" else real(kind)
 
-    monkeypatch.setattr("mechmem.measuring.plugins", clashing)
+    monkeypatch.setattr("mechmem.analyses.measuring.plugins", clashing)
     with pytest.raises(ConfigError, match="'ipr' is the name of neuron scores and of analyses"):
         over_training(run, "ipr")
 

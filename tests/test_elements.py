@@ -4,7 +4,7 @@ from collections import OrderedDict, defaultdict, namedtuple
 import pytest
 import torch
 
-from mechmem.elements import pick, put, tensors
+from mechmem.core.roles import pick, put, tensors
 from mechmem.errors import UnknownNameError
 
 Pair = namedtuple("Pair", ["left", "right"])

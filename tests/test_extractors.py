@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import mechmem as mm
+from mechmem.core.needs import KNOWLEDGE
+from mechmem.core.plugins import plugins
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.needs import KNOWLEDGE
-from mechmem.plugins import plugins
 
 NAMES = [
     "raw",

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.utils import vector_to_parameters
 
 import mechmem as mm
-from mechmem import fingerprint as module
-from mechmem.fingerprint import checksum, fingerprint
+from mechmem.core import fingerprint as module
+from mechmem.core.fingerprint import checksum, fingerprint
 
 X = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(24) % 3

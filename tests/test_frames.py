@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechmem.frames import Table, under_each_other
-from mechmem.storage import load_record, save_record
+from mechmem.core.storage import load_record, save_record
+from mechmem.core.tables import Table, under_each_other
 
 FRAME = pd.DataFrame(
     {

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mechmem.core.names import build, split_outside
+from mechmem.core.plugins import Plugin
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.grammar import build, split_outside
-from mechmem.plugins import Plugin
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 from held_layers import held
 
 import mechmem as mm
-from mechmem.analyses.feature_norms import FeatureNorms
+from mechmem.analyses.layers.feature_norms import FeatureNorms
 from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
-from mechmem.layer_analysis import some, source_splits
-from mechmem.layer_features import held_by
+from mechmem.layers.analysis import some, source_splits
+from mechmem.layers.features import held_by
 
 LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
 TRAIN = torch.tensor([True] * 4 + [False] * 2)

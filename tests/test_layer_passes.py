@@ -10,8 +10,7 @@ from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
 from mechmem.errors import ActivationError, ConfigError, UnknownNameError
-from mechmem.layer_features import layer_features
-from mechmem.layer_passes import read_layers
+from mechmem.layers.features import layer_features, read_layers
 
 POINTS, SIDE = 8, 6
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mechmem.plugins import HOMES, KINDS
+from mechmem.core.plugins import HOMES, KINDS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mechmem"

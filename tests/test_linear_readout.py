@@ -9,8 +9,8 @@ from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
 from mechmem.errors import NotLinearError, RoleError, UnknownNameError
-from mechmem.linear_readout import linear_readout
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.reading.linear_readout import linear_readout
 
 
 def subject_of(dtype=torch.float32, p=7, width=40, **settings):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import mechmem as mm
+from mechmem.analyses.neuron_card import NeuronCard, neuron
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.models.forward import logits_of
-from mechmem.models.mlp import HookedMLP
-from mechmem.neuron_card import NeuronCard, neuron
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.reading.forward import logits_of
 
 
 @pytest.fixture(scope="module", params=["add", "multiply"])

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mechmem as mm
+from mechmem.core.scores import NeuronScores, NeuronSet
 from mechmem.errors import ConfigError, ScoreError
-from mechmem.neurons import NeuronScores, NeuronSet
 
 members = st.sets(st.integers(0, 19))
 

@@ -7,9 +7,9 @@ from torch.nn.functional import one_hot
 
 import mechmem as mm
 from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
-from mechmem.models.mlp import HookedMLP
-from mechmem.models.table import LogitTable
-from mechmem.operand_gradients import ONE_HOT, _batches, operand_gradients
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.reading.operand_gradients import ONE_HOT, _batches, operand_gradients
+from mechmem.scorecard.controls import LogitTable
 
 P = 7
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from scipy.stats import multinomial
 
-from mechmem.paired import paired_difference, paired_ratio
+from mechmem.math.comparisons import paired_difference, paired_ratio
 
 
 def ends(found):

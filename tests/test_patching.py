@@ -14,12 +14,12 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.caching import hook_points
+from mechmem.core.stats import bootstrap
 from mechmem.errors import ActivationError, ConfigError, MissingNeedError, ScoreError, UnknownNameError
-from mechmem.interventions.hooks import replaced
-from mechmem.patch_effects import effects_of
-from mechmem.patching import patch
-from mechmem.stats import bootstrap
+from mechmem.interventions.patching.effects import effects_of
+from mechmem.interventions.patching.patch import patch
+from mechmem.models.hooks.hooking import replaced
+from mechmem.models.hooks.points import hook_points
 
 
 class Deep(nn.Module):
@@ -52,7 +52,7 @@ def noisy_task(p=5, seed=0):
 
 
 def random_mlp(p=5, width=12, seed=0, **settings):
-    from mechmem.models.mlp import HookedMLP
+    from mechmem.models.networks.mlp import HookedMLP
 
     task = noisy_task(p)
     model = HookedMLP(mm.MLPConfig(width=width, bias=True, **settings), p, seed).double()
@@ -120,7 +120,7 @@ def test_the_two_neurons_of_a_cell_carry_that_cell(planted):
 
 def test_pairs_within_one_network_share_an_operand_and_have_other_labels(planted):
     """A clean run switches every memorizing neuron off, so the rule's answer is back; its effect is the margin's."""
-    from mechmem.patch_runs import within
+    from mechmem.interventions.patching.pairs import within
 
     task = planted.subject.task
     runs, note = within(planted.subject, None, None, 3)
@@ -148,7 +148,7 @@ def test_a_second_operand_serves_where_no_first_one_does_and_lonely_examples_are
     model = nn.Module()
     with pytest.raises(ConfigError, match="none of 3 examples has a rightly labelled"):
         patch(model, task=task)
-    from mechmem.patch_runs import partners
+    from mechmem.interventions.patching.pairs import partners
 
     task = mm.ArrayTask(pairs, torch.tensor([2, 0, 1, 0, 0]), true, train)
     kept, chosen = partners(mm.Subject(model, task), torch.tensor([0, 1, 3]), torch.Generator().manual_seed(0))
@@ -522,7 +522,7 @@ RESID = "blocks.0.hook_resid_post"
     ],
 )
 def test_units_of_points_with_more_axes_equal_a_hooked_pass_each(kind, settings, places, monkeypatch):
-    monkeypatch.setattr("mechmem.patch_units.block_rows", lambda _: 5)
+    monkeypatch.setattr("mechmem.interventions.patching.units.block_rows", lambda _: 5)
     monkeypatch.setattr("mechmem.interventions.runs.block_rows", lambda _: 2)
     subject = hooked_subject(kind, dtype=torch.float64)
     task, model, at = subject.task, subject.model.eval(), settings["at"]

@@ -8,10 +8,10 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.caching import hook_points
 from mechmem.errors import ConfigError, DiscardedEditError, MissingNeedError, UnknownNameError
-from mechmem.patch_runs import Runs
-from mechmem.path_patching import _patched, _path, path_patch
+from mechmem.interventions.patching.pairs import Runs
+from mechmem.interventions.patching.path_patch import _patched, _path, path_patch
+from mechmem.models.hooks.points import hook_points
 
 
 class Planted(nn.Module):
@@ -144,7 +144,7 @@ HEADS_AND_NEURONS = ("blocks.0.attn.hook_z", "blocks.1.attn.hook_z", "blocks.0.h
 @pytest.mark.parametrize("receivers", [(), ("blocks.1.hook_pre",), ("blocks.1.attn.hook_z", "blocks.1.hook_post")])
 def test_equals_three_runs_by_hand(receivers, method, monkeypatch):
     """Through layer norms, attention and two blocks; receivers that are writers themselves are frozen too."""
-    monkeypatch.setattr("mechmem.path_patching.block_rows", lambda _: 4)
+    monkeypatch.setattr("mechmem.interventions.patching.path_patch.block_rows", lambda _: 4)
     subject = subject_of(Transformer, dtype=torch.float64)
     ids, donor_ids = subject.task.train_ids[:6], subject.task.train_ids[6:12]
     every, sender = slice(None), "blocks.0.attn.hook_z"

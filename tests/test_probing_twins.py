@@ -12,10 +12,10 @@ from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError
-from mechmem.extractors import extractor
-from mechmem.layer_answers import Marks, noise_fit
-from mechmem.paired import paired_difference, paired_ratio
-from mechmem.probing import LayerProbes, probe_layers
+from mechmem.layers.answers import Marks, noise_fit
+from mechmem.layers.probe_layers import LayerProbes, probe_layers
+from mechmem.math.comparisons import paired_difference, paired_ratio
+from mechmem.scorecard.extractor import extractor
 
 CLASSES, N = 4, 800
 GOOD, BAD = 0.95, 0.6

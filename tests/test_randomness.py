@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechmem.randomness import derive_seed, generator
+from mechmem.core.randomness import derive_seed, generator
 
 
 @given(st.integers(0, 2**62), st.text(max_size=8), st.integers(0, 2**40))
@@ -21,7 +21,7 @@ def test_no_two_streams_share_a_seed():
 
 
 def test_the_same_in_another_process():
-    code = "from mechmem.randomness import derive_seed; print(derive_seed(7, 'init', 3))"
+    code = "from mechmem.core.randomness import derive_seed; print(derive_seed(7, 'init', 3))"
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "5"}
     )

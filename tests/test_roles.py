@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import mechmem as mm
+from mechmem.core.roles import Output, Role, Roles
 from mechmem.errors import RoleError
-from mechmem.roles import Output, Role, Roles
 
 
 def module(**tensors):

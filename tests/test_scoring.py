@@ -11,7 +11,7 @@ from scipy import stats
 
 import mechmem as mm
 from mechmem.errors import ConfigError, ScoreError, UnknownNameError
-from mechmem.scoring import DEFAULT_SCORES, ScoreTable, scores
+from mechmem.neurons.table import DEFAULT_SCORES, ScoreTable, scores
 
 
 def table(values, names=None, reasons=None):

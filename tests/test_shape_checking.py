@@ -7,7 +7,7 @@ from jaxtyping import TypeCheckError
 from mechmem.errors import UnknownNameError
 from mechmem.math.additive import additive_part
 from mechmem.math.fourier import keep_frequency, power
-from mechmem.models.config import MLPConfig
+from mechmem.models.networks.config import MLPConfig
 
 
 def test_axes_of_one_name_must_agree():

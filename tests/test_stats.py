@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mechmem.stats import across_runs, bootstrap, matching_z_score, rank_correlation, rank_correlations, wilson
+from mechmem.core.stats import across_runs, bootstrap, matching_z_score, rank_correlation, rank_correlations, wilson
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

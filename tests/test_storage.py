@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechmem import storage
+from mechmem.core import storage
+from mechmem.core.stats import Estimate
 from mechmem.errors import RunDirectoryError
-from mechmem.stats import Estimate
 
 
 @storage.record
@@ -95,7 +95,7 @@ def test_only_records_are_stored(tmp_path):
 
 
 def test_a_record_name_is_taken_once():
-    with pytest.raises(TypeError, match="'Estimate' is taken by mechmem.stats"):
+    with pytest.raises(TypeError, match="'Estimate' is taken by mechmem.core.stats"):
         storage.record(type("Estimate", (), {}))
 
 

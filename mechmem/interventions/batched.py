@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from mechmem.errors import MechmemError
 from mechmem.math.blocks import blocks
-from mechmem.models.forward import full_precision
+from mechmem.models.hooks.running import full_precision
 
 Method = Literal["vmap", "loop"]
 Masks = tuple[Bool[Tensor, "..."], ...]

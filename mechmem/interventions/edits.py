@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from mechmem.config import check_choice
+from mechmem.core.config import check_choice
+from mechmem.core.scores import NeuronSet
 from mechmem.errors import ConfigError
 from mechmem.interventions.layouts import Layout
 from mechmem.interventions.units import Indices, Site, label, numbers_of, site_of, unit_mask
 from mechmem.interventions.values import Value, as_tensor
-from mechmem.neurons import NeuronSet
 
 Each = Literal["each"]
 

@@ -11,10 +11,12 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mechmem.config import check_choice, check_number, check_whole
-from mechmem.contracts import Ids, Subject, Task, subject_of
+from mechmem.core.config import check_choice, check_number, check_whole
+from mechmem.core.ids import check_ids
+from mechmem.core.roles import Roles
+from mechmem.core.subject import Subject, subject_of
+from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError
-from mechmem.example_ids import check_ids
 from mechmem.interventions.batched import Batched, Method
 from mechmem.interventions.edits import Edit, Together, points_of, spelt_out
 from mechmem.interventions.layouts import Layout
@@ -22,10 +24,9 @@ from mechmem.interventions.result import Interventions
 from mechmem.interventions.runs import Place, edited_logits, layouts_at
 from mechmem.interventions.units import Site, site_table
 from mechmem.interventions.values import Values, values_of
-from mechmem.models.forward import logits_of
-from mechmem.roles import Roles
+from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.config import SPLITS
-from mechmem.tasks.labelled_splits import labelled_splits
+from mechmem.tasks.splits import labelled_splits
 
 
 def intervene(

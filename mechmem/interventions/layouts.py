@@ -6,9 +6,9 @@ import dataclasses
 
 from torch import nn
 
-from mechmem.contracts import Subject
+from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError
-from mechmem.models.hooking import firing
+from mechmem.models.hooks.hooking import firing
 
 _BY_HEAD = ("hook_q", "hook_k", "hook_v", "hook_z", "hook_result", "hook_rot_q", "hook_rot_k")
 _BY_HEAD += ("hook_q_input", "hook_k_input", "hook_v_input")

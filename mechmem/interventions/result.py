@@ -10,15 +10,14 @@ import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.frames import Table
+from mechmem.core.results import Result
+from mechmem.core.stats import wilson
+from mechmem.core.storage import record
+from mechmem.core.tables import Table
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.plotting.style import SPLITS as STYLES
-from mechmem.plotting.unit_effects import MOST_ROWS
 from mechmem.plotting.unit_grids import grid_of, unit_maps
-from mechmem.plotting.unit_points import sorted_points
-from mechmem.results import Result
-from mechmem.stats import wilson
-from mechmem.storage import record
+from mechmem.plotting.units import MOST_ROWS, sorted_points
 from mechmem.tasks.config import SPLITS
 
 if TYPE_CHECKING:

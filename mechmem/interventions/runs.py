@@ -11,15 +11,16 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechmem.caching import activations, check_edit, hook_points
-from mechmem.contracts import Subject
+from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, DiscardedEditError, unknown_name
 from mechmem.interventions.batched import Batched, Edited, Forward, Masks
-from mechmem.interventions.hooks import replaced
 from mechmem.interventions.layouts import Layout, layout_of
+from mechmem.interventions.reach import check_edit
 from mechmem.interventions.values import Values
-from mechmem.models.forward import block_rows, device_of, evaluating
-from mechmem.models.hooking import firing
+from mechmem.models.hooks.hooking import firing, replaced
+from mechmem.models.hooks.points import hook_points
+from mechmem.models.hooks.running import block_rows, device_of, evaluating
+from mechmem.models.reading.activations import activations
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
+from mechmem.core.scores import NeuronSet
+from mechmem.core.tables import Table
 from mechmem.errors import ConfigError
-from mechmem.frames import Table
 from mechmem.interventions.layouts import Layout
-from mechmem.neurons import NeuronSet
 
 Unit = Literal["neuron", "channel", "head", "position"]
 UNITS: tuple[str, ...] = get_args(Unit)

@@ -10,13 +10,15 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from mechmem.caching import Mean, activations
-from mechmem.contracts import Subject, Task
+from mechmem.core.randomness import generator
+from mechmem.core.subject import Subject
+from mechmem.core.task import Task
 from mechmem.errors import ConfigError
 from mechmem.interventions.layouts import Layout
-from mechmem.models.forward import device_of
-from mechmem.models.hooking import firing
-from mechmem.randomness import generator
+from mechmem.models.hooks.hooking import firing
+from mechmem.models.hooks.running import device_of
+from mechmem.models.reading.activations import activations
+from mechmem.models.reading.stores import Mean
 
 Value = Literal["zero", "mean", "resample"]
 Values = Callable[[slice], Tensor]

@@ -140,3 +140,119 @@ def from_modes(modes: Complex[Tensor, "n half class"]) -> Float[Tensor, "n n cla
     """Inverse of `grid_modes`."""
     n = modes.shape[0]
     return torch.fft.irfft2(modes, s=(n, n), dim=(0, 1), norm="ortho")
+
+
+def amplitude_at(vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
+    """Amplitude A ≥ 0 of each vector's part A·cos(2πk i/n + φ) at its own frequency (see `fourier.phase_at`).
+
+    Args:
+        vectors: one column per neuron, in the order of the group.
+        k: a frequency in 1 … n // 2 per neuron.
+
+    Raises:
+        ValueError: a frequency lies outside that range.
+    """
+    n = len(vectors)
+    cosine, sine = waves_at(n, k, vectors)
+    length = torch.hypot((cosine * vectors).sum(0), (sine * vectors).sum(0))
+    # A cosine of amplitude 1 has squared length n / 2, the alternating vector of the Nyquist frequency n.
+    return torch.where(2 * k == n, length * n**-0.5, length * (2 / n) ** 0.5)
+
+
+def cosines(
+    n: int, k: Int[Tensor, " neuron"], amplitude: Float[Tensor, " neuron"], phase: Float[Tensor, " neuron"]
+) -> Float[Tensor, "symbol neuron"]:
+    """Return A·cos(2πk i/n + φ), i = 0 … n − 1, one column per neuron, in the dtype of the phases.
+
+    Args:
+        n: order of the group.
+        k: frequency of each neuron.
+        amplitude: A of each neuron.
+        phase: φ of each neuron, in radians.
+    """
+    position = rearrange(torch.arange(n, device=k.device), "symbol -> symbol 1")
+    # (k · position) mod n keeps the angle small, so that no precision is lost to large multiples of 2π.
+    angle = 2 * torch.pi * ((k * position) % n).to(phase) / n
+    return amplitude * torch.cos(angle + phase)
+
+
+def varying_power(spectrum: Float[Tensor, " line *rest"]) -> Float[Tensor, " freq *rest"]:
+    """Drop the constant from a spectrum, and the rounding noise of vectors that have nothing else.
+
+    Args:
+        spectrum: energy of the constant, then at frequency 1, 2, … (`Group.spectrum`).
+
+    Returns:
+        energy at frequency 1, 2, …; all 0 for a vector that is constant up to rounding.
+    """
+    power, precision = spectrum[1:], torch.finfo(spectrum.dtype)
+    negligible = (spectrum.sum(0) * precision.eps**2 * 2 * len(spectrum)).clamp_min(precision.tiny)
+    return power * (power.sum(0) > negligible)
+
+
+def shares(power: Float[Tensor, " freq *rest"]) -> Float[Tensor, " freq *rest"]:
+    """Return each frequency's share of a vector's energy."""
+    return power / _or_infinity(power.sum(0))
+
+
+def sparsity(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " *rest"]:
+    """Sparsity ρ = 2|û_τ|² / Σ_{k=1}^{n−1} |û_k|² with τ the largest coefficient (arXiv 2610.11833): 1 for a pure wave.
+
+    The sum runs over the full DFT. The Nyquist frequency is one coefficient of it, so it stands once above the line.
+    """
+    largest = _squared(power, multiplicity).argmax(0, keepdim=True)
+    return power.gather(0, largest)[0] / _or_infinity(power.sum(0))
+
+
+def periodicity(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " *rest"]:
+    """Periodicity score max_k |ŵ_k| / mean_k |ŵ_k| over frequencies 1 … n // 2 (Swaroop, arXiv 2603.23784).
+
+    A pure wave has n // 2, a vector spread evenly has 1: the range depends on n.
+    """
+    amplitude = _squared(power, multiplicity).sqrt()
+    return amplitude.amax(0) / _or_infinity(amplitude.mean(0))
+
+
+def gini(values: Float[Tensor, " item *rest"]) -> Float[Tensor, " *rest"]:
+    """Gini coefficient Σ_ij |x_i − x_j| / (2 n² mean) of values ≥ 0: 0 if all are equal, 1 − 1/n if one has all."""
+    n = len(values)
+    # Rows of a contiguous copy sort several times faster than columns.
+    ordered = rearrange(values, "item ... -> ... item").contiguous().sort(-1).values
+    # The sum over pairs of sorted values, each counted by its rank.
+    rank = 2 * torch.arange(1, n + 1, device=values.device, dtype=values.dtype) - n - 1
+    return (ordered * rank).sum(-1) / _or_infinity(n * ordered.sum(-1))
+
+
+def spectral_gini(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " *rest"]:
+    """Gini coefficient of the squared coefficients |ŵ_k|² at frequencies 1 … n // 2."""
+    return gini(_squared(power, multiplicity))
+
+
+def wave_amplitude(
+    power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"], n: int, freq: Int[Tensor, " *rest"]
+) -> Float[Tensor, " *rest"]:
+    """Amplitude A of each vector's part A·cos(2πk i/n + φ) at its own frequency, in the vector's own units.
+
+    Args:
+        power: energies, in an orthonormal basis.
+        multiplicity: coefficients of the full DFT at each frequency.
+        n: length of the vectors.
+        freq: a frequency in 1 … n // 2 per vector.
+    """
+    energy = power.gather(0, freq.unsqueeze(0) - 1)[0]
+    return (multiplicity.to(power)[freq - 1] * energy / n).sqrt()
+
+
+def wrap_angle(angle: Float[Tensor, " *rest"]) -> Float[Tensor, " *rest"]:
+    """Bring angles in radians into [−π, π)."""
+    return torch.remainder(angle + torch.pi, 2 * torch.pi) - torch.pi
+
+
+def _squared(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " freq *rest"]:
+    """Squared size of one coefficient at each frequency."""
+    return power / multiplicity.to(power).reshape(-1, *(1,) * (power.ndim - 1))
+
+
+def _or_infinity(total: Float[Tensor, " *rest"]) -> Float[Tensor, " *rest"]:
+    """Turn totals of 0 into infinity, so that 0 / total is 0."""
+    return total.where(total > 0, torch.inf)

@@ -13,8 +13,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechmem.group_contract import Group
-from mechmem.math.concentration import (
+from mechmem.core.group import Group
+from mechmem.core.randomness import generator
+from mechmem.core.stats import Estimate, wilson
+from mechmem.core.storage import record
+from mechmem.math.filtration import key_frequency
+from mechmem.math.fourier import (
+    inverse_participation,
     periodicity,
     shares,
     sparsity,
@@ -23,11 +28,6 @@ from mechmem.math.concentration import (
     wave_amplitude,
     wrap_angle,
 )
-from mechmem.math.filtration import key_frequency
-from mechmem.math.fourier import inverse_participation
-from mechmem.randomness import generator
-from mechmem.stats import Estimate, wilson
-from mechmem.storage import record
 
 CLASSES = ("generalizing", "mixed", "memorizing", "outside", "dead")
 GENERALIZING, MIXED, MEMORIZING, OUTSIDE, DEAD = range(5)

@@ -11,9 +11,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.math.concentration import gini
-from mechmem.math.fourier import real_basis
-from mechmem.randomness import derive_seed
+from mechmem.core.randomness import derive_seed
+from mechmem.math.fourier import gini, real_basis
 
 DRAWS = 10_000
 """Random matrices behind a threshold: the 99 % quantile has a hundred above it."""

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from mechmem.storage import record
+from mechmem.core.storage import record
 
 EXPECTED = {
     "memorization": {
@@ -129,3 +129,18 @@ def phase_ends(
         reason = f"the excluded loss is lowest at step {steps[lowest]:,}, before the training labels are fitted"
         fit = PhaseEnd(phase, said[phase], None, None, None, reason)
     return fit, drop, clean
+
+
+def fitting_times(
+    right: Bool[np.ndarray, "evaluation example"],
+) -> tuple[Int[np.ndarray, " example"], Int[np.ndarray, " example"]]:
+    """Return per example the first evaluation since which it is right at every one, and the first at which it is.
+
+    Of an example for which there is none this is −1.
+    """
+    stays = np.logical_and.accumulate(right[::-1], axis=0)[::-1]
+    return _first_true(stays), _first_true(right)
+
+
+def _first_true(table: Bool[np.ndarray, "evaluation example"]) -> Int[np.ndarray, " example"]:
+    return np.where(table.any(0), table.argmax(0), -1)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from jaxtyping import Float
+from plotly.subplots import make_subplots
 
-from mechmem.plotting.style import INK, interval, styled
+from mechmem.plotting.lines import plain_style
+from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval, styled
 
 
 def stacked_bars(frame: pd.DataFrame, colors: Mapping[str, str], *, y_title: str) -> go.Figure:
@@ -35,3 +39,129 @@ def stacked_bars(frame: pd.DataFrame, colors: Mapping[str, str], *, y_title: str
     figure.update_yaxes(title_text=y_title, zeroline=True, zerolinecolor=INK, zerolinewidth=1)
     figure.update_xaxes(showgrid=False)
     return figure
+
+
+def histogram(
+    series: Mapping[str, Float[np.ndarray, " value"]],
+    *,
+    x_title: str,
+    y_title: str = "neurons",
+    bins: int = 60,
+    colors: Mapping[str, str] | None = None,
+) -> go.Figure:
+    """Draw outlined histograms over each other, on common bins.
+
+    Args:
+        series: values by name; values that are not finite are left out.
+        x_title: what the values are, with their unit.
+        y_title: what is counted.
+        bins: number of bins over the range of all values.
+        colors: colour of each series; by default those of lines without a style.
+    """
+    finite = {name: values[np.isfinite(values)] for name, values in series.items()}
+    pooled = np.concatenate([*finite.values(), np.zeros(0)])
+    low, high = (float(pooled.min()), float(pooled.max())) if len(pooled) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    figure = go.Figure()
+    for position, (name, values) in enumerate(finite.items()):
+        counts = np.histogram(values, edges)[0]
+        style = plain_style(name, position)
+        color = (colors or {}).get(name, style.color)
+        figure.add_scatter(
+            x=np.repeat(edges, 2)[1:-1],
+            y=np.repeat(counts, 2),
+            mode="lines",
+            fill="tozeroy",
+            name=name,
+            line={"color": color, "width": 1.5, "dash": style.dash},
+            hovertemplate="%{x:.3g}: %{y} " + y_title + "<extra>%{fullData.name}</extra>",
+            opacity=0.85,
+        )
+    styled(figure, 380)
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(title_text=x_title)
+    figure.update_yaxes(title_text=y_title, rangemode="tozero")
+    return figure
+
+
+_LINES = (("dash", SPLITS["train_noisy"].color), ("dot", FAINT))
+
+
+def dots(frame: pd.DataFrame, lines: Mapping[str, Mapping[str, float]], *, x_title: str) -> go.Figure:
+    """Draw values as dots with horizontal intervals.
+
+    Args:
+        frame: columns row, panel, value, low, high; rows are drawn from the top in their order.
+        lines: up to two vertical lines by name, each with its place in every panel.
+        x_title: what stands below each panel's heading.
+    """
+    panels = list(dict.fromkeys(frame["panel"]))
+    rows = list(dict.fromkeys(frame["row"]))
+    figure = make_subplots(1, len(panels), subplot_titles=panels, shared_yaxes=True, horizontal_spacing=0.04)
+    for column, panel in enumerate(panels, 1):
+        own = frame.loc[frame["panel"] == panel]
+        error = interval(own, thickness=1.5, width=4, color=INK)
+        figure.add_scatter(
+            x=own["value"].to_numpy(float),
+            y=own["row"],
+            error_x=error,
+            mode="markers",
+            marker={"size": 9, "color": SPLITS["train_clean"].color, "line": {"color": "white", "width": 1}},
+            name="value",
+            showlegend=column == 1 and bool(lines),
+            hovertemplate="%{y}: %{x:.3f}<extra>" + panel + "</extra>",
+            row=1,
+            col=column,
+        )
+        for (name, places), (dash, color) in zip(lines.items(), _LINES, strict=False):
+            figure.add_scatter(
+                x=[places[panel]] * 2,
+                y=[rows[0], rows[-1]],
+                mode="lines",
+                line={"dash": dash, "color": color, "width": 1.8},
+                name=name,
+                showlegend=column == 1,
+                hovertemplate=f"{name}: %{{x:.3f}}<extra>{panel}</extra>",
+                row=1,
+                col=column,
+            )
+        figure.update_xaxes(title_text=x_title, row=1, col=column)
+    plot = 30 * max(3, len(rows))
+    styled(figure, plot + 170)
+    # Between the legend and the data stand the panels' titles.
+    figure.update_layout(margin={"t": 96}, legend_y=1 + 30 / plot)
+    return figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=rows, automargin=True)
+
+
+def labelled_points(
+    frame: pd.DataFrame, *, x: str, y: str, label: str, group: str, x_title: str, y_title: str
+) -> go.Figure:
+    """Draw a scatter of two columns, with a colour and a symbol per group, and zero on both axes.
+
+    Args:
+        frame: one row per point.
+        x: column along x.
+        y: column along y.
+        label: column with what the hover text calls a point.
+        group: column with the split of each point, or another name.
+        x_title: what x is, with its unit.
+        y_title: what y is, with its unit.
+    """
+    figure = go.Figure()
+    for name, rows in frame.groupby(group, sort=False):
+        style = SPLITS.get(str(name), SplitStyle(str(name), INK, "circle", "solid"))
+        marker = {"symbol": style.symbol, "size": 8, "color": style.color, "line": {"color": "white", "width": 0.8}}
+        figure.add_scatter(
+            x=rows[x].to_numpy(float),
+            y=rows[y].to_numpy(float),
+            customdata=rows[label],
+            mode="markers",
+            name=style.title,
+            marker=marker,
+            hovertemplate=f"{label} %{{customdata}}<br>%{{x:.3g}}, %{{y:.3g}}<extra>%{{fullData.name}}</extra>",
+        )
+    styled(figure, 420)
+    zero = {"zeroline": True, "zerolinecolor": INK, "zerolinewidth": 1}
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(title_text=x_title, **zero)
+    return figure.update_yaxes(title_text=y_title, **zero)

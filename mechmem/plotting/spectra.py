@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from plotly.subplots import make_subplots
 
-from mechmem.plotting.lines import PALETTE
-from mechmem.plotting.style import FAINT, INK, styled
+from mechmem.plotting.layout import side_by_side
+from mechmem.plotting.lines import PALETTE, lines
+from mechmem.plotting.style import FAINT, INK, SplitStyle, styled
 
 MANY = 24
 """Frequencies beyond which not each of them has its own tick."""
@@ -109,3 +112,133 @@ def spectra(panels: Sequence[SpectrumPanel], kinds: Sequence[str], labels: Seque
         figure.update_xaxes(tickvals=place, ticktext=list(labels))
     figure.update_xaxes(title_text=frequency_axis(labels)["title_text"], row=len(panels))
     return figure
+
+
+SYMBOL_SIZE = 5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Angles:
+    """One of several scatters of angles side by side.
+
+    Attributes:
+        title: its heading, which may take several lines.
+        x: angles in [−π, π].
+        y: angles in [−π, π].
+        kind: position of each point's kind among the styles.
+        label: number of each point, for the hover text.
+    """
+
+    title: str
+    x: Float[np.ndarray, " point"]
+    y: Float[np.ndarray, " point"]
+    kind: Int[np.ndarray, " point"]
+    label: Int[np.ndarray, " point"]
+
+
+def angle_scatter(
+    panels: Sequence[Angles], styles: Mapping[str, SplitStyle], *, x_title: str, y_title: str, band: float
+) -> go.Figure:
+    """Draw angles against angles, with the diagonal and the band around it that counts as equal.
+
+    Args:
+        panels: the scatters; a point with an angle that is not finite is left out.
+        styles: look of each kind of point, in the order of their positions; the first is drawn on top.
+        x_title: what the angles along x are; ticks are in units of π.
+        y_title: what the angles along y are.
+        band: half-width of the band, in radians.
+    """
+    titles = [panel.title for panel in panels]
+    figure = make_subplots(1, len(panels), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.05)
+    pi = math.pi
+    for column, panel in enumerate(panels, 1):
+        place = {"row": 1, "col": column}
+        for shift in (-2 * pi, 0, 2 * pi):
+            xs, ys = [-2 * pi, 2 * pi, 2 * pi, -2 * pi], np.array([-2 * pi, 2 * pi, 2 * pi, -2 * pi])
+            edge = ys + shift + np.array([-band, -band, band, band])
+            look = {"fill": "toself", "fillcolor": "rgba(0,0,0,0.07)", "line": {"width": 0}, "hoverinfo": "skip"}
+            figure.add_scatter(x=xs, y=edge, mode="lines", showlegend=False, name="band", **look, **place)
+            line = {"color": INK, "width": 1, "dash": "dot"}
+            ends = {"x": [-2 * pi, 2 * pi], "y": [-2 * pi + shift, 2 * pi + shift], "name": "aligned"}
+            first = column == 1 and shift == 0
+            figure.add_scatter(**ends, mode="lines", line=line, hoverinfo="skip", showlegend=first, **place)
+        finite = np.isfinite(panel.x) & np.isfinite(panel.y)
+        for kind, style in reversed(list(enumerate(styles.values()))):
+            rows = finite & (panel.kind == kind)
+            elsewhere = any((other.kind == kind).any() for other in panels[: column - 1])
+            if not rows.any():
+                continue
+            figure.add_scatter(
+                x=panel.x[rows].astype(np.float32),
+                y=panel.y[rows].astype(np.float32),
+                customdata=panel.label[rows],
+                mode="markers",
+                marker={"color": style.color, "symbol": style.symbol, "size": SYMBOL_SIZE, "opacity": 0.75},
+                name=style.title,
+                legendgroup=style.title,
+                legendrank=kind,
+                showlegend=not elsewhere,
+                hovertemplate="neuron %{customdata}<br>%{x:.2f}, %{y:.2f} rad<extra>%{fullData.name}</extra>",
+                **place,
+            )
+    styled(figure, 470)
+    ticks = {"tickvals": [-pi, -pi / 2, 0, pi / 2, pi], "ticktext": ["−π", "−π/2", "0", "π/2", "π"]}
+    edge = [-1.04 * pi, 1.04 * pi]
+    figure.update_xaxes(title_text=x_title, range=edge, **ticks)
+    figure.update_yaxes(range=edge, **ticks)
+    figure.update_yaxes(title_text=y_title, col=1)
+    # Panel titles stand where the legend otherwise would.
+    figure.update_layout(legend={"y": 1.13}, margin={"t": 118})
+    return figure
+
+
+_BINS = 50
+
+
+def symmetry_figure(
+    logits: pd.DataFrame,
+    cosines: Mapping[str, Float[np.ndarray, " triple"]],
+    styles: Mapping[str, SplitStyle],
+    marks: Mapping[str, float],
+    *,
+    x_title: str,
+) -> go.Figure:
+    """Draw logits against distance on the left and the distribution of cosines on the right.
+
+    Args:
+        logits: columns x (the distance), series, value, low, high.
+        cosines: cosines in [−1, 1] by series; none of them, and the right panel is left out.
+        styles: look of each series.
+        marks: means that others found, by name, drawn as dotted lines on the right.
+        x_title: what the distance is.
+    """
+    left = lines(logits, x_title=x_title, y_title="logit of the right answer", styles=styles, markers=False)
+    found = {name: values[np.isfinite(values)] for name, values in cosines.items()}
+    found = {name: values for name, values in found.items() if len(values)}
+    if not found:
+        return left
+    edges = np.linspace(-1, 1, _BINS + 1)
+    right = go.Figure()
+    for name, values in found.items():
+        style = styles[name]
+        # Rounding takes cosines of equal vectors out of the range.
+        share = np.histogram(values.clip(-1, 1), edges)[0] / len(values)
+        right.add_scatter(
+            x=np.repeat(edges, 2)[1:-1],
+            # Each to its own peak: cosines that are all alike would flatten the others'.
+            y=np.repeat(share / share.max(), 2),
+            customdata=np.repeat(share, 2),
+            mode="lines",
+            line={"color": style.color, "width": 2, "dash": style.dash},
+            name=style.title,
+            hovertemplate="%{x:.2f}: %{customdata:.1%} of the triples<extra>%{fullData.name}</extra>",
+        )
+    for (name, value), dash in zip(marks.items(), ("dot", "longdashdot", "dash"), strict=False):
+        line = {"color": INK, "width": 1, "dash": dash}
+        hover = f"{value}<extra>{name}</extra>"
+        right.add_scatter(x=[value, value], y=[0, 1], mode="lines", line=line, name=name, hovertemplate=hover)
+    styled(right, 380)
+    right.update_xaxes(title_text="cosine of the operands' gradients", range=[-1.05, 1.05])
+    right.update_yaxes(title_text="triples, relative to the fullest bin", rangemode="tozero")
+    figure = side_by_side([left, right], 460)
+    return figure.update_layout(legend={"orientation": "v"}, margin={"t": 40 + 22 * (len(found) + len(marks))})

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Int
 from plotly.subplots import make_subplots
 
-from mechmem.plotting.effects import DIVERGING
+from mechmem.plotting.matrices import DIVERGING
 from mechmem.plotting.style import styled
 
 _ROW_PX = 26

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Int, Integer, Shaped
 from torch import Tensor
 
-from mechmem.config import check_whole
-from mechmem.contracts import Task
+from mechmem.core.config import check_whole
+from mechmem.core.task import Task
 from mechmem.errors import ConfigError
 from mechmem.tasks.config import is_prime
 from mechmem.tasks.groups import CyclicGroup

@@ -11,10 +11,10 @@ from einops import reduce, repeat
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from mechmem.core.randomness import derive_seed
 from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
-from mechmem.randomness import derive_seed
-from mechmem.tasks.augmentation_config import Augmentation
+from mechmem.tasks.image_config import Augmentation
 
 Pixels = UInt8[Tensor, "image channel row column"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from mechmem.contracts import Task
+from mechmem.core.task import Task
 from mechmem.errors import ConfigError
-from mechmem.tasks.composition import GroupTask
 from mechmem.tasks.config import GroupConfig, ModularConfig, TaskConfig
+from mechmem.tasks.grid_tasks import GroupTask, ModularTask
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.images import ImageTask
-from mechmem.tasks.modular import ModularTask
 
 
 def build_task(config: TaskConfig) -> Task:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal, Self, get_args
 
-from mechmem.config import Config, check_choice, check_fraction, check_kind, check_whole
+from mechmem.core.config import Config, check_choice, check_fraction, check_kind, check_whole
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.tasks import group_names
 

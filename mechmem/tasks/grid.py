@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.contracts import Task
+from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
 from mechmem.tasks.groups import CyclicGroup
 

@@ -18,8 +18,8 @@ from einops import rearrange
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from mechmem.core.storage import whole_file
 from mechmem.errors import ConfigError
-from mechmem.storage import whole_file
 
 SHIPPED = ("digits", "mnist5k")
 """Data that comes with a library, and is the same everywhere."""

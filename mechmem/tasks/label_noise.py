@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mechmem.core.randomness import generator
 from mechmem.errors import ConfigError
-from mechmem.randomness import generator
 from mechmem.tasks.config import LabelNoise
 
 

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from mechmem.contracts import Task
+from mechmem.core.randomness import generator
+from mechmem.core.task import Task
 from mechmem.errors import ConfigError
-from mechmem.randomness import generator
 
 
 class RelabelledTask(Task):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechmem.randomness import generator
-from mechmem.tasks.config import SplitKind
+from mechmem.core.randomness import generator
+from mechmem.core.task import Task
+from mechmem.tasks.config import SPLITS, SplitKind
 
 
 def training_mask(answers: Int[Tensor, " cell"], fraction: float, kind: SplitKind, seed: int) -> Bool[Tensor, " cell"]:
@@ -36,3 +39,32 @@ def training_mask(answers: Int[Tensor, " cell"], fraction: float, kind: SplitKin
     mask = torch.zeros(len(answers), dtype=torch.bool)
     mask[order[: round(fraction * len(answers))]] = True
     return mask
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledSplit:
+    """The examples of a split.
+
+    Attributes:
+        name: one of the four splits.
+        ids: its examples. Shape (example).
+        labels: what they are measured against: given labels in "train_noisy", true ones elsewhere. Shape (example).
+        truth: their true labels; examples that share one are not independent of each other. Shape (example).
+    """
+
+    name: str
+    ids: Int[Tensor, " example"]
+    labels: Int[Tensor, " example"]
+    truth: Int[Tensor, " example"]
+
+
+def labelled_splits(task: Task) -> list[LabelledSplit]:
+    """List the splits that have examples and known labels, in the order of `SPLITS`."""
+    found = []
+    for name in SPLITS:
+        ids = task.splits[name.removesuffix("_true")]
+        truth = task.true(ids) if ids is not None and len(ids) else None
+        if ids is not None and truth is not None:
+            labels = task.given(ids) if name == "train_noisy" else truth
+            found.append(LabelledSplit(name, ids, labels, truth))
+    return found

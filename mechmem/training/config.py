@@ -6,10 +6,10 @@ import dataclasses
 import re
 from typing import ClassVar, Literal, get_args
 
-from mechmem.config import LATER, Config, check_choice, check_kind, check_number, check_whole
+from mechmem.core.config import LATER, Config, check_choice, check_kind, check_number, check_whole
 from mechmem.errors import ConfigError
-from mechmem.models.config import MLPConfig, ModelConfig
-from mechmem.models.mask_config import TurnOver
+from mechmem.models.networks.config import MLPConfig, ModelConfig
+from mechmem.models.networks.mask_config import TurnOver
 from mechmem.tasks.config import SPLITS, ModularConfig, TaskConfig
 
 Loss = Literal["cross_entropy", "mse"]

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mechmem.contracts import Task
-from mechmem.models.forward import logits_of
-from mechmem.roles import Output
+from mechmem.core.roles import Output
+from mechmem.core.task import Task
+from mechmem.models.reading.forward import logits_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

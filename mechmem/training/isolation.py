@@ -8,11 +8,12 @@ import warnings
 import pandas as pd
 from torch import nn
 
-from mechmem.contracts import Subject, Task, subject_of
+from mechmem.core.roles import Roles
+from mechmem.core.subject import Subject, subject_of
+from mechmem.core.task import Task
 from mechmem.errors import LeakWarning
-from mechmem.models.build import build_model
-from mechmem.models.isolation import Leak, find_leaks
-from mechmem.roles import Roles
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.leaks import Leak, find_leaks
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
 from mechmem.training.run import Run

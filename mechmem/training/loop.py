@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mechmem.contracts import Task
+from mechmem.core.task import Task
 from mechmem.errors import ConfigError, TrainingFailedError
 from mechmem.math.blocks import blocks
-from mechmem.models.dropout import begin_step
-from mechmem.models.forward import block_rows
-from mechmem.models.masking import mask_layers, of_examples
+from mechmem.models.hooks.running import block_rows
+from mechmem.models.networks.dropout import begin_step
+from mechmem.models.networks.masks import mask_layers, of_examples
 from mechmem.training.config import TrainConfig
 from mechmem.training.evaluate import loss_of
 from mechmem.training.minibatches import Examples, Order, TrainingSet

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from mechmem.contracts import Task
-from mechmem.randomness import generator
+from mechmem.core.randomness import generator
+from mechmem.core.task import Task
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mechmem.core.roles import Role, Roles
 from mechmem.errors import ConfigError, RunDirectoryError
-from mechmem.roles import Role, Roles
 from mechmem.training.config import TrainConfig
 
 _STATE_NAME = re.compile(r"(?P<part>\d+)\.(?P<parameter>\d+)\.(?P<key>\w+)")

@@ -15,11 +15,11 @@ from typing import Any, Protocol, get_args
 import numpy as np
 from torch import Tensor, nn
 
-from mechmem import storage
-from mechmem.config import check_choice, check_whole
-from mechmem.contracts import Task
+from mechmem.core import storage
+from mechmem.core.config import check_choice, check_whole
+from mechmem.core.roles import Roles
+from mechmem.core.task import Task
 from mechmem.errors import ConfigError, RunDirectoryError, TrainingFailedError
-from mechmem.roles import Roles
 from mechmem.training.config import Loss, TrainConfig, log_schedule
 from mechmem.training.evaluate import evaluate
 from mechmem.training.run import Run, read_bits, write_checkpoint, write_header

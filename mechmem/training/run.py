@@ -21,16 +21,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from mechmem import storage
-from mechmem.contracts import Task
+from mechmem.core import storage
+from mechmem.core.roles import Roles
+from mechmem.core.subject import Subject
+from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
-from mechmem.models.build import build_model
-from mechmem.models.forward import device_of
-from mechmem.models.masking import mask_layers
-from mechmem.roles import Roles
+from mechmem.models.hooks.running import device_of
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.masks import mask_layers
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
 
@@ -233,3 +234,25 @@ def load_state(model: nn.Module, path: Path) -> None:
     if shapes != expected:
         raise RunDirectoryError(f"{path} holds a network of another shape: {shapes}, expected {expected}")
     model.load_state_dict(saved)
+
+
+def recorded_right(
+    subject: Subject, ids: Int[Tensor, " example"], name: str
+) -> tuple[Int[np.ndarray, " evaluation"], Bool[np.ndarray, "evaluation example"]]:
+    """Return the steps at which a run was evaluated, and which examples' given labels were predicted at each.
+
+    Args:
+        subject: a network with its run.
+        ids: the examples, as they are without augmentation or as fixed views.
+        name: who asks.
+
+    Raises:
+        MissingNeedError: there is no run that recorded it, or it did so on another task.
+        RunDirectoryError: the run is damaged.
+    """
+    run, task = subject.run, subject.task
+    if not isinstance(run, Run):
+        raise MissingNeedError(f"{name!r} needs a run that recorded which examples were right")
+    if run.task().digest != task.digest:
+        raise MissingNeedError(f"{name!r} needs a run on this task, {task.digest}; it was on {run.task().digest}")
+    return run.history()["step"].to_numpy(np.int64, copy=True), run.correctness()[0][:, task.rows(ids).numpy()]

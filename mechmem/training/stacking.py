@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.overrides import TorchFunctionMode
 
+from mechmem.core.roles import Roles
 from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
-from mechmem.models.dropout import StepDropout
-from mechmem.models.forward import FEWEST_ROWS, block_rows
-from mechmem.models.masking import mask_layers
-from mechmem.roles import Roles
+from mechmem.models.hooks.running import FEWEST_ROWS, block_rows
+from mechmem.models.networks.dropout import StepDropout
+from mechmem.models.networks.masks import mask_layers
 from mechmem.training.config import TrainConfig
 from mechmem.training.evaluate import loss_of
 from mechmem.training.loop import couples_rows

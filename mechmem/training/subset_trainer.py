@@ -10,11 +10,12 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.randomness import derive_seed, generator
 from mechmem.errors import ConfigError, TrainingFailedError
-from mechmem.models.build import Network, build_model
-from mechmem.models.dropout import begin_step
-from mechmem.models.forward import block_rows, logits_of, resolve_device
-from mechmem.randomness import derive_seed, generator
+from mechmem.models.hooks.running import block_rows, resolve_device
+from mechmem.models.networks.build import Network, build_model
+from mechmem.models.networks.dropout import begin_step
+from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
 from mechmem.training.loop import couples_rows, training_step, widen_heap

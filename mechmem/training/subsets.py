@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechmem import storage
-from mechmem.config import check_choice, check_number, check_whole
-from mechmem.contracts import Ids, Task
+from mechmem.core import storage
+from mechmem.core.config import check_choice, check_number, check_whole
+from mechmem.core.ids import as_ids
+from mechmem.core.results import Saved
+from mechmem.core.storage import record
+from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError, RunDirectoryError, UnknownNameError
-from mechmem.example_ids import as_ids
-from mechmem.math.subset_estimates import SubsetEstimate, influence, memorization
-from mechmem.results import Saved
-from mechmem.storage import record
+from mechmem.math.detection import SubsetEstimate, influence, memorization
 from mechmem.tasks.config import SPLITS
 from mechmem.training.config import TrainConfig
 from mechmem.training.progress import reporter

@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from mechmem.contracts import Subject, Task, TwinKind
+from mechmem.core.roles import Roles
+from mechmem.core.storage import read_tensors
+from mechmem.core.subject import Subject, TwinKind
+from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
-from mechmem.models.build import build_model
-from mechmem.models.forward import resolve_device
-from mechmem.models.mask_config import TurnOver
-from mechmem.roles import Roles
-from mechmem.storage import read_tensors
+from mechmem.models.hooks.running import resolve_device
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.mask_config import TurnOver
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
 from mechmem.training.isolation import warn_of_leaks

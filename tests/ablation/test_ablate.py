@@ -11,12 +11,12 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.ablation import PruningCurves, ablate
-from mechmem.ablation.curves import SPLITS
-from mechmem.caching import hook_points
+from mechmem.core.randomness import generator
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError, UnknownNameError
-from mechmem.models.mlp import HookedMLP
-from mechmem.randomness import generator
+from mechmem.models.hooks.points import hook_points
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.neurons.ablate import ablate
+from mechmem.neurons.pruning_curves import SPLITS, PruningCurves
 
 
 class Deep(HookedRootModule):

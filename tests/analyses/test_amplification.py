@@ -7,9 +7,9 @@ import torch
 from plugin_names import score
 
 import mechmem as mm
-from mechmem.analyses.amplification import Amplification, AmplificationResult
+from mechmem.analyses.neurons.amplification import Amplification, AmplificationResult
 from mechmem.errors import MissingNeedError
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
 
 
 def network(**settings):

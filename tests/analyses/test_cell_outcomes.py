@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.cell_outcomes import OUTCOMES, CellOutcomes, CellOutcomesResult
-from mechmem.contracts import Subject
-from mechmem.models.table import LogitTable
+from mechmem.analyses.logits.cell_outcomes import OUTCOMES, CellOutcomes, CellOutcomesResult
+from mechmem.core.subject import Subject
+from mechmem.scorecard.controls import LogitTable
 
 
 def answering(task, answers) -> Subject:

@@ -7,9 +7,9 @@ import torch
 from held_layers import Twins, held
 
 import mechmem as mm
-from mechmem.analyses.class_manifolds import ClassManifolds
+from mechmem.analyses.layers.class_manifolds import ClassManifolds
 from mechmem.errors import ConfigError
-from mechmem.math.manifolds import corrected_participation_ratio, participation_ratio, radius_of_chance
+from mechmem.math.representations import corrected_participation_ratio, participation_ratio, radius_of_chance
 
 CLASSES, PER_CLASS, WIDTH = 4, 60, 12
 N = CLASSES * PER_CLASS

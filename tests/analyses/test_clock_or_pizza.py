@@ -10,9 +10,9 @@ from planted_algorithms import Clock, Pizza, subject_of
 from small_transformer import small_transformer
 
 import mechmem as mm
-from mechmem.analyses.clock_or_pizza import PUBLISHED, ClockOrPizza
+from mechmem.analyses.logits.clock_or_pizza import PUBLISHED, ClockOrPizza
 from mechmem.errors import ActivationError, ConfigError, MissingNeedError
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
 
 P, FREQUENCIES = 13, [2, 5]
 

@@ -9,15 +9,11 @@ from hooked_models import ANSWER, lens_subject
 from small_transformer import small_transformer
 from torch import nn
 
-from mechmem.analyses.component_attribution import (
-    QUANTITIES,
-    ComponentAttribution,
-    ComponentAttributionResult,
-)
-from mechmem.contracts import Subject
+from mechmem.analyses.logits.component_attribution import QUANTITIES, ComponentAttribution, ComponentAttributionResult
+from mechmem.core.roles import Role
+from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError, NotLinearError
-from mechmem.models.residual import residual_writers
-from mechmem.roles import Role
+from mechmem.models.reading.residual import residual_writers
 
 SETTINGS = [
     {},

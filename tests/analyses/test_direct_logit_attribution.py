@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.direct_logit_attribution import DirectLogitAttribution, DirectLogitAttributionResult
-from mechmem.contracts import Subject
+from mechmem.analyses.neurons.direct_logit_attribution import DirectLogitAttribution, DirectLogitAttributionResult
+from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError, NotLinearError
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
 from mechmem.tasks.build import build_task
 
 SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
@@ -89,7 +89,7 @@ def test_planted_memories_carry_the_noisy_labels_and_the_rule_the_true_ones():
 
 def test_blocks_do_not_matter(subject, monkeypatch):
     before = DirectLogitAttribution()(subject)
-    monkeypatch.setattr("mechmem.analyses.direct_logit_attribution.BLOCK_ELEMENTS", 30)
+    monkeypatch.setattr("mechmem.analyses.neurons.direct_logit_attribution.BLOCK_ELEMENTS", 30)
     after = DirectLogitAttribution()(dataclasses.replace(subject))
     torch.testing.assert_close(after.neurons, before.neurons, atol=1e-12, rtol=0)
 
@@ -137,7 +137,7 @@ def test_frequencies_are_whole_numbers_and_representations_are_not_joined(subjec
 
 
 def test_a_table_of_logits_has_no_neurons(planted):
-    from mechmem.models.table import LogitTable
+    from mechmem.scorecard.controls import LogitTable
 
     task = planted.subject.task
     with pytest.raises(MissingNeedError, match="role:hidden, role:input_embedding, role:readout"):

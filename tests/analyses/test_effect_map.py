@@ -8,11 +8,11 @@ import torch
 from plugin_names import score
 
 import mechmem as mm
-from mechmem.analyses.effect_map import EffectMap
+from mechmem.analyses.neurons.effect_map import EffectMap
 from mechmem.errors import MissingNeedError, NotLinearError, UnknownNameError
-from mechmem.linear_readout import linear_readout
-from mechmem.models.mlp import HookedMLP
-from mechmem.models.transformer import HookedModularTransformer
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.networks.transformer import HookedModularTransformer
+from mechmem.models.reading.linear_readout import linear_readout
 from mechmem.plotting.style import SPLITS
 
 

@@ -6,11 +6,11 @@ import torch
 from small_transformer import small_transformer
 
 import mechmem as mm
-from mechmem.analyses.embedding_spectrum import EmbeddingSpectrum, EmbeddingSpectrumResult
-from mechmem.contracts import Subject
+from mechmem.analyses.logits.embedding_spectrum import EmbeddingSpectrum, EmbeddingSpectrumResult
+from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
-from mechmem.models.mlp import HookedMLP
-from mechmem.models.symbol_matrices import symbol_matrices
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.reading.weights import symbol_matrices
 from mechmem.tasks.config import GroupConfig
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from held_layers import held
 
-from mechmem.analyses.feature_norms import FeatureNorms
+from mechmem.analyses.layers.feature_norms import FeatureNorms
 
 N = 40
 TRAIN = torch.arange(N) < 30
@@ -48,7 +48,7 @@ def test_planted_norms_are_found():
 def test_many_examples_are_read_in_blocks(monkeypatch):
     subject = held(GIVEN, TRUE, TRAIN, directions(4), directions(3) * 2)
     whole = FeatureNorms()(subject)
-    monkeypatch.setattr("mechmem.analyses.feature_norms.ROWS", 7)
+    monkeypatch.setattr("mechmem.analyses.layers.feature_norms.ROWS", 7)
     assert torch.equal(FeatureNorms()(subject).norm, whole.norm)
 
 

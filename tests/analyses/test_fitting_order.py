@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mechmem as mm
-from mechmem.analyses.fitting_order import (
+from mechmem.analyses.runs.fitting_order import (
     DIFFERENCE,
     FittingOrder,
     FittingOrderResult,
@@ -16,7 +16,7 @@ from mechmem.analyses.fitting_order import (
     label_collisions,
 )
 from mechmem.errors import MissingNeedError
-from mechmem.superiority import newcombe_interval
+from mechmem.math.comparisons import newcombe_interval
 from mechmem.training.run import Run
 
 STEPS = torch.tensor([0, 1, 3, 10, 30])

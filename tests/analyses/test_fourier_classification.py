@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.fourier_classification import STYLES, FourierClassification, FourierClassificationResult
+from mechmem.analyses.neurons.fourier_classification import STYLES, FourierClassification, FourierClassificationResult
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
 from mechmem.math.fourier_neurons import CLASSES, GENERALIZING, MEMORIZING
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
 from mechmem.plotting.style import SPLITS
 
 

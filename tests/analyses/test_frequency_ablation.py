@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.frequency_ablation import FrequencyAblation
-from mechmem.models.mlp import HookedMLP
+from mechmem.analyses.logits.frequency_ablation import FrequencyAblation
+from mechmem.models.networks.mlp import HookedMLP
 from mechmem.tasks.build import build_task
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.frequency_reconstruction import FrequencyReconstruction, FrequencyReconstructionResult
-from mechmem.contracts import Subject
+from mechmem.analyses.logits.frequency_reconstruction import FrequencyReconstruction, FrequencyReconstructionResult
+from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError
-from mechmem.math.reconstruct import key_frequencies, mode_counts
-from mechmem.models.table import LogitTable
+from mechmem.math.reconstruction import key_frequencies, mode_counts
+from mechmem.scorecard.controls import LogitTable
 
 TASKS = [("add", 7), ("add", 8), ("subtract", 9), ("subtract", 6), ("multiply", 7)]
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from two_paths import two_paths
 
 import mechmem as mm
-from mechmem.analyses.gradient_accounting import ALL
-from mechmem.models.layer_parameters import parameter_layers
+from mechmem.analyses.layers.gradient_accounting import ALL
+from mechmem.models.reading.layer_parameters import parameter_layers
 
 QUANTITIES = ["norm_clean", "norm_noisy", "norm", "cosine", "pull_clean", "pull_noisy", "share"]
 
@@ -41,7 +41,7 @@ def by_autograd(subject, names, every):
 
 def small_cnn():
     task = mm.ImageTask(mm.ImageConfig(train=30, test=20, noise=mm.LabelNoise(0.4)))
-    from mechmem.models.images import HookedImageNetwork
+    from mechmem.models.networks.images import HookedImageNetwork
 
     model = HookedImageNetwork(mm.CNNConfig((3, 4), batch_norm=True), task.shape, 10)
     model(task.batch(task.train_ids)[0])
@@ -69,7 +69,7 @@ def test_equals_autograd(make, monkeypatch):
     assert result.n_parameters == sum(each.numel() for each in subject.model.parameters())
     assert int(result.parameters.sum()) == result.n_parameters
     assert subject.model.training == mode and all(each.grad is None for each in subject.model.parameters())
-    monkeypatch.setattr("mechmem.analyses.gradient_accounting.block_rows", lambda _model: 4)
+    monkeypatch.setattr("mechmem.analyses.layers.gradient_accounting.block_rows", lambda _model: 4)
     parts = mm.analyse(dataclasses.replace(subject), "gradient_accounting")
     assert torch.allclose(parts.products, result.products, rtol=1e-4, atol=1e-9)
 

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from two_paths import two_paths
 
 import mechmem as mm
-from mechmem.analyses import layer_retraining
-from mechmem.analyses.layer_retraining import LayerRetraining
+from mechmem.analyses.layers import layer_retraining
+from mechmem.analyses.layers.layer_retraining import LayerRetraining
+from mechmem.core.randomness import generator
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.models.layer_parameters import parameter_layers
-from mechmem.randomness import generator
+from mechmem.models.reading.layer_parameters import parameter_layers
 from mechmem.tasks.config import SPLITS
 from mechmem.training.optimizers import Optimizers
 
@@ -149,7 +149,7 @@ def test_muon_trains_that_layer_alone(tiny_config):
 def test_image_networks_keep_their_running_statistics(views):
     task = mm.ImageConfig(train=40, test=20, noise=mm.LabelNoise(0.2))
     if views:
-        from mechmem.tasks.augmentation_config import Augmentation
+        from mechmem.tasks.image_config import Augmentation
 
         task = dataclasses.replace(task, augmentation=Augmentation(translate=0.2))
     model = mm.CNNConfig((4, 4), batch_norm=True)

@@ -8,9 +8,9 @@ import torch
 from two_paths import two_paths
 
 import mechmem as mm
-from mechmem.analyses.layer_rewinding import LayerRewinding
+from mechmem.analyses.layers.layer_rewinding import LayerRewinding
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
-from mechmem.models.split_hits import split_hits
+from mechmem.models.reading.split_hits import split_hits
 from mechmem.tasks.config import SPLITS
 
 

@@ -6,9 +6,9 @@ import torch
 from held_layers import Twins, held
 
 import mechmem as mm
-from mechmem.analyses.layer_similarity import LayerSimilarity
+from mechmem.analyses.layers.layer_similarity import LayerSimilarity
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.math.similarity import linear_cka
+from mechmem.math.representations import linear_cka
 
 N = 50
 TRAIN = torch.arange(N) < 30

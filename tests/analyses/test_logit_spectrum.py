@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.logit_spectrum import LogitSpectrum, LogitSpectrumResult
-from mechmem.contracts import Subject
+from mechmem.analyses.logits.logit_spectrum import LogitSpectrum, LogitSpectrumResult
+from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.models.table import LogitTable
+from mechmem.scorecard.controls import LogitTable
 from mechmem.tasks.grid import grid_rows
 
 TASKS = [("add", 7), ("add", 8), ("subtract", 7), ("subtract", 6), ("multiply", 7)]

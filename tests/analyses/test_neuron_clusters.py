@@ -9,9 +9,9 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.analyses.neuron_clusters import NeuronClusters, NeuronClustersResult
+from mechmem.analyses.neurons.neuron_clusters import NeuronClusters, NeuronClustersResult
+from mechmem.core.roles import Output, Roles
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.roles import Output, Roles
 
 
 class Table(nn.Module):

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.neuron_spectrum import DRAWN_NEURONS, NeuronSpectrum, NeuronSpectrumResult
+from mechmem.analyses.neurons.neuron_spectrum import DRAWN_NEURONS, NeuronSpectrum, NeuronSpectrumResult
 from mechmem.errors import MissingNeedError
-from mechmem.models.build import build_model
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.mlp import HookedMLP
 
 
 @pytest.mark.parametrize(("op", "p"), [("add", 7), ("add", 8), ("subtract", 5), ("subtract", 6), ("multiply", 7)])

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from plugin_names import score
 
 import mechmem as mm
-from mechmem.analyses.norm_drive import NormChange, NormDrive
+from mechmem.analyses.neurons.norm_drive import NormChange, NormDrive
 from mechmem.errors import MissingNeedError, RoleError
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
 
 
 def subject_of(p=7, width=6, tied=False, noise=0.3, **run) -> mm.Subject:
@@ -61,7 +61,7 @@ def test_clean_and_noisy_add_up_to_the_gradient_of_the_training_loss():
 def test_row_blocks_add_up(monkeypatch):
     subject = subject_of()
     whole = NormDrive()(subject)
-    monkeypatch.setattr("mechmem.analyses.norm_drive.block_rows", lambda _model: 5)
+    monkeypatch.setattr("mechmem.analyses.neurons.norm_drive.block_rows", lambda _model: 5)
     parts = NormDrive()(dataclasses.replace(subject))
     assert torch.allclose(parts.clean, whole.clean, rtol=1e-12) and torch.allclose(parts.noisy, whole.noisy, rtol=1e-12)
 

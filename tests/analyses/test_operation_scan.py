@@ -6,12 +6,11 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.operation_scan import OperationScan, OperationScanResult
-from mechmem.contracts import Subject
-from mechmem.models.mlp import HookedMLP
-from mechmem.models.table import LogitTable
-from mechmem.tasks import label_tables
-from mechmem.tasks.label_tables import label_grid
+from mechmem.analyses.logits.operation_scan import OperationScan, OperationScanResult
+from mechmem.core.subject import Subject
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.scorecard import controls as label_tables
+from mechmem.scorecard.controls import LogitTable, label_grid
 
 
 def task_of(op="add", p=13, noise=0.3, fraction=0.6):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mechmem as mm
-from mechmem.analyses.partition import Partition
+from mechmem.analyses.neurons.partition import Partition
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import mechmem as mm
-from mechmem.analyses import phase as module
-from mechmem.analyses.phase import PHASES, Phase, PhaseResult, phase_of
+from mechmem.analyses.neurons import phase as module
+from mechmem.analyses.neurons.phase import PHASES, Phase, PhaseResult, phase_of
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.models.table import LogitTable
+from mechmem.scorecard.controls import LogitTable
 from mechmem.tasks.relabelled import noise_only
 
 unit = st.floats(0, 1, allow_nan=False)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.phases import Phases, PhasesResult
-from mechmem.analyses.progress_measures import ProgressMeasures
+from mechmem.analyses.logits.progress_measures import ProgressMeasures
+from mechmem.analyses.runs.phases import Phases, PhasesResult
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.training_phases import EXPECTED, phase_ends
 

@@ -6,7 +6,7 @@ import torch
 from held_layers import held
 from sklearn.neighbors import KNeighborsClassifier
 
-from mechmem.analyses.prediction_depth import PredictionDepth, settled_from
+from mechmem.analyses.layers.prediction_depth import PredictionDepth, settled_from
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 
 N, CLASSES = 60, 3

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.embedding_spectrum import EmbeddingSpectrum
-from mechmem.analyses.frequency_reconstruction import FrequencyReconstruction
-from mechmem.analyses.progress_measures import ProgressMeasures, ProgressMeasuresResult
+from mechmem.analyses.logits.embedding_spectrum import EmbeddingSpectrum
+from mechmem.analyses.logits.frequency_reconstruction import FrequencyReconstruction
+from mechmem.analyses.logits.progress_measures import ProgressMeasures, ProgressMeasuresResult
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.math.progress import strong_frequencies
-from mechmem.models.forward import all_logits
+from mechmem.math.reconstruction import strong_frequencies
+from mechmem.models.reading.forward import all_logits
 
 OPERATIONS = [("add", 9), ("add", 8), ("subtract", 7), ("multiply", 11)]
 

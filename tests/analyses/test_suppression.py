@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.suppression import LOCAL, Suppression, SuppressionResult
-from mechmem.contracts import Subject
+from mechmem.analyses.logits.suppression import LOCAL, Suppression, SuppressionResult
+from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
-from mechmem.models.table import LogitTable
+from mechmem.scorecard.controls import LogitTable
 
 TASKS = [("add", 7), ("add", 6), ("subtract", 5), ("subtract", 8), ("multiply", 7)]
 PARTS = ["row and column effects", "rule", "remainder"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.analyses.training_curves import TrainingCurves, TrainingHistory
+from mechmem.analyses.runs.training_curves import TrainingCurves, TrainingHistory
 from mechmem.errors import MissingNeedError
 from mechmem.tasks.config import SPLITS
 from mechmem.training.evaluate import evaluate

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mechmem.analyses.training_times import TrainingTimes, TrainingTimesResult
+from mechmem.analyses.runs.training_times import TrainingTimes, TrainingTimesResult
 from mechmem.errors import MissingNeedError
 from mechmem.tasks.config import SPLITS
 from mechmem.training.run import Run

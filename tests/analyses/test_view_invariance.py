@@ -7,7 +7,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.analyses.view_invariance import ViewInvariance
+from mechmem.analyses.layers.view_invariance import ViewInvariance
 from mechmem.errors import MissingNeedError
 
 FLIPPED = mm.Augmentation(flip=True)

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 import mechmem as mm
-from mechmem.auditing.assemble import DEFAULT_EXTRACTORS, split_accuracies
-from mechmem.auditing.pooling import pool
-from mechmem.auditing.scorecard import CONTROL_TITLES, Cell
+from mechmem.core.needs import KNOWLEDGE
+from mechmem.core.stats import Estimate
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.models.build import build_model
-from mechmem.needs import KNOWLEDGE
-from mechmem.stats import Estimate
+from mechmem.models.networks.build import build_model
+from mechmem.scorecard.audit import DEFAULT_EXTRACTORS, split_accuracies
+from mechmem.scorecard.pooling import pool
+from mechmem.scorecard.rows import Cell
+from mechmem.scorecard.scorecard import CONTROL_TITLES
 from mechmem.tasks.config import SPLITS
 
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mechmem.auditing import controls
-from mechmem.contracts import Subject
+from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
-from mechmem.models.table import LogitTable
-from mechmem.tasks import label_tables
+from mechmem.scorecard import controls
+from mechmem.scorecard import controls as label_tables
+from mechmem.scorecard.controls import LogitTable
 from mechmem.tasks.config import LabelNoise, ModularConfig
-from mechmem.tasks.modular import ModularTask
+from mechmem.tasks.grid_tasks import ModularTask
 
 
 def task_of(p=7):

@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechmem.auditing.structure import held_out_structure, standardised_residual, statistics
-from mechmem.contracts import Subject
-from mechmem.models.planted import planted_network
-from mechmem.models.table import LogitTable
+from mechmem.core.subject import Subject
+from mechmem.models.networks.planted import planted_network
+from mechmem.scorecard.controls import LogitTable, label_grid
+from mechmem.scorecard.structure import held_out_structure, standardised_residual, statistics
 from mechmem.tasks.config import LabelNoise, ModularConfig
-from mechmem.tasks.label_tables import label_grid
-from mechmem.tasks.modular import ModularTask
+from mechmem.tasks.grid_tasks import ModularTask
 
 P = 13
 

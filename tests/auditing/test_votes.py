@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from mechmem.auditing.votes import vote_by_answer, vote_by_group
+from mechmem.scorecard.votes import vote_by_answer, vote_by_group
 from mechmem.tasks.arrays import ArrayTask
 from mechmem.tasks.config import LabelNoise, ModularConfig
-from mechmem.tasks.modular import ModularTask
+from mechmem.tasks.grid_tasks import ModularTask
 
 
 def task_of(**changes):

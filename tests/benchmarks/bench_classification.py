@@ -11,9 +11,9 @@ import torch
 from timing import alternately
 
 import mechmem as mm
-from mechmem.analyses.fourier_classification import FourierClassification
-from mechmem.models.build import build_model
-from mechmem.models.forward import block_rows
+from mechmem.analyses.neurons.fourier_classification import FourierClassification
+from mechmem.models.hooks.running import block_rows
+from mechmem.models.networks.build import build_model
 from mechmem.training.loop import training_step, widen_heap
 from mechmem.training.minibatches import Examples
 from mechmem.training.optimizers import Optimizers

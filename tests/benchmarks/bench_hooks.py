@@ -8,8 +8,8 @@ import torch
 from timing import alternately
 
 import mechmem as mm
-from mechmem.models.build import build_model
-from mechmem.models.forward import logits_of
+from mechmem.models.networks.build import build_model
+from mechmem.models.reading.forward import logits_of
 from mechmem.training.loop import widen_heap
 
 P = 113

@@ -10,8 +10,8 @@ from timing import add as add_row
 from timing import alternately
 
 import mechmem as mm
-from mechmem.models.images import HookedImageNetwork
-from mechmem.models.masking import mask_layers
+from mechmem.models.networks.images import HookedImageNetwork
+from mechmem.models.networks.masks import mask_layers
 
 SOURCES, TARGETS = 24, 1000
 

@@ -18,14 +18,14 @@ from rich.table import Table
 from timing import peak_resident_mb
 
 import mechmem as mm
-from mechmem.analyses.direct_logit_attribution import DirectLogitAttribution
-from mechmem.analyses.frequency_reconstruction import FrequencyReconstruction
-from mechmem.analyses.logit_spectrum import LogitSpectrum
-from mechmem.analyses.operation_scan import OperationScan
-from mechmem.analyses.suppression import Suppression
-from mechmem.auditing.structure import held_out_structure
-from mechmem.contracts import Subject
-from mechmem.models.table import LogitTable
+from mechmem.analyses.logits.frequency_reconstruction import FrequencyReconstruction
+from mechmem.analyses.logits.logit_spectrum import LogitSpectrum
+from mechmem.analyses.logits.operation_scan import OperationScan
+from mechmem.analyses.logits.suppression import Suppression
+from mechmem.analyses.neurons.direct_logit_attribution import DirectLogitAttribution
+from mechmem.core.subject import Subject
+from mechmem.scorecard.controls import LogitTable
+from mechmem.scorecard.structure import held_out_structure
 
 P, BAR_MB = 509, 6 * 1024
 
@@ -60,7 +60,7 @@ def reading(name: str) -> Callable[[Subject], object]:
 def attribution(p: int) -> None:
     """Attribute the logits of an untrained network of 256 neurons."""
     task = task_of(p)
-    from mechmem.models.build import build_model
+    from mechmem.models.networks.build import build_model
 
     model = build_model(mm.MLPConfig(width=256), task, 0)
     DirectLogitAttribution()(Subject(model, task, model.roles))

@@ -16,9 +16,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from timing import alternately, note
 
 import mechmem as mm
-from mechmem.estimators.masc import MinimumAngleSubspaces
-from mechmem.estimators.neighbours import CosineNeighbours
-from mechmem.models.build import build_model
+from mechmem.layers.classifiers.masc import MinimumAngleSubspaces
+from mechmem.layers.classifiers.neighbours import CosineNeighbours
+from mechmem.models.networks.build import build_model
 
 CLASSES, EACH, FEATURES, POINTS, VARIANCE, K = 10, 500, 2048, 1000, 0.99, 20
 

@@ -10,10 +10,10 @@ from plugin_names import score
 from timing import alternately
 
 import mechmem as mm
-from mechmem.ablation import PruningCurves, ablate
-from mechmem.ablation.curves import SPLITS
-from mechmem.models.forward import logits_of
-from mechmem.randomness import generator
+from mechmem.core.randomness import generator
+from mechmem.models.reading.forward import logits_of
+from mechmem.neurons.ablate import ablate
+from mechmem.neurons.pruning_curves import SPLITS, PruningCurves
 
 P, WIDTH, POINTS = 97, 500, 50
 ORDERS = ("low", "high", "random")

@@ -9,8 +9,8 @@ from bench_pruning import WIDTH, P, trained
 from timing import alternately
 
 import mechmem as mm
-from mechmem.linear_readout import linear_readout
-from mechmem.math.single_ablation import single_ablation_flips
+from mechmem.math.ablation import single_ablation_flips
+from mechmem.models.reading.linear_readout import linear_readout
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from timing import note
 def run(add: Callable[..., None]) -> None:
     for what, command, bar in (
         ("import mechmem", [sys.executable, "-c", "import mechmem"], 0.3),
-        ("mechmem --help", [sys.executable, "-m", "mechmem.cli", "--help"], 0.5),
+        ("mechmem --help", [sys.executable, "-m", "mechmem.cli.main", "--help"], 0.5),
     ):
         seconds = []
         for _ in range(5):

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from timing import alternately
 
 import mechmem as mm
-from mechmem.models.build import build_model
-from mechmem.models.forward import block_rows
+from mechmem.models.hooks.running import block_rows
+from mechmem.models.networks.build import build_model
 from mechmem.training.loop import training_step, widen_heap
 from mechmem.training.minibatches import Examples
 from mechmem.training.optimizers import Optimizers

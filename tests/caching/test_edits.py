@@ -7,8 +7,8 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.caching import check_edit
 from mechmem.errors import ActivationError, DiscardedEditError, UnknownNameError
+from mechmem.interventions.reach import check_edit
 
 
 class Shows(Loop):

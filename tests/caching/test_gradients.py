@@ -7,9 +7,9 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.caching import hooked
+from mechmem.core.roles import Output
 from mechmem.errors import ActivationError, ConfigError, RoleError
-from mechmem.roles import Output
+from mechmem.models.hooks.hooking import hooked
 
 
 def summed(logits, given):

@@ -14,10 +14,11 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.caching import hook_points, hooked, leftover_hooks
 from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning, UnknownNameError
-from mechmem.models.attach import attach
-from mechmem.models.forward import all_logits, logits_of
+from mechmem.models.hooks.attach import attach
+from mechmem.models.hooks.hooking import hooked, leftover_hooks
+from mechmem.models.hooks.points import hook_points
+from mechmem.models.reading.forward import all_logits, logits_of
 
 
 class Rooted(HookedRootModule, Loop):

@@ -9,8 +9,8 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.caching import Activations
 from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning, RoleError, UnknownNameError
+from mechmem.models.reading.cache import Activations
 
 
 def reference(model, x):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import mechmem as mm
 from mechmem.errors import CheckpointError
-from mechmem.models.convert import load_tl_checkpoint
+from mechmem.models.networks.convert import load_tl_checkpoint
 
 DATA = Path(__file__).with_name("data")
 PARAMETERS = DATA / "hooked_transformer_3_9.safetensors"

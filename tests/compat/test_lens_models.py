@@ -9,9 +9,11 @@ import torch
 from hooked_models import P, lens_subject, lens_transformer
 
 import mechmem as mm
-from mechmem.caching import check_edit, hook_points, hooked
 from mechmem.errors import ActivationError, DiscardedEditError, LeftoverHooksWarning, UnknownNameError
-from mechmem.models.pruned import pruned
+from mechmem.interventions.reach import check_edit
+from mechmem.models.hooks.hooking import hooked
+from mechmem.models.hooks.points import hook_points
+from mechmem.scorecard.pruned import pruned
 
 OLD_NAMES = (
     "hook_embed hook_pos_embed blocks.0.ln1.hook_scale blocks.0.ln1.hook_normalized blocks.0.ln2.hook_scale "
@@ -200,7 +202,7 @@ class TestBridge:
                 call()
 
     def test_an_edit_that_the_bridge_throws_away_is_an_error(self, subject, monkeypatch):
-        monkeypatch.setattr("mechmem.models.vocabulary._withheld", lambda model: {})
+        monkeypatch.setattr("mechmem.models.hooks.points._withheld", lambda model: {})
         with warnings.catch_warnings(), pytest.raises(DiscardedEditError, match="hook_attn_scores' is thrown away"):
             warnings.simplefilter("error")
             check_edit(subject, "blocks.0.attn.hook_attn_scores")

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from mechmem.contracts import Subject, Task
-from mechmem.extractors import extractor
-from mechmem.models.masking import ExampleTiedDropout, TurnOverDropout
-from mechmem.models.planted import planted_network
-from mechmem.needs import KNOWLEDGE
-from mechmem.plugins import plugins
-from mechmem.roles import Roles
+from mechmem.core.needs import KNOWLEDGE
+from mechmem.core.plugins import plugins
+from mechmem.core.roles import Roles
+from mechmem.core.subject import Subject
+from mechmem.core.task import Task
+from mechmem.models.networks.masks import ExampleTiedDropout, TurnOverDropout
+from mechmem.models.networks.planted import planted_network
+from mechmem.scorecard.extractor import extractor
 from mechmem.tasks.arrays import ArrayTask
 
 P = 13

@@ -9,12 +9,12 @@ import torch
 from plugin_names import example_score, score
 
 import mechmem as mm
-from mechmem.caching import hook_points
+from mechmem.core.needs import KNOWLEDGE
+from mechmem.core.plugins import KINDS, plugins
+from mechmem.core.results import Result
 from mechmem.errors import MissingNeedError
-from mechmem.extractors import extractor
-from mechmem.needs import KNOWLEDGE
-from mechmem.plugins import KINDS, plugins
-from mechmem.results import Result
+from mechmem.models.hooks.points import hook_points
+from mechmem.scorecard.extractor import extractor
 
 EVERY = [(kind, name, cls) for kind in KINDS for name, cls in plugins(kind).items()]
 CHAIN_PARTS = [name for kind, name, _ in EVERY if kind in ("surgeries", "readouts") and name != "activation"]

@@ -9,10 +9,9 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import ThreadpoolController
 
-from mechmem.estimators.class_means import NearestClassMean
-from mechmem.estimators.masc import MinimumAngleSubspaces
-from mechmem.estimators.neighbours import CosineNeighbours
-from mechmem.estimators.velpic import PrincipalDirections
+from mechmem.layers.classifiers.class_means import NearestClassMean, PrincipalDirections
+from mechmem.layers.classifiers.masc import MinimumAngleSubspaces
+from mechmem.layers.classifiers.neighbours import CosineNeighbours
 
 
 @parametrize_with_checks(

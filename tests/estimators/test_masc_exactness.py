@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechmem.estimators import masc
-from mechmem.estimators.masc import MinimumAngleSubspaces
+from mechmem.layers.classifiers import masc
+from mechmem.layers.classifiers.masc import MinimumAngleSubspaces
 
 
 def plain(X, y, points, variance=0.99, components=None):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from mechmem.estimators import neighbours
-from mechmem.estimators.neighbours import CosineNeighbours
+from mechmem.layers.classifiers import neighbours
+from mechmem.layers.classifiers.neighbours import CosineNeighbours
 
 
 def sorted_votes(X, y, points, k):

@@ -12,7 +12,7 @@ from plugin_names import example_score
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.example_scorers.feldman_zhang import FeldmanZhang
+from mechmem.examples.scores.feldman_zhang import FeldmanZhang
 from mechmem.tasks.image_data import ImageData
 from mechmem.tasks.relabelled import RelabelledTask
 from mechmem.training import subsets as mm_subsets

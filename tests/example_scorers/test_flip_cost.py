@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from plugin_names import example_score
 
 import mechmem as mm
+from mechmem.core.randomness import generator
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.example_scorers import flip_cost
-from mechmem.linear_readout import linear_readout
-from mechmem.randomness import generator
+from mechmem.examples.scores import flip_cost
+from mechmem.models.reading.linear_readout import linear_readout
 
 
 def by_autograd(subject, others, most):

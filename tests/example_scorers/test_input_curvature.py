@@ -10,10 +10,10 @@ from plugin_names import example_score
 from torch import nn
 
 import mechmem as mm
+from mechmem.core.randomness import derive_seed
 from mechmem.errors import ActivationError, ConfigError, DiscardedEditError, MissingNeedError
-from mechmem.example_scorers import input_curvature
+from mechmem.examples.scores import input_curvature
 from mechmem.math.example_masks import example_mask
-from mechmem.randomness import derive_seed
 
 N, SHAPE = 12, (2, 3)
 

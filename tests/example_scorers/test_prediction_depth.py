@@ -5,7 +5,7 @@ import torch
 from held_layers import held
 from plugin_names import example_score
 
-from mechmem.analyses.prediction_depth import PredictionDepth
+from mechmem.analyses.layers.prediction_depth import PredictionDepth
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 
 N, CLASSES = 60, 3

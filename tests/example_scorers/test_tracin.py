@@ -11,7 +11,7 @@ from torch import nn
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError
-from mechmem.example_scorers import tracin
+from mechmem.examples.scores import tracin
 
 STEPS = (0, 1, 3)
 N = 14

@@ -22,12 +22,12 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.caching import hook_points
+from mechmem.core.stats import wilson
 from mechmem.errors import ActivationError, ConfigError, DiscardedEditError, UnknownNameError
-from mechmem.interventions import Interventions
 from mechmem.interventions.batched import Batched, _Meter
-from mechmem.models.mlp import HookedMLP
-from mechmem.stats import wilson
+from mechmem.interventions.result import Interventions
+from mechmem.models.hooks.points import hook_points
+from mechmem.models.networks.mlp import HookedMLP
 
 
 def mlp(dtype=torch.float32):

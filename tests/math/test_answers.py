@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mechmem.math.answers import NOT_FINITE, answers_of
+from mechmem.math.logits import NOT_FINITE, answers_of
 
 SCORES = arrays(
     np.float64,

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from mechmem.math.clustered import means_over_answers, pooled_means
-from mechmem.stats import bootstrap
+from mechmem.core.stats import bootstrap
+from mechmem.math.comparisons import means_over_answers, pooled_means
 
 
 def test_agrees_with_the_general_bootstrap():

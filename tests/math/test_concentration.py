@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechmem.math import concentration as c
+from mechmem.math import fourier as c
 from mechmem.tasks.groups import CyclicGroup
 
 LENGTHS = [2, 3, 4, 5, 7, 12, 59, 113]

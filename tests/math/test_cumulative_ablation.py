@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from mechmem.math.cumulative_ablation import cumulative_ablation, outcomes
+from mechmem.math.ablation import cumulative_ablation, outcomes
 
 
 @given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 9), st.booleans())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechmem.math.grid_frequencies import GridFrequencies
+from mechmem.math.filtration import GridFrequencies
 
 ORDERS = [2, 3, 4, 7, 12]
 

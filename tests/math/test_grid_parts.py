@@ -6,7 +6,7 @@ import torch
 
 import mechmem as mm
 from mechmem.math import grid_parts as gp
-from mechmem.models.grid_logits import logit_parts
+from mechmem.models.reading.grid import logit_parts
 from mechmem.tasks.grid import answer_sign, grid_rows
 
 CASES = [("add", 2), ("add", 5), ("add", 8), ("subtract", 6), ("subtract", 9), ("multiply", 3), ("multiply", 7)]

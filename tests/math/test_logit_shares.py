@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechmem.math import logit_shares as module
-from mechmem.math.logit_shares import logit_shares
+from mechmem.math import logits as module
+from mechmem.math.logits import logit_shares
 
 
 @given(

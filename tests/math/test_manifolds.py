@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechmem.math.manifolds import (
+from mechmem.math.representations import (
     cloud_geometry,
     corrected_participation_ratio,
     participation_ratio,
@@ -72,7 +72,7 @@ def test_the_radius_is_the_spread_over_the_distance(monkeypatch):
     np.testing.assert_allclose(found[2].numpy(), expected, rtol=1e-10)
     np.testing.assert_allclose(found[0].numpy(), participation_ratio(points).numpy(), rtol=1e-10)
     np.testing.assert_allclose(found[1].numpy(), corrected_participation_ratio(points).numpy(), rtol=1e-10)
-    monkeypatch.setattr("mechmem.math.manifolds._AT_ONCE", 1)
+    monkeypatch.setattr("mechmem.math.representations._AT_ONCE", 1)
     assert torch.allclose(cloud_geometry(features, members), found, rtol=1e-12)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats as scipy_stats
 
-from mechmem.math.ratios import ratio_of_means
+from mechmem.math.comparisons import ratio_of_means
 
 
 def test_the_interval_holds_the_ratio_as_often_as_it_says():

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechmem.math.similarity import centred_gram, cka_of_grams, linear_cka
+from mechmem.math.representations import centred_gram, cka_of_grams, linear_cka
 
 
 def draw(n, *widths, seed=0):

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechmem.math import single_ablation
-from mechmem.math.single_ablation import mean_loss_changes, single_ablation_flips
+from mechmem.math import ablation as single_ablation
+from mechmem.math.ablation import mean_loss_changes, single_ablation_flips
 
 
 def network(seed, examples, neurons, classes, *, whole, signed=True, ties=0):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechmem.math.grid_parts import grid_energy
-from mechmem.math.slopes import energy_on_lines, leave_one_out_z, share_on_lines
+from mechmem.math.grid_parts import energy_on_lines, grid_energy, leave_one_out_z, share_on_lines
 
 SIZES = [2, 3, 4, 5, 6, 9, 11]
 

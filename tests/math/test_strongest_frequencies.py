@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechmem.math.strongest_frequencies import strongest_frequencies
+from mechmem.math.filtration import strongest_frequencies
 from mechmem.tasks.groups import CyclicGroup
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechmem.errors import ScoreError
-from mechmem.math.subset_estimates import influence, memorization
+from mechmem.math.detection import influence, memorization
 
 
 def by_hand(member, right):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechmem.math.symmetry import correct_logits, cosine, irrelevance
+from mechmem.math.additive import correct_logits, cosine, irrelevance
 
 
 @pytest.mark.parametrize("n", [2, 5, 6])

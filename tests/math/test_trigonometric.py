@@ -4,8 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechmem.math.fourier import keep_frequency, phase_at
-from mechmem.math.trigonometric import amplitude_at, cosines
+from mechmem.math.fourier import amplitude_at, cosines, keep_frequency, phase_at
 
 
 @given(n=st.integers(2, 30), seed=st.integers(0, 10**6))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechmem.math.view_cosines import ViewCosines
+from mechmem.math.representations import ViewCosines
 
 
 @settings(max_examples=30)

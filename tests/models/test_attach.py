@@ -12,8 +12,8 @@ from torch import nn
 from transformer_lens import HookedRootModule
 
 import mechmem as mm
-from mechmem.caching import hook_points
 from mechmem.errors import ActivationError, ConfigError, UnknownNameError
+from mechmem.models.hooks.points import hook_points
 
 X = torch.randn(5, 3, generator=torch.Generator().manual_seed(3))
 

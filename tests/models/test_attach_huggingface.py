@@ -12,7 +12,7 @@ from transformers import (
 )
 
 import mechmem as mm
-from mechmem.roles import Output
+from mechmem.core.roles import Output
 
 IDS = torch.randint(1, 30, (12, 6), generator=torch.Generator().manual_seed(0))
 

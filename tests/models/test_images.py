@@ -6,13 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import mechmem as mm
-from mechmem.config import Config
+from mechmem.core.config import Config
+from mechmem.core.randomness import derive_seed
 from mechmem.errors import ConfigError
-from mechmem.linear_readout import linear_readout
-from mechmem.models.build import build_model
-from mechmem.models.image_config import CNNConfig, ImageMLPConfig, ResNetConfig
-from mechmem.models.images import HookedImageNetwork
-from mechmem.randomness import derive_seed
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.image_config import CNNConfig, ImageMLPConfig, ResNetConfig
+from mechmem.models.networks.images import HookedImageNetwork
+from mechmem.models.reading.linear_readout import linear_readout
 from mechmem.tasks.build import build_task
 from mechmem.tasks.image_config import ImageConfig
 

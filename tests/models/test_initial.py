@@ -1,7 +1,7 @@
 import torch
 
 import mechmem as mm
-from mechmem.models.initial import initial_model
+from mechmem.models.reading.twins import initial_model
 
 
 def test_the_run_s_first_step_or_the_recipe_s_twin(tiny_run, tiny_config, planted):

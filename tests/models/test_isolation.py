@@ -11,8 +11,8 @@ from torch import nn
 
 import mechmem as mm
 from mechmem.errors import LeakWarning, MissingNeedError
-from mechmem.models.build import build_model
-from mechmem.models.isolation import FixedNorm
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.leaks import FixedNorm
 from mechmem.tasks.build import build_task
 
 PAIRS = mm.ModularConfig(p=5, noise=mm.LabelNoise(0.3))

@@ -7,10 +7,10 @@ from two_paths import two_paths
 
 import mechmem as mm
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.models.image_config import CNNConfig, ResNetConfig
-from mechmem.models.images import HookedImageNetwork
-from mechmem.models.layer_parameters import copy_layer, named_tensors, parameter_layers
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.image_config import CNNConfig, ResNetConfig
+from mechmem.models.networks.images import HookedImageNetwork
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.reading.layer_parameters import copy_layer, named_tensors, parameter_layers
 
 RESNET = HookedImageNetwork(ResNetConfig(2, (1, 1), projector=5), (1, 8, 8), 3)
 

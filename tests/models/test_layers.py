@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import mechmem as mm
+from mechmem.core.randomness import generator
+from mechmem.core.storage import read_tensors, write_tensors
 from mechmem.errors import ConfigError
-from mechmem.linear_readout import linear_readout
-from mechmem.models.build import build_model
-from mechmem.models.dropout import StepDropout, begin_step
-from mechmem.models.mlp import HookedMLP
-from mechmem.randomness import generator
-from mechmem.storage import read_tensors, write_tensors
-from mechmem.surgeries.activation import ActivationSwap
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.dropout import StepDropout, begin_step
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.reading.linear_readout import linear_readout
+from mechmem.scorecard.surgeries.activation import ActivationSwap
 from mechmem.training.optimizers import Optimizers
 
 PHI = {"relu": lambda x: np.maximum(x, 0), "quadratic": np.square}

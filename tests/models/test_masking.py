@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.models.build import build_model
-from mechmem.models.masking import mask_layers, of_examples
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.masks import mask_layers, of_examples
 from mechmem.tasks.build import build_task
 from mechmem.training import loop
 

@@ -5,9 +5,9 @@ import torch
 
 import mechmem as mm
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.models.build import build_model
-from mechmem.models.mlp import HookedMLP
-from mechmem.models.nonlinearities import NONLINEARITIES, nonlinearity
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.networks.nonlinearities import NONLINEARITIES, nonlinearity
 
 PHI = {
     "relu": lambda x: np.maximum(x, 0),

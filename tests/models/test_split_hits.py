@@ -6,9 +6,9 @@ import pytest
 import torch
 from two_paths import two_paths
 
-from mechmem.auditing.assemble import split_accuracies
-from mechmem.models.split_hits import accuracy_row, split_hits
-from mechmem.readouts.logits import Logits
+from mechmem.models.reading.split_hits import accuracy_row, split_hits
+from mechmem.scorecard.audit import split_accuracies
+from mechmem.scorecard.readouts.logits import Logits
 from mechmem.tasks.config import SPLITS
 
 

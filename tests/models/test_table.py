@@ -4,8 +4,9 @@ import torch
 import mechmem as mm
 from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
-from mechmem.models.forward import all_logits, block_rows, evaluating, logits_of
-from mechmem.models.table import LogitTable
+from mechmem.models.hooks.running import block_rows, evaluating
+from mechmem.models.reading.forward import all_logits, logits_of
+from mechmem.scorecard.controls import LogitTable
 
 
 def array_task(inputs, n_classes=3):
@@ -56,7 +57,7 @@ def test_block_rows_stay_in_their_range():
 def test_logits_in_blocks_are_those_at_once(monkeypatch, planted):
     subject = planted.subject
     whole = subject.model(subject.task.batch(subject.task.ids)[0]).detach()
-    monkeypatch.setattr("mechmem.models.forward.block_rows", lambda model: 4)
+    monkeypatch.setattr("mechmem.models.hooks.running.block_rows", lambda model: 4)
     torch.testing.assert_close(logits_of(subject.model, subject.task, subject.task.ids), whole)
     none = logits_of(subject.model, subject.task, subject.task.ids[:0])
     assert none.shape == (0, 7)

@@ -10,12 +10,11 @@ import torch.nn.functional as F
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError, UnknownNameError
-from mechmem.models.build import build_model
-from mechmem.models.dropout import begin_step
-from mechmem.models.layer_vectors import layer_vectors
-from mechmem.models.pruned import pruned
-from mechmem.models.transformer import HookedModularTransformer
-from mechmem.models.weights import neuron_vectors, neuron_weights
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.dropout import begin_step
+from mechmem.models.networks.transformer import HookedModularTransformer
+from mechmem.models.reading.weights import layer_vectors, neuron_vectors, neuron_weights
+from mechmem.scorecard.pruned import pruned
 
 P = 5
 PAIRS = torch.cartesian_prod(torch.arange(P), torch.arange(P))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import mechmem as mm
-from mechmem.models.transformer import HookedModularTransformer
+from mechmem.models.networks.transformer import HookedModularTransformer
 from mechmem.training.loop import training_step
 from mechmem.training.minibatches import Examples
 from mechmem.training.optimizers import Optimizers

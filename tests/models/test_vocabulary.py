@@ -4,7 +4,7 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 from mechmem.errors import UnknownNameError
-from mechmem.models.vocabulary import HookPoints, hook_points
+from mechmem.models.hooks.points import HookPoints, hook_points
 
 
 class Twice(nn.Module):

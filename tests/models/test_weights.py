@@ -8,8 +8,8 @@ from torch import nn
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError, RoleError, UnknownNameError
-from mechmem.models.mlp import HookedMLP
-from mechmem.models.weights import neuron_point, neuron_vectors, neuron_weights
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.reading.weights import neuron_point, neuron_vectors, neuron_weights
 
 
 def subject_of(p=5, op="add", dtype=torch.float64, **settings):

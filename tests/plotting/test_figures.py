@@ -8,10 +8,9 @@ import pytest
 
 import mechmem.plotting
 from mechmem.plotting.accuracy import dot_plot
-from mechmem.plotting.bars import stacked_bars
-from mechmem.plotting.grids import Panel, grid_map, heatmaps
-from mechmem.plotting.histograms import histogram
+from mechmem.plotting.bars import histogram, stacked_bars
 from mechmem.plotting.lines import lines
+from mechmem.plotting.matrices import Panel, grid_map, heatmaps
 from mechmem.plotting.spectra import frequency_axis
 from mechmem.plotting.style import SPLITS
 

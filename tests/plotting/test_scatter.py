@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from mechmem.plotting.histograms import histogram
-from mechmem.plotting.panels import counts, side_by_side
-from mechmem.plotting.scatter import Angles, angle_scatter
+from mechmem.plotting.bars import histogram
+from mechmem.plotting.layout import counts, side_by_side
+from mechmem.plotting.neuron import Wave, neuron_page
+from mechmem.plotting.spectra import Angles, angle_scatter
 from mechmem.plotting.style import SPLITS
-from mechmem.plotting.waves import Wave, neuron_page
 
 TWO = {name: SPLITS[name] for name in ("train_clean", "test")}
 

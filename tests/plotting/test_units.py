@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechmem.plotting.unit_effects import effects_figure
 from mechmem.plotting.unit_grids import grid_of, unit_maps
-from mechmem.plotting.unit_points import sorted_points
+from mechmem.plotting.units import effects_figure, sorted_points
 
 KEYS = ["point", "position", "head", "channel", "neuron"]
 

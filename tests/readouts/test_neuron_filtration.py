@@ -6,10 +6,11 @@ import torch
 from small_transformer import small_transformer
 
 import mechmem as mm
-from mechmem.caching import activations, hook_points
 from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
-from mechmem.models.mlp import HookedMLP
-from mechmem.readouts.neuron_filtration import NeuronFiltration
+from mechmem.models.hooks.points import hook_points
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.reading.activations import activations
+from mechmem.scorecard.readouts.neuron_filtration import NeuronFiltration
 from mechmem.tasks.grid import grid_rows
 
 

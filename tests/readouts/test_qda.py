@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mechmem.readouts.qda import QDA
+from mechmem.scorecard.readouts.qda import QDA
 
 
 def test_a_layer_of_small_values_is_read_like_a_large_one():

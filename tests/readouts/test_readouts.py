@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.models.table import LogitTable
+from mechmem.scorecard.controls import LogitTable
 from mechmem.tasks.grid import grid_rows
 
 CASES = (

@@ -6,9 +6,9 @@ import torch
 from small_transformer import small_transformer
 
 import mechmem as mm
-from mechmem.analyses.frequency_reconstruction import FrequencyReconstruction
-from mechmem.analyses.operation_scan import OperationScan
-from mechmem.models.table import LogitTable
+from mechmem.analyses.logits.frequency_reconstruction import FrequencyReconstruction
+from mechmem.analyses.logits.operation_scan import OperationScan
+from mechmem.scorecard.controls import LogitTable
 
 
 @pytest.fixture(params=[("add", {}), ("subtract", {"tokens": 2}), ("multiply", {"layers": 2, "layer_norm": True})])

@@ -6,17 +6,7 @@ import pandas as pd
 import pytest
 
 from mechmem.errors import ConfigError
-from mechmem.reproduction.claims import (
-    COLUMNS,
-    Claim,
-    Condition,
-    Difference,
-    Value,
-    at_least,
-    at_most,
-    close_to,
-    more,
-)
+from mechmem.recipes.claims import COLUMNS, Claim, Condition, Difference, Value, at_least, at_most, close_to, more
 
 
 def table(**quantities):

@@ -9,12 +9,12 @@ import torch
 from scipy import stats
 
 import mechmem as mm
-from mechmem.randomness import generator
-from mechmem.recipes.kobayashi_2020 import measured as kobayashi
-from mechmem.recipes.liu_lin_jaggi_2021 import measured as liu
-from mechmem.recipes.maini_2023 import measured as maini
-from mechmem.reproduction.claims import SCALES
-from mechmem.reproduction.trials import recipe
+from mechmem.core.randomness import generator
+from mechmem.recipes.claims import SCALES
+from mechmem.recipes.papers.kobayashi_2020 import measured as kobayashi
+from mechmem.recipes.papers.liu_lin_jaggi_2021 import measured as liu
+from mechmem.recipes.papers.maini_2023 import measured as maini
+from mechmem.recipes.trials import recipe
 
 RECIPES = ("kobayashi_2020", "liu_lin_jaggi_2021", "maini_2023")
 CONFIG = mm.TrainConfig(

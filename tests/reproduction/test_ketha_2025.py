@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.contracts import Subject
-from mechmem.models.build import build_model
-from mechmem.models.image_config import ImageMLPConfig
-from mechmem.probing import probe_layers
-from mechmem.recipes.ketha_2025 import CLAIMS, measured, redrawn, runs
-from mechmem.reproduction.claims import COLUMNS
-from mechmem.reproduction.trials import _examples, expected_seconds, recipe
+from mechmem.core.subject import Subject
+from mechmem.layers.probe_layers import probe_layers
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.image_config import ImageMLPConfig
+from mechmem.recipes.claims import COLUMNS
+from mechmem.recipes.papers.ketha_2025 import CLAIMS, measured, redrawn, runs
+from mechmem.recipes.trials import _examples, expected_seconds, recipe
 from mechmem.tasks.build import build_task
 from mechmem.tasks.config import LabelNoise
 from mechmem.tasks.image_config import ImageConfig

@@ -6,7 +6,7 @@ import math
 import pytest
 
 import mechmem as mm
-from mechmem.recipes.liu_lu_2026 import measured, runs
+from mechmem.recipes.papers.liu_lu_2026 import measured, runs
 
 
 @pytest.mark.parametrize(("arm", "steps"), [(runs.FULL, 1), (runs.MINI, 4)])

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem.contracts import Subject
-from mechmem.models.table import LogitTable
-from mechmem.recipes.nanda_2023 import measured
+from mechmem.core.subject import Subject
+from mechmem.recipes.papers.nanda_2023 import measured
+from mechmem.scorecard.controls import LogitTable
 from mechmem.tasks.build import build_task
 from mechmem.tasks.config import ModularConfig
 

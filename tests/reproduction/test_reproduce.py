@@ -7,9 +7,9 @@ import pytest
 
 import mechmem as mm
 from mechmem.errors import ConfigError, RunDirectoryError, UnknownNameError
-from mechmem.reproduction.claims import SCALES
-from mechmem.reproduction.reproduce import _reporter
-from mechmem.reproduction.trials import expected_seconds, measurements, recipe, recipes, work
+from mechmem.recipes.claims import SCALES
+from mechmem.recipes.reproduce import _reporter
+from mechmem.recipes.trials import expected_seconds, measurements, recipe, recipes, work
 
 RECIPES = sorted(recipes())
 
@@ -122,7 +122,7 @@ def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
 
     from mechmem.errors import TrainingFailedError as mm_error
 
-    monkeypatch.setattr("mechmem.reproduction.trials.train", fail)
+    monkeypatch.setattr("mechmem.recipes.trials.train", fail)
     digest = next(iter(recipe("doshi_2024").trials("smoke")))
     failure, _ = work("doshi_2024", "smoke", digest, ["coexistence"], tmp_path, "cpu")
     assert failure == f"run {digest} failed: the loss is nan at step 3"

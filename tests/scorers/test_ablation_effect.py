@@ -10,9 +10,9 @@ from hooked_networks import subject_of as hooked_subject
 from plugin_names import score
 
 import mechmem as mm
-from mechmem.caching import hook_points
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.hooks.points import hook_points
+from mechmem.models.networks.mlp import HookedMLP
 
 
 class Curved(HookedMLP):

@@ -18,7 +18,7 @@ def reference(vector, convention):
 
 def subject_of(p, width=7, op="add"):
     task = mm.ModularTask(mm.ModularConfig(op=op, p=p, train_fraction=0.5))
-    from mechmem.models.mlp import HookedMLP
+    from mechmem.models.networks.mlp import HookedMLP
 
     model = HookedMLP(mm.MLPConfig(width=width), p).double()
     return mm.Subject(model, task, model.roles)

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from plugin_names import score
 
 import mechmem as mm
+from mechmem.core.randomness import generator
 from mechmem.errors import MissingNeedError
-from mechmem.linear_readout import linear_readout
-from mechmem.randomness import generator
+from mechmem.models.reading.linear_readout import linear_readout
 
 
 def sample(subject, examples, others, seed):
@@ -93,7 +93,7 @@ def test_equals_a_search_one_by_one(most, monkeypatch):
     assert found.note.startswith(f"{len(sizes)} of 6 sampled examples flipped, {sum(sizes) / len(sizes):.1f} neurons")
     assert f"{lost:.1%} of 9 others lost" in found.note
     # A few examples at a time give the same.
-    monkeypatch.setattr("mechmem.scorers.neuron_flipping.BLOCK_ELEMENTS", 700)
+    monkeypatch.setattr("mechmem.neurons.scores.neuron_flipping.BLOCK_ELEMENTS", 700)
     assert torch.allclose(score(name)(dataclasses.replace(subject)).values, wanted)
 
 

@@ -10,12 +10,12 @@ from hooked_networks import subject_of as hooked_subject
 from plugin_names import score
 
 import mechmem as mm
-from mechmem.caching import hook_points
+from mechmem.core.randomness import generator
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.models.build import build_model
-from mechmem.models.forward import all_logits
-from mechmem.randomness import generator
-from mechmem.scorers import neuron_flipping
+from mechmem.models.hooks.points import hook_points
+from mechmem.models.networks.build import build_model
+from mechmem.models.reading.forward import all_logits
+from mechmem.neurons.scores import neuron_flipping
 
 
 def fitted(model, steps=40):

@@ -9,7 +9,7 @@ from plugin_names import score
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError, RoleError
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
 
 ACTIVATIONS = {
     "relu": lambda x: np.maximum(x, 0),

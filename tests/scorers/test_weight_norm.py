@@ -9,7 +9,7 @@ from plugin_names import score
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError, RoleError, UnknownNameError
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.roles import Output
+from mechmem.core.roles import Output
 
 
 class Loop(nn.Module):

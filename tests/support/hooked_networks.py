@@ -5,7 +5,7 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.roles import Output
+from mechmem.core.roles import Output
 
 P, D, HEADS, NEURONS, CHANNELS = 5, 8, 2, 6, 4
 

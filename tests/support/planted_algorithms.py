@@ -8,7 +8,7 @@ from transformer_lens import HookedRootModule
 from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
-from mechmem.roles import Roles
+from mechmem.core.roles import Roles
 
 
 def angles(p, frequencies):

@@ -2,7 +2,7 @@
 
 import functools
 
-from mechmem.plugins import named
+from mechmem.core.plugins import named
 
 score = functools.partial(named, "neuron_scores")
 example_score = functools.partial(named, "example_scores")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 import mechmem as mm
-from mechmem.models.build import build_model
-from mechmem.models.config import TransformerConfig
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.config import TransformerConfig
 
 
 def small_transformer(p=7, op="add", **settings):

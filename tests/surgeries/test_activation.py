@@ -3,8 +3,8 @@ import torch
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError, RoleError
-from mechmem.models.nonlinearities import NONLINEARITIES
-from mechmem.surgeries.activation import ActivationSwap
+from mechmem.models.networks.nonlinearities import NONLINEARITIES
+from mechmem.scorecard.surgeries.activation import ActivationSwap
 
 
 @pytest.mark.parametrize("before", NONLINEARITIES)

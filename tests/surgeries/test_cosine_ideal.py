@@ -4,9 +4,9 @@ import torch
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError, UnknownNameError
-from mechmem.models.mlp import HookedMLP
-from mechmem.surgeries.cosine_ideal import CosineIdeal
-from mechmem.surgeries.frequency import FrequencyFiltration
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.scorecard.surgeries.cosine_ideal import CosineIdeal
+from mechmem.scorecard.surgeries.frequency import FrequencyFiltration
 
 CASES = [("add", 3), ("add", 7), ("add", 8), ("subtract", 6), ("subtract", 9), ("multiply", 3), ("multiply", 7)]
 

@@ -5,8 +5,8 @@ from small_transformer import small_transformer
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError, RoleError
-from mechmem.models.mlp import HookedMLP
-from mechmem.surgeries.embedding_frequencies import EmbeddingFrequencies
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.scorecard.surgeries.embedding_frequencies import EmbeddingFrequencies
 
 
 def mlp(op="add", p=9, tied=False):

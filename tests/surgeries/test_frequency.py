@@ -5,9 +5,9 @@ import torch
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.math.filtration import frequency_power, key_frequency
-from mechmem.models.mlp import HookedMLP
-from mechmem.surgeries.frequency import FrequencyFiltration, filtered
-from mechmem.surgeries.random_frequency import RandomFrequencyFiltration
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.scorecard.surgeries.frequency import FrequencyFiltration, filtered
+from mechmem.scorecard.surgeries.random_frequency import RandomFrequencyFiltration
 
 CASES = [("add", p) for p in (2, 3, 4, 5, 9, 12)] + [
     ("subtract", 7),

@@ -9,12 +9,12 @@ from plugin_names import score
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError, UnknownNameError
-from mechmem.models.mlp import HookedMLP
-from mechmem.models.pruned import pruned
-from mechmem.surgeries.drop import Drop
-from mechmem.surgeries.keep import Keep
-from mechmem.surgeries.only_frequencies import OnlyFrequencies
-from mechmem.surgeries.without_frequencies import WithoutFrequencies
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.scorecard.pruned import pruned
+from mechmem.scorecard.surgeries.drop import Drop
+from mechmem.scorecard.surgeries.keep import Keep
+from mechmem.scorecard.surgeries.only_frequencies import OnlyFrequencies
+from mechmem.scorecard.surgeries.without_frequencies import WithoutFrequencies
 
 
 def random_subject(op="add", p=7, *, tied=False):

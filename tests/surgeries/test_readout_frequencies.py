@@ -5,8 +5,8 @@ from small_transformer import small_transformer
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, RoleError
-from mechmem.models.mlp import HookedMLP
-from mechmem.surgeries.readout_frequencies import ReadoutFrequencies
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.scorecard.surgeries.readout_frequencies import ReadoutFrequencies
 
 
 def mlp(op="add", p=9):

@@ -8,8 +8,8 @@ import torch
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError, NotLinearError, UnknownNameError
-from mechmem.models.build import build_model
-from mechmem.surgeries.velpic_readout import VelpicReadout
+from mechmem.models.networks.build import build_model
+from mechmem.scorecard.surgeries.velpic_readout import VelpicReadout
 
 NAME = "velpic_readout"
 LABELS = ("given", "true")

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mechmem as mm
-from mechmem.config import Config
+from mechmem.core.config import Config
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.augmentation import ROWS, augmented
-from mechmem.tasks.augmentation_config import Augmentation
-from mechmem.tasks.image_config import ImageConfig
+from mechmem.tasks.image_config import Augmentation, ImageConfig
 from mechmem.tasks.image_data import ImageData
 from mechmem.tasks.images import ImageTask
 from mechmem.tasks.relabelled import RelabelledTask

@@ -9,24 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mechmem as mm
-from mechmem.commands import Train
+from mechmem.cli.commands import Train
+from mechmem.core.group import Group
+from mechmem.core.plugins import plugins
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.extractors import extractor
-from mechmem.group_contract import Group
-from mechmem.math.filtration import frequency_power, key_frequency
-from mechmem.math.strongest_frequencies import strongest_frequencies
-from mechmem.models.mlp import HookedMLP
-from mechmem.models.pruned import remove_frequencies
-from mechmem.models.weights import neuron_weights
-from mechmem.plugins import plugins
+from mechmem.math.filtration import frequency_power, key_frequency, strongest_frequencies
+from mechmem.models.networks.mlp import HookedMLP
+from mechmem.models.reading.weights import neuron_weights
 from mechmem.report import write_report
+from mechmem.scorecard.extractor import extractor
+from mechmem.scorecard.pruned import remove_frequencies
 from mechmem.tasks.build import build_task
-from mechmem.tasks.composition import GroupTask
 from mechmem.tasks.config import GroupConfig, LabelNoise, ModularConfig
-from mechmem.tasks.finite_groups import FiniteGroup, group_named
 from mechmem.tasks.grid import cyclic_group
+from mechmem.tasks.grid_tasks import GroupTask
 from mechmem.tasks.group_names import factors, is_abelian, modulus, order
-from mechmem.tasks.groups import CyclicGroup
+from mechmem.tasks.groups import CyclicGroup, FiniteGroup, group_named
 
 NAMES = ("S2", "S3", "S4", "A3", "A4", "A5", "D3", "D4", "D5", "Q8", "Q12", "Z7", "Z2xZ2", "Z3xZ5", "S3xZ4", "D5xZ2")
 every_group = pytest.mark.parametrize("name", NAMES)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import mechmem as mm
-from mechmem.config import Config
+from mechmem.core.config import Config
 from mechmem.errors import ConfigError
-from mechmem.models.build import build_model
+from mechmem.models.networks.build import build_model
 from mechmem.tasks.build import build_task
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.image_data import ImageData, image_data

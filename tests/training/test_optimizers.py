@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 import mechmem as mm
 from mechmem.errors import ConfigError, RunDirectoryError
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
 from mechmem.training.loop import training_step
 from mechmem.training.minibatches import Examples
 from mechmem.training.optimizers import Optimizers

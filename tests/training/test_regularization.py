@@ -8,7 +8,7 @@ from interrupted import contents, stop_at
 
 import mechmem as mm
 from mechmem.errors import ConfigError
-from mechmem.models.mlp import HookedMLP
+from mechmem.models.networks.mlp import HookedMLP
 from mechmem.training import loop
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.recorder import Recorder

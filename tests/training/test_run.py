@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mechmem as mm
-from mechmem import storage
+from mechmem.core import storage
 from mechmem.errors import ConfigError, RunDirectoryError
 from mechmem.training.run import Run
 

@@ -79,9 +79,9 @@ class Wide(SubsetTrainer):
 
 @pytest.mark.parametrize("name", [name for name in STACKABLE if name != "changing"])
 def test_a_stack_takes_the_steps_of_its_networks(name, monkeypatch):
-    monkeypatch.setattr("mechmem.models.forward.FEWEST_ROWS", 4)
+    monkeypatch.setattr("mechmem.models.hooks.running.FEWEST_ROWS", 4)
     monkeypatch.setattr("mechmem.training.stacking.FEWEST_ROWS", 4)
-    monkeypatch.setattr("mechmem.models.forward.BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr("mechmem.models.hooks.running.BLOCK_ELEMENTS", 1)
     trainer = Wide(Plan(STACKABLE[name], 0.7, 3, False, "cpu"))
     stacked = []
 

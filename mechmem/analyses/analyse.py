@@ -1,0 +1,42 @@
+"""Analyses by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from mechmem.core.plugins import named
+from mechmem.core.results import Result
+from mechmem.core.roles import Roles
+from mechmem.core.subject import Subject, subject_of
+from mechmem.core.task import Task
+
+
+def analyse(
+    subject: nn.Module | Subject,
+    name: str,
+    *,
+    task: Task | None = None,
+    roles: Roles | None = None,
+    **settings: Any,
+) -> Result:
+    """Run one analysis on a network.
+
+        mm.analyse(subject, "embedding_spectrum").plot()
+        mm.analyse(subject, "partition", by="ipr").to_frame()
+
+    Args:
+        subject: a subject (a trained run, say), or a network.
+        name: the analysis, with settings in parentheses or without: "partition(by=ipr)". `mechmem list` and the
+            reference name them all.
+        task: the network's task; goes with a bare network.
+        roles: the network's roles; by default its own.
+        settings: the analysis' settings, by name; they go before those in parentheses.
+
+    Raises:
+        UnknownNameError: there is no such analysis, or no such setting of it; the nearest is named.
+        ConfigError: the name cannot be read, a setting is not allowed, or a bare network came without its task.
+        MissingNeedError: the network lacks what the analysis needs.
+    """
+    return named("analyses", name, **settings)(subject_of(subject, task, roles))

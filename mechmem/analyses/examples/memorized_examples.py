@@ -1,0 +1,121 @@
+"""Which training examples are remembered rather than understood: as pictures, or on the grid of input pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.core.config import check_whole
+from mechmem.core.plugins import Analysis, named
+from mechmem.core.results import Result
+from mechmem.core.scores import with_unit
+from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.errors import MissingNeedError
+from mechmem.examples.table import ExampleTable, example_scores
+from mechmem.plotting.gallery import Picture, gallery, training_picture
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemorizedExamplesResult(Result):
+    """A score of every training example, and the examples at its two ends.
+
+    Attributes:
+        table: the score, beside the loss.
+        score: the score's name.
+        most: ids of the examples at the suspect end, the extreme first. Shape (shown).
+        least: ids at the other end. Shape (shown).
+        pixels: where inputs are images, those of `most` and of `least`. Shape (2, shown, channel, row, column).
+        note: which score was taken and why, or what is missing; or "".
+    """
+
+    table: ExampleTable
+    score: str
+    most: Tensor
+    least: Tensor
+    pixels: Float[Tensor, "end shown channel row column"] | None
+    note: str = ""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per training example: id, split, given, true, loss, and the score."""
+        return self.table.to_frame()
+
+    def plot(self) -> go.Figure:
+        """Return the most and the least suspect images; or where inputs are pairs, the score on their grid."""
+        if self.pixels is None:
+            return self.table.grid(self.score)
+        most, least = self.pixels
+        by = f"by {with_unit(self.score, self.table[self.score].unit)}"
+        return gallery(
+            {
+                f"most suspect {by}": self._pictures(self.most, most),
+                f"least suspect {by}": self._pictures(self.least, least),
+            }
+        )
+
+    def _pictures(self, ids: Int[Tensor, " shown"], pixels: Float[Tensor, "shown channel row column"]) -> list[Picture]:
+        chosen = self.table.to_frame().set_index("id").loc[ids.tolist()]
+        columns = (chosen["given"], chosen["true"], chosen[self.score])
+        return [
+            training_picture(image, int(given), int(true), f"{value:.3g}")
+            for image, given, true, value in zip(pixels.numpy(), *columns, strict=True)
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemorizedExamples(Analysis):
+    """Show the training examples at the two ends of a score of memorization, the suspect and the other one.
+
+    A loss is high on what was learned last and on what was not learned at all; self-influence on what is by heart.
+
+    Attributes:
+        score: name of a score of examples; by default "self_influence" where the network has turn-over dropout and is
+            isolated, and otherwise "loss".
+        count: how many of each end.
+    """
+
+    name: ClassVar[str] = "memorized_examples"
+    knows: ClassVar[frozenset[str]] = frozenset({"given_labels", "true_train_labels"})
+    cites: ClassVar[str] = "Liu, Lin & Jaggi 2021, arXiv 2112.08798"
+
+    score: str = ""
+    count: int = 9
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_whole("number of examples", self.count, 1)
+        if self.score:
+            named("example_scores", self.score)
+
+    def __call__(self, subject: Subject) -> MemorizedExamplesResult:
+        """Return the examples.
+
+        Raises:
+            MissingNeedError: the inputs are neither images nor pairs, or the score needs what the subject lacks.
+            ScoreError: the score could not be computed.
+        """
+        self.require(subject)
+        task = subject.task
+        images = len(getattr(task, "shape", ())) == 3
+        if not images and task.operands is None:
+            raise MissingNeedError(f"{self.name!r} shows images or pairs of symbols, and this task has neither")
+        asked = self.score or "self_influence"
+        table, note = example_scores(subject, asked), ""
+        if not self.score and asked in table.reasons:
+            asked, note = "loss", f"by the loss: self-influence could not be computed ({table.reasons[asked]})"
+            table = example_scores(subject, asked)
+        found = table[named("example_scores", asked).label()]
+        other = "low" if found.suspect == "high" else "high"
+        ends = found.most(self.count), found.most(self.count, other)
+        pixels = torch.stack([task.batch(ids)[0] for ids in ends]) if images else None
+        note = "; ".join(filter(None, (note, found.note)))
+        return MemorizedExamplesResult(table, found.score, *ends, pixels, note)

@@ -1,0 +1,237 @@
+"""How large and how many-dimensional the classes' clouds of points are, layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.core.config import check_whole
+from mechmem.core.results import Result
+from mechmem.core.stats import across_runs
+from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.core.task import Task
+from mechmem.layers.analysis import LayerAnalysis, some, source_splits
+from mechmem.layers.features import held_by
+from mechmem.math.representations import FEWEST_CLOUD as FEWEST
+from mechmem.math.representations import QUANTITIES, cloud_geometry, radius_of_chance
+from mechmem.models.reading.twins import initial_model
+from mechmem.plotting.layers import LAYER_STYLES as STYLES
+from mechmem.plotting.layers import layer_lines
+from mechmem.plotting.layout import stack
+from mechmem.plotting.style import FAINT, SplitStyle
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+NETWORKS = ("trained", "untrained")
+SPLITS = ("train", "train_clean", "train_noisy", "train_noisy_true", "test")
+CHANCE = "classes that share one centre"
+
+_TITLES = {"trained": "trained network", "untrained": "before training"}
+_POWERS = {"dimension": -1, "corrected_dimension": -1, "radius": -2}
+"""Of each quantity, the power that is averaged over classes."""
+
+_PANELS = {
+    "corrected_dimension": ("dimension", "effective directions<br>(95 % interval)"),
+    "radius": ("radius", "radius over distance<br>(95 % interval)"),
+}
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassManifoldsResult(Result):
+    """Dimension and radius of every class' cloud at every layer, all clouds having the same number of points.
+
+    Attributes:
+        layers: the layers.
+        counts: examples of each class, of "train" (by given label), "train_clean", "train_noisy" (by given label),
+            "train_noisy_true" (by true label) and "test"; 0 where the truth is not known. Shape (split, class).
+        points: how many of them each cloud has; 0 where no class has enough.
+        value: dimension, corrected dimension and radius; NaN where there is no cloud or no such network. Shape
+            (network, split, layer, quantity, class).
+        note: what is missing and why, or "".
+    """
+
+    layers: tuple[str, ...]
+    counts: Int[Tensor, "split class"]
+    points: int
+    value: Float[Tensor, "network split layer quantity class"]
+    note: str = ""
+
+    def classes(self) -> pd.DataFrame:
+        """Return one row per network, split, layer and class.
+
+        Columns: network, split, layer, class, count (examples there are), dimension, corrected_dimension, radius.
+        """
+        axes = [NETWORKS, SPLITS, self.layers, range(self.counts.shape[1])]
+        frame = pd.MultiIndex.from_product(axes, names=["network", "split", "layer", "class"]).to_frame(index=False)
+        frame["count"] = self.counts[:, None].expand(len(NETWORKS), len(SPLITS), len(self.layers), -1).flatten().numpy()
+        for number, quantity in enumerate(QUANTITIES):
+            frame[quantity] = self.value[:, :, :, number].flatten().numpy()
+        return frame
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return means over classes, one row per quantity, network, split and layer.
+
+        Columns: quantity ("dimension", "corrected_dimension", "radius"), network ("trained", "untrained"), split,
+        layer, value, low, high (95 % Student interval over classes), n (classes that have a cloud). What is
+        averaged is the inverse, Σλ² / (Σλ)², of a dimension and the inverse square of a radius: few points tell these
+        with little bias, and the mean is taken back.
+        """
+        rows: list[dict[str, object]] = []
+        for quantity, by_class in zip(QUANTITIES, self.value.unbind(3), strict=True):
+            for network, by_split in zip(NETWORKS, by_class, strict=True):
+                for split, by_layer in zip(SPLITS, by_split, strict=True):
+                    for layer, values in zip(self.layers, by_layer, strict=True):
+                        figures = _mean(values[~values.isnan()], _POWERS[quantity])
+                        where = {"quantity": quantity, "network": network, "split": split, "layer": layer}
+                        rows.append({**where, **figures})
+        return pd.DataFrame(rows)
+
+    def plot(self) -> go.Figure:
+        """Return the corrected dimension and the radius by layer, before and after training, means over classes."""
+        frame = self.to_frame().rename(columns={"split": "series"})
+        # Beside its two parts the whole tells nothing new.
+        frame = frame.loc[(frame["series"] != "train") | (int(self.counts[1:3].sum()) == 0)]
+        styles = {**STYLES, CHANCE: SplitStyle(CHANCE, FAINT, "line-ew", "dot")}
+        panels: dict[str, go.Figure] = {}
+        for quantity, (name, y_title) in _PANELS.items():
+            for network, title in _TITLES.items():
+                shown = frame.loc[(frame["quantity"] == quantity) & (frame["network"] == network)]
+                if network == "untrained" and not shown["n"].any():
+                    continue
+                if quantity == "radius":
+                    shown = pd.concat([shown, self._chance()], ignore_index=True)
+                drawn = layer_lines(shown, self.layers, y_title=y_title, styles=styles)
+                panels[f"{name} of a class, {title}"] = drawn
+        return stack(panels)
+
+    def _chance(self) -> pd.DataFrame:
+        clouds = int((self.counts >= max(self.points, 1)).sum(1).max())
+        level = radius_of_chance(self.points, clouds) if self.points else np.nan
+        values = {"value": level, "low": np.nan, "high": np.nan}
+        return pd.DataFrame([{"series": CHANCE, "layer": layer, **values} for layer in self.layers])
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassManifolds(LayerAnalysis):
+    """Measure how many-dimensional and how large the cloud of each class is, layer by layer.
+
+    It is measured for the training examples by given label; for the clean ones; for the noisy ones by given and by true
+    label; and for test examples; beside it for the network before training. Where a network memorizes, the noisy
+    examples form clouds of their given labels, small against their distance: in the layers before, of their true ones.
+
+    Both quantities are our own definitions, by second moments: the dimension is the participation ratio (Σλ)² / Σλ² of
+    the eigenvalues of the class' covariance, and the radius is √Σλ over the distance of the class' centre from the mean
+    of the centres. They are not the dimension and radius of mean-field theory that Stephenson et al. measure, which
+    weigh each direction by its part in the capacity of a linear classifier; no capacity is measured here.
+
+    Dimension and radius depend on the number of points, so all clouds are cut to the same, that of the smallest class
+    with at least `fewest` examples in any of these splits; smaller ones are left out. The corrected dimension is also
+    free of that number on average. Clouds with one common centre have a radius of √(n C / (C − 1)) for n points and C
+    classes, which the figure shows.
+
+    Attributes:
+        points: the layers (see `LayerAnalysis`).
+        pool: "none" or "mean" (see `LayerAnalysis`).
+        per_class: most points of a cloud, drawn with the seed.
+        fewest: examples below which a class has no cloud, at least 4.
+        seed: seed of the draw.
+    """
+
+    name: ClassVar[str] = "class_manifolds"
+    knows: ClassVar[frozenset[str]] = frozenset({"given_labels", "true_train_labels", "noise_mask", "test_labels"})
+    cites: ClassVar[str] = "after Stephenson et al. 2021, arXiv 2105.14602"
+
+    per_class: int = 50
+    fewest: int = FEWEST
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        check_whole("fewest", self.fewest, FEWEST)
+        check_whole("per_class", self.per_class, self.fewest)
+
+    def __call__(self, subject: Subject) -> ClassManifoldsResult:
+        """Return dimensions and radii.
+
+        Raises:
+            MissingNeedError: no layer is named.
+            UnknownNameError: there is no such point.
+            ActivationError: a point does not fire, or holds numbers that are not finite.
+        """
+        layers = self.layers(subject)
+        labelled, note = _labelled(subject.task)
+        notes = [note]
+        classes = subject.task.n_classes
+        nothing = torch.zeros(classes, dtype=torch.long)
+        counts = torch.stack(
+            [torch.bincount(labelled[s][1], minlength=classes) if s in labelled else nothing for s in SPLITS]
+        )
+        enough = counts >= self.fewest
+        points = min(self.per_class, int(counts[enough].min())) if enough.any() else 0
+        if not enough.any():
+            notes.append(f"no class has {self.fewest} examples")
+        clouds = {split: self._clouds(*labelled[split], points) for split in labelled} if points else {}
+        before, why = initial_model(subject)
+        notes.append(why)
+        shape = len(NETWORKS), len(SPLITS), len(layers), len(QUANTITIES), classes
+        value = torch.full(shape, torch.nan, dtype=torch.float64)
+        for number, network in enumerate((subject, None if before is None else subject.with_model(before))):
+            if network is None or not clouds:
+                continue
+            ids = torch.cat([members.flatten() for _, members in clouds.values()]).unique()
+            for place, (layer, pool) in enumerate(layers.items()):
+                held = held_by(network, layer, pool, ids)
+                for split, (present, members) in clouds.items():
+                    if len(present):
+                        found = cloud_geometry(held, torch.searchsorted(ids, members))
+                        value[number, SPLITS.index(split), place][:, present] = found
+        return ClassManifoldsResult(tuple(layers), counts, points, value, "; ".join(filter(None, notes)))
+
+    def _clouds(
+        self, ids: Int[Tensor, " example"], labels: Int[Tensor, " example"], points: int
+    ) -> tuple[Int[Tensor, " cloud"], Int[Tensor, "cloud point"]]:
+        """Return the classes that have a cloud, and the examples of each."""
+        present = (torch.bincount(labels) >= max(points, self.fewest)).nonzero().flatten()
+        members = [some(ids[labels == label], points, self.seed) for label in present]
+        return present, torch.stack(members) if members else ids.new_empty(0, points)
+
+
+def _mean(values: Float[Tensor, " cloud"], power: int) -> dict[str, float]:
+    """Return the power mean over clouds, with the interval of the mean of powers taken back; the power is negative."""
+    found = across_runs((values**power).tolist()) if (values > 0).all() else None
+    if found is None:
+        # Of a cloud that is one point the power is infinite.
+        value = 0.0 if len(values) else np.nan
+        return {"value": value, "low": value, "high": np.inf if len(values) else np.nan, "n": len(values)}
+
+    def back(mean: float) -> float:
+        return mean ** (1 / power) if mean > 0 else np.inf
+
+    return {"value": back(found.value), "low": back(found.high), "high": back(found.low), "n": found.n}
+
+
+def _labelled(task: Task) -> tuple[dict[str, tuple[Tensor, Tensor]], str]:
+    """Return ids and labels of each split that has examples, and why there are not all."""
+    splits = source_splits(task)
+    found = {"train": (task.sources, task.given(task.sources))}
+    note = "it is not known which training labels are wrong" if "train" in splits else ""
+    for split in ("train_clean", "train_noisy"):
+        ids = splits.get(split)
+        if ids is not None and len(ids):
+            found[split] = ids, task.given(ids)
+        elif ids is not None:
+            note = f"{split} is empty"
+    truth = task.true(splits["train_noisy"]) if "train_noisy" in found else None
+    if truth is not None:
+        found["train_noisy_true"] = splits["train_noisy"], truth
+    return found | {"test": (task.test_ids, task.given(task.test_ids))}, note

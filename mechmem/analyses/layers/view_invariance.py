@@ -1,0 +1,168 @@
+"""How close together a layer puts augmented views of one image."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.core.config import check_whole
+from mechmem.core.results import Result
+from mechmem.core.stats import across_runs
+from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.layers.analysis import LayerAnalysis, some
+from mechmem.layers.features import INPUTS, Pool, held_by
+from mechmem.math.blocks import blocks
+from mechmem.math.representations import ViewCosines
+from mechmem.models.reading.twins import initial_model
+from mechmem.plotting.layers import layer_lines
+from mechmem.plotting.style import SPLITS, SplitStyle
+from mechmem.tasks.arrays import ArrayTask
+from mechmem.tasks.images import ImageTask
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+ROWS = 64
+"""Examples of which all views are held at once."""
+
+NETWORKS = ("trained", "untrained")
+PARTS = ("train", "test")
+
+STYLES = {
+    "trained, train": SplitStyle("training images", SPLITS["train_clean"].color, "circle", "solid"),
+    "trained, test": SplitStyle("test images", SPLITS["test"].color, "square", "solid"),
+    "untrained, test": SplitStyle("test images, untrained network", SPLITS["train_noisy"].color, "diamond", "dash"),
+}
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class ViewInvarianceResult(Result):
+    """Cosines between augmented views, layer by layer. The views are new: no step and no fixed view showed them.
+
+    Attributes:
+        layers: the layers.
+        count: views of each image.
+        same: mean cosine between two views of an image, of the trained and the untrained network; NaN where there is no
+            untrained one. Shape (network, layer, image).
+        part: 0 for training images, 1 for test images. Shape (image).
+        different: mean cosine between views of two images of one part. Shape (network, layer, part).
+        note: why there is no untrained network, or "".
+    """
+
+    layers: tuple[str, ...]
+    count: int
+    same: Float[Tensor, "network layer image"]
+    part: Int[Tensor, " image"]
+    different: Float[Tensor, "network layer part"]
+    note: str = ""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per network, layer and part.
+
+        Columns: network, layer, part ("train", "test"), n (images), same, different (mean cosines), invariance with its
+        bounds low and high. Invariance is (same − different) / (1 − different): 1 where all views of an image are held
+        alike, 0 where they are no closer than those of different images. Its 95 % interval is over images, for this
+        network and with `different` as it is.
+        """
+        rows = []
+        for network, layer, part in np.ndindex(*self.different.shape):
+            cosines = self.same[network, layer][self.part == part]
+            if not len(cosines) or cosines.isnan().all():
+                continue
+            different = float(self.different[network, layer, part])
+            found = across_runs(((cosines - different) / (1 - different)).tolist())
+            value, low, high = (np.nan,) * 3 if found is None else (found.value, found.low, found.high)
+            row = {"network": NETWORKS[network], "layer": self.layers[layer], "part": PARTS[part], "n": len(cosines)}
+            row |= {"same": float(cosines.mean()), "different": different}
+            rows.append({**row, "invariance": value, "low": low, "high": high})
+        return pd.DataFrame(rows)
+
+    def plot(self) -> go.Figure:
+        """Return invariance by layer, of training and test images, and of test images before training."""
+        frame = self.to_frame().rename(columns={"invariance": "value"})
+        frame["series"] = frame["network"] + ", " + frame["part"]
+        frame = frame.loc[frame["series"].isin(list(STYLES))]
+        y_title = "invariance to augmentation<br>(0: none, 1: whole; 95 % interval)"
+        return layer_lines(frame, self.layers, y_title=y_title, styles=STYLES)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewInvariance(LayerAnalysis):
+    """Measure how close together each layer puts augmented views of one image.
+
+    Attributes:
+        points: the layers (see `LayerAnalysis`); "inputs …" measures the images themselves first.
+        pool: "none" or "mean" (see `LayerAnalysis`).
+        views: how many views of each image.
+        limit: at most so many training images, and as many test images.
+        seed: seed of their choice.
+    """
+
+    name: ClassVar[str] = "view_invariance"
+    needs: ClassVar[frozenset[str]] = frozenset({"augmentation"})
+    knows: ClassVar[frozenset[str]] = frozenset()
+    cites: ClassVar[str] = "Anagnostidis et al. 2023, arXiv 2210.14019"
+
+    views: int = 8
+    limit: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        check_whole("views", self.views, 2)
+        check_whole("limit", self.limit, 2)
+        check_whole("seed", self.seed, 0)
+
+    def __call__(self, subject: Subject) -> ViewInvarianceResult:
+        """Return the cosines.
+
+        Raises:
+            MissingNeedError: the task has no augmentation, or no layer is named.
+            UnknownNameError: there is no such point.
+            ActivationError: a point does not fire, or holds numbers that are not finite.
+        """
+        layers, task = self.layers(subject), subject.task
+        assert isinstance(task, ImageTask)
+        parts = [some(ids, self.limit, self.seed) for ids in (task.sources, task.test_ids)]
+        before, note = initial_model(subject)
+        networks = [subject] if before is None else [subject, subject.with_model(before)]
+        sizes = torch.tensor([len(ids) for ids in parts])
+        same = torch.full((len(NETWORKS), len(layers), int(sizes.sum())), torch.nan, dtype=torch.float64)
+        different = torch.full((len(NETWORKS), len(layers), len(PARTS)), torch.nan, dtype=torch.float64)
+        part = torch.repeat_interleave(torch.arange(len(PARTS)), sizes)
+        for number, ids in enumerate(parts):
+            shown = self._shown(task, ids)
+            for place, network in enumerate(networks):
+                viewed = dataclasses.replace(network, task=shown, run=None, recipe=None)
+                for row, (layer, pool) in enumerate(layers.items()):
+                    if layer == INPUTS and place:
+                        continue
+                    found = self._cosines(viewed, layer, pool, len(ids))
+                    same[place, row, part == number] = found.same
+                    different[place, row, number] = found.different
+        return ViewInvarianceResult(tuple(layers), self.views, same, part, different, note)
+
+    def _shown(self, task: ImageTask, ids: Int[Tensor, " image"]) -> ArrayTask:
+        """Return the views as a task of their own; view v of image i has the id v · images + i."""
+        inputs = rearrange(task.views(ids, self.views), "view image ... -> (view image) ...")
+        labels = task.true(ids).repeat(self.views)
+        return ArrayTask(inputs, labels, labels, torch.arange(len(inputs)) > 0, n_classes=task.n_classes)
+
+    def _cosines(self, viewed: Subject, layer: str, pool: Pool, images: int) -> ViewCosines:
+        found = ViewCosines()
+        number = rearrange(viewed.task.ids, "(view image) -> view image", image=images)
+        for block in blocks(images, ROWS):
+            ids = number[:, block]
+            held = held_by(viewed, layer, pool, rearrange(ids, "view image -> (view image)"))
+            found.add(rearrange(held, "(view image) feature -> view image feature", view=self.views))
+        return found

@@ -1,0 +1,1 @@
+"""Analyses of logits on the grid of inputs."""

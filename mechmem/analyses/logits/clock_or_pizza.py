@@ -1,0 +1,226 @@
+"""Two figures that tell algorithms for modular addition apart: distance irrelevance and gradient symmetricity."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.core.config import check_whole
+from mechmem.core.plugins import Analysis
+from mechmem.core.randomness import derive_seed
+from mechmem.core.results import Result
+from mechmem.core.stats import Estimate, bootstrap
+from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.math.additive import correct_logits, cosine, irrelevance
+from mechmem.models.reading.forward import all_logits
+from mechmem.models.reading.operand_gradients import operand_gradients
+from mechmem.models.reading.twins import initial_model
+from mechmem.plotting.spectra import symmetry_figure
+from mechmem.plotting.style import SplitStyle
+from mechmem.tasks.grid import answer_sign, cyclic_group, grid_rows
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+PUBLISHED = {"pizza of Zhong et al.": (0.9937, 0.17), "clock of Zhong et al.": (0.3336, 0.85)}
+"""Gradient symmetricity and distance irrelevance of their models A and B (transformers, p = 59, d_model 128), as public
+replications quote them. They call an irrelevance of 0 to .4 typical of a pizza and one of .4 to 1 of a clock,
+which is no threshold: mechmem draws no verdict from it."""
+
+STYLES = {
+    "this network": SplitStyle("this network", "#D55E00", "diamond", "solid"),
+    "at initialisation": SplitStyle("at initialisation", "#6b6b6b", "pentagon-open", "dash"),
+}
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class AlgorithmReading:
+    """Both figures of one network.
+
+    Attributes:
+        mean: mean logit of the right answers at each distance a − b (a + b for subtraction) = 0 … n − 1 between
+            positions in the group. Shape (distance).
+        deviation: their standard deviation at that distance, in logits. Shape (distance).
+        irrelevance: distance irrelevance with a bootstrap interval over distances, or None.
+        irrelevance_note: why there is none, or "".
+        similarity: cosine of the two gradients of each triple; NaN where one of them is zero, empty where there are
+            no gradients. Shape (triple).
+        symmetricity: gradient symmetricity, the mean cosine, with a bootstrap interval over triples, or None.
+        symmetricity_note: why there is none, or how many triples are left out, or "".
+        space: what the gradients are taken by: a hook point, or "one-hot inputs"; "" where there are none.
+    """
+
+    mean: Float[Tensor, " distance"]
+    deviation: Float[Tensor, " distance"]
+    irrelevance: Estimate | None
+    irrelevance_note: str
+    similarity: Float[Tensor, " triple"]
+    symmetricity: Estimate | None
+    symmetricity_note: str
+    space: str
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClockOrPizzaResult(Result):
+    """Both figures of the network, beside those that it had before training.
+
+    Attributes:
+        network: of the network itself.
+        initial: of the same network at initialisation, or None.
+        initial_note: why there is none, or "".
+        triples: symbols a and b and the class c whose logit is differentiated. Shape (triple, 3).
+        distance: what the operands' distance is, "a − b" or "a + b".
+    """
+
+    network: AlgorithmReading
+    initial: AlgorithmReading | None
+    initial_note: str
+    triples: Int[Tensor, "triple 3"]
+    distance: str
+
+    @property
+    def _readings(self) -> dict[str, AlgorithmReading]:
+        found = {"this network": self.network, "at initialisation": self.initial}
+        return {name: reading for name, reading in found.items() if reading is not None}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per network and figure: network, figure, value, low, high, n, space and note."""
+        rows = []
+        for name, reading in self._readings.items():
+            figures = {
+                "distance irrelevance": (reading.irrelevance, "", reading.irrelevance_note),
+                "gradient symmetricity": (reading.symmetricity, reading.space, reading.symmetricity_note),
+            }
+            for figure, (estimate, space, note) in figures.items():
+                known = estimate or Estimate(np.nan, np.nan, np.nan, 0)
+                own = {"network": name, "figure": figure, **dataclasses.asdict(known)}
+                rows.append(own | {"space": space, "note": note})
+        return pd.DataFrame(rows)
+
+    def plot(self) -> go.Figure:
+        """Return right answers' logits against distance (± one deviation), and the cosines beside published means."""
+        frames, styles = [], {}
+        for name, reading in self._readings.items():
+            n, mean, spread = len(reading.mean), reading.mean.numpy(), reading.deviation.numpy()
+            x = (np.arange(n) + (n - 1) // 2) % n - (n - 1) // 2
+            columns: dict[str, Any] = {"x": x, "value": mean, "low": mean - spread, "high": mean + spread}
+            frames.append(pd.DataFrame(columns).assign(series=name).sort_values("x"))
+            figures = {"distance irrelevance": reading.irrelevance, "gradient symmetricity": reading.symmetricity}
+            told = "; ".join(f"{key} {'none' if it is None else f'{it.value:.3f}'}" for key, it in figures.items())
+            styles[name] = dataclasses.replace(STYLES[name], title=f"{name}: {told}")
+        marks = {
+            f"{name}: distance irrelevance {other}; gradient symmetricity {symmetricity}": symmetricity
+            for name, (symmetricity, other) in PUBLISHED.items()
+        }
+        cosines = {name: reading.similarity.numpy() for name, reading in self._readings.items()}
+        title = f"distance {self.distance} of the operands, in positions of the group"
+        return symmetry_figure(pd.concat(frames), cosines, styles, marks, x_title=title)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClockOrPizza(Analysis):
+    """Measure how much the logits depend on the distance of the operands, and how alike both operands enter.
+
+    *Distance irrelevance* takes the logit of the right answer for every pair, and divides the mean of its standard
+    deviations at each distance a − b by its standard deviation over all pairs. A clock multiplies: its logits are sums
+    of cos ω(a + b − c) and do not know the distance (towards 1). A pizza adds the embeddings first, which costs it the
+    factor |cos(ω(a − b)/2)| (towards 0). A pure clock has the same logit everywhere, and no irrelevance.
+
+    *Gradient symmetricity* is the mean cosine, over triples (a, b, c) drawn at random, of the gradients of the logit of
+    c with respect to the embeddings of a and of b: 1 for every function of the sum of the embeddings, such as a pizza;
+    near 0 for an ideal clock. A network without a residual stream is read as a function of one-hot inputs. An untrained
+    transformer has a symmetricity near 1, because its attention is still even, and an irrelevance near 1, because its
+    logits have nothing to do with the answer: so the network before training stands beside it.
+
+    Both figures are of raw logits, as in the paper's code. What is added to all logits of a cell changes no prediction,
+    and does change them.
+
+    Attributes:
+        triples: how many triples, at most (the paper's code takes 100).
+        point: hook point with the embeddings, (example, position, dimension); by default the first of the role
+            `residual`, or else the one-hot inputs.
+        positions: where the two operands stand at that point.
+        seed: seed of triples and intervals.
+    """
+
+    name: ClassVar[str] = "clock_or_pizza"
+    needs: ClassVar[frozenset[str]] = frozenset({"pairs", "group", "operation"})
+    knows: ClassVar[frozenset[str]] = frozenset(
+        {"pairs", "input_group", "output_group", "slopes", "operation", "test_inputs", "checkpoints"}
+    )
+    cites: ClassVar[str] = "Zhong et al. 2023, arXiv 2306.17844"
+
+    triples: int = 1000
+    point: str = ""
+    positions: tuple[int, int] = (0, 1)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_whole("number of triples", self.triples, 1)
+        check_whole("seed", self.seed, 0)
+        if len(self.positions) != 2 or self.positions[0] == self.positions[1]:
+            raise ConfigError(f"the two operands stand at two positions, got {self.positions!r}")
+
+    def __call__(self, subject: Subject) -> ClockOrPizzaResult:
+        """Return both figures.
+
+        Raises:
+            MissingNeedError: something is missing, or the group is not cyclic.
+            UnknownNameError: there is no such point.
+            ActivationError: the point holds another shape, or does not fire.
+        """
+        self.require(subject)
+        rows, elements = grid_rows(subject.task), cyclic_group(subject.task).elements
+        n = len(rows)
+        drawn = random.Random(derive_seed(self.seed, self.name)).sample(range(n**3), min(self.triples, n**3))
+        index = torch.tensor(drawn)
+        a, b, c = index // n**2, index // n % n, index % n
+        ids, classes = subject.task.ids[rows[a, b]], elements[c]
+        model, note = initial_model(subject)
+        return ClockOrPizzaResult(
+            network=self._reading(subject, ids, classes),
+            initial=None if model is None else self._reading(subject.with_model(model), ids, classes),
+            initial_note=note,
+            triples=torch.stack([elements[a], elements[b], classes], 1),
+            distance="a − b" if answer_sign(subject.task) == 1 else "a + b",
+        )
+
+    def _reading(self, subject: Subject, ids: Tensor, classes: Tensor) -> AlgorithmReading:
+        rows, elements = grid_rows(subject.task), cyclic_group(subject.task).elements
+        logits = all_logits(subject)
+        found = correct_logits(logits, rows, answer_sign(subject.task), elements)
+        mean, deviation = found.mean(1), found.std(1, correction=0)
+        # Sums of many terms are rounded; what is left of equal logits is no spread.
+        equal = float(found.std(correction=0)) <= 100 * torch.finfo(logits.dtype).eps * float(found.abs().max())
+        seed = derive_seed(self.seed, f"{self.name} intervals")
+        spread = None if equal else bootstrap(irrelevance, (deviation.numpy(), mean.numpy()), seed=seed)
+        try:
+            gradients = operand_gradients(subject, ids, classes, self.point, self.positions)
+            space, similarity, why = gradients.space, cosine(gradients.first, gradients.second), ""
+        except MissingNeedError as error:
+            space, similarity, why = "", torch.empty(0, dtype=torch.float64), str(error)
+        usable = similarity[similarity.isfinite()]
+        if len(usable) < len(similarity):
+            why = f"{len(similarity) - len(usable)} of {len(similarity)} triples have a gradient of zero"
+        return AlgorithmReading(
+            mean=mean,
+            deviation=deviation,
+            irrelevance=spread,
+            irrelevance_note="all right answers have the same logit" if equal else "",
+            similarity=similarity,
+            symmetricity=bootstrap(np.mean, (usable.numpy(),), seed=seed) if len(usable) else None,
+            symmetricity_note=why,
+            space=space,
+        )

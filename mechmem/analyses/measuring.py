@@ -1,0 +1,142 @@
+"""What can be measured of a network by name: extractors, scores of neurons and of examples, analyses, structure."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechmem.core.names import split_outside
+from mechmem.core.plugins import Analysis, ExampleScore, Plugin, Score, named, plugins
+from mechmem.core.results import Result
+from mechmem.core.scores import NeuronScores
+from mechmem.core.stats import Estimate
+from mechmem.core.subject import Subject
+from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
+from mechmem.scorecard.audit import split_accuracies
+from mechmem.scorecard.extractor import RAW, Extractor, extractor
+from mechmem.scorecard.structure import held_out_structure
+
+Kind = Literal["extractor", "score", "example_score", "analysis", "structure"]
+What = str | Extractor | Score | ExampleScore | Analysis
+
+STRUCTURE = "structure"
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""The quantiles by which the distribution of a score is described."""
+
+Measure = Callable[[Subject], tuple[pd.DataFrame, Tensor]]
+
+
+def resolve(what: What | Plugin, subject: Subject) -> tuple[str, Kind, Measure]:
+    """Return the name under which a thing is reported, its kind, and how it is measured."""
+    if isinstance(what, str):
+        what = STRUCTURE if what.strip() == STRUCTURE else _named(what)
+    if isinstance(what, str):
+        return STRUCTURE, "structure", _structure
+    if isinstance(what, Extractor):
+        return what.name, "extractor", lambda then: _accuracies(what, then)
+    if isinstance(what, Score):
+        return what.label(), "score", lambda then: _distribution(what, then)
+    if isinstance(what, ExampleScore):
+        check_of_one_state(what)
+        return what.label(), "example_score", lambda then: _by_split(what, then)
+    if isinstance(what, Analysis):
+        if what.wants() == {"run"}:
+            raise ConfigError(f"{what.label()!r} reads a whole run at once: call it on the subject")
+        call = _of_run(what, subject)
+        return what.label(), "analysis", lambda then: (call(then).to_frame(), torch.empty(0))
+    raise ConfigError(
+        f"expected a name, an Extractor, a Score, an ExampleScore or an Analysis; got a {type(what).__name__}"
+    )
+
+
+def check_of_one_state(what: ExampleScore) -> None:
+    """Refuse a score of examples that says nothing of a single checkpoint.
+
+    Raises:
+        ConfigError: it reads or makes whole runs.
+    """
+    if not what.of_one_state():
+        last = any(field.name == "checkpoints" for field in dataclasses.fields(what))
+        hint = f', or follow "{what.name}(checkpoints=last)"' if last else ""
+        raise ConfigError(f"{what.label()!r} reads or makes whole runs: ask mm.example_scores for it{hint}")
+
+
+def _of_run(what: Analysis, subject: Subject) -> Callable[[Subject], Result]:
+    try:
+        return what.for_run(subject)
+    except MissingNeedError:
+        return what  # called at each checkpoint, it says so in that row
+
+
+def _named(name: str) -> Extractor | Plugin:
+    chains = {RAW: Extractor, **plugins("surgeries"), **plugins("readouts")}
+    kinds: dict[str, Mapping[str, Any]] = {"extractors": chains}
+    kinds |= {kind: plugins(kind) for kind in ("neuron_scores", "analyses")}
+    # Where an analysis measures the same of examples, its table says more.
+    taken = {name for names in kinds.values() for name in names}
+    kinds["example_scores"] = {name: cls for name, cls in plugins("example_scores").items() if name not in taken}
+    first = re.split(r"[(@]", split_outside(name, "+")[0])[0].strip()
+    homes = [kind for kind, names in kinds.items() if first in names]
+    if len(homes) > 1:
+        both = " and of ".join(home.replace("_", " ") for home in homes)
+        raise ConfigError(f"{first!r} is the name of {both}: pass the plugin itself")
+    if not homes:
+        every = sorted({name for names in kinds.values() for name in names} | {STRUCTURE})
+        nearest = difflib.get_close_matches(first.lower(), every, n=1, cutoff=0.5)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        listed = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(sorted(names))}" for kind, names in kinds.items())
+        raise UnknownNameError(f"nothing to measure is called {name!r}.{hint} {listed}; and {STRUCTURE!r}")
+    return extractor(name) if homes == ["extractors"] else named(homes[0], name)
+
+
+def _accuracies(each: Extractor, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
+    cells = split_accuracies(each(subject), subject.task)
+    rows = [{"split": split, **_numbers(cell.estimate), "reason": cell.reason} for split, cell in cells.items()]
+    return pd.DataFrame(rows), torch.empty(0)
+
+
+def _structure(subject: Subject) -> tuple[pd.DataFrame, Tensor]:
+    found = held_out_structure(subject)
+    figures = {"S": found.S, "kappa": found.kappa, "heldout_vote": found.heldout_vote}
+    figures["Z"] = None if found.Z is None else Estimate(found.Z, math.nan, math.nan, found.n_test)
+    said = {"verdict": found.verdict, "reason": found.reason}
+    rows = [{"quantity": key, **_numbers(value), **said} for key, value in figures.items()]
+    return pd.DataFrame(rows), torch.empty(0)
+
+
+def _distribution(each: Score, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
+    found = each(subject)
+    if not isinstance(found, NeuronScores):
+        raise MissingNeedError(f"{each.label()!r} gives a {type(found).__name__}, not one number per neuron")
+    values = found.values.double()
+    return pd.DataFrame([described(values)]), values
+
+
+def _by_split(each: ExampleScore, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
+    found, task = each(subject), subject.task
+    truth = task.true(found.ids)
+    noisy = None if truth is None else truth != task.given(found.ids)
+    splits = {"train": found.ids >= 0} if noisy is None else {"train_clean": ~noisy, "train_noisy": noisy}
+    rows = [{"split": name, **described(found.values[members])} for name, members in splits.items() if members.any()]
+    return pd.DataFrame(rows), found.values
+
+
+def described(values: Float[Tensor, " unit"]) -> dict[str, Any]:
+    """Return mean and quantiles; a quantile that falls among infinite values is infinite."""
+    quantiles = np.quantile(values.numpy(), QUANTILES, method="inverted_cdf" if values.isinf().any() else "linear")
+    named = {f"q{100 * q:02.0f}": value for q, value in zip(QUANTILES, quantiles, strict=True)}
+    return {"mean": float(values.mean()), **named, "n": len(values), "reason": ""}
+
+
+def _numbers(found: Estimate | None) -> dict[str, float]:
+    return dataclasses.asdict(found or Estimate(math.nan, math.nan, math.nan, 0))

@@ -1,0 +1,250 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from mechmem.cli.commands import Audit, Demo, Examples, List, Output, Reproduce, Train
+from mechmem.cli.image_commands import TrainImages
+from mechmem.core.config import check_whole
+from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailedError, unknown_name
+
+REFUSED, FAILED, INTERRUPTED = 2, 1, 130
+
+DESCRIPTION = """Tell what a trained network memorized, what it generalized, and whether hidden accuracy is in the
+network or only in its labels. `mechmem --version` prints the version."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    0: done. 1: the run failed. 2: refused before anything was written. 130: interrupted, what was reached is kept.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments == ["--version"]:
+        _write(importlib.metadata.version("mechmem"))
+        return 0
+    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+        return _complain(str(unknown_name("command", arguments[0], COMMANDS)), REFUSED)
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            command = tyro.extras.subcommand_cli_from_dict(
+                {name: command for name, (command, _) in COMMANDS.items()},
+                prog="mechmem",
+                description=DESCRIPTION,
+                args=arguments or ["--help"],
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        return _complain(_unboxed(box.getvalue()), REFUSED) if stop.code else 0
+    return _guard(lambda: COMMANDS[arguments[0]][1](command), arguments)
+
+
+def _unboxed(box: str) -> str:
+    """Turn tyro's framed message into one line, without its title, which it repeats, and its pointer to the help."""
+    lines = [line for line in (line.strip(" │╭╮╰╯") for line in box.splitlines()) if line]
+    message = " ".join(" ".join(lines[1:]).split("For full helptext")[0].split())
+    # Rules are hyphens where the terminal has no box characters.
+    return ". ".join(filter(None, (part.strip(" .") for part in re.split("[─-]{5,}", message))))
+
+
+def _guard(run: Callable[[], None], arguments: list[str]) -> int:
+    """Turn errors into one line and an exit status, and warnings into a line each."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: sys.stderr.write(f"mechmem: warning: {message}\n")
+            run()
+    except TrainingFailedError as error:
+        return _complain(str(error), FAILED)
+    except MechmemError as error:
+        return _complain(str(error), REFUSED)
+    except OSError as error:
+        return _complain(str(error), FAILED)
+    except KeyboardInterrupt:
+        again = shlex.join(["mechmem", *arguments])
+        return _complain(f"interrupted; what was reached is saved. To go on: {again}", INTERRUPTED)
+    return 0
+
+
+def _load_libraries() -> None:
+    """Load what is slow to load, once a command has been found good.
+
+    Until that is done an interrupt leaves at once: raised inside an import it can be lost, or abort the process.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_complain("interrupted before anything was done", INTERRUPTED)))
+    try:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"mechmem: {' '.join(message.split())}\n")
+    return status
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _demo(command: Demo) -> None:
+    _load_libraries()
+    from mechmem.cli.demo import run_demo
+    from mechmem.cli.terminal import console, scorecard_table
+
+    show = not command.quiet
+    tell = (lambda card: console().print(scorecard_table(card))) if show and not command.json else (lambda card: None)
+    entries = run_demo(command.out, seed=command.seed, device=command.device, progress=show, tell=tell)
+    if command.json:
+        names = ("hidden_rule", "heavy_noise")
+        _write(json.dumps({name: card.to_json() for name, (_, card) in zip(names, entries, strict=True)}))
+    elif show:
+        _write(f"Report: {command.out / 'report.html'}")
+
+
+def _train(command: Train | TrainImages) -> None:
+    config = command.config()
+    out = command.out or Path("runs") / command.run_name()
+    _load_libraries()
+    from mechmem.training.progress import accuracies
+    from mechmem.training.train import train
+
+    subject = train(config, out=out, device=command.device, progress=not command.quiet)
+    assert subject.run is not None
+    last = subject.run.history().iloc[-1].to_dict()
+    row: dict[str, Any] = {key: None if value != value else value for key, value in last.items()}
+    if command.json:
+        _write(json.dumps({"run": str(out), **row}))
+    elif not command.quiet:
+        _write(f"{out}: step {row['step']:.0f}, {accuracies(row)}. Next: mechmem audit {shlex.quote(str(out))}")
+
+
+def _audit(command: Audit) -> None:
+    _load_libraries()
+    from mechmem.cli.terminal import console, scorecard_table
+    from mechmem.core import storage
+    from mechmem.report import check_output, write_report
+    from mechmem.scorecard.audit import audit
+    from mechmem.scorecard.extractor import extractor
+    from mechmem.training.train import load
+
+    if command.out is not None:
+        check_output(command.out, {"scorecard.json", "report.html"})
+    names = [extractor(name).name for name in command.extractors] or None
+    subject = load(command.run, step=command.step, device=command.device)
+    card = audit(subject, names, progress=not command.quiet)
+    if command.out is not None:
+        storage.write_json(command.out / "scorecard.json", card.to_json())
+        write_report([(subject, card)], command.out / "report.html")
+    if command.json:
+        _write(json.dumps(card.to_json()))
+    elif not command.quiet:
+        console().print(scorecard_table(card))
+        if command.out is not None:
+            _write(f"Report: {command.out / 'report.html'}")
+
+
+def _examples(command: Examples) -> None:
+    if command.out is not None and command.out.suffix != ".csv":
+        raise ConfigError(f"--out is a .csv file, got {command.out}")
+    check_whole("--most", command.most, 1)
+    _load_libraries()
+    from mechmem.cli.terminal import console, examples_table
+    from mechmem.core import storage
+    from mechmem.core.plugins import named
+    from mechmem.examples.detection import found_or_reason
+    from mechmem.examples.table import example_scores
+    from mechmem.training.train import load
+
+    names = [named("example_scores", name).label() for name in command.scores]
+    table = example_scores(load(command.run, device=command.device), names)
+    if all(name in table.reasons for name in names):
+        raise ScoreError("; ".join(f"no {name}: {why}" for name, why in table.reasons.items()))
+    quality, reason = found_or_reason(table)
+    if command.out is not None:
+        with storage.whole_file(command.out) as temporary:
+            table.to_frame().to_csv(temporary, index=False)
+    most = {name: each.most(command.most).tolist() for name, each in table.scores.items()}
+    if command.json:
+        figures = [] if quality is None else quality.to_frame().to_dict("records")
+        _write(json.dumps({"detection": figures, "reason": reason, "most": most, "missing": dict(table.reasons)}))
+    elif not command.quiet:
+        console().print(examples_table(table, quality, reason, most))
+        if command.out is not None:
+            _write(f"Scores: {command.out}")
+
+
+def _reproduce(command: Reproduce) -> None:
+    _load_libraries()
+    from mechmem.cli.terminal import console, entry_lines, ledger_summary
+    from mechmem.recipes.reproduce import reproduce
+
+    show = not command.quiet and not command.json
+    settings = {name: getattr(command, name) for name in ("scale", "claims", "out", "workers", "device")}
+    tell = (lambda entry: console().print(entry_lines(entry))) if show else (lambda entry: None)
+    ledger = reproduce(command.recipe, **settings, progress=not command.quiet, tell=tell)
+    if command.json:
+        _write(json.dumps(ledger.to_json()))
+    elif show:
+        console().print(ledger_summary(ledger))
+        out = command.out or Path("reproductions") / f"{command.recipe}-{command.scale}"
+        _write(f"Ledger: {out / 'ledger.html'}")
+
+
+def _list(command: List) -> None:
+    _load_libraries()
+    from mechmem.cli.terminal import console, plugin_list
+    from mechmem.core.plugins import KINDS, plugins
+    from mechmem.recipes.trials import recipes
+
+    rows = [
+        {
+            "kind": kind,
+            "name": name,
+            "aliases": list(cls.aliases),
+            "summary": (cls.__doc__ or "").strip().splitlines()[0],
+            "knows": sorted(cls.knows),
+            "cites": cls.cites,
+        }
+        for kind in KINDS
+        for name, cls in sorted(plugins(kind).items())
+        if name == cls.name
+    ]
+    rows += [
+        {"kind": "recipes", "name": name, "aliases": [], "summary": found.title, "knows": None, "cites": found.source}
+        for name, found in sorted(recipes().items())
+    ]
+    if command.json:
+        _write(json.dumps(rows))
+    elif not command.quiet:
+        console().print(plugin_list(rows))
+
+
+COMMANDS: dict[str, tuple[type[Output], Callable[[Any], None]]] = {
+    "demo": (Demo, _demo),
+    "train": (Train, _train),
+    "train-images": (TrainImages, _train),
+    "audit": (Audit, _audit),
+    "examples": (Examples, _examples),
+    "reproduce": (Reproduce, _reproduce),
+    "list": (List, _list),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

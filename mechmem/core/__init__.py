@@ -1,0 +1,1 @@
+"""The words every room speaks, and the files they are kept in."""

@@ -1,0 +1,70 @@
+"""What plugins return: frozen, documented, drawable, storable."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import reprlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from mechmem.core import storage
+from mechmem.errors import RunDirectoryError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+
+def _repr(self: Any) -> str:
+    """Return fields by name: shapes in the place of numbers, and what is long cut short."""
+    shown = (f"{field.name}={_short(getattr(self, field.name))}" for field in dataclasses.fields(self))
+    return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _short(value: object) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else reprlib.repr(value)
+
+
+class Saved:
+    """Base of records that are saved to a file and loaded again."""
+
+    def save(self, path: str | Path) -> None:
+        """Save without loss to one safetensors file."""
+        storage.save_record(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Load what `save` wrote.
+
+        Raises:
+            RunDirectoryError: the file is damaged or holds something else.
+        """
+        loaded = storage.load_record(Path(path))
+        if not isinstance(loaded, cls):
+            raise RunDirectoryError(f"{path} holds a {type(loaded).__name__}, not a {cls.__name__}")
+        return loaded
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Result(Saved, abc.ABC):
+    """Base of what analyses return: frozen, documented field by field, drawable, storable."""
+
+    @abc.abstractmethod
+    def to_frame(self) -> pd.DataFrame:
+        """Return the result as a tidy table."""
+
+    @abc.abstractmethod
+    def plot(self) -> go.Figure:
+        """Return the result as a plotly figure."""
+
+    def __init_subclass__(cls) -> None:
+        """Give subclasses a short representation: `dataclass` writes its own where a class has none in its body."""
+        super().__init_subclass__()
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = _repr  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _repr_html_(self) -> str:
+        return self.to_frame().to_html(max_rows=60)

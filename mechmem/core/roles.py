@@ -1,0 +1,253 @@
+"""Where a tensor stands in what a module returns: in a tuple, a dict, a dataclass, or one inside another."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import einops
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from mechmem.errors import RoleError, UnknownNameError, unknown_name
+
+
+def pick(value: Any, path: str) -> Any:
+    """Return the element at a path.
+
+    Args:
+        value: what a module returned, or was given.
+        path: keys joined by dots, a position for a tuple or list: "0", "logits", "past_key_values.1"; "" for the value
+            itself.
+
+    Raises:
+        UnknownNameError: there is no such element.
+    """
+    for key in path.split(".") if path else ():
+        value = _elements(value, path)[_known(value, key, path)]
+    return value
+
+
+def put(value: Any, path: str, element: Any) -> Any:
+    """Return a copy of the value, of its own type, that has another element at the path; the rest is shared.
+
+    Raises:
+        UnknownNameError: there is no such element.
+    """
+    if not path:
+        return element
+    key, further, rest = path.partition(".")
+    known = _known(value, key, path)
+    inside = _elements(value, path)[known]
+    new = put(inside, rest or _known(inside, rest, path), element) if further else element
+    # A HuggingFace output is a mapping and a dataclass; as a dataclass it keeps both in step.
+    if _is_record(value):
+        return dataclasses.replace(value, **{known: new})
+    if isinstance(value, Mapping):  # copied, not rebuilt: a defaultdict is not made from its items
+        copied = copy.copy(value)
+        copied[next(own for own in value if str(own) == known)] = new  # pyright: ignore[reportIndexIssue]
+        return copied
+    if hasattr(value, "_replace"):
+        return value._replace(**{value._fields[int(known)]: new})
+    made: Any = type(value)
+    return made(new if place == int(known) else old for place, old in enumerate(value))
+
+
+def tensors(value: Any, path: str = "") -> dict[str, Tensor]:
+    """Return every tensor in a value by its path, in order."""
+    if isinstance(value, Tensor):
+        return {path: value}
+    found: dict[str, Tensor] = {}
+    for key, element in (_elements(value, path) if _nested(value) else {}).items():
+        found |= tensors(element, f"{path}.{key}" if path else str(key))
+    return found
+
+
+def _nested(value: Any) -> bool:
+    return (
+        _is_record(value) or isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str))
+    )
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _elements(value: Any, path: str) -> dict[str, Any]:
+    """Return the elements of a value by key; positions count for tuples and lists."""
+    if isinstance(value, Mapping):
+        return {str(key): element for key, element in value.items()}
+    if _is_record(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return {str(place): element for place, element in enumerate(value)}
+    raise UnknownNameError(f"no element {path!r}: it is a {type(value).__name__}, not a tuple, list, dict or dataclass")
+
+
+def _known(value: Any, key: str, path: str) -> str:
+    elements = _elements(value, path)
+    if key not in elements:
+        raise unknown_name("element", key, elements)
+    return key
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """How one of a model's parameters is read as a matrix with named axes, and written back.
+
+    Attributes:
+        parameter: the parameter's name, or several names that are stacked along a new first axis.
+        pattern: an einops pattern from the stored shape to "operand p neuron" (input embedding) or "neuron classes"
+            (readout). An axis missing on the left is repeated when read and averaged when written (tied inputs).
+        sizes: axis sizes that the pattern cannot infer.
+        first: only so many entries of the stored first axis are read and written (the symbols of a vocabulary that has
+            other tokens behind them); None for all.
+    """
+
+    parameter: str | tuple[str, ...]
+    pattern: str
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    first: int | None = None
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if self.pattern.count("->") != 1:
+            raise RoleError(f"a role's pattern reads 'stored axes -> named axes', got {self.pattern!r}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameter names, one or several."""
+        return (self.parameter,) if isinstance(self.parameter, str) else self.parameter
+
+    def read(self, model: nn.Module) -> Float[Tensor, ...]:
+        """Return the parameter in the role's shape, detached; a view where the pattern allows one.
+
+        Raises:
+            RoleError: there is no such parameter, or the pattern does not fit its shape.
+        """
+        return self.arrange([_parameter(model, name).detach() for name in self.names])
+
+    def arrange(self, stored: Sequence[Tensor]) -> Float[Tensor, ...]:
+        """Bring tensors of the stored shape (parameters, or their gradients) into the role's shape."""
+        chosen = [self._chosen(tensor) for tensor in stored]
+        try:
+            tensors = chosen[0] if isinstance(self.parameter, str) else torch.stack(chosen)
+            return einops.repeat(tensors, _quiet(self.pattern), **self.sizes)
+        except (einops.EinopsError, RuntimeError) as error:
+            shapes = [tuple(tensor.shape) for tensor in stored]
+            raise RoleError(
+                f"pattern {self.pattern!r} does not fit {self.parameter!r} of shape {shapes}: {error}"
+            ) from error
+
+    def write(self, model: nn.Module, value: Float[Tensor, ...]) -> None:
+        """Store a value of the role's shape back into the parameter, in place.
+
+        Raises:
+            RoleError: there is no such parameter, or the value is not of the role's shape.
+        """
+        expected, found = tuple(self.read(model).shape), tuple(value.shape)
+        if found != expected:
+            raise RoleError(f"{self.parameter!r} is written with a value of shape {expected}, got {found}")
+        read, shown = _quiet(self.pattern).split("->")
+        stored = einops.reduce(value, f"{shown.strip()} -> {read.strip()}", "mean", **self.sizes)
+        parts = [stored] if isinstance(self.parameter, str) else list(stored)
+        for name, part in zip(self.names, parts, strict=True):
+            with torch.no_grad():
+                self._chosen(_parameter(model, name)).copy_(part)
+
+    def _chosen(self, stored: Tensor) -> Tensor:
+        return stored if self.first is None else stored[: self.first]
+
+
+def _quiet(pattern: str) -> str:
+    """Rename the axis "class", about which einops would warn because it is a Python keyword."""
+    return re.sub(r"\bclass\b", "classes", pattern)
+
+
+def _parameter(model: nn.Module, name: str) -> Tensor:
+    # A parameter that a model uses twice has two names.
+    named = dict(model.named_parameters(remove_duplicate=False))
+    if name not in named:
+        raise RoleError(str(unknown_name("parameter", name, named)))
+    return named[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where the logits of an example stand in what a model returns.
+
+    Attributes:
+        element: for a model that returns a tuple, dict or dataclass, the logits' place in it, e.g. "logits" or "0".
+        position: for a model of sequences, which returns (example, position, class), the position that answers; −1 is
+            the last. Hidden values with a position axis are read there too.
+        classes: only the first so many columns are the task's classes; None for all.
+    """
+
+    element: str = ""
+    position: int | None = None
+    classes: int | None = None
+
+    def read(self, returned: Any) -> Shaped[Tensor, "example class"]:
+        """Return the logits, one row per example.
+
+        Raises:
+            RoleError: there is no such element, or it is not a tensor with these axes.
+        """
+        try:
+            found = pick(returned, self.element)
+        except UnknownNameError as error:
+            raise RoleError(f"the model's output: {error}") from error
+        if not isinstance(found, Tensor):
+            elements = ", ".join(map(repr, tensors(found))) or "no tensor"
+            raise RoleError(
+                f"the model returns a {type(found).__name__}, not logits; name its element in "
+                f"Roles(output=Output(...)), one of {elements}"
+            )
+        axes = 2 if self.position is None else 3
+        if found.ndim != axes or (self.position is not None and not -found.shape[1] <= self.position < found.shape[1]):
+            wanted = "(example, class)" if axes == 2 else f"(example, position, class) with a position {self.position}"
+            raise RoleError(f"the logits must have shape {wanted}, and have {tuple(found.shape)}")
+        answering = found if self.position is None else found[:, self.position]
+        return answering[:, : self.classes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """What the parts of a model are for. A part left out makes the plugins that need it refuse, not guess.
+
+    In a network with a residual stream (`residual` is not empty) what the input embedding writes and the readout reads
+    are dimensions of that stream, not neurons: there the axis called neuron below is the stream's.
+
+    Attributes:
+        input_embedding: read as "operand p neuron".
+        readout: read as "neuron classes".
+        bias: the readout's bias, read as "class".
+        activation: name of the submodule that is the nonlinearity, or names of several.
+        hidden: names of the hook points that hold the neurons, in layer order; of one, the name alone will do, as
+            for `residual` and `heads`.
+        logits: name of the hook point that holds the logits.
+        residual: names of the hook points that hold the residual stream, in order; empty where there is none.
+        heads: names of the hook points that hold what attention heads read, (example, position, head, dimension).
+        output: where the logits stand in what the model returns.
+    """
+
+    input_embedding: Role | None = None
+    readout: Role | None = None
+    bias: Role | None = None
+    activation: str | tuple[str, ...] | None = None
+    hidden: tuple[str, ...] = ()
+    logits: str | None = None
+    residual: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    output: Output = Output()
+
+    def __post_init__(self) -> None:
+        """Take a single name for a tuple of one."""
+        for name in ("hidden", "residual", "heads"):
+            points = getattr(self, name)
+            # A string would pass for a tuple of its letters.
+            object.__setattr__(self, name, (points,) if isinstance(points, str) else tuple(points))

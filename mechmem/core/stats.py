@@ -1,0 +1,125 @@
+"""Intervals and nulls. Every number that mechmem prints carries one of these."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Num
+from scipy import stats as scipy_stats
+
+from mechmem.core.storage import record
+
+
+@record
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval.
+
+    Attributes:
+        value: the point estimate.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        n: number of independent outcomes behind it (examples, answers or runs).
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def wilson(successes: int, n: int) -> Estimate | None:
+    """Return a proportion with its Wilson score interval, or None where nothing was counted."""
+    if n == 0:
+        return None
+    interval = scipy_stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    return Estimate(successes / n, float(interval.low), float(interval.high), n)
+
+
+def across_runs(values: Sequence[float]) -> Estimate | None:
+    """Pool one figure over runs: mean with its 95 % Student interval (infinitely wide for a single run)."""
+    if not values:
+        return None
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Estimate(mean, -math.inf, math.inf, 1)
+    half = float(scipy_stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return Estimate(mean, mean - half, mean + half, len(values))
+
+
+def bootstrap(
+    statistic: Callable[..., Float[np.ndarray, ...]],
+    columns: Sequence[Num[np.ndarray, " unit"]],
+    *,
+    seed: int,
+    resamples: int = 2000,
+) -> Estimate:
+    """Percentile bootstrap of a statistic over units that are resampled together.
+
+    Args:
+        statistic: takes the columns and `axis=-1`, reduces that axis.
+        columns: one array per argument of the statistic, all of the same length.
+        seed: seed of the resampling.
+        resamples: number of bootstrap resamples.
+    """
+    value = float(statistic(*columns, axis=-1))
+    n = len(columns[0])
+    if n < 2:
+        return Estimate(value, -math.inf, math.inf, n)
+    result = scipy_stats.bootstrap(
+        tuple(columns),
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return Estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high), n)
+
+
+def rank_correlation(
+    left: Float[np.ndarray, "*resample unit"], right: Float[np.ndarray, "*resample unit"], axis: int = -1
+) -> Float[np.ndarray, "*resample"]:
+    """Return Spearman's rank correlation along an axis, ties at their mean rank; 0 where one of the two is constant.
+
+    A statistic for `bootstrap`: scipy's own takes no resamples at once.
+    """
+    ranks = [scipy_stats.rankdata(values, axis=axis) for values in (left, right)]
+    a, b = (rank - rank.mean(axis, keepdims=True) for rank in ranks)
+    scale = np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
+    return np.asarray((a * b).sum(axis) / np.where(scale > 0, scale, np.inf))
+
+
+def rank_correlations(values: Float[np.ndarray, "series unit"]) -> Float[np.ndarray, "series series"]:
+    """Return Spearman's rank correlation of every pair of series; NaN where one of the two is constant."""
+    found = np.array([[rank_correlation(left, right) for right in values] for left in values], dtype=float)
+    constant = (values == values[:, :1]).all(1)
+    return np.where(constant[:, None] | constant, np.nan, found.reshape(len(values), len(values)))
+
+
+def matching_z_score(scores: Float[np.ndarray, "answer class"]) -> float:
+    """Z of the diagonal sum of a matrix against all renamings of its columns.
+
+    The null permutes class names. Its mean and variance are known in closed form (Hoeffding 1951, eq. 10), so no
+    permutation is drawn and the value has no Monte-Carlo error.
+
+    Args:
+        scores: entry [a, c] is the evidence for class c summed over the cells whose true answer is a; rows of
+            answers without cells are zero.
+
+    Returns:
+        (diagonal sum − mean) / standard deviation; 0 where every renaming gives the same sum.
+    """
+    n = len(scores)
+    if scores.shape != (n, n):
+        raise ValueError(f"expected a square answer × class matrix, got {scores.shape}")
+    centred = scores - scores.mean(0, keepdims=True) - scores.mean(1, keepdims=True) + scores.mean()
+    deviation = math.sqrt(float((centred**2).sum()) / max(n - 1, 1))
+    scale = float(np.abs(scores).sum())
+    if deviation <= 1e-12 * max(scale, 1e-300):
+        return 0.0
+    return float(np.trace(centred)) / deviation

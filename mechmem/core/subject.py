@@ -1,0 +1,122 @@
+"""Subject: a network with its task, roles, run and recipe; what every plugin takes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from mechmem.core.fingerprint import fingerprint
+from mechmem.core.roles import Roles
+from mechmem.core.task import T, Task
+from mechmem.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+TwinKind = Literal["untrained", "one_step", "noise_only", "clean_labels"]
+
+
+class Recipe(Protocol):
+    """How a model was trained, so that its controls can be made."""
+
+    def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
+        """Return the twin of the same initialisation; "noise_only" labels are uniform, "clean_labels" true."""
+        ...
+
+    def retrained(
+        self, *, without: Int[Tensor, " example"] | None = None, seed: int | None = None, progress: bool = False
+    ) -> nn.Module:
+        """Return the network trained again: without some training examples, or with another seed than its own."""
+        ...
+
+
+class RunFiles(Protocol):
+    """What plugins may read from a run directory."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+
+    def history(self) -> pd.DataFrame:
+        """One row per evaluation: step, losses, accuracies."""
+        ...
+
+    def finished(self) -> Mapping[str, Any] | None:
+        """{"step", "reason"} of a run that has ended: why, where it was before its last step."""
+        ...
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps with a saved state."""
+        ...
+
+    def model_at(self, step: int) -> nn.Module:
+        """The model as it was at a saved step."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """What every plugin takes: a model, its task, what its parts are for, and where it came from.
+
+    What is computed of the model is kept until its parameters, buffers, submodules or hooks are others or hold other
+    values. A changed plain attribute (`model.scale = 2`) or `forward` cannot be seen: make a new subject after that.
+
+    Attributes:
+        model: the network; plugins never change it (surgeries copy it).
+        task: the data it was trained on.
+        roles: what its parameters and points are for.
+        run: the run directory it came from, or None.
+        recipe: how to train its twins, or None.
+        name: how it is called in tables and reports.
+    """
+
+    model: nn.Module
+    task: Task
+    roles: Roles = Roles()
+    run: RunFiles | None = None
+    recipe: Recipe | None = None
+    name: str = "network"
+    _memo: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def memo(self, key: str, compute: Callable[[], T]) -> T:
+        """Compute something of this subject once, and again once its model has changed."""
+        state = fingerprint(self.model)
+        if key not in self._memo or self._memo[key][0] != state:
+            self._memo[key] = state, compute()
+        return self._memo[key][1]
+
+    def with_model(self, model: nn.Module) -> Subject:
+        """Return the same subject with another model; nothing computed from the old one is kept."""
+        return dataclasses.replace(self, model=model)
+
+    def copy_model(self) -> nn.Module:
+        """Return a deep copy of the model for a surgery to change."""
+        return copy.deepcopy(self.model)
+
+
+def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:
+    """Return what a call was given as a subject: a subject as it is, or a model with its task.
+
+    Args:
+        model: a subject, or a network.
+        task: the network's task; goes with a network only.
+        roles: the network's roles; by default its own attribute `roles`, where it has one.
+
+    Raises:
+        ConfigError: a network without a task, or a subject with one.
+    """
+    if isinstance(model, Subject):
+        if task is not None or roles is not None:
+            raise ConfigError("a Subject has its own task and roles; pass a bare model to name others")
+        return model
+    if not isinstance(model, nn.Module) or task is None:
+        other = "no task" if task is None else "a task"
+        raise ConfigError(f"expected a Subject, or a model with its task; got {type(model).__name__} and {other}")
+    own = getattr(model, "roles", None)
+    return Subject(model, task, roles or (own if isinstance(own, Roles) else Roles()))

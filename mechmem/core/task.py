@@ -1,0 +1,137 @@
+"""Task: examples by stable id, their labels and splits; and the types of ids and predictors."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from mechmem.core.group import Group
+from mechmem.errors import MissingNeedError, UnknownNameError
+
+T = TypeVar("T")
+
+Ids = Int[Tensor, " _"] | Sequence[int | np.integer] | Int[np.ndarray, " _"]
+"""What `mechmem.core.ids` takes for a list of ids: a tensor, a list, a range or an array of whole numbers."""
+
+Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
+"""Scores for examples by id. It is called once with all training ids and once with all test ids, never with one
+split of the training set: the choice of ids must not tell it which labels are wrong."""
+
+
+class Task(abc.ABC):
+    """Examples by stable id: inputs, the labels given in training, the truth, and the split.
+
+    Attributes:
+        n_classes: number of classes.
+        ids: every id the task can make inputs for, labelled or not (the whole grid for modular arithmetic).
+        train_ids: ids of the training set.
+        test_ids: ids of the held-out set.
+        augmented: whether `batch(ids, step)` makes another view of its inputs at every step.
+    """
+
+    n_classes: int
+    ids: Int[Tensor, " example"]
+    train_ids: Int[Tensor, " example"]
+    test_ids: Int[Tensor, " example"]
+    operands: Int[Tensor, "example 2"] | None = None
+    group: Group | None = None
+    operation: str | None = None
+    augmented: bool = False
+
+    @property
+    def sources(self) -> Int[Tensor, " example"]:
+        """Ids of the training examples without augmentation: what probes of layers are fitted to."""
+        return self.train_ids
+
+    def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the ids of the examples that these are fixed views of; of any other example its own."""
+        return ids
+
+    @abc.abstractmethod
+    def batch(
+        self, ids: Int[Tensor, " example"], step: int | None = None
+    ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
+        """Return model inputs and given labels of these ids; `step` picks the augmented view, where there is one."""
+
+    @abc.abstractmethod
+    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+        """Return true labels of these ids, or None where the truth is not known for all of them."""
+
+    @property
+    @abc.abstractmethod
+    def digest(self) -> str:
+        """Hash of everything that defines the task; part of every artifact made from it."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Plain values that describe the task in a scorecard."""
+        return {"classes": self.n_classes, "n_train": len(self.train_ids), "n_test": len(self.test_ids)}
+
+    def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the labels given in training (on test ids, the true ones)."""
+        return self.batch(ids)[1]
+
+    @functools.cached_property
+    def _order(self) -> torch.Tensor:
+        return torch.argsort(self.ids)
+
+    def rows(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the positions of these ids in `ids` (and so in `operands`).
+
+        Raises:
+            UnknownNameError: an id is not one of the task's.
+        """
+        place = torch.searchsorted(self.ids[self._order], ids.contiguous()).clamp(max=len(self.ids) - 1)
+        rows = self._order[place]
+        other = ids[self.ids[rows] != ids]
+        if len(other):
+            raise UnknownNameError(f"no example id {other[0]}: this task's lie in {self.ids.min()} … {self.ids.max()}")
+        return rows
+
+    @functools.cached_property
+    def noisy(self) -> torch.Tensor | None:
+        """Which training examples carry a false label, in the order of `train_ids`; None where not known."""
+        truth = self.true(self.train_ids)
+        return None if truth is None else truth != self.given(self.train_ids)
+
+    @functools.cached_property
+    def splits(self) -> dict[str, Int[Tensor, " example"] | None]:
+        """Ids of `train_clean`, `train_noisy` and `test`; None for a split that cannot be known."""
+        noisy = self.noisy
+        return {
+            "train_clean": None if noisy is None else self.train_ids[~noisy],
+            "train_noisy": None if noisy is None else self.train_ids[noisy],
+            "test": self.test_ids,
+        }
+
+    @property
+    def symbols(self) -> int:
+        """How many symbols an operand can take; the grid of inputs has this side.
+
+        Raises:
+            MissingNeedError: the inputs are not pairs.
+        """
+        if self.operands is None:
+            raise MissingNeedError("this task's inputs are not pairs of symbols")
+        return int(self.operands.max()) + 1
+
+    def cell(self, a: int, b: int) -> int:
+        """Return the id of the input pair (a, b).
+
+        Raises:
+            MissingNeedError: the inputs are not pairs.
+            UnknownNameError: there is no such pair.
+        """
+        if self.operands is None:
+            raise MissingNeedError("this task's inputs are not pairs of symbols")
+        found = self.ids[(self.operands == torch.tensor([a, b])).all(1)]
+        if len(found) != 1:
+            raise UnknownNameError(f"{len(found)} examples are the pair ({a}, {b}), not one")
+        return int(found[0])

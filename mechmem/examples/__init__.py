@@ -1,0 +1,1 @@
+"""Numbers per training example: scores, influence, and what training without an example changes."""

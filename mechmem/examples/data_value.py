@@ -1,0 +1,206 @@
+"""What training examples are worth: remove some, train again, compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from rich.progress import track
+from torch import Tensor
+
+from mechmem.core.config import check_choice, check_whole
+from mechmem.core.ids import check_sources
+from mechmem.core.randomness import generator
+from mechmem.core.results import Result
+from mechmem.core.stats import across_runs
+from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.core.task import Ids
+from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.examples.table import ExampleTable
+from mechmem.models.reading.forward import logits_of
+from mechmem.plotting.bars import dots
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+NOTHING = "nothing"
+"""The row of the networks that are trained on all examples."""
+RANDOM = "random"
+KINDS = ("suspect", RANDOM, "wrong", "difficult", "easy")
+PANELS = {"accuracy": "test accuracy", "loss": "test loss (nats)"}
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class DataValue(Result):
+    """Test accuracy and loss of networks that were trained without some examples.
+
+    Attributes:
+        names: what was removed; the first is "nothing".
+        counts: how many examples that was. Shape (removal).
+        seeds: seeds of initialisation and order. Shape (seed).
+        accuracy: test accuracy of each network. Shape (removal, seed).
+        loss: its mean cross-entropy on the test set, in nats. Shape (removal, seed).
+    """
+
+    names: tuple[str, ...]
+    counts: Int[Tensor, " removal"]
+    seeds: Int[Tensor, " seed"]
+    accuracy: Float[Tensor, "removal seed"]
+    loss: Float[Tensor, "removal seed"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per removal and quantity.
+
+        Its columns: removed, count, quantity, value, low, high, more, more_low, more_high. Values are means over seeds
+        with 95 % Student intervals; `more` is the difference to the networks of the same seeds that were trained on all
+        examples.
+        """
+        rows = []
+        for number, name in enumerate(self.names):
+            for quantity in PANELS:
+                values = getattr(self, quantity).double().numpy()
+                row = {"removed": name, "count": int(self.counts[number]), "quantity": quantity}
+                row |= _mean(values[number], "value", "low", "high")
+                rows.append(row | _mean(values[number] - values[0], "more", "more_low", "more_high"))
+        return pd.DataFrame(rows)
+
+    def compare(self, one: str, other: str, quantity: str = "accuracy") -> dict[str, float]:
+        """Return value, low, high of how much higher a quantity is where `one` was removed than where `other` was.
+
+        Raises:
+            ConfigError: there is no such removal.
+            UnknownNameError: the quantity is neither "accuracy" nor "loss".
+        """
+        check_choice("quantity", quantity, PANELS)
+        for name in (one, other):
+            if name not in self.names:
+                raise ConfigError(f"nothing called {name!r} was removed; one of {', '.join(self.names)}")
+        values = getattr(self, quantity).double().numpy()
+        return _mean(values[self.names.index(one)] - values[self.names.index(other)], "value", "low", "high")
+
+    def plot(self) -> go.Figure:
+        """Return accuracy and loss by what was removed, with a line at the networks trained on all examples."""
+        frame = self.to_frame()
+        labels = [
+            name if name == NOTHING else f"{name} ({count})"
+            for name, count in zip(frame["removed"], frame["count"], strict=True)
+        ]
+        frame = frame.assign(row=labels, panel=[PANELS[each] for each in frame["quantity"]])
+        whole = frame.loc[frame["removed"] == NOTHING].set_index("panel")["value"]
+        return dots(
+            frame, {"all examples": {panel: float(whole[panel]) for panel in PANELS.values()}}, x_title="mean (95 %)"
+        )
+
+
+def _mean(values: Float[np.ndarray, " seed"], *names: str) -> dict[str, float]:
+    found = across_runs(values.tolist())
+    assert found is not None
+    return dict(zip(names, (found.value, found.low, found.high), strict=True))
+
+
+def removals(
+    table: ExampleTable, score: str, count: int, *, kinds: Sequence[str] | None = None, seed: int = 0
+) -> dict[str, Int[Tensor, " chosen"]]:
+    """Choose examples to remove, as many of each kind, by a score.
+
+    Args:
+        table: scores of the training examples.
+        score: which of them ranks.
+        count: how many of each kind.
+        kinds: which kinds; by default all of which there are enough examples.
+        seed: seed of the random ones.
+
+    Returns:
+        the ids of each kind. "suspect" are the most suspect by the score, whatever their labels are; "random" are drawn
+        among all. Where it is known which labels are wrong, "wrong" are wrongly labelled ones, the most suspect first;
+        "difficult" and "easy" are the most and the least suspect of those that are labelled rightly, half of them at
+        the most.
+
+    Raises:
+        ConfigError: there are fewer of a kind that was asked for, of none are there enough, or it needs true labels.
+        UnknownNameError: there is no such kind.
+        ScoreError: the score could not be computed.
+        UnknownNameError: it is not in the table.
+    """
+    check_whole("number of examples to remove", count, 1)
+    order = table.ids[torch.argsort(table[score].suspicion, stable=True, descending=True)]
+    shuffled = table.ids[torch.randperm(len(table.ids), generator=generator(seed, "removals"))]
+    found = {"suspect": order, RANDOM: shuffled}
+    if table.true is not None:
+        noisy = torch.isin(order, table.ids[table.true != table.given])
+        right = order[~noisy]
+        # Half each, so that no example is both.
+        found |= {
+            "wrong": order[noisy],
+            "difficult": right[: len(right) // 2],
+            "easy": right.flip(0)[: len(right) // 2],
+        }
+    for name in kinds or ():
+        check_choice("kind of examples", name, KINDS)
+        if name not in found:
+            raise ConfigError(f"which examples are {name} cannot be said: true labels are not known")
+    # Where all are welcome, of one kind at least there must be enough.
+    for name in (RANDOM,) if kinds is None else kinds:
+        if len(found[name]) < count:
+            raise ConfigError(f"{count} {name} examples cannot be removed: there are {len(found[name])}")
+    return {name: ids[:count] for name, ids in found.items() if (kinds is None or name in kinds) and len(ids) >= count}
+
+
+def data_value(
+    subject: Subject,
+    removed: Mapping[str, Ids],
+    *,
+    seeds: int | Sequence[int] = 3,
+    progress: bool = False,
+) -> DataValue:
+    """Train again without some examples, with several seeds, and compare on the test set.
+
+    Args:
+        subject: a run; its networks are trained again for as many steps.
+        removed: ids of training examples by name, e.g. those of `removals`.
+        seeds: how many seeds of initialisation and order, or the seeds; the same for every removal.
+        progress: whether to show a bar.
+
+    Raises:
+        MissingNeedError: it is not known how the network was trained, or what the test set's labels are.
+        ConfigError: nothing is removed, ids are not of training examples or one is repeated, or a name is taken.
+        UnknownNameError: an id is not one of the task's.
+    """
+    if subject.recipe is None:
+        raise MissingNeedError("data_value needs to know how the network was trained: a run of mm.train")
+    task = subject.task
+    truth = task.true(task.test_ids)
+    if truth is None:
+        raise MissingNeedError("data_value compares on the test set, and its true labels are not known")
+    if not isinstance(removed, Mapping) or not removed or NOTHING in removed:
+        got = list(removed) if isinstance(removed, Mapping) else f"a {type(removed).__name__}"
+        raise ConfigError(f"data_value takes ids to remove by name, and {NOTHING!r} is no name; got {got}")
+    chosen = {name: check_sources(task, ids, f"the ids of {name!r}") for name, ids in removed.items()}
+    if not isinstance(seeds, Sequence):
+        check_whole("number of seeds", seeds, 1)
+    used = list(seeds) if isinstance(seeds, Sequence) else list(range(seeds))
+    for seed in used:
+        check_whole("seed", seed, 0)
+    if not used or len(set(used)) < len(used):
+        raise ConfigError(f"seeds are different ones, at least one; got {seeds!r}")
+    runs = [(name, seed) for name in (NOTHING, *chosen) for seed in used]
+    figures = torch.full((len(runs), 2), math.nan, dtype=torch.float64)
+    for row, (name, seed) in zip(
+        track(figures, "training without", disable=not progress, transient=True), runs, strict=True
+    ):
+        model = subject.recipe.retrained(without=chosen.get(name), seed=seed)
+        logits = logits_of(model, task, task.test_ids, subject.roles.output).double()
+        row[0] = (logits.argmax(1) == truth).double().mean()
+        row[1] = F.cross_entropy(logits, truth)
+    accuracy, loss = figures.T.reshape(2, -1, len(used))
+    counts = torch.tensor([0, *map(len, chosen.values())])
+    return DataValue((NOTHING, *chosen), counts, torch.tensor(used), accuracy, loss)

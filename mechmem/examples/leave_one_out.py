@@ -1,0 +1,157 @@
+"""What a network learns without an example, beside what turn-over dropout says it would know without it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from rich.progress import track
+from torch import Tensor
+
+from mechmem.core.config import check_whole
+from mechmem.core.ids import check_sources
+from mechmem.core.randomness import generator
+from mechmem.core.results import Result
+from mechmem.core.stats import Estimate, bootstrap, rank_correlation
+from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.core.task import Ids
+from mechmem.errors import MissingNeedError
+from mechmem.models.networks.masks import Part, TurnOverDropout, mask_layers, subnetwork
+from mechmem.models.reading.forward import logits_of
+from mechmem.plotting.bars import labelled_points
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+PARTS: tuple[Part, ...] = ("own", "flipped", "full")
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class LeaveOneOut(Result):
+    """Some training examples, and what retraining without each changes on itself.
+
+    Attributes:
+        ids: the examples. Shape (example).
+        noisy: whether the given label is wrong; None where it is not known. Shape (example).
+        parts: the subnetworks: "own", "flipped" and "full".
+        change: mean over classes of how far retraining without z moves z's logits. Isolated to first order, a flipped
+            subnetwork moves little. Shape (part, example).
+        background: the same where another one of the examples was left out, in the mean over these: what retraining on
+            anything else moves z's logits by. NaN where there is no other example. Shape (part, example).
+        effect: loss on z's given label after retraining without z, less the loss of the network as it is, in nats.
+            Shape (part, example).
+        self_influence: I(z, z), what turn-over dropout says that effect is, in nats. Shape (example).
+    """
+
+    ids: Int[Tensor, " example"]
+    noisy: Tensor | None
+    parts: tuple[str, ...]
+    change: Float[Tensor, "part example"]
+    background: Float[Tensor, "part example"]
+    effect: Float[Tensor, "part example"]
+    self_influence: Float[Tensor, " example"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per example: id, split, self_influence, then change, background, effect of each subnetwork."""
+        split = "train" if self.noisy is None else np.where(self.noisy.numpy(), "train_noisy", "train_clean")
+        frame = pd.DataFrame({"id": self.ids.numpy()}).assign(split=split, self_influence=self.self_influence.numpy())
+        for name, values in (("change", self.change), ("background", self.background), ("effect", self.effect)):
+            frame = frame.assign(
+                **{f"{name}_{part}": row.numpy() for part, row in zip(self.parts, values, strict=True)}
+            )
+        return frame
+
+    def agreement(self, seed: int = 0) -> Estimate:
+        """Return Spearman's correlation of self-influence with the effect on the full network, with its interval."""
+        full = self.effect[self.parts.index("full")]
+        return bootstrap(rank_correlation, [self.self_influence.double().numpy(), full.double().numpy()], seed=seed)
+
+    def plot(self) -> go.Figure:
+        """Return self-influence against the effect of retraining without the example, on the full network."""
+        frame = self.to_frame()
+        titles = {
+            "x_title": "self-influence by turn-over dropout (nats)",
+            "y_title": "loss after retraining without it,<br>less loss with it (nats)",
+        }
+        return labelled_points(frame, x="self_influence", y="effect_full", label="id", group="split", **titles)
+
+
+def leave_one_out(
+    subject: Subject, examples: Ids | None = None, *, sample: int = 16, seed: int = 0, progress: bool = False
+) -> LeaveOneOut:
+    """Retrain a network without some of its training examples, one at a time.
+
+    Turn-over dropout keeps an example from the weights of its flipped subnetwork to first order: what it does to the
+    other examples' errors still reaches them. How far that goes is measured here, and how well self-influence agrees
+    with what is lost by leaving the example out. All else is alike in the retraining: initialisation, order, masks.
+    Even so, small differences grow: `background` is how far z's logits move where another example is left out.
+
+    Args:
+        subject: a run with turn-over dropout.
+        examples: ids of training examples; by default a sample, half of it wrongly labelled where that is known.
+        sample: how many are sampled; each is a training run.
+        seed: seed of the sample.
+        progress: whether to show bars.
+
+    Raises:
+        MissingNeedError: the network has no turn-over dropout, or it is not known how it was trained.
+        ConfigError: ids are no list of whole numbers, or not of training examples.
+        UnknownNameError: an id is not one of the task's.
+    """
+    if subject.recipe is None:
+        raise MissingNeedError("leave_one_out needs to know how the network was trained: a run of mm.train")
+    if not any(isinstance(layer, TurnOverDropout) for layer in mask_layers(subject.model)):
+        raise MissingNeedError("leave_one_out needs turn-over dropout, and the network has none")
+    check_whole("sample", sample, 1)
+    task = subject.task
+    ids = _sampled(subject, sample, seed) if examples is None else check_sources(task, examples, "examples")
+    given = task.given(ids)
+    before = _logits(subject, ids)
+    after = torch.empty_like(before)
+    moved = torch.zeros(before.shape[:2], dtype=torch.float64)
+    for place in track(range(len(ids)), "retraining without an example", disable=not progress, transient=True):
+        retrained = subject.with_model(subject.recipe.retrained(without=ids[place : place + 1]))
+        logits = _logits(retrained, ids)
+        after[:, place] = logits[:, place]
+        moved += (logits - before).abs().mean(2)
+    change = (after - before).abs().mean(2)
+    losses = [
+        torch.stack([F.cross_entropy(part, given, reduction="none") for part in each]) for each in (before, after)
+    ]
+    truth = task.true(ids)
+    return LeaveOneOut(
+        ids=ids,
+        noisy=None if truth is None else truth != given,
+        parts=PARTS,
+        change=change,
+        background=(moved - change) / (len(ids) - 1 or math.nan),
+        effect=losses[1] - losses[0],
+        self_influence=losses[0][PARTS.index("flipped")] - losses[0][PARTS.index("own")],
+    )
+
+
+def _sampled(subject: Subject, sample: int, seed: int) -> Int[Tensor, " example"]:
+    task = subject.task
+    shuffled = task.sources[torch.randperm(len(task.sources), generator=generator(seed, "left out"))]
+    truth = task.true(shuffled)
+    if truth is None:
+        return shuffled[:sample]
+    noisy = truth != task.given(shuffled)
+    wrong = shuffled[noisy][: sample // 2]
+    return torch.cat([wrong, shuffled[~noisy][: sample - len(wrong)]])
+
+
+def _logits(subject: Subject, ids: Int[Tensor, " example"]) -> Float[Tensor, "part example class"]:
+    found = []
+    for part in PARTS:
+        with subnetwork(subject.model, part):
+            found.append(logits_of(subject.model, subject.task, ids, subject.roles.output).double())
+    return torch.stack(found)

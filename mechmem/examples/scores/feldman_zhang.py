@@ -1,0 +1,81 @@
+"""How much more often an example is answered as given by networks that were trained on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechmem.core.config import check_number, check_whole
+from mechmem.core.plugins import ExampleScore
+from mechmem.core.subject import Subject
+from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.tasks.build import build_task
+from mechmem.training.subsets import train_subsets
+from mechmem.training.train import ConfigRecipe
+
+
+@dataclasses.dataclass(frozen=True)
+class FeldmanZhang(ExampleScore):
+    """Score examples by memorization itself: networks trained on random subsets, with the example against without it.
+
+    mem_i = P[the given label is answered | i in S] − P[… | i not in S], over networks of the run's config and number of
+    steps, each trained on a random subset S. What cheap scores are estimates of; it costs as many trainings as there
+    are networks. They are kept in the run's directory.
+
+    Attributes:
+        networks: how many networks are trained, at least 2.
+        fraction: share of the training examples in each subset.
+        seed: seed of the subsets and of the networks.
+    """
+
+    name: ClassVar[str] = "feldman_zhang"
+    needs: ClassVar[frozenset[str]] = frozenset({"recipe", "run"})
+    knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
+    cites: ClassVar[str] = "Feldman & Zhang 2020, arXiv 2008.03703, section 2"
+    higher: ClassVar[str] = "the given label is answered only by networks trained on it"
+    unit: ClassVar[str] = "difference of shares of networks"
+    networks: int = 32
+    fraction: float = 0.7
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_whole("networks", self.networks, 2)
+        check_whole("seed", self.seed, 0)
+        check_number("fraction of the training examples", self.fraction, above=0)
+        if self.fraction >= 1:
+            raise ConfigError(f"fraction of the training examples must be below 1, got {self.fraction}")
+
+    def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
+        """Return the memorization of each example.
+
+        Raises:
+            MissingNeedError: the network was not trained from a config, or on another task than the subject's.
+        """
+        recipe = subject.recipe
+        if not isinstance(recipe, ConfigRecipe) or subject.run is None:
+            raise MissingNeedError(f"{self.name!r} needs a run that was trained from a config, to train others like it")
+        if build_task(recipe.config.task).digest != subject.task.digest:
+            raise MissingNeedError(f"{self.name!r} trains on the task of the run's config, and the subject has another")
+        writable = os.access(subject.run.path, os.W_OK)
+        found = train_subsets(
+            recipe.config,
+            networks=self.networks,
+            fraction=self.fraction,
+            seed=self.seed,
+            steps=recipe.steps,
+            out=subject.run.path / "subsets" if writable else recipe.folder / "subsets",
+            device=recipe.device,
+            progress=False,
+        )
+        estimate = found.memorization()
+        known = torch.isfinite(estimate.errors)
+        mean = f"mean standard error {float(estimate.errors[known].mean()):.3f}" if known.any() else "none of it known"
+        unknown = int((~known).sum())
+        without = f"; {unknown} examples in every or no subset are set to 0" if unknown else ""
+        return estimate.values, f"{self.networks} networks, {mean}{without}"

@@ -1,0 +1,34 @@
+"""How badly the network answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mechmem.core.plugins import ExampleScore
+from mechmem.core.subject import Subject
+from mechmem.models.reading.forward import logits_of
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleLoss(ExampleScore):
+    """Score examples by the network's loss on the label that was given: the baseline that every other has to beat.
+
+    The loss is the cross-entropy, whatever the network was trained with.
+    """
+
+    name: ClassVar[str] = "loss"
+    knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
+    cites: ClassVar[str] = "the network itself"
+    higher: ClassVar[str] = "the given label is answered less"
+    unit: ClassVar[str] = "nats"
+
+    def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
+        """Return the losses."""
+        task = subject.task
+        logits = logits_of(subject.model, task, task.sources, subject.roles.output)
+        return F.cross_entropy(logits.double(), task.given(task.sources), reduction="none"), ""

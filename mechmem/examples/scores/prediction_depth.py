@@ -1,0 +1,67 @@
+"""How deep in the network an example's answer is settled."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, get_args
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mechmem.core.config import check_choice, check_whole
+from mechmem.core.plugins import ExampleScore
+from mechmem.core.subject import Subject
+from mechmem.layers.features import Pool, named_layers
+from mechmem.layers.votes import Distance, layer_votes, settled_from
+
+
+@dataclasses.dataclass(frozen=True)
+class ExamplePredictionDepth(ExampleScore):
+    """Score examples by the number of the first place from which on their neighbours vote for the network's answer.
+
+    The places are the inputs, numbered 0, the layers, and the network's probabilities; where not even these agree it is
+    the number of places. All training examples vote and are scored, each without a vote on itself (the analysis
+    `prediction_depth` draws some of them, and measures test examples too). One layer is in memory at a time.
+
+    Attributes:
+        points: the layers: hook points, patterns such as "layers.*.hook_hidden", "hidden.2" for the third of the role
+            `hidden`; several with spaces between them. By default the role `hidden`.
+        pool: "mean" averages what layers hold as (example, channel, …) over all axes behind the channels first.
+        k: how many neighbours vote; all others, where there are fewer.
+        distance: "euclidean", or "cosine" for the angle.
+    """
+
+    name: ClassVar[str] = "prediction_depth"
+    needs: ClassVar[frozenset[str]] = frozenset({"role:hidden"})
+    knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
+    cites: ClassVar[str] = "Baldock, Maennel & Neyshabur 2021, arXiv 2106.09647"
+    higher: ClassVar[str] = "settled later"
+    unit: ClassVar[str] = "places"
+
+    points: str = ""
+    pool: Pool = "none"
+    k: int = 30
+    distance: Distance = "euclidean"
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_choice("pooling", self.pool, get_args(Pool))
+        check_whole("number of neighbours", self.k, 1)
+        check_choice("distance", self.distance, get_args(Distance))
+
+    def wants(self) -> frozenset[str]:
+        """Layers, unless they are named."""
+        return frozenset() if self.points.strip() else self.needs
+
+    def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
+        """Return the depths.
+
+        Raises:
+            MissingNeedError: there is a single training example.
+            UnknownNameError: there is no such point.
+            ActivationError: a point does not fire, or holds numbers that are not finite.
+        """
+        layers, sources = named_layers(subject, self.points, self.pool), subject.task.sources
+        votes = layer_votes(subject, layers, sources, sources[:0], self.k, self.distance)
+        note = f"{len(votes.places)} places, from {votes.places[0]} to {votes.places[-1]}; {votes.k} neighbours vote"
+        return settled_from(votes.answers == votes.predicted).double(), note

@@ -1,0 +1,211 @@
+"""Scores of training examples by name, side by side, with the same ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mechmem.core.plugins import named
+from mechmem.core.results import Result
+from mechmem.core.roles import Roles
+from mechmem.core.scores import ExampleScores, with_unit
+from mechmem.core.stats import bootstrap, rank_correlation, rank_correlations
+from mechmem.core.storage import record
+from mechmem.core.subject import Subject, subject_of
+from mechmem.core.task import Task
+from mechmem.errors import ConfigError, MechmemError, MissingNeedError, ScoreError, unknown_name
+from mechmem.plotting.matrices import grid_of_values, signed_matrix
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+BASELINE = "loss"
+"""The score that stands in every table."""
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExampleTable(Result):
+    """Several scores of the same training examples, of one network or as the mean over several.
+
+    Attributes:
+        ids: the examples, those of the training set without augmentation. Shape (example).
+        scores: the scores that could be computed, by name, in the order in which they were asked for.
+        errors: of each, the standard error of its mean over networks; NaN for a single network. Shape (example) each.
+        networks: over how many networks the scores are averaged.
+        given: the labels that were given in training. Shape (example).
+        true: the true labels, or None where they are not known. Shape (example).
+        operands: the pair of symbols that each example is, or None where inputs are not pairs. Shape (example, 2).
+        symbols: how many symbols there are, or None.
+        reasons: why a score that was asked for is not among them, by name.
+    """
+
+    ids: Int[Tensor, " example"]
+    scores: Mapping[str, ExampleScores]
+    errors: Mapping[str, Float[Tensor, " example"]]
+    networks: int
+    given: Int[Tensor, " example"]
+    true: Int[Tensor, " example"] | None
+    operands: Int[Tensor, "example 2"] | None
+    symbols: int | None
+    reasons: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> ExampleScores:
+        """Return one score by name.
+
+        Raises:
+            ScoreError: it could not be computed.
+            UnknownNameError: it was not asked for.
+        """
+        if name in self.reasons:
+            raise ScoreError(f"{name!r} could not be computed: {self.reasons[name]}")
+        if name not in self.scores:
+            raise unknown_name("score in this table", name, self.scores)
+        return self.scores[name]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The split of each example: "train_clean" or "train_noisy", or "train" where it is not known."""
+        if self.true is None:
+            return ("train",) * len(self.ids)
+        noisy = (self.true != self.given).tolist()
+        return tuple("train_noisy" if each else "train_clean" for each in noisy)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per example: id, split, given, true (−1 where not known), then a column per score."""
+        known = torch.full_like(self.given, -1) if self.true is None else self.true
+        frame = pd.DataFrame({"id": self.ids.numpy(), "split": self.splits})
+        frame = frame.assign(given=self.given.numpy(), true=known.numpy())
+        return frame.assign(**{name: each.values.numpy() for name, each in self.scores.items()})
+
+    def against(self, reference: str, *, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
+        """Return Spearman's rank correlation of every other score with one of them, e.g. "feldman_zhang".
+
+        All are turned so that high is suspect.
+
+        Args:
+            reference: the score that the others are compared with.
+            seed: seed of the resampling.
+            resamples: number of bootstrap resamples over examples.
+
+        Returns:
+            a frame with one row per other score and the columns score, correlation, low, high (95 % interval), n.
+
+        Raises:
+            ScoreError: the reference could not be computed.
+            UnknownNameError: it was not asked for.
+        """
+        truth = _finite(self[reference])
+        rows = []
+        for name, each in self.scores.items():
+            if name != reference:
+                found = bootstrap(rank_correlation, [truth, _finite(each)], seed=seed, resamples=resamples)
+                rows.append({"score": name, "correlation": found.value, "low": found.low, "high": found.high})
+        frame = pd.DataFrame(rows, columns=["score", "correlation", "low", "high"])
+        return frame.assign(n=len(self.ids))
+
+    def grid(self, name: str) -> go.Figure:
+        """Return one score on the grid of input pairs, wrongly labelled cells with a dot; other cells are left blank.
+
+        Raises:
+            MissingNeedError: the inputs are not pairs.
+            ScoreError: the score could not be computed.
+            UnknownNameError: it was not asked for.
+        """
+        if self.operands is None or self.symbols is None:
+            raise MissingNeedError("this task's inputs are not pairs of symbols: there is no grid to draw")
+        found = self[name]
+        side = self.symbols
+        place = tuple(self.operands.T.numpy())
+        values, details = np.full((side, side), np.nan), np.full((side, side, 2), -1)
+        finite = found.values.numpy().astype(float)
+        values[place] = np.where(np.isfinite(finite), finite, np.nan)
+        details[place] = np.stack([self.ids.numpy(), self.given.numpy()], 1)
+        noisy = np.zeros((side, side), dtype=bool)
+        if self.true is not None:
+            noisy[place] = (self.true != self.given).numpy()
+        title = with_unit(name, found.unit)
+        hover = "a %{y}, b %{x}: %{z:.3g}<br>id %{customdata[0]}, given %{customdata[1]}<extra></extra>"
+        marks = {"wrong label": noisy}
+        return grid_of_values(values, marks, details, z_title=title, hover=hover, signed=bool((finite < 0).any()))
+
+    def plot(self) -> go.Figure:
+        """Return the matrix of Spearman's rank correlations; a score that is the same for all examples is blank."""
+        values = np.stack([_finite(each) for each in self.scores.values()])
+        return signed_matrix(rank_correlations(values), tuple(self.scores), z_title="Spearman's rank correlation")
+
+
+def _finite(scores: ExampleScores) -> Float[np.ndarray, " example"]:
+    """Return values turned so that high is suspect, infinite ones beyond all others: ranks are all that is used."""
+    values = scores.suspicion.numpy()
+    return np.nan_to_num(values, posinf=np.finfo(float).max, neginf=np.finfo(float).min)
+
+
+def example_scores(
+    subjects: nn.Module | Subject | Sequence[Subject],
+    names: str | Sequence[str] = ("loss", "margin"),
+    *,
+    task: Task | None = None,
+    roles: Roles | None = None,
+) -> ExampleTable:
+    """Score every training example in several ways.
+
+    Args:
+        subjects: a subject (a trained run, say), a network, or several subjects of one training set (other seeds of
+            the network or of its masks), over which the scores are averaged.
+        names: the scores, e.g. "loss" or "tracin"; `mechmem list` names them all. The loss is always among them.
+        task: the network's task; goes with a bare network.
+        roles: the network's roles; by default its own.
+
+    Returns:
+        the scores that could be computed for every network, and why the others could not.
+
+    Raises:
+        UnknownNameError: there is no such score, or no such setting of it.
+        ConfigError: a name cannot be read, one is given twice; or the networks have other examples or given labels.
+        ScoreError: the loss could not be computed.
+    """
+    several = list(subjects) if isinstance(subjects, Sequence) else [subject_of(subjects, task, roles)]
+    if not several or not all(isinstance(each, Subject) for each in several):
+        raise ConfigError("example_scores takes a Subject, a network with its task, or a list of Subjects")
+    parsed = [named("example_scores", name) for name in ((names,) if isinstance(names, str) else names)]
+    if len(set(parsed)) < len(parsed):
+        raise ConfigError(f"example_scores takes different names; got {names!r}")
+    baseline = named("example_scores", BASELINE)
+    parsed = parsed if baseline in parsed else [baseline, *parsed]
+    task = several[0].task
+    ids, given = task.sources, task.given(task.sources)
+    for other in several[1:]:
+        if not torch.equal(other.task.sources, ids) or not torch.equal(other.task.given(ids), given):
+            raise ConfigError(f"{other.name!r} has other training examples, or other labels, than {several[0].name!r}")
+    found: dict[str, ExampleScores] = {}
+    errors: dict[str, Tensor] = {}
+    reasons: dict[str, str] = {}
+    for each in parsed:
+        try:
+            results = [each(subject) for subject in several]
+        except MechmemError as error:
+            reasons[each.label()] = str(error)
+            continue
+        found[each.label()], errors[each.label()] = _pooled(results)
+    if BASELINE not in found:
+        raise ScoreError(f"not even the loss could be computed: {reasons[BASELINE]}")
+    pairs = (None, None) if task.operands is None else (task.operands[task.rows(ids)], task.symbols)
+    return ExampleTable(ids, found, errors, len(several), given, task.true(ids), *pairs, reasons)
+
+
+def _pooled(results: Sequence[ExampleScores]) -> tuple[ExampleScores, Float[Tensor, " example"]]:
+    """Return the mean over networks, and its standard error; a value that is infinite in one network is in the mean."""
+    values = torch.stack([each.values for each in results])
+    notes = "; ".join(dict.fromkeys(each.note for each in results if each.note))
+    if len(results) == 1:
+        return results[0], torch.full_like(values[0], torch.nan)
+    error = values.std(0) / len(results) ** 0.5
+    return dataclasses.replace(results[0], values=values.mean(0), note=notes), error

@@ -1,0 +1,206 @@
+"""What each training example does to the answer on others, read from the subnetworks of turn-over dropout."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from rich.progress import track
+from torch import Tensor
+
+from mechmem.core.config import check_whole
+from mechmem.core.ids import check_distinct, check_sources
+from mechmem.core.results import Result
+from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.core.task import Ids
+from mechmem.errors import ConfigError, LeakError
+from mechmem.math.blocks import blocks
+from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
+from mechmem.models.networks.masks import Part, subnetwork
+from mechmem.plotting.matrices import influence_map
+from mechmem.training.isolation import isolation
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class Influence(Result):
+    """How much worse each target is answered where a training example is unknown.
+
+    Attributes:
+        sources: the training examples. Shape (source).
+        targets: the examples whose answer is measured. Shape (target).
+        values: L(f^{1−m(z)}, target) − L(f^{m(z)}, target) in nats, of the cross-entropy on the label given to the
+            target (of a test example the true one); positive where the source z helps. Shape (target, source).
+        errors: standard error of the mean over networks; None for a single one. Shape (target, source).
+        networks: over how many networks (mask seeds) the values are averaged.
+        source_labels: the labels given to the sources. Shape (source).
+        target_labels: those of the targets. Shape (target).
+        note: which leaks were accepted, or "".
+    """
+
+    sources: Int[Tensor, " source"]
+    targets: Int[Tensor, " target"]
+    values: Float[Tensor, "target source"]
+    errors: Float[Tensor, "target source"] | None
+    networks: int
+    source_labels: Int[Tensor, " source"]
+    target_labels: Int[Tensor, " target"]
+    note: str = ""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per pair: target, source, influence (nats), error (NaN for a single network), same_label."""
+        targets, sources = self.values.shape
+        errors = torch.full_like(self.values, torch.nan) if self.errors is None else self.errors
+        same = self.target_labels[:, None] == self.source_labels[None, :]
+        return pd.DataFrame(
+            {
+                "target": np.repeat(self.targets.numpy(), sources),
+                "source": np.tile(self.sources.numpy(), targets),
+                "influence": self.values.flatten().numpy(),
+                "error": errors.flatten().numpy(),
+                "same_label": same.flatten().numpy(),
+            }
+        )
+
+    def helpful(self, target: int, count: int = 5) -> Int[Tensor, " chosen"]:
+        """Return the ids of the sources that help a target most, the most helpful first.
+
+        Raises:
+            ConfigError: it is no target.
+        """
+        return self._extreme(target, count, descending=True)
+
+    def harmful(self, target: int, count: int = 5) -> Int[Tensor, " chosen"]:
+        """Return the ids of the sources that harm a target most, the most harmful first.
+
+        Raises:
+            ConfigError: it is no target.
+        """
+        return self._extreme(target, count, descending=False)
+
+    def _extreme(self, target: int, count: int, *, descending: bool) -> Int[Tensor, " chosen"]:
+        check_whole("number of examples", count, 1)
+        row = (self.targets == target).nonzero().flatten()
+        if not len(row):
+            raise ConfigError(f"example {target} is none of the {len(self.targets)} targets")
+        order = torch.argsort(self.values[row[0]], stable=True, descending=descending)
+        return self.sources[order[:count]]
+
+    def plot(self) -> go.Figure:
+        """Return the matrix, targets and sources ordered by label, as a heatmap of at most 400 rows and columns."""
+        order = [torch.argsort(labels, stable=True) for labels in (self.target_labels, self.source_labels)]
+        values = self.values[order[0]][:, order[1]]
+        targets, sources = self.target_labels[order[0]], self.source_labels[order[1]]
+        return influence_map(values.numpy(), targets.numpy(), sources.numpy())
+
+
+def influence(
+    subjects: Subject | Sequence[Subject],
+    sources: Ids | None = None,
+    targets: Ids | None = None,
+    *,
+    accept_leaks: bool = False,
+    progress: bool = False,
+) -> Influence:
+    """Measure what training examples do to the answers on other examples, by turn-over dropout.
+
+    I(target, z) = L(f^{1−m(z)}, target) − L(f^{m(z)}, target): the loss of the subnetwork that z has not trained less
+    that of the one that it has. Each source costs two forward passes of all targets. (Kobayashi et al. 2020,
+    arXiv 2012.04207, equation 6.)
+
+    Args:
+        subjects: a network trained with turn-over dropout; or several of the same training set, with other seeds of the
+            masks, over which the influence is averaged.
+        sources: ids of training examples; by default all, without fixed views of them.
+        targets: ids of any examples; by default the test set.
+        accept_leaks: measure although examples act on units that are not their own (see `isolation`).
+        progress: whether to show a bar.
+
+    Raises:
+        MissingNeedError: a network has no turn-over dropout.
+        LeakError: a network is not isolated, and this was not accepted.
+        ConfigError: ids are no list of whole numbers, are repeated, or sources are not training examples; or the
+            networks have other examples or labels.
+        UnknownNameError: an id is not one of the task's.
+    """
+    several = list(subjects) if isinstance(subjects, Sequence) else [subjects]
+    if not several or not all(isinstance(each, Subject) for each in several):
+        raise ConfigError("influence takes a Subject, or a list of Subjects")
+    task = several[0].task
+    source_ids = check_sources(task, task.sources if sources is None else sources, "sources")
+    target_ids = check_distinct(task, task.test_ids if targets is None else targets, "targets")
+    source_labels, target_labels = task.given(source_ids), task.given(target_ids)
+    notes: list[str] = []
+    found: list[Tensor] = []
+    for number, subject in enumerate(several):
+        same = torch.equal(subject.task.given(source_ids), source_labels)
+        if not same or not torch.equal(subject.task.given(target_ids), target_labels):
+            raise ConfigError(f"{subject.name!r} has other labels than {several[0].name!r}")
+        notes += check_isolated(subject, accept_leaks=accept_leaks)
+        title = f"influence, network {number + 1} of {len(several)}"
+        found.append(_differences(subject, source_ids, target_ids, title, progress))
+    values = torch.stack(found)
+    return Influence(
+        sources=source_ids,
+        targets=target_ids,
+        values=values.mean(0),
+        errors=None if len(found) == 1 else values.std(0) / len(found) ** 0.5,
+        networks=len(found),
+        source_labels=source_labels,
+        target_labels=target_labels,
+        note="; ".join(dict.fromkeys(notes)),
+    )
+
+
+def check_isolated(subject: Subject, *, accept_leaks: bool) -> list[str]:
+    """Return a note of the leaks that were accepted, none where the network is isolated.
+
+    Raises:
+        MissingNeedError: the network has no turn-over dropout.
+        LeakError: it is not isolated, and this was not accepted.
+    """
+    found = isolation(subject)
+    if found.isolated:
+        return []
+    if not accept_leaks:
+        raise LeakError(f"{subject.name!r} is not isolated, {found}; accept_leaks=True measures all the same")
+    return [f"not isolated, {found}"]
+
+
+@torch.no_grad()
+def _differences(
+    subject: Subject, sources: Int[Tensor, " source"], targets: Int[Tensor, " target"], title: str, progress: bool
+) -> Float[Tensor, "target source"]:
+    """Return flipped less own loss of each target under each source's masks."""
+    model, task, device = subject.model, subject.task, device_of(subject.model)
+    found = torch.empty(len(targets), len(sources))
+    shown = task.source(sources)
+    # A block of targets is loaded once for all sources.
+    parts = list(blocks(len(targets), max(block_rows(model), 1024)))
+    steps = ((part, column) for part in parts for column in range(len(sources)))
+    batch, loaded = None, None
+    with evaluating(model):
+        for part, column in track(steps, title, len(parts) * len(sources), disable=not progress, transient=True):
+            if loaded != part:
+                inputs, labels = task.batch(targets[part])
+                batch, loaded = (inputs.to(device), labels.to(device)), part
+            assert batch is not None
+            source = int(shown[column])
+            found[part, column] = _loss(subject, "flipped", source, *batch) - _loss(subject, "own", source, *batch)
+    return found
+
+
+def _loss(subject: Subject, part: Part, source: int, inputs: Tensor, labels: Tensor) -> Float[Tensor, " target"]:
+    with subnetwork(subject.model, part, source):
+        logits = full_precision(subject.roles.output.read(subject.model(inputs)))
+    return F.cross_entropy(logits, labels, reduction="none").cpu()

@@ -1,0 +1,1 @@
+"""Activation patching and path patching between runs."""

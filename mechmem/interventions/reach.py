@@ -1,0 +1,80 @@
+"""Whether an edit at a hook point can change anything."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+
+import torch
+from torch import Tensor
+
+from mechmem.core.subject import Subject
+from mechmem.errors import DiscardedEditError
+from mechmem.models.hooks.hooking import hooked
+from mechmem.models.hooks.running import device_of, evaluating
+from mechmem.models.networks.masks import mask_layers, of_examples
+
+_EXAMPLES = 4
+
+
+def check_edit(subject: Subject, point: str) -> None:
+    """Refuse a point at which edits are thrown away, so that no intervention there passes for one without effect.
+
+    Some points only show a value that the model has used already, or one that it works out a second time for show:
+    `hook_attn_scores` of a `TransformerBridge` whose attention is left to the module it wraps. The model runs on a few
+    training examples, and the point is fine if the logits depend on its value: if there is a path of derivatives from
+    it to the logits, or, where the model records none, if other values there change the logits. A path along which
+    the derivative happens to be zero is fine too. Found out once per subject and state of its model.
+
+    Args:
+        subject: the model, its task and its roles.
+        point: name of a hook point; `name#i` for firing i of a point that fires several times.
+
+    Raises:
+        DiscardedEditError: no edit at the point reaches the logits.
+        UnknownNameError: there is no such point.
+        ActivationError: the point did not fire, or does not hold what its name says.
+        ConfigError: the model is compiled.
+    """
+    if not subject.memo(f"edits at {point} reach the logits", lambda: _reaches(subject, point)):
+        raise DiscardedEditError(
+            f"an edit at {point!r} is thrown away: the logits do not depend on what this point holds in this model"
+        )
+
+
+def _reaches(subject: Subject, point: str) -> bool:
+    model, leaves = subject.model, []
+
+    def cut(value: Tensor) -> Tensor | None:
+        if not value.is_floating_point():
+            return None
+        leaves.append(value.detach().clone().requires_grad_())
+        return leaves[0].clone()
+
+    def logits() -> Tensor:
+        ids = subject.task.train_ids[:_EXAMPLES]
+        with of_examples(mask_layers(model), subject.task.source(ids)):
+            return subject.roles.output.read(model(subject.task.batch(ids)[0].to(device_of(model))))
+
+    # Whatever the caller has turned off: without a graph nothing is seen.
+    with evaluating(model), torch.inference_mode(False), warnings.catch_warnings():
+        # The bridge's own warning about such an edit; here it is an error.
+        warnings.filterwarnings("ignore", message=".*The edit is discarded")
+        # A model that leaves torch and comes back may refuse to be differentiated; it is tried with other values.
+        with torch.enable_grad(), contextlib.suppress(RuntimeError):
+            with hooked(model, point, cut):
+                found = logits()
+            if leaves and found.requires_grad:
+                if torch.autograd.grad(found.sum(), leaves, allow_unused=True)[0] is not None:
+                    return True
+        with torch.no_grad():
+            plain = logits()
+            with hooked(model, point, other_values):
+                return not torch.equal(plain.nan_to_num(), logits().nan_to_num())
+
+
+def other_values(value: Tensor) -> Tensor:
+    """Return other values that are allowed at the same place."""
+    if value.is_floating_point() or value.is_complex():
+        return value + (1 + value.abs()) * torch.linspace(0.5, 1.5, value.numel()).to(value).reshape(value.shape)
+    return value.flatten().roll(1).reshape(value.shape)  # symbols and positions stay among those that there are

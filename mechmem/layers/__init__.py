@@ -1,0 +1,1 @@
+"""What each layer holds, and what a probe reads from it."""

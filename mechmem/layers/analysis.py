@@ -1,0 +1,71 @@
+"""What measures of every layer have in common: which layers, and which examples."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import get_args
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mechmem.core.config import check_choice
+from mechmem.core.plugins import Analysis
+from mechmem.core.randomness import generator
+from mechmem.core.subject import Subject
+from mechmem.core.task import Task
+from mechmem.layers.features import Pool, named_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerAnalysis(Analysis):
+    """Base of analyses that measure every layer.
+
+    Attributes:
+        points: the layers: hook points, patterns such as "layers.*.hook_hidden", "hidden.2" for the third of the role
+            `hidden`, "inputs" for the inputs themselves; several with spaces between them. By default the role
+            `hidden`.
+        pool: "mean" averages what layers hold as (example, channel, …) over all axes behind the channels first; a
+            layer of one number per neuron is left as it is.
+    """
+
+    points: str = ""
+    pool: Pool = "none"
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_choice("pooling", self.pool, get_args(Pool))
+
+    def wants(self) -> frozenset[str]:
+        """Layers, unless they are named."""
+        return self.needs if self.points.strip() else self.needs | {"role:hidden"}
+
+    def layers(self, subject: Subject) -> dict[str, Pool]:
+        """Return the layers in the order in which they fire, inputs first, each with how it is averaged.
+
+        Raises:
+            MissingNeedError: no layer is named, and the role `hidden` names none.
+            UnknownNameError: a name or pattern matches no point.
+            ActivationError: a point does not fire, or fires several times.
+        """
+        self.require(subject)
+        return named_layers(subject, self.points, self.pool)
+
+
+def source_splits(task: Task) -> dict[str, Int[Tensor, " example"]]:
+    """Return ids of un-augmented training examples by split, and of test examples; some may be none.
+
+    The splits are "train_clean", "train_noisy" and "test"; where it is not known which labels are wrong, "train" and
+    "test".
+    """
+    truth = task.true(task.sources)
+    if truth is None:
+        return {"train": task.sources, "test": task.test_ids}
+    noisy = truth != task.given(task.sources)
+    return {"train_clean": task.sources[~noisy], "train_noisy": task.sources[noisy], "test": task.test_ids}
+
+
+def some(ids: Int[Tensor, " example"], limit: int, seed: int) -> Int[Tensor, " chosen"]:
+    """Return at most `limit` of the ids, drawn with a seed, in their own order."""
+    drawn = torch.randperm(len(ids), generator=generator(seed, "examples of a layer"))[:limit]
+    return ids[drawn.sort().values]

@@ -1,0 +1,268 @@
+"""What a layer holds, one row of numbers per example: what probes are fitted to."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from mechmem.core.subject import Subject
+from mechmem.errors import ActivationError, ConfigError, MissingNeedError, UnknownNameError
+from mechmem.math.blocks import blocks
+from mechmem.models.hooks.hooking import firing
+from mechmem.models.hooks.points import hook_points
+from mechmem.models.hooks.running import block_rows, full_precision
+from mechmem.models.reading.activations import activations
+
+INPUTS = "inputs"
+"""The name of no hook point, but of the inputs themselves: what a probe needs no network for."""
+
+Pool = Literal["none", "mean"]
+
+_HIDDEN = re.compile(r"hidden\.(\d+)")
+
+
+def layer_point(subject: Subject, point: str = "") -> str:
+    """Return the hook point that a layer's name means.
+
+    Args:
+        subject: the network and its roles.
+        point: a hook point; "hidden.2" for the third of the role `hidden`; "" for the last of them; "inputs" for the
+            inputs themselves.
+
+    Raises:
+        MissingNeedError: a layer of the role `hidden` is asked for, which names none.
+        UnknownNameError: there are not so many.
+    """
+    hidden, number = subject.roles.hidden, _HIDDEN.fullmatch(point)
+    if point and (number is None or point in hook_points(subject.model)):
+        return point
+    if not hidden:
+        raise MissingNeedError("this needs the role 'hidden', or the name of a hook point")
+    if number is None:
+        return hidden[-1]
+    if int(number[1]) >= len(hidden):
+        raise UnknownNameError(f"no layer {point!r}: the role hidden names {len(hidden)}, from hidden.0 on")
+    return hidden[int(number[1])]
+
+
+def named_layers(subject: Subject, points: str = "", pool: Pool = "none") -> dict[str, Pool]:
+    """Return layers in the order in which they fire, inputs first, each with how it is averaged.
+
+    Args:
+        subject: the network and its roles.
+        points: the layers: hook points, patterns, "hidden.2", "inputs", with spaces between them; "" for the role
+            `hidden`.
+        pool: how layers that hold (example, channel, …) are averaged; one of a single number per neuron is left as it
+            is.
+
+    Raises:
+        MissingNeedError: a layer of the role `hidden` is asked for, which names none.
+        UnknownNameError: a name or pattern matches no point.
+        ActivationError: a point does not fire, or fires several times.
+    """
+    asked = points.split() or list(subject.roles.hidden)
+    found: dict[str, Pool] = {INPUTS: "none"} if INPUTS in asked else {}
+    names = [layer_point(subject, name) for name in asked if name != INPUTS]
+    if not names:
+        return found
+    held = activations(subject, names, ids=subject.task.train_ids[:1].repeat(2))
+    repeated = next((name for name in held if "#" in name), None)
+    if repeated is not None:
+        raise ActivationError(f"{repeated.rpartition('#')[0]!r} fires several times: a layer is what fires once")
+    for name, value in held.items():
+        found[name] = pool if value.ndim > 2 else "none"
+    return found
+
+
+def held_by(subject: Subject, layer: str, pool: Pool, ids: Int[Tensor, " example"]) -> Float[Tensor, "example feature"]:
+    """Return what a layer holds, flattened, on the CPU (see `layer_features`).
+
+    Raises:
+        ActivationError: it holds numbers that are not finite.
+    """
+    held = layer_features(subject, layer, ids, pool)
+    if not held.isfinite().all():
+        raise ActivationError(f"{layer!r} holds numbers that are not finite")
+    return held
+
+
+def layer_features(
+    subject: Subject, point: str, ids: Int[Tensor, " example"], pool: Pool = "none"
+) -> Float[Tensor, "example feature"]:
+    """Return what a layer holds on each example, flattened, on the CPU.
+
+    Args:
+        subject: the network and its task; no augmentation is applied.
+        point: as in `layer_point`.
+        ids: the examples.
+        pool: "mean" averages a point (example, channel, …) over all axes behind the channels first.
+
+    Raises:
+        MissingNeedError: a layer of the role `hidden` is asked for, which names none.
+        UnknownNameError: there is no such point.
+        ActivationError: the point does not fire, or holds one number per example where channels are to be averaged.
+    """
+    name = layer_point(subject, point)
+    held = subject.task.batch(ids)[0].cpu() if name == INPUTS else activations(subject, name, ids=ids)[name]
+    return flat_features(held, name, pool)
+
+
+def flat_features(
+    held: Shaped[Tensor, "example ..."], name: str, pool: Pool = "none"
+) -> Float[Tensor, "example feature"]:
+    """Return what a point holds as one row of floating-point numbers per example.
+
+    Args:
+        held: what it holds; whole numbers (the symbols of a task) count as they are.
+        name: what the point is called.
+        pool: as in `layer_features`.
+
+    Raises:
+        ActivationError: channels are to be averaged, and there is nothing behind them.
+    """
+    held = full_precision(held if held.is_floating_point() else held.to(torch.get_default_dtype()))
+    if held.ndim == 1:
+        return rearrange(held, "example -> example 1")
+    if pool == "none":
+        return rearrange(held, "example ... -> example (...)")
+    if held.ndim == 2:
+        raise ActivationError(
+            f"{name!r} has shape {tuple(held.shape)}: there is nothing behind its channels to average"
+        )
+    return reduce(held, "example channel ... -> example channel", "mean")
+
+
+_MB = 2**20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reading:
+    """What one reading of the data brought.
+
+    Attributes:
+        layers: all layers that the points stand for, whether they fitted into this reading or not.
+        features: what the layers hold that did, by name. Shape (example, feature) each. Whoever uses them takes them
+            out, so that the next reading finds room.
+        logits: what the network answers. Shape (example, class).
+        left: the layers for the next reading.
+    """
+
+    layers: tuple[str, ...]
+    features: dict[str, Float[Tensor, "example feature"]]
+    logits: Float[Tensor, "example class"]
+    left: tuple[str, ...]
+
+
+def read_layers(
+    subject: Subject,
+    points: str | Sequence[str],
+    ids: Int[Tensor, " example"],
+    pool: Pool = "none",
+    limit_mb: float = 4096,
+) -> Iterator[Reading]:
+    """Read layers and logits on some examples, each of which goes through the network once in every reading.
+
+    There is one reading where all layers together take no more than `limit_mb`. Otherwise there are as many as it takes
+    to stay below, with one layer each where they are that large; a single layer that takes more is read all the same.
+
+    Args:
+        subject: the network and its task; no augmentation is applied.
+        points: hook points or patterns.
+        ids: the examples.
+        pool: "mean" averages a point (example, channel, …) over all axes behind the channels as it is read; one of a
+            single number per channel is left as it is.
+        limit_mb: most megabytes (of 2²⁰ bytes) of features in one reading.
+
+    Raises:
+        UnknownNameError: there is no such point.
+        ActivationError: a point does not fire.
+        ConfigError: the logits are not one row per example, one column per class.
+        RoleError: there are no logits where the roles say.
+    """
+    left: tuple[str, ...] = ()
+    while True:
+        found = _read(subject, points, left, ids, pool, limit_mb)
+        left = found.left
+        yield found
+        del found
+        if not left:
+            return
+        points = _points(left)
+
+
+def _read(
+    subject: Subject,
+    points: str | Sequence[str],
+    wanted: tuple[str, ...],
+    ids: Int[Tensor, " example"],
+    pool: Pool,
+    limit_mb: float,
+) -> Reading:
+    features: dict[str, Tensor] = {}
+    layers: tuple[str, ...] = ()
+    logits = torch.empty(0, subject.task.n_classes)
+    with _outputs(subject.model) as outputs:
+        for block in blocks(len(ids), block_rows(subject.model)):
+            held = activations(subject, points, ids=ids[block], chunk=block.stop - block.start)
+            answers = _logits(subject, outputs.pop(), block)
+            names = tuple(features) or wanted or tuple(held)
+            rows = {name: flat_features(held[name], name, pool if held[name].ndim > 2 else "none") for name in names}
+            if not block.start:
+                layers = names
+                features = _room(rows, len(ids), limit_mb)
+                points = _points(tuple(features))
+                logits = torch.empty(len(ids), subject.task.n_classes, dtype=answers.dtype)
+            logits[block] = answers
+            for name, values in features.items():
+                values[block] = rows[name]
+    return Reading(layers, features, logits, layers[len(features) :])
+
+
+def _points(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the points of some layers; a point that fires several times has several."""
+    return tuple(dict.fromkeys(firing(name)[0] for name in layers))
+
+
+def _room(rows: dict[str, Tensor], n: int, limit_mb: float) -> dict[str, Tensor]:
+    """Return empty features for as many of the first layers as fit, and for one at least."""
+    found: dict[str, Tensor] = {}
+    taken = 0.0
+    for name, first in rows.items():
+        taken += first[:1].numel() * first.element_size() * n / _MB
+        if found and taken > limit_mb:
+            break
+        found[name] = torch.empty((n, *first.shape[1:]), dtype=first.dtype)
+    return found
+
+
+@contextlib.contextmanager
+def _outputs(model: nn.Module) -> Iterator[list[Any]]:
+    """Collect what a model returns."""
+    found: list[Any] = []
+
+    def keep(_model: nn.Module, _inputs: Any, returned: Any) -> None:
+        found.append(returned)
+
+    handle = model.register_forward_hook(keep)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+def _logits(subject: Subject, returned: Any, block: slice) -> Float[Tensor, "row class"]:
+    found = subject.roles.output.read(returned)
+    expected = (block.stop - block.start, subject.task.n_classes)
+    if tuple(found.shape) != expected:
+        raise ConfigError(
+            f"the model must return logits of shape (example, class) = {expected}, and returned {tuple(found.shape)}"
+        )
+    return full_precision(found).cpu()

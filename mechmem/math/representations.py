@@ -1,0 +1,239 @@
+"""How alike two sets of features of the same examples are: centred kernel alignment with the linear kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from einops import einsum, rearrange, reduce
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.math.blocks import blocks
+
+FEWEST = {True: 4, False: 2}
+"""Examples below which there is nothing to measure, debiased or not."""
+
+_NOTHING = 1e-12
+"""Norm of a centred matrix, as a share of what it was centred from, that is rounding."""
+
+
+def centred_gram(
+    features: Float[Tensor, "*batch example feature"], *, debiased: bool = True, columns: int = 4096
+) -> Float[Tensor, "*batch example other"]:
+    """Return the inner products of examples, centred, in float64; exactly 0 where all examples are alike.
+
+    Args:
+        features: one row per example; at least 4 rows, or 2 where biased.
+        debiased: whether to leave out each example's product with itself and centre the others so that the product of
+            two such matrices, summed and divided by n(n − 3), is the unbiased estimate of HSIC (Song et al. 2012,
+            eq. 5; in this form Székely & Rizzo 2014). Otherwise rows and columns have mean 0.
+        columns: features taken at once, so that no copy of them all is made in float64.
+
+    Raises:
+        ValueError: there are too few examples.
+    """
+    n = features.shape[-2]
+    if n < FEWEST[debiased]:
+        raise ValueError(f"expected at least {FEWEST[debiased]} examples, got {n}")
+    gram = torch.zeros(*features.shape[:-1], n, dtype=torch.float64)
+    raw = torch.zeros(features.shape[:-2], dtype=torch.float64)
+    for block in blocks(features.shape[-1], columns):
+        part = features[..., block].double()
+        raw += reduce(part.square(), "... example feature -> ...", "sum")
+        part = part - reduce(part, "... example feature -> ... 1 feature", "mean")
+        gram += einsum(part, part, "... example feature, ... other feature -> ... example other")
+    # The trace is the sum of squares of the centred features.
+    alike = gram.diagonal(dim1=-2, dim2=-1).sum(-1) <= _NOTHING**2 * raw
+    centred = _without_own(gram) if debiased else gram
+    nothing = alike | (_norm(centred) <= _NOTHING * _norm(gram))
+    return centred.masked_fill(rearrange(nothing, "... -> ... 1 1"), 0)
+
+
+def _without_own(gram: Float[Tensor, "*batch example other"]) -> Float[Tensor, "*batch example other"]:
+    n = gram.shape[-1]
+    own = torch.eye(n, dtype=torch.bool)
+    others = gram.masked_fill(own, 0)
+    row = reduce(others, "... example other -> ... example 1", "sum") / (n - 2)
+    column = rearrange(row, "... example 1 -> ... 1 example")
+    whole = reduce(others, "... example other -> ... 1 1", "sum") / ((n - 1) * (n - 2))
+    return (others - row - column + whole).masked_fill(own, 0)
+
+
+def _norm(matrix: Float[Tensor, "*batch example other"]) -> Float[Tensor, "*batch"]:
+    return reduce(matrix.square(), "... example other -> ...", "sum").sqrt()
+
+
+def cka_of_grams(
+    left: Sequence[Float[Tensor, "example example"]], right: Sequence[Float[Tensor, "example example"]]
+) -> Float[Tensor, "left right"]:
+    """Return the alignment of every pair of centred matrices (see `centred_gram`), in float64.
+
+    It is at most 1; NaN where one of the two is 0, since features that are alike on all examples have no similarity.
+    """
+    of_left, of_right = (torch.stack([_norm(gram) for gram in side]) for side in (left, right))
+    products = torch.stack([torch.stack([torch.dot(a.flatten(), b.flatten()) for b in right]) for a in left])
+    return products / einsum(of_left, of_right, "left, right -> left right")
+
+
+def linear_cka(
+    left: Float[Tensor, "example feature"], right: Float[Tensor, "example other_feature"], *, debiased: bool = True
+) -> float:
+    """Return the centred kernel alignment of two sets of features, HSIC(K, L) / √(HSIC(K, K) HSIC(L, L)).
+
+    It is 1 for features that differ by a rotation, a shift and a scale. Biased, it is between 0 and 1 and grows with
+    the number of features per example even for unrelated ones; debiased it is 0 on average for those, and may be
+    negative.
+
+    Args:
+        left: one row per example.
+        right: one row for each of the same examples.
+        debiased: whether HSIC is its unbiased estimate.
+
+    Raises:
+        ValueError: there are too few examples (fewer than 4, or 2 where biased).
+
+    Source: Kornblith et al. 2019, arXiv 1905.00414; debiased as in Nguyen et al. 2021, arXiv 2010.15327.
+    """
+    grams = [centred_gram(side, debiased=debiased) for side in (left, right)]
+    return float(cka_of_grams(grams[:1], grams[1:]))
+
+
+QUANTITIES = ("dimension", "corrected_dimension", "radius")
+
+FEWEST_CLOUD = 4
+"""Points of a cloud below which its dimension cannot be corrected."""
+
+_AT_ONCE = 2**24
+"""Coordinates that are held in float64 at once."""
+
+
+def participation_ratio(points: Float[Tensor, "cloud example feature"]) -> Float[Tensor, " cloud"]:
+    """Return (Σλ)² / Σλ² of each cloud's covariance, in float64; NaN for a cloud whose points are one.
+
+    It is d for a round cloud in d dimensions, of n points at most n − 1. The eigenvalues are not worked out: both sums
+    are a trace, of the products of points or of coordinates, whichever are fewer.
+    """
+    centred = points.double() - reduce(points.double(), "cloud example feature -> cloud 1 feature", "mean")
+    few = points.shape[1] <= points.shape[2]
+    pattern = "cloud {}, cloud {} -> cloud {}".format(*(
+        ("example feature", "other feature", "example other") if few
+        else ("example feature", "example other", "feature other")
+    ))  # fmt: skip
+    moments = einsum(centred, centred, pattern)
+    trace = moments.diagonal(dim1=1, dim2=2).sum(1)
+    # What is left of a single point after its mean is rounding.
+    trace = torch.where(trace <= 1e-24 * reduce(points.double().square(), "cloud a b -> cloud", "sum"), 0, trace)
+    return trace**2 / torch.where(trace > 0, reduce(moments.square(), "cloud a b -> cloud", "sum"), 0)
+
+
+def corrected_participation_ratio(points: Float[Tensor, "cloud example feature"]) -> Float[Tensor, " cloud"]:
+    """Return (Σλ)² / Σλ² with the number of points corrected for, in float64; NaN where it cannot be told.
+
+    Numerator and denominator are unbiased (averages over distinct points), their ratio is so for many points. Few
+    points of a cloud of many dimensions scatter widely; unlike `participation_ratio` it may exceed their number.
+
+    Raises:
+        ValueError: there are fewer than 4 points.
+    """
+    n = points.shape[1]
+    gram = centred_gram(points, debiased=False)
+    unbiased = centred_gram(points)
+    squares = reduce(unbiased.square(), "cloud example other -> cloud", "sum") / (n * (n - 3))
+    own = gram.diagonal(dim1=1, dim2=2)
+    # Half the squared distance of two points is the trace of the covariance, on average.
+    half = (rearrange(own, "cloud example -> cloud example 1") + rearrange(own, "cloud other -> cloud 1 other")) / 2
+    half = half - gram
+    whole = reduce(half, "cloud example other -> cloud", "sum") ** 2
+    sharing_one = reduce(
+        reduce(half, "cloud example other -> cloud example", "sum").square(), "cloud a -> cloud", "sum"
+    )
+    sharing_two = reduce(half.square(), "cloud example other -> cloud", "sum")
+    distinct = whole - 4 * sharing_one + 2 * sharing_two
+    # Where all points but one or two are the same no four tell anything, and what is left is rounding.
+    told = (squares > 0) & (distinct > 1e-10 * whole)
+    return torch.where(told, distinct / (n * (n - 1) * (n - 2) * (n - 3)) / squares, torch.nan)
+
+
+def cloud_geometry(
+    features: Float[Tensor, "example feature"], members: Int[Tensor, "cloud member"]
+) -> Float[Tensor, "quantity cloud"]:
+    """Return each cloud's dimension, corrected dimension and radius (`QUANTITIES`), in float64.
+
+    The radius is √Σλ, of the covariance with n − 1, over the distance of the cloud's centre from the mean of all
+    centres: below 1 clouds lie apart. Clouds of n points whose true centres are one have `radius_of_chance`. NaN for a
+    single cloud.
+
+    Args:
+        features: one row per example.
+        members: rows of each cloud's points, of which there are at least 4 and of every cloud as many.
+
+    Raises:
+        ValueError: there are fewer than 4 points.
+    """
+    n = members.shape[1]
+    found, centres, spreads = [], [], []
+    for block in blocks(len(members), _AT_ONCE // max(1, n * features.shape[1])):
+        points = features[members[block]].double()
+        found.append(torch.stack([participation_ratio(points), corrected_participation_ratio(points)]))
+        centres.append(reduce(points, "cloud example feature -> cloud feature", "mean"))
+        spreads.append(points.var(1).sum(1))
+    centre, spread = torch.cat(centres), torch.cat(spreads)
+    apart = (centre - reduce(centre, "cloud feature -> 1 feature", "mean")).square().sum(1)
+    radius = (spread / apart).sqrt() if len(members) > 1 else torch.full_like(spread, torch.nan)
+    return torch.cat([torch.cat(found, 1), rearrange(radius, "cloud -> 1 cloud")])
+
+
+def radius_of_chance(points: int, clouds: int) -> float:
+    """Return the radius of clouds that share one centre, √(n C / (C − 1)): their means differ by sampling alone.
+
+    Exactly so is the mean of the inverse squares, but for the sampling error of the spread.
+    """
+    return float("nan") if clouds < 2 else (points * clouds / (clouds - 1)) ** 0.5
+
+
+class ViewCosines:
+    """Mean cosines between views of one example and between views of two, added up block by block.
+
+    A view of length 0 has the cosine 0 with every other.
+    """
+
+    def __init__(self):
+        self._same: list[Float[Tensor, " example"]] = []
+        self._total: Float[Tensor, " feature"] | None = None
+        self._squares, self._views = 0.0, 0
+
+    def add(self, held: Float[Tensor, "view example feature"]) -> None:
+        """Take in some examples, with all of their views (at least two).
+
+        Raises:
+            ValueError: there is one view, or another number of them than before.
+        """
+        views = len(held)
+        if views < 2 or self._views not in (0, views):
+            raise ValueError(f"expected the same number of views, at least 2; got {views} after {self._views}")
+        values = held.double()
+        lengths = rearrange(torch.linalg.vector_norm(values, dim=2), "view example -> view example 1")
+        unit = torch.where(lengths > 0, values / lengths.clamp_min(1e-300), 0)
+        sums = reduce(unit, "view example feature -> example feature", "sum")
+        squares = reduce(sums.square(), "example feature -> example", "sum")
+        # A view's cosine with itself is 1 and no pair; that of a view of length 0 is 0.
+        own = reduce((lengths > 0).double(), "view example 1 -> example", "sum")
+        self._same.append((squares - own) / (views * (views - 1)))
+        whole = reduce(sums, "example feature -> feature", "sum")
+        self._total = whole if self._total is None else self._total + whole
+        self._squares += float(squares.sum())
+        self._views = views
+
+    @property
+    def same(self) -> Float[Tensor, " example"]:
+        """Mean cosine over pairs of views of each example."""
+        return torch.cat(self._same)
+
+    @property
+    def different(self) -> float:
+        """Mean cosine over pairs of views of different examples; NaN where there is one example."""
+        n = len(self.same)
+        if n < 2 or self._total is None:
+            return float("nan")
+        return (float(self._total.square().sum()) - self._squares) / (self._views**2 * n * (n - 1))

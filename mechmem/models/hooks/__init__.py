@@ -1,0 +1,1 @@
+"""Hook points on any module: naming, attaching, running with hooks."""

@@ -1,0 +1,277 @@
+"""Named hook points on any `nn.Module`, without a change to its code or to the names of its parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any, Self, cast
+
+from torch import nn
+from transformer_lens.hook_points import HookPoint
+
+from mechmem.errors import ActivationError, UnknownNameError
+from mechmem.models.hooks.checked import CheckedHooks
+from mechmem.models.hooks.insertion import Unclear
+from mechmem.models.hooks.numbered_cache import Cache, Numbering
+from mechmem.models.hooks.places import Point, Points, check_attachable, chosen_places, clear_call, same_modules
+
+
+def attach(model: nn.Module, *points: Point, inputs: bool = False) -> Attached:
+    """Put named hook points on a network of any kind, for everything that takes hook points.
+
+    A module's output is at `<module>.hook_out`, its input at `<module>.hook_in`; the root's are `hook_out` and
+    `hook_in`. An element of an output or input has its path behind that: `encoder.hook_out.last_hidden_state`.
+
+    The network itself stays as it is: its parameters keep their names, and `detach()` takes every point off again. A
+    module that is called several times has one point that fires several times; so has one that stands at several names,
+    whose point bears the first.
+
+    Args:
+        model: the network.
+        points: which modules, each one of:
+            a name, "layer1.0.conv1" ("" for the network itself);
+            a pattern over names, "layer*.relu", in which `*` stands for dots too;
+            a class, `nn.Conv2d`;
+            a name or pattern and, after a colon, the path of an element of what it returns: "h.*.attn:0",
+            "encoder:last_hidden_state", ":logits" (positions in tuples, keys of dicts and dataclasses, joined by dots);
+            the name of a hook point, "layer1.hook_in", "attn.hook_in:hidden_states" (arguments by position or keyword).
+            Without any, or with "*", every module that is called. A module named with a path is not taken without one
+            by a pattern as well.
+        inputs: whether the chosen modules' inputs get points too: the first argument by position, or else the only
+            tensor among the arguments.
+
+    Raises:
+        ConfigError: `model` is not a module, has hook points already, or cannot have any (TorchScript, compiled).
+        UnknownNameError: a point matches no module; the nearest is named.
+        ActivationError: in the forward pass: a module returns none or several tensors, or has none at the path that was
+            named. For points that were named this is found out in the first forward pass, for the others when there is
+            a hook.
+    """
+    check_attachable(model)
+    return Attached(model, points, inputs)
+
+
+class Attached(CheckedHooks):
+    """A network with hook points, as `attach` returns it: TransformerLens' methods on top of the network's own.
+
+    Whatever is not a matter of hooks is the network's: parameters, submodules, mode, forward, attributes and methods.
+    So a `state_dict` has the same keys, and each loads the other's.
+
+    What differs from TransformerLens: a point that fires several times in a forward pass is cached as
+    `name#0 … name#n−1`, not overwritten; names may be patterns, and what matches no point is an error that names the
+    nearest; and a hook that did not fire at any of its points, though the network ran, is an error.
+
+    Args:
+        model: the network.
+        points: which modules have points, as for `attach`.
+        inputs: whether their inputs have points too.
+    """
+
+    _unclear: list[Unclear] | None = None
+
+    def __init__(self, model: nn.Module, points: Sequence[Point] = (), inputs: bool = False):
+        places = chosen_places(model, points, inputs)
+        super().__init__()
+        # What makes a module is looked up in the network instead, so that there is one of each.
+        for key in vars(nn.Module()):
+            vars(self).pop(key, None)
+        self._model = model
+        vars(self).update(hook_dict=Points(), mod_dict=Points(), _passes=0, _caching=False, _inserted={})
+        vars(self).update(_asked=(tuple(points), inputs), _unclear=None)
+        modules = dict(model.named_modules())
+        for place in places:
+            inserted = place.side(HookPoint(), place.module, place.path, place.eager, weakref.ref(self))
+            inserted.insert(modules[place.module])
+            self._inserted[place.name] = inserted
+        self.setup()
+
+    def setup(self) -> None:
+        """Name the points. The network's own modules get no attribute, unlike with TransformerLens."""
+        self.hook_dict = Points({name: inserted.point for name, inserted in self._inserted.items()})
+        self.hook_dict.again = same_modules(self._model) if self._inserted else {}
+        # The points alone, so that a hook on a module that is none is refused by name.
+        self.mod_dict = cast(dict[str, nn.Module], self.hook_dict)
+        for name, point in self.hook_dict.items():
+            point.name = name
+
+    def detach(self) -> nn.Module:
+        """Take every point off, with the hooks on it, and return the network as it was before."""
+        for inserted in self._inserted.values():
+            inserted.remove()
+        self._inserted = {}
+        self.setup()
+        return self._model
+
+    # Hooks: TransformerLens' methods, where they would be silent about a hook that saw something else than it was for.
+
+    def _unknown(self, name: str) -> UnknownNameError:
+        return cast(Points, self.hook_dict).unknown(name)
+
+    @contextlib.contextmanager
+    def hooks(
+        self,
+        fwd_hooks: Iterable[tuple[Any, Any]] = (),
+        bwd_hooks: Iterable[tuple[Any, Any]] = (),
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
+    ) -> Iterator[Self]:
+        """Put hooks on for the length of a `with`, as in `CheckedHooks`.
+
+        Raises:
+            UnknownNameError: there is no such point.
+            ConfigError: a hook cannot be called with a value and, by the name of `hook`, its point.
+            ActivationError: the network ran, and none of the points that a hook was for fired.
+        """
+        fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
+        choices = [] if self._caching else [choice for choice, _ in (*fwd_hooks, *bwd_hooks)]
+        before = [{name: self._inserted[name].fired for name in self.matching(choice)} for choice in choices]
+        passes = self._passes
+        with super().hooks(fwd_hooks, bwd_hooks, reset_hooks_end, clear_contexts):
+            yield self
+        if self._passes == passes:
+            return
+        for fired in before:
+            if all(self._inserted[name].fired == times for name, times in fired.items()):
+                silent = " and ".join(map(repr, fired)) if len(fired) < 3 else f"{len(fired)} hook points"
+                raise ActivationError(f"hook point {silent} did not fire in the forward pass: its hook had no effect")
+
+    def get_caching_hooks(
+        self,
+        names_filter: Any = None,
+        incl_bwd: bool = False,
+        device: Any = None,
+        remove_batch_dim: bool = False,
+        cache: dict[str, Any] | None = None,
+        pos_slice: Any = None,
+    ) -> tuple[dict[str, Any], list[Any], list[Any]]:
+        """Return a cache, and the hooks that fill it; gradients are cached by the forward hooks too.
+
+        Raises:
+            UnknownNameError: a name in `names_filter` is no point.
+        """
+        cache = Cache() if cache is None else cache
+        numbering = Numbering(cache, self.hook_dict, lambda: self._passes)
+        target: Any = numbering
+        _, forward, backward = super().get_caching_hooks(
+            names_filter, incl_bwd, device, remove_batch_dim, target, pos_slice
+        )
+        if incl_bwd:
+            forward = [
+                (name, numbering.with_gradients(save, save_gradient))
+                for (name, save), (_, save_gradient) in zip(forward, backward, strict=True)
+            ]
+        return cache, forward, []
+
+    def add_caching_hooks(
+        self,
+        names_filter: Any = None,
+        incl_bwd: bool = False,
+        device: Any = None,
+        remove_batch_dim: bool = False,
+        cache: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Add hooks that fill a cache anew in every forward pass, until they are reset; return the cache."""
+        cache, forward, _ = self.get_caching_hooks(names_filter, incl_bwd, device, remove_batch_dim, cache)
+        for name, hook in forward:
+            self.add_hook(name, hook)
+        return cache
+
+    # A module: what torch's machinery asks for is the network's.
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the network."""
+        self._passes += 1
+        before, self._unclear = self._unclear, []
+        try:
+            returned, unclear = self._model(*args, **kwargs), list(dict.fromkeys(self._unclear))
+        finally:
+            self._unclear = before
+        if unclear:
+            points, inputs = self._asked
+            call = clear_call(self._model, points, inputs, unclear)
+            raise ActivationError(f"{'. '.join(map(str, unclear))}. All of it: detach(), then {call}")
+        return returned
+
+    # The network's own call runs the hooks that are registered on it, or on this.
+    __call__ = forward
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Generator[tuple[str, nn.Module], None, None]:
+        """Yield this, the network's submodules, and each module's hook points behind it."""
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        points: dict[str, list[tuple[str, HookPoint]]] = {}
+        for name, inserted in self._inserted.items():
+            points.setdefault(inserted.module, []).append((name, inserted.point))
+        for name, module in self._model.named_modules(memo, prefix, remove_duplicate):
+            yield name, self if module is self._model else module
+            for point_name, point in points.get(name[len(prefix) :].removeprefix("."), ()):
+                yield ".".join(filter(None, (prefix, point_name))), point
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the network's parameters and buffers by their own names."""
+        return self._model.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Load the network's parameters and buffers."""
+        return self._model.load_state_dict(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """Put the network in training mode, or in evaluation mode."""
+        self._model.train(mode)
+        return self
+
+    def apply(self, fn: Any) -> Self:
+        """Apply a function to the network and each of its submodules."""
+        self._model.apply(fn)
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._model._apply(fn, recurse)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        # Not for special methods, which copying and pickling look up on an instance that is still empty.
+        if "_model" not in vars(self) or (name.startswith("__") and name.endswith("__")):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._model, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_model" not in vars(self) or name in vars(self) or hasattr(type(self), name):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._model, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in vars(self):
+            object.__delattr__(self, name)
+        else:
+            delattr(self._model, name)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for inserted in self._inserted.values():
+            inserted.owner = weakref.ref(self)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._model[key]  # pyright: ignore[reportIndexIssue]
+
+    def __len__(self) -> int:
+        return len(self._model)  # pyright: ignore[reportArgumentType]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._model)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(type(self)), *vars(self), *dir(self._model)})
+
+    def __repr__(self) -> str:
+        return f"Attached({len(self._inserted)} hook points on {self._model!r})"

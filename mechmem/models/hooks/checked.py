@@ -1,0 +1,195 @@
+"""TransformerLens' methods for hooks, with names that are checked and may be patterns."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self
+
+from torch import Tensor, nn
+from transformer_lens import HookedRootModule
+
+from mechmem.errors import ConfigError, UnknownNameError
+from mechmem.models.hooks.numbered_cache import Cache
+from mechmem.models.hooks.points import unknown_point
+
+
+class CheckedHooks(HookedRootModule):
+    """A network with hook points on which a hook that cannot have been meant so is an error.
+
+    Wherever TransformerLens takes the name of a point, or a function that chooses names, a pattern such as "blocks.*"
+    will do too. A name, pattern or function that matches no point is an error, and so is a hook that cannot be called
+    as `hook(value, hook=point)`. A cache that is asked for what is not in it names the nearest.
+    """
+
+    _caching = False
+
+    def matching(self, choice: str | Callable[[str], object]) -> list[str]:
+        """Return the names of the points that a name, a pattern or a function chooses; at least one.
+
+        Raises:
+            UnknownNameError: no point is chosen.
+            ConfigError: it is none of these.
+        """
+        if isinstance(choice, str):
+            if choice in self.hook_dict:
+                return [choice]
+            found = [name for name in self.hook_dict if fnmatch.fnmatchcase(name, choice)]
+            if not found:
+                raise self._unknown(choice)
+            return found
+        if not callable(choice):
+            raise ConfigError(f"hook points are chosen by name, pattern or function, got a {type(choice).__name__}")
+        found = [name for name in self.hook_dict if choice(name)]
+        if not found and self.hook_dict:
+            shown = ", ".join(list(self.hook_dict)[:40]) + (", …" if len(self.hook_dict) > 40 else "")
+            raise UnknownNameError(f"the function {_named(choice)} chooses no hook point. One of: {shown}")
+        if not found:
+            raise self._unknown(_named(choice))
+        return found
+
+    def _unknown(self, name: str) -> UnknownNameError:
+        return unknown_point(name, self.hook_dict)
+
+    @contextlib.contextmanager
+    def hooks(
+        self,
+        fwd_hooks: Iterable[tuple[Any, Any]] = (),
+        bwd_hooks: Iterable[tuple[Any, Any]] = (),
+        reset_hooks_end: bool = True,
+        clear_contexts: bool = False,
+    ) -> Iterator[Self]:
+        """Put hooks on for the length of a `with`.
+
+        Args:
+            fwd_hooks: pairs of a point's name, a pattern, or a function that chooses names, and a hook
+                `(value, hook) -> value`.
+            bwd_hooks: the same for gradients.
+            reset_hooks_end: whether they are taken off at the end, also after an error.
+            clear_contexts: whether the points' `ctx` is emptied at the end.
+
+        Raises:
+            UnknownNameError: there is no such point.
+            ConfigError: a hook cannot be called with a value and, by the name of `hook`, its point.
+        """
+        forward, backward = self._spelt_out(fwd_hooks), self._spelt_out(bwd_hooks)
+        with super().hooks(forward, backward, reset_hooks_end, clear_contexts):
+            yield self
+
+    def add_hook(self, name: Any, hook: Any, *args: Any, **kwargs: Any) -> None:
+        """Put a hook on until it is reset (TransformerLens' arguments).
+
+        Raises:
+            UnknownNameError: there is no such point.
+            ConfigError: the hook cannot be called with a value and, by the name of `hook`, its point.
+        """
+        for each in self._to_be_hooked(name, hook):
+            super().add_hook(each, hook, *args, **kwargs)
+
+    def _spelt_out(self, hooks: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        return [(name, hook) for choice, hook in hooks for name in self._to_be_hooked(choice, hook)]
+
+    def _to_be_hooked(self, choice: Any, hook: Any) -> list[str]:
+        if not self._caching:
+            _check_hook(hook)
+        return self.matching(choice)
+
+    def run_with_cache(self, *model_args: Any, incl_bwd: bool = False, **model_kwargs: Any) -> Any:
+        """Run the network and return what it returns, and a cache by point name (TransformerLens' arguments).
+
+        Raises:
+            UnknownNameError: a name in `names_filter` is no point.
+            ConfigError: gradients are asked for, and the network does not return one number.
+        """
+        self._caching = True
+        check = self.register_forward_hook(_check_differentiable) if incl_bwd else None
+        try:
+            return super().run_with_cache(*model_args, incl_bwd=incl_bwd, **model_kwargs)
+        finally:
+            self._caching = False
+            if check is not None:
+                check.remove()
+
+    def get_caching_hooks(
+        self,
+        names_filter: Any = None,
+        incl_bwd: bool = False,
+        device: Any = None,
+        remove_batch_dim: bool = False,
+        cache: dict[str, Any] | None = None,
+        pos_slice: Any = None,
+    ) -> tuple[dict[str, Any], list[Any], list[Any]]:
+        """Return a cache, and the hooks that fill it (TransformerLens' arguments).
+
+        Args:
+            names_filter: a name, a pattern, several of them, or a function that chooses names; None for all.
+            incl_bwd: whether gradients are cached too.
+            device: where values are moved.
+            remove_batch_dim: whether a first axis of one example is dropped.
+            cache: what is filled.
+            pos_slice: which positions are kept.
+
+        Raises:
+            UnknownNameError: a name in `names_filter` is no point.
+        """
+        names = self._filtered(names_filter)
+        return super().get_caching_hooks(
+            names, incl_bwd, device, remove_batch_dim, Cache() if cache is None else cache, pos_slice
+        )
+
+    def add_caching_hooks(
+        self,
+        names_filter: Any = None,
+        incl_bwd: bool = False,
+        device: Any = None,
+        remove_batch_dim: bool = False,
+        cache: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Add hooks that fill a cache in every forward pass, until they are reset; return the cache."""
+        names = self._filtered(names_filter)
+        return super().add_caching_hooks(names, incl_bwd, device, remove_batch_dim, Cache() if cache is None else cache)
+
+    def _filtered(self, names_filter: Any) -> list[str]:
+        """Return the names that TransformerLens' argument of that name stands for."""
+        if names_filter is None:
+            names_filter = "*"
+        if isinstance(names_filter, str) or callable(names_filter):
+            return self.matching(names_filter)
+        if not isinstance(names_filter, Iterable):
+            raise ConfigError(f"names_filter is a name, names or a function, got a {type(names_filter).__name__}")
+        return [name for each in names_filter for name in self.matching(each)]
+
+
+def _check_hook(hook: Any) -> None:
+    if not callable(hook):
+        raise ConfigError(f"a hook is a function (value, hook), got a {type(hook).__name__}")
+    try:
+        signature = inspect.signature(hook)
+    except (TypeError, ValueError):  # some functions of C do not say
+        return
+    try:
+        signature.bind(None, hook=None)
+    except TypeError as error:
+        raise ConfigError(
+            f"the hook {_named(hook)}{signature} is called as hook(value, hook=point), which it does not take: its "
+            "second parameter must be named 'hook'"
+        ) from error
+
+
+def _named(function: Any) -> str:
+    return getattr(function, "__qualname__", type(function).__qualname__).rpartition("<locals>.")[2]
+
+
+def _check_differentiable(module: nn.Module, args: Any, returned: Any) -> None:
+    """A hook of torch that refuses what `backward` cannot be called on."""
+    if isinstance(returned, Tensor) and returned.numel() == 1 and returned.requires_grad:
+        return
+    shape = f"shape {tuple(returned.shape)}" if isinstance(returned, Tensor) else f"type {type(returned).__name__}"
+    seen = "no gradient" if isinstance(returned, Tensor) and returned.numel() == 1 else shape
+    raise ConfigError(
+        f"incl_bwd=True differentiates what the network returns, which has to be one number with a gradient; it has "
+        f"{seen}. Call backward() on a loss inside `with model.hooks(bwd_hooks=...)`, or use "
+        "mm.activations(..., gradients=loss)"
+    )

@@ -1,0 +1,220 @@
+"""Which modules of a network get hook points: names, patterns and classes, resolved before anything is inserted."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import nn
+from transformer_lens.hook_points import HookPoint
+
+from mechmem.errors import ConfigError, UnknownNameError, unknown_name
+from mechmem.models.hooks.insertion import AtInput, AtOutput, Insertion, Unclear, insertions
+from mechmem.models.hooks.points import unknown_point
+
+Point = str | type[nn.Module]
+"""A module's name, a pattern or a class of modules, as `attach` takes them."""
+
+_HOOK_NAME = re.compile(r"(?:(?P<module>.*)\.)?(?P<side>hook_in|hook_out)(?:[.:](?P<path>.+))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where one hook point stands.
+
+    Attributes:
+        side: at the output or the input of the module.
+        module: the module's first name ("" for the root).
+        path: of an element of the output or input; "" for the only tensor.
+        eager: whether it is an error, even without a hook, if there is no such tensor.
+    """
+
+    side: type[Insertion]
+    module: str
+    path: str = ""
+    eager: bool = True
+
+    @property
+    def name(self) -> str:
+        """The hook point's name."""
+        return self.side.name(self.module, self.path)
+
+
+def check_attachable(model: object) -> None:
+    """Refuse what hook points cannot be attached to; take off points that nobody can reach any more.
+
+    Raises:
+        ConfigError: it is not a module, has hook points already, or never runs torch's hooks.
+    """
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise ConfigError(f"attach takes a network, not its class: {model.__name__}() makes one")
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"attach takes a torch.nn.Module, got {type(model).__name__}")
+    present = insertions(model)
+    for each in present:
+        owner = each.owner() if each.owner is not None else None
+        if owner is model or (owner is not None and vars(owner)["_model"] is model):
+            raise ConfigError(
+                "points are attached to this network already; detach() what attach returned, then attach all"
+            )
+        if owner is not None:
+            raise ConfigError(
+                f"the {type(model).__name__} shares a module with a {type(vars(owner)['_model']).__name__} that has "
+                f"points attached, at {each.point.name!r} there: detach() that one, or attach to a copy"
+            )
+    for module in model.modules():
+        if isinstance(module, HookPoint):
+            raise ConfigError(f"{type(model).__name__} has hook points of its own and needs no attaching")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConfigError("TorchScript runs without hooks; attach to the module that it was made from")
+        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+            raise ConfigError("a compiled network may not notice hooks; attach to it uncompiled")
+    for each in present:
+        each.remove()
+
+
+def chosen_places(model: nn.Module, points: Sequence[Point], inputs: bool) -> tuple[Place, ...]:
+    """Return the places that the points name, in the order of the modules.
+
+    Raises:
+        ConfigError: a point is neither a string nor a class of modules, or nothing in the network is ever called.
+        UnknownNameError: a point matches no module that is called.
+    """
+    called = {name: module for name, module in model.named_modules() if _is_called(module)}
+    if not called:
+        raise ConfigError(f"nothing to attach to: no module of this {type(model).__name__} has a forward")
+    chosen: dict[str, Place] = {}
+    exact: set[str] = set()
+    for point in points or ("*",):
+        if isinstance(point, str):
+            pattern, path, sides = _read(point, inputs)
+            names = _matching(model, called, pattern)
+        else:
+            pattern, path, sides, names = None, "", _sides(inputs), _instances(called, point)
+        for name in names:
+            for side in sides:
+                place = Place(side, name, path, eager=point != "*" and bool(points))
+                chosen.setdefault(place.name, place)
+                if name == pattern or path:
+                    exact.add(place.name)
+    with_path = {(place.side, place.module) for place in chosen.values() if place.path}
+    kept = [
+        place
+        for place in chosen.values()
+        if place.path or place.name in exact or (place.side, place.module) not in with_path
+    ]
+    order = {name: rank for rank, name in enumerate(called)}
+    return tuple(sorted(kept, key=lambda place: (order[place.module], place.side is AtOutput)))
+
+
+def same_modules(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return, of every module that stands at several names, all of them, the first first, by each of the others."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    return {name: tuple(known) for known in names.values() for name in known[1:]}
+
+
+def same_module(names: Sequence[str], point: str = "") -> str:
+    """Say what a name of a module that is not its first means, and what its calls are named at a point."""
+    first = names[0]
+    point = point or AtOutput.name(first, "")
+    numbered = ", ".join(repr(f"{point}#{number}") for number in range(len(names)))
+    return f"is the same module as {first!r}, whose point {point!r} fires at every call: {numbered}"
+
+
+class Points(dict[str, HookPoint]):
+    """Hook points by name, and `again`, the names of modules that stand at several.
+
+    Raises:
+        UnknownNameError: there is no such point; the nearest is named.
+    """
+
+    again: Mapping[str, tuple[str, ...]] = {}
+
+    def __missing__(self, name: str) -> HookPoint:
+        raise self.unknown(name)
+
+    def unknown(self, name: str, known: Iterable[str] | None = None) -> UnknownNameError:
+        """Build the error for a name that is none of them."""
+        module, _, rest = name.rpartition(".hook_")
+        names = self.again.get(module, ())
+        point = f"{names[0]}.hook_{rest}" if names else ""
+        if point in self:
+            return UnknownNameError(f"no hook point {name!r}: {module!r} {same_module(names, point)}")
+        return unknown_point(name, self if known is None else known)
+
+
+def clear_call(model: nn.Module, points: Sequence[Point], inputs: bool, unclear: Sequence[Unclear]) -> str:
+    """Return the call of `attach` that takes the first tensor wherever it was not clear which is meant.
+
+    Args:
+        model: the network.
+        points: what was asked for.
+        inputs: as it was asked for.
+        unclear: where it was not clear.
+    """
+    first = {each.name: each.choices[0] for each in unclear}
+    wanted: list[Point] = []
+    for point in points or ("*",):
+        if any(place.name in first for place in chosen_places(model, (point, *first.values()), inputs)):
+            # It was named without a path: its places one by one.
+            wanted += [first.get(place.name, place.name) for place in chosen_places(model, (point,), inputs)]
+        else:
+            wanted.append(point)
+    shown = [_shown(each) for each in (*wanted, *first.values())]
+    return f"mm.attach(model, {', '.join(dict.fromkeys(shown))}{', inputs=True' if inputs else ''})"
+
+
+def _shown(point: Point) -> str:
+    if isinstance(point, str):
+        return repr(point)
+    return f"nn.{point.__name__}" if getattr(nn, point.__name__, None) is point else point.__name__
+
+
+def _is_called(module: nn.Module) -> bool:
+    """Return whether a module has a forward (a ModuleList has none)."""
+    return "forward" in vars(module) or type(module).forward is not nn.Module.forward
+
+
+def _sides(inputs: bool) -> tuple[type[Insertion], ...]:
+    return (AtInput, AtOutput) if inputs else (AtOutput,)
+
+
+def _read(point: str, inputs: bool) -> tuple[str, str, tuple[type[Insertion], ...]]:
+    """Return the name or pattern of modules in a point, the path, and the sides."""
+    named = _HOOK_NAME.fullmatch(point)
+    if named:
+        return named["module"] or "", named["path"] or "", (AtInput if named["side"] == "hook_in" else AtOutput,)
+    pattern, colon, path = point.partition(":")
+    if colon and not path:
+        raise ConfigError(f"point {point!r} has no path after its colon")
+    return pattern, path, (AtOutput,) if path else _sides(inputs)
+
+
+def _matching(model: nn.Module, called: dict[str, nn.Module], pattern: str) -> Iterator[str]:
+    """Return the names that a name or pattern stands for."""
+    found = [pattern] if pattern in called else [name for name in called if fnmatch.fnmatchcase(name, pattern)]
+    if found:
+        return iter(found)
+    for name, module in model.named_modules(remove_duplicate=False):
+        if not fnmatch.fnmatchcase(name, pattern):
+            continue
+        if name in (again := same_modules(model)):
+            raise UnknownNameError(f"{name!r} {same_module(again[name])}; name it {again[name][0]!r}")
+        raise UnknownNameError(f"module {name!r} is a {type(module).__name__}, which is never called: name its modules")
+    raise unknown_name("module", pattern, filter(None, called))
+
+
+def _instances(called: dict[str, nn.Module], kind: object) -> list[str]:
+    """Return the names of the modules of a class."""
+    if not isinstance(kind, type) or not issubclass(kind, nn.Module):
+        hint = "; give points one by one: attach(model, 'a', 'b')" if isinstance(kind, list | tuple) else ""
+        raise ConfigError(f"a point is a module's name, a pattern or a class of modules, got {kind!r}{hint}")
+    found = [name for name, module in called.items() if isinstance(module, kind)]
+    if not found:
+        raise unknown_name("module of class", kind.__name__, {type(module).__name__ for module in called.values()})
+    return found

@@ -1,0 +1,69 @@
+"""How a network is run: device, evaluation mode, rows per block, precision."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mechmem.errors import ConfigError
+
+BLOCK_ELEMENTS = 2**20
+"""Activation elements per row block: 4 MB in float32, so that a block stays in cache."""
+FEWEST_ROWS = 256
+"""Fewer examples at once would be slower, whatever the width."""
+
+
+def block_rows(model: nn.Module) -> int:
+    """Choose how many examples go through the network at once, from its widest matrix.
+
+    Fewest where it convolves: each channel then holds as many numbers as the image has places.
+    """
+    if any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules()):
+        return FEWEST_ROWS
+    width = max((max(p.shape[-2:]) for p in model.parameters() if p.ndim > 1), default=1)
+    return max(FEWEST_ROWS, min(4096, BLOCK_ELEMENTS // width))
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device of this name.
+
+    Raises:
+        ConfigError: there is no such device, or it is not available here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error
+    return device
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the first parameter or buffer (the CPU for a model without any)."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode; afterwards every module has its own mode back (some may have been frozen)."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    """Widen half precision to float32; leave float32 and float64 as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

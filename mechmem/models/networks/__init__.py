@@ -1,0 +1,1 @@
+"""The networks that mechmem builds, and their configs."""

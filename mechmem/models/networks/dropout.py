@@ -1,0 +1,51 @@
+"""Dropout whose masks are derived from (seed, layer, step) and carried nowhere."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mechmem.core.randomness import generator
+
+
+class StepDropout(nn.Module):
+    """Inverted dropout: in training a value is set to 0 at this rate, and divided by 1 − rate where it is kept.
+
+    `nn.Dropout` draws from torch's global generator. Here each layer has its own, seeded by a hash of (seed, layer,
+    step) at the start of a step, so that a resumed run draws what an uninterrupted one does. Without `begin_step` (in
+    a training loop of a user's own) it goes on from step 0's.
+
+    Args:
+        rate: probability that a value is dropped, in [0, 1).
+        layer: number of the hidden layer it belongs to; each layer has a stream of its own.
+        seed: seed of the masks drawn before the first `begin_step`.
+    """
+
+    def __init__(self, rate: float, layer: int = 0, seed: int = 0):
+        super().__init__()
+        self.rate, self.layer = rate, layer
+        self.begin_step(seed, 0)
+
+    def begin_step(self, seed: int, step: int) -> None:
+        """Start the masks of an optimisation step."""
+        self._draw = generator(seed, f"dropout.{self.layer}", step)
+
+    def forward(self, values: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        """Drop and rescale in training; return the values as they are in evaluation."""
+        if not self.training:
+            return values
+        # Uniform numbers come one after the other: blocks of rows draw what the whole batch would.
+        kept = torch.rand(values.shape, generator=self._draw) >= self.rate
+        return values * (kept.to(values) / (1 - self.rate))
+
+    def extra_repr(self) -> str:
+        """Show the rate."""
+        return f"rate={self.rate}"
+
+
+def begin_step(model: nn.Module, seed: int, step: int) -> None:
+    """Give every `StepDropout` of a model its masks of an optimisation step (counted from 0)."""
+    for module in model.modules():
+        if isinstance(module, StepDropout):
+            module.begin_step(seed, step)

@@ -1,0 +1,98 @@
+"""Configs of masks that the training example decides. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from mechmem.core.config import Config, check_fraction, check_number, check_whole
+from mechmem.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskConfig(Config):
+    """Base of the configs of example masks.
+
+    Attributes:
+        layers: numbers of the hidden layers that are masked, from 0, negative ones from the last, as in the role
+            `hidden` (a projector is the last); () for all.
+        stream: whether a transformer's residual stream is masked too, alike in all blocks. Without it the embeddings,
+            attention and the unembedding have no masked side.
+        seed: seed of the masks.
+    """
+
+    layers: tuple[int, ...] = ()
+    stream: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        if not isinstance(self.layers, tuple) or any(type(layer) is not int for layer in self.layers):
+            raise ConfigError(f"masked layers are a tuple of whole numbers, got {self.layers!r}")
+        if not isinstance(self.stream, bool):
+            raise ConfigError(f"stream is True or False, got {self.stream!r}")
+        check_whole("seed of the masks", self.seed, 0)
+
+    def chosen(self, count: int) -> frozenset[int]:
+        """Return the numbers of the masked layers, from 0, in a network with so many hidden layers.
+
+        Raises:
+            ConfigError: there is no such layer, or one is named twice.
+        """
+        found = [layer + count if layer < 0 else layer for layer in self.layers or range(count)]
+        if any(not 0 <= layer < count for layer in found) or len(set(found)) < len(found):
+            raise ConfigError(f"masked layers are different ones of 0 … {count - 1}, got {self.layers}")
+        return frozenset(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class TurnOver(MaskConfig):
+    """Turn-over dropout: every training example trains a subnetwork of its own (Kobayashi et al., arXiv 2012.04207).
+
+    Attributes:
+        layers: which hidden layers are masked (see `MaskConfig`).
+        stream: whether a transformer's residual stream is (see `MaskConfig`).
+        seed: seed of the masks.
+        keep: probability that a unit belongs to an example's own subnetwork, in (0, 1).
+        close_leaks: whether what would let an example act on the units that are not its own (biases, gains and matrices
+            without a masked side, batch statistics) is held at its initial value, biases at 0. Otherwise it is trained,
+            and influence has to be asked for with accept_leaks=True.
+    """
+
+    kind: ClassVar[str] = "turn_over"
+    keep: float = 0.5
+    close_leaks: bool = False
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        check_number("keep probability", self.keep, above=0)
+        if self.keep >= 1:
+            raise ConfigError(f"keep probability must be below 1, got {self.keep}")
+        if not isinstance(self.close_leaks, bool):
+            raise ConfigError(f"close_leaks is True or False, got {self.close_leaks!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleTied(MaskConfig):
+    """Example-tied dropout: shared units, and memory units that few examples train (Maini et al., arXiv 2307.09542).
+
+    Attributes:
+        layers: which hidden layers are masked (see `MaskConfig`).
+        stream: whether a transformer's residual stream is (see `MaskConfig`).
+        seed: seed of the masks.
+        shared: share of a layer's units that every example uses, the first ones, in (0, 1); at least one.
+        memory: probability that one of the others belongs to an example, in (0, 1).
+    """
+
+    kind: ClassVar[str] = "example_tied"
+    shared: float = 0.2
+    memory: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        super().__post_init__()
+        for setting, value in (("share of shared units", self.shared), ("memory probability", self.memory)):
+            check_fraction(setting, value)
+            if value in (0, 1):
+                raise ConfigError(f"{setting} must lie between 0 and 1, got {value}")

@@ -1,0 +1,165 @@
+"""What every layer of neurons is made of, and the layers after the first."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from mechmem.core.randomness import generator
+from mechmem.core.roles import Role, Roles
+from mechmem.models.hooks.checked import CheckedHooks
+from mechmem.models.networks.config import MLPConfig
+from mechmem.models.networks.dropout import StepDropout
+from mechmem.models.networks.masks import mask_layer
+from mechmem.models.networks.nonlinearities import nonlinearity
+
+
+class NeuronLayer(nn.Module):
+    """Dropout, φ, BatchNorm and example masks of one layer of neurons, with a hook point at every stage.
+
+    Points: `hook_pre` before dropout and φ; `hook_hidden` after everything, what the next layer reads; and, with
+    BatchNorm, `hook_post` between φ and BatchNorm. All have shape (example, neuron).
+    """
+
+    activation: nn.Module
+    norm: nn.BatchNorm1d | None
+
+    def add_neurons(self, config: MLPConfig, layer: int, seed: int) -> None:
+        """Add the submodules, in the order in which they act.
+
+        Args:
+            config: width, activation and regularization.
+            layer: number of the layer, from 0.
+            seed: seed of its dropout.
+        """
+        self.hook_pre = HookPoint()
+        self.dropout = StepDropout(config.dropout, layer, seed) if config.dropout else nn.Identity()
+        self.activation = nonlinearity(config.activation)
+        self.norm = nn.BatchNorm1d(config.width) if config.batch_norm else None
+        if config.batch_norm:
+            self.hook_post = HookPoint()
+        self.mask = mask_layer(config.masks, config.width, layer, config.layers)
+        self.hook_hidden = HookPoint()
+
+    def neurons(self, pre: Float[Tensor, "example neuron"]) -> Float[Tensor, "example neuron"]:
+        """Return what the neurons hand on."""
+        hidden = self.activation(self.dropout(self.hook_pre(pre)))
+        return self.hook_hidden(self.mask(hidden if self.norm is None else self.norm(self.hook_post(hidden))))
+
+
+class DeeperLayer(NeuronLayer):
+    """A layer of neurons that reads another: h' = φ(h W).
+
+    Parameters: `W` (neuron below, neuron), and BatchNorm's where there is one.
+
+    Args:
+        config: shape, initialisation and regularization.
+        layer: number of the layer, from 1.
+        seed: seed of its dropout.
+        draw: source of the initial weights.
+    """
+
+    def __init__(self, config: MLPConfig, layer: int, seed: int, draw: torch.Generator):
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(config.width, config.width))
+        initialize(self.W, config, config.width, draw)
+        self.add_neurons(config, layer, seed)
+
+    def forward(self, below: Float[Tensor, "example neuron"]) -> Float[Tensor, "example neuron"]:
+        """Return the layer's neurons from those of the layer below."""
+        return self.neurons(below @ self.W)
+
+
+@torch.no_grad()
+def initialize(weights: Tensor, config: MLPConfig, inputs: int, draw: torch.Generator) -> None:
+    """Draw initial weights in place, in the convention that the config names.
+
+    Args:
+        weights: the matrix.
+        config: names the convention and the width N.
+        inputs: how many inputs a neuron of the layer has (2p in the first layer, N in the others).
+        draw: source of the numbers.
+    """
+    if config.init == "pytorch":
+        nn.init.uniform_(weights, -(inputs**-0.5), inputs**-0.5, generator=draw)
+    else:
+        std = (16 * config.width) ** (-1 / 3) if config.init == "doshi_2024" else inputs**-0.5
+        nn.init.normal_(weights, 0, std, generator=draw)
+
+
+class HookedMLP(CheckedHooks, NeuronLayer):
+    """f(a, b) = W φ(U e_a + V e_b) + μ, or with further layers h' = φ(h W') before the readout W.
+
+    Points: `hook_pre` (example, neuron) before dropout and φ; `hook_post` (example, neuron) after φ, only with
+    BatchNorm; `hook_hidden` (example, neuron) what the next layer reads; `hook_logits` (example, class). Further layers
+    have the same points, as `deeper.0.hook_hidden` and so on. The logits are always the last `hook_hidden` times
+    `W_out`, plus `b_out`.
+
+    Parameters: `W_in` (operand·p, neuron), rows of U above rows of V (p rows where they are tied); `W_out` (neuron,
+    class); `b_out` (class) where there is a bias; `deeper.0.W` (neuron below, neuron) and so on; `norm.weight` (γ) and
+    `norm.bias` (neuron) with BatchNorm, in every layer.
+
+    Args:
+        config: shape, initialisation and regularization.
+        p: number of symbols of an operand, and of classes.
+        seed: seed of the initialisation.
+    """
+
+    def __init__(self, config: MLPConfig, p: int, seed: int = 0):
+        super().__init__()
+        self.config = config
+        self.p = p
+        operands = 1 if config.tied else 2
+        draw = generator(seed, "init")
+        self.W_in = nn.Parameter(torch.empty(operands * p, config.width))
+        self.W_out = nn.Parameter(torch.empty(config.width, p))
+        bias = nn.Parameter(torch.zeros(p)) if config.bias else None
+        self.b_out: nn.Parameter | None
+        self.register_parameter("b_out", bias)
+        initialize(self.W_in, config, 2 * p, draw)
+        initialize(self.W_out, config, config.width, draw)
+        self.add_neurons(config, 0, seed)
+        # Drawn last, so that the first and the last layer start alike whatever stands between them.
+        self.deeper = nn.ModuleList(DeeperLayer(config, layer, seed, draw) for layer in range(1, config.layers))
+        self.hook_logits = HookPoint()
+        offset = torch.tensor([0, 0 if config.tied else p])
+        self.row_offset: Tensor
+        self.register_buffer("row_offset", offset, persistent=False)
+        self.setup()
+
+    def forward(self, pairs: Int[Tensor, "example 2"]) -> Float[Tensor, "example class"]:
+        """Return logits of the pairs (a, b)."""
+        # Two rows of the table are summed in place of a product with a one-hot matrix that is almost all zeros.
+        hidden = self.neurons(F.embedding_bag(pairs + self.row_offset, self.W_in, mode="sum"))
+        for layer in self.deeper:
+            hidden = layer(hidden)
+        # The product takes the parameter itself, not a view: autocast then casts it once per step, not once per block.
+        logits = hidden @ self.W_out
+        return self.hook_logits(logits if self.b_out is None else logits + self.b_out)
+
+    @property
+    def last_norm(self) -> nn.BatchNorm1d | None:
+        """The BatchNorm between the last layer's φ and the readout, where there is one."""
+        last = self.deeper[-1] if len(self.deeper) else self
+        assert isinstance(last, NeuronLayer)
+        return last.norm
+
+    @property
+    def roles(self) -> Roles:
+        """What the parameters and points are for."""
+        if self.config.tied:
+            embedding = Role("W_in", "p neuron -> operand p neuron", {"operand": 2})
+        else:
+            embedding = Role("W_in", "(operand p) neuron -> operand p neuron", {"operand": 2})
+        layers = ("", *(f"deeper.{number}." for number in range(len(self.deeper))))
+        return Roles(
+            input_embedding=embedding,
+            readout=Role("W_out", "neuron classes -> neuron classes"),
+            bias=Role("b_out", "classes -> classes") if self.config.bias else None,
+            activation="activation" if len(layers) == 1 else tuple(f"{layer}activation" for layer in layers),
+            hidden=tuple(f"{layer}hook_hidden" for layer in layers),
+            logits="hook_logits",
+        )

@@ -1,0 +1,1 @@
+"""The one door into a model: names of hook points in, read-only activations out."""

@@ -1,0 +1,65 @@
+"""Logits of a network on many examples, computed in row blocks."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mechmem.core.roles import Output
+from mechmem.core.subject import Subject
+from mechmem.core.task import Task
+from mechmem.errors import ConfigError
+from mechmem.math.blocks import blocks
+from mechmem.models.hooks.hooking import warn_of_leftovers
+from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
+from mechmem.models.networks.masks import mask_layers, of_examples
+
+
+def logits_of(
+    model: nn.Module,
+    task: Task,
+    ids: Int[Tensor, " example"],
+    output: Output = Output(),
+) -> Float[Tensor, "example class"]:
+    """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode.
+
+    Raises:
+        ConfigError: the logits are not one row per example, one column per class.
+        RoleError: there are no logits where `output` says.
+
+    Warns:
+        LeftoverHooksWarning: hooks that somebody left on the model take part in the run.
+    """
+    warn_of_leftovers(model)
+    device, layers = device_of(model), mask_layers(model)
+    logits = torch.empty(0, task.n_classes)
+    with torch.no_grad(), evaluating(model):
+        for block in blocks(len(ids), block_rows(model)):
+            with of_examples(layers, task.source(ids[block])):
+                returned = model(task.batch(ids[block])[0].to(device))
+            found = full_precision(_checked(output.read(returned), block, task))
+            if not block.start:
+                # Filled block by block: at large p a list of blocks beside their concatenation is a second table.
+                logits = torch.empty(len(ids), task.n_classes, dtype=found.dtype)
+            logits[block] = found
+    return logits
+
+
+def _checked(logits: Tensor, block: slice, task: Task) -> Tensor:
+    expected, found = (block.stop - block.start, task.n_classes), tuple(logits.shape)
+    if found != expected:
+        raise ConfigError(f"the model must return logits of shape (example, class) = {expected}, and returned {found}")
+    return logits
+
+
+def all_logits(subject: Subject) -> Float[Tensor, "example class"]:
+    """Return logits on every id of the task, in the order of `task.ids`; the network runs once per subject and state.
+
+    Warns:
+        LeftoverHooksWarning: hooks that somebody left on the model take part in the run.
+    """
+    warn_of_leftovers(subject.model)
+    return subject.memo(
+        "logits", lambda: logits_of(subject.model, subject.task, subject.task.ids, subject.roles.output)
+    )

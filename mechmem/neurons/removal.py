@@ -1,0 +1,140 @@
+"""What a single neuron does to the answers, where the logits are linear in it: no forward pass is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.core.stats import Estimate, wilson
+from mechmem.core.storage import record
+from mechmem.core.task import Task
+from mechmem.math.comparisons import means_over_answers
+from mechmem.math.logits import margins
+from mechmem.models.reading.linear_readout import LinearReadout
+
+LABELLED = {
+    "train": "train",
+    "train_clean": "train_clean",
+    "train_noisy": "train_noisy",
+    "train_noisy_true": "train_noisy",
+    "test": "test",
+}
+"""Which examples each row of the effects is about; "train" stands in where it is not known which labels are wrong."""
+
+
+@record
+@dataclasses.dataclass(frozen=True)
+class RemovalEffect:
+    """What removing one neuron does to one split.
+
+    Attributes:
+        split: the split; margins and accuracies are of its labels (given ones on "train_noisy" and "train").
+        n: number of examples, 0 where the split is empty or not known (every other figure is then None).
+        accuracy: accuracy of the whole network, with its Wilson interval.
+        accuracy_without: accuracy without the neuron, with its Wilson interval.
+        accuracy_change: the second minus the first, with an interval bootstrapped over answers.
+        margin_change: change of the mean margin (logit of the label minus the largest other) in logits, likewise.
+        lost: examples that were right and are wrong without the neuron.
+        gained: examples that were wrong and are right without it.
+    """
+
+    split: str
+    n: int = 0
+    accuracy: Estimate | None = None
+    accuracy_without: Estimate | None = None
+    accuracy_change: Estimate | None = None
+    margin_change: Estimate | None = None
+    lost: int | None = None
+    gained: int | None = None
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class RaisedCells:
+    """The training examples whose given label a neuron supports most, the largest contribution first.
+
+    Attributes:
+        ids: ids of the examples. Shape (cell).
+        operands: their pairs (a, b). Shape (cell, 2).
+        given: their given labels. Shape (cell).
+        true: their true labels, −1 where not known. Shape (cell).
+        contribution: h_m (w_my − mean_c w_mc), what the neuron adds to the given label's logit minus the mean over
+            classes. Shape (cell).
+    """
+
+    ids: Int[Tensor, " cell"]
+    operands: Int[Tensor, "cell 2"]
+    given: Int[Tensor, " cell"]
+    true: Int[Tensor, " cell"]
+    contribution: Float[Tensor, " cell"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per cell: a, b, given, true, noisy (missing where the truth is not known), contribution."""
+        unknown = (self.true < 0).numpy()
+        columns: dict[str, Any] = {
+            "a": self.operands[:, 0].numpy(),
+            "b": self.operands[:, 1].numpy(),
+            "given": self.given.numpy(),
+        }
+        columns["true"] = pd.arrays.IntegerArray(self.true.numpy(), unknown)
+        columns["noisy"] = pd.arrays.BooleanArray((self.true != self.given).numpy(), unknown)
+        columns["contribution"] = self.contribution.numpy()
+        return pd.DataFrame(columns)
+
+
+def removal_effects(task: Task, last: LinearReadout, m: int) -> Iterator[RemovalEffect]:
+    """Yield what removing neuron m (an activation of 0 on every example) does to each split."""
+    without = last.logits - torch.outer(last.hidden[:, m], last.weights[m])
+    for split, examples in LABELLED.items():
+        if split == "train" and task.noisy is not None:
+            continue
+        ids = task.train_ids if split == "train" else task.splits[examples]
+        if ids is None or not len(ids):
+            yield RemovalEffect(split)
+            continue
+        truth = task.true(ids)
+        labels = task.given(ids) if split in ("train", "train_noisy") or truth is None else truth
+        rows = task.rows(ids)
+        before, after = margins(last.logits[rows], labels), margins(without[rows], labels)
+        right, still = last.logits[rows].argmax(1) == labels, without[rows].argmax(1) == labels
+        # Cells of one answer are not independent of each other, so that answers are resampled.
+        unit = (labels if truth is None else truth).numpy()
+        changes = torch.stack([still.double() - right.double(), (after - before).double()]).numpy()
+        change, margin_change = means_over_answers(changes, unit)
+        yield RemovalEffect(
+            split=split,
+            n=len(ids),
+            accuracy=wilson(int(right.sum()), len(ids)),
+            accuracy_without=wilson(int(still.sum()), len(ids)),
+            accuracy_change=change,
+            margin_change=margin_change,
+            lost=int((right & ~still).sum()),
+            gained=int((still & ~right).sum()),
+        )
+
+
+def raised_cells(task: Task, last: LinearReadout, m: int, count: int) -> RaisedCells:
+    """Return the training examples whose given label neuron m supports most.
+
+    Args:
+        task: its inputs are pairs.
+        last: the layer of the neuron.
+        m: the neuron.
+        count: how many to return at most; those it does not support are left out.
+    """
+    assert task.operands is not None
+    given, rows = task.given(task.train_ids), task.rows(task.train_ids)
+    weight = last.weights[m]
+    raised = last.hidden[rows, m] * (weight[given] - weight.mean())
+    top = torch.argsort(raised, descending=True, stable=True)[: min(count, int((raised > 0).sum()))]
+    ids = task.train_ids[top]
+    # A task answers for a set of ids only where it knows them all, so each is asked for alone.
+    truth = [task.true(ids[place : place + 1]) for place in range(len(ids))]
+    known = torch.tensor([-1 if label is None else int(label) for label in truth], dtype=torch.long)
+    return RaisedCells(ids, task.operands[rows[top]], given[top], known, raised[top])

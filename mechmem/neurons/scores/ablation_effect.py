@@ -1,0 +1,186 @@
+"""What a split loses when one neuron is removed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.core.config import check_choice
+from mechmem.core.plugins import Score
+from mechmem.core.scores import NeuronScores
+from mechmem.core.subject import Subject
+from mechmem.errors import ConfigError, MissingNeedError, NotLinearError
+from mechmem.interventions.batched import Batched
+from mechmem.interventions.runs import Place, edited_logits, layout_at
+from mechmem.interventions.units import Units
+from mechmem.interventions.values import values_of
+from mechmem.math.ablation import mean_loss_changes, single_ablation_flips
+from mechmem.models.reading.forward import logits_of
+from mechmem.models.reading.linear_readout import LinearReadout, linear_readout
+
+Split = Literal["train_clean", "train_noisy", "train_noisy_true", "train", "test"]
+Value = Literal["zero", "mean"]
+Measure = Literal["accuracy", "loss"]
+Ranked = Literal["neuron", "channel", "head"]
+
+_TOLD: dict[str, frozenset[str]] = {
+    "train_clean": frozenset({"given_labels", "noise_mask"}),
+    "train_noisy": frozenset({"given_labels", "noise_mask"}),
+    "train_noisy_true": frozenset({"true_train_labels", "noise_mask"}),
+    "train": frozenset({"given_labels"}),
+    "test": frozenset({"test_labels", "test_inputs"}),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class AblationEffect(Score):
+    """Rank neurons by what a split loses when each is removed alone, the others as they are.
+
+    Positive where the neuron helps: the drop of the accuracy, or the rise of the mean cross-entropy in nats. Where the
+    logits are linear in the layer, they follow from a rank-1 step and the network is not run again; otherwise it is
+    run with a hook at the layer, many neurons in one pass, and the note says so. Where the point holds (example,
+    position, neuron), a neuron is removed at all positions, unless one is named.
+
+    Attributes:
+        split: the examples that count: "train_clean", "train_noisy" (with their given labels), "train_noisy_true" (the
+            same with their true ones), "train" (all, with given labels; asks for no knowledge of the noise), "test".
+        value: what an activation is replaced by: "zero", or its "mean" over the training set, at each position its own.
+        measure: "accuracy", or "loss" for cross-entropy, which sees what is too small to flip a prediction.
+        point: any hook point with such units; by default the last of the role `hidden` (of the role `heads`).
+        units: what is removed: a "neuron", on the point's last axis; a "channel", on its second, (example, channel, …);
+            or a "head", on its third of four, (example, position, head, dimension). Of four axes that are not known to
+            be attention's, only channels.
+        position: at which position of (example, position, …); by default at all.
+    """
+
+    name: ClassVar[str] = "ablation_effect"
+    needs: ClassVar[frozenset[str]] = frozenset({"role:hidden"})
+    knows: ClassVar[frozenset[str]] = _TOLD["train_clean"]
+    cites: ClassVar[str] = "Morcos et al. 2018, arXiv 1803.06959"
+    higher: ClassVar[str] = "the split needs the neuron more"
+
+    split: Split = "train_clean"
+    value: Value = "zero"
+    measure: Measure = "accuracy"
+    point: str = ""
+    units: Ranked = "neuron"
+    position: int | None = None
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_choice("split", self.split, get_args(Split))
+        check_choice("value", self.value, get_args(Value))
+        check_choice("measure", self.measure, get_args(Measure))
+        check_choice("unit", self.units, get_args(Ranked))
+        if self.position is not None and (isinstance(self.position, bool) or not isinstance(self.position, int)):
+            raise ConfigError(f"position is one position's number, got {self.position!r}")
+
+    def wants(self) -> frozenset[str]:
+        """What holds the units."""
+        if self.point:
+            return frozenset()
+        return frozenset({"role:heads"}) if self.units == "head" else self.needs
+
+    def told(self) -> frozenset[str]:
+        """What the labels of the split tell."""
+        return _TOLD[self.split]
+
+    def __call__(self, subject: Subject) -> NeuronScores:
+        """Return the scores.
+
+        Raises:
+            MissingNeedError: the subject lacks something, or the split is empty or cannot be known.
+            UnknownNameError: there is no such hook point.
+            ConfigError: the point has no such units (or not for sure) or position, or is a pattern of several.
+            DiscardedEditError: the logits do not depend on what the point holds.
+        """
+        self.require(subject)
+        point = self._point(subject)
+        ids, labels = _examples(subject, self.split)
+        readout, note = self._readout(subject, point)
+        if readout is not None:
+            effect = self._by_algebra(subject, readout, ids, labels)
+        else:
+            where, how = Units(layout_at(subject, point), self.units, self.position), Batched()
+            point = where.point
+            effect = self._by_hooks(subject, where, ids, labels, how)
+            note = "; ".join(filter(None, (note, how.note)))
+        return NeuronScores(self.label(), effect, point, self.higher, note)
+
+    def _readout(self, subject: Subject, point: str) -> tuple[LinearReadout | None, str]:
+        """Return the readout that effects follow from, or None and what is done instead."""
+        note = f"measured by running the network without each {self.units}"
+        if self.units != "neuron" or self.position is not None or point not in subject.roles.hidden:
+            return None, note
+        try:
+            return linear_readout(subject, point), ""
+        except NotLinearError:
+            return None, f"{note}: its logits are not linear in this layer"
+
+    def _point(self, subject: Subject) -> str:
+        return self.point or (subject.roles.heads if self.units == "head" else subject.roles.hidden)[-1]
+
+    def _by_algebra(
+        self, subject: Subject, readout: LinearReadout, ids: Int[Tensor, " example"], labels: Int[Tensor, " example"]
+    ) -> Float[Tensor, " neuron"]:
+        task = subject.task
+        rows = task.rows(ids)
+        value = readout.hidden[task.rows(task.train_ids)].mean(0) if self.value == "mean" else None
+        if self.measure == "loss":
+            return mean_loss_changes(readout.hidden[rows], readout.weights, readout.logits[rows], labels, value)
+        # All splits share one search.
+        flips = subject.memo(
+            f"single_ablation_flips {readout.point} {self.value}",
+            lambda: single_ablation_flips(readout.hidden, readout.weights, readout.logits, value),
+        )
+        among = torch.zeros(len(task.ids), dtype=torch.bool)
+        among[rows] = True
+        wanted = torch.zeros(len(task.ids), dtype=labels.dtype)
+        wanted[rows] = labels
+        lost = -flips.change(wanted, among)
+        return lost.double() / len(ids)
+
+    def _by_hooks(
+        self,
+        subject: Subject,
+        where: Units,
+        ids: Int[Tensor, " example"],
+        labels: Int[Tensor, " example"],
+        how: Batched,
+    ) -> Float[Tensor, " unit"]:
+        """Run the network with one unit removed after the other."""
+        values = values_of(subject, where.layout, self.value, ids, 0)
+        place = Place(where.point, values, where.masks(torch.eye(where.width).bool()))
+        before = self._loss(logits_of(subject.model, subject.task, ids, subject.roles.output), labels)
+        total = torch.zeros(where.width, dtype=torch.float64)
+        for units, block, logits in edited_logits(subject, ids, (place,), how):
+            own = repeat(labels[block], "example -> (unit example)", unit=len(logits))
+            after = self._loss(rearrange(logits, "unit example classes -> (unit example) classes"), own)
+            total[units] += (rearrange(after, "(unit e) -> unit e", unit=len(logits)) - before[block]).sum(1)
+        return total / len(ids)
+
+    def _loss(self, logits: Float[Tensor, "row class"], labels: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+        """What is lost on each row: 0 or 1, or nats."""
+        if self.measure == "loss":
+            return F.cross_entropy(logits, labels, reduction="none").double()
+        return (logits.argmax(1) != labels).double()
+
+
+def _examples(subject: Subject, split: Split) -> tuple[Int[Tensor, " example"], Int[Tensor, " example"]]:
+    """Return the ids of a split and the labels that count as correct on it."""
+    task = subject.task
+    ids = task.train_ids if split == "train" else task.splits[split.removesuffix("_true")]
+    if ids is None:
+        raise MissingNeedError(f"the split {split} needs the true labels of all training examples (use split=train)")
+    if not len(ids):
+        raise MissingNeedError(f"the split {split} needs at least one example, and is empty")
+    labels = task.true(ids) if split in ("train_noisy_true", "test") else task.given(ids)
+    if labels is None:
+        raise MissingNeedError(f"the split {split} needs true labels that are not known")
+    return ids, labels

@@ -1,0 +1,61 @@
+"""Length of a neuron's vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal, get_args
+
+import torch
+
+from mechmem.core.config import check_choice
+from mechmem.core.plugins import Score
+from mechmem.core.scores import NeuronScores
+from mechmem.core.subject import Subject
+from mechmem.errors import MissingNeedError
+from mechmem.models.reading.weights import layer_vectors
+
+Which = Literal["all", "u", "v", "w"]
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightNorm(Score):
+    """Rank neurons by the L2 norm of their weights.
+
+    The plainest score there is: what another one finds beyond the size of the weights, it finds beyond this one. With
+    "all" it is the norm of the layer's vectors u, v and w put end to end.
+
+    Attributes:
+        of: "all", or one of "u", "v" (input vectors of the operands) and "w" (output vector).
+        point: which layer of neurons; by default the last.
+    """
+
+    name: ClassVar[str] = "weight_norm"
+    needs: ClassVar[frozenset[str]] = frozenset({"role:input_embedding", "role:readout"})
+    cites: ClassVar[str] = "Han et al. 2015, arXiv 1506.02626"
+    higher: ClassVar[str] = "larger weights"
+
+    of: Which = "all"
+    point: str = ""
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_choice("vector", self.of, get_args(Which))
+
+    def wants(self) -> frozenset[str]:
+        """Only the role that holds the vector, where one is named."""
+        if self.of == "all":
+            return self.needs
+        return frozenset({"role:readout" if self.of == "w" else "role:input_embedding"})
+
+    def __call__(self, subject: Subject) -> NeuronScores:
+        """Return the scores.
+
+        Raises:
+            MissingNeedError: the subject lacks something, or the layer has no such vector.
+        """
+        self.require(subject)
+        point, found = layer_vectors(subject, self.point)
+        chosen = [vectors for name, vectors in found.items() if self.of in ("all", name)]
+        if not chosen:
+            raise MissingNeedError(f"layer {point!r} has the vectors {', '.join(found)}, not {self.of!r}")
+        return NeuronScores(self.label(), torch.cat(chosen).norm(dim=0), point, self.higher)

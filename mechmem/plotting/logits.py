@@ -1,0 +1,184 @@
+"""Margins and their parts above, accuracies after removing parts below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from mechmem.plotting.accuracy import dot_plot
+from mechmem.plotting.bars import stacked_bars
+from mechmem.plotting.lines import lines
+from mechmem.plotting.style import FAINT, INK, SPLITS, interval, styled
+
+COLORS = {"row and column effects": "#999999", "rule": "#E69F00", "remainder": "#56B4E9"}
+"""The parts in the order of stacking, and their colours."""
+
+TITLES = {
+    "train_clean": "train, clean<br>true label",
+    "train_noisy": "train, noisy<br>given label",
+    "train_noisy_true": "train, noisy<br>true label",
+    "test": "test<br>true label",
+}
+
+
+def suppression_figure(frame: pd.DataFrame, outside: Mapping[str, int], chance: float) -> go.Figure:
+    """Draw the margins' parts as stacked bars, and below them the accuracies after each removal.
+
+    Args:
+        frame: columns quantity ("margin", "accuracy"), split, part, value, low, high, n.
+        outside: cells of each split that are not on the grid.
+        chance: accuracy of a blind guess.
+    """
+    parts = frame.loc[(frame["quantity"] == "margin") & frame["part"].isin([*COLORS, "total"])].copy()
+    parts["bar"] = [_bar(split, n, outside.get(split, 0)) for split, n in zip(parts["split"], parts["n"], strict=True)]
+    bars = stacked_bars(parts, COLORS, y_title="mean margin over<br>the strongest rival (logits)")
+    accuracy = frame.loc[frame["quantity"] == "accuracy"].rename(columns={"split": "series", "part": "extractor"})
+    accuracy["extractor"] = [_removal(part) for part in accuracy["extractor"]]
+    dots = dot_plot(accuracy, chance)
+    figure = make_subplots(2, 1, row_heights=[0.42, 0.58], vertical_spacing=0.2)
+    for trace in bars.select_traces():
+        figure.add_trace(trace, row=1, col=1)
+    for trace in dots.update_traces(legend="legend2").select_traces():
+        figure.add_trace(trace, row=2, col=1)
+    styled(figure, 420 + dots.layout.height - 120)
+    figure.update_layout(barmode="relative", bargap=0.45)
+    figure.update_yaxes(title=bars.layout.yaxis.title, zeroline=True, zerolinecolor=INK, zerolinewidth=1, row=1)
+    figure.update_xaxes(showgrid=False, row=1)
+    below = dots.layout.yaxis
+    figure.update_yaxes(tickvals=below.tickvals, ticktext=below.ticktext, range=below.range, showgrid=False, row=2)
+    look = dots.layout.xaxis
+    figure.update_xaxes(title=look.title, range=look.range, tickformat=look.tickformat, dtick=look.dtick, row=2)
+    top = figure.layout.yaxis2.domain[1]
+    figure.update_layout(legend2={"orientation": "h", "x": 0, "xanchor": "left", "y": top, "yanchor": "bottom"})
+    return figure
+
+
+def _bar(split: str, n: int, n_outside: int) -> str:
+    outside = f"<br>({n_outside:,} outside the group)" if n_outside else ""
+    return f"{TITLES[split]}<br>n = {n:,}{outside}"
+
+
+def _removal(part: str) -> str:
+    if part == "total":
+        return "full logits"
+    return part.replace("effects, fitted on", "effects,<br>fitted on").replace("without row and", "without row and<br>")
+
+
+_FAMILIES = {"diagonal": "modes of the rule, strongest first", "energy_ranked": "any modes, strongest first"}
+_NAMED = ("network", "restricted", "excluded")
+
+
+def reconstruction_figure(frame: pd.DataFrame, n_key: int, n_freq: int, chance: float) -> go.Figure:
+    """Draw accuracy against modes for both families, and the losses of network, restricted and excluded logits.
+
+    Args:
+        frame: columns family, modes, split, accuracy, accuracy_low, accuracy_high, loss, loss_low, loss_high.
+        n_key: number of key frequencies, marked on the axis.
+        n_freq: number of frequencies.
+        chance: accuracy of a blind guess.
+    """
+    curves = frame.loc[frame["family"].isin(list(_FAMILIES))]
+    names = {"modes": "x", "split": "series", "accuracy": "value", "accuracy_low": "low", "accuracy_high": "high"}
+    drawn = curves.rename(columns=names).assign(panel=[_FAMILIES[family] for family in curves["family"]])
+    above = lines(drawn, x_title="modes kept", y_title="accuracy", chance=chance)
+    titles = list(dict.fromkeys(drawn["panel"]))
+    figure = make_subplots(
+        2,
+        2,
+        specs=[[{}, {}], [{"colspan": 2}, None]],
+        subplot_titles=titles,
+        horizontal_spacing=0.08,
+        vertical_spacing=0.17,
+    )
+    for column in (1, 2):
+        for trace in above.select_traces(row=1, col=column):
+            figure.add_trace(trace, row=1, col=column)
+    positions = {name: place for place, name in enumerate(_NAMED)}
+    present = [name for name in SPLITS if name in set(frame["split"])]
+    for lane, split in enumerate(present):
+        rows = frame.loc[frame["family"].isin(_NAMED) & (frame["split"] == split)]
+        style = SPLITS[split]
+        place = np.array([positions[family] for family in rows["family"]], dtype=float)
+        bars = rows.rename(columns={"loss": "value", "loss_low": "low", "loss_high": "high"})
+        figure.add_scatter(
+            x=place + (lane - (len(present) - 1) / 2) * 0.12,
+            y=rows["loss"].to_numpy(float),
+            error_y=interval(bars, thickness=1.2, width=3, color=style.color),
+            mode="markers",
+            name=style.title,
+            legendgroup=split,
+            showlegend=False,
+            marker={"symbol": style.symbol, "size": 9, "color": style.color},
+            hovertemplate="%{y:.3f} nats<extra>" + style.title + "</extra>",
+            row=2,
+            col=1,
+        )
+    styled(figure, 720)
+    figure.update_yaxes(range=[-0.03, 1.03], row=1)
+    figure.update_yaxes(title_text="accuracy", row=1, col=1)
+    figure.update_xaxes(title_text="modes kept", row=1)
+    look = {"color": INK, "width": 1, "dash": "dash"}
+    figure.add_scatter(x=[n_key] * 2, y=[0, 1], mode="lines", line=look, name="number of key frequencies", row=1, col=1)
+    names_below = ["the network", f"restricted to<br>{n_key} of {n_freq} frequencies", "without them<br>(excluded)"]
+    figure.update_xaxes(tickvals=[0, 1, 2], ticktext=names_below, range=[-0.5, 2.5], showgrid=False, row=2)
+    figure.update_yaxes(title_text="cross-entropy (nats)", type="log", exponentformat="power", row=2)
+    figure.update_layout(legend={"y": 1.06}, margin={"t": 110})
+    return figure
+
+
+SPREAD = 0.6
+"""Width of a component's place over which the splits are set apart."""
+
+
+def components_figure(
+    frame: pd.DataFrame, titles: Mapping[str, str], note: str = "", *, x_title: str = ""
+) -> go.Figure:
+    """Draw mean contributions, components across, one panel per quantity under each other.
+
+    Args:
+        frame: columns quantity, split, component, value, low, high; "total" stands apart on the right.
+        titles: axis title of each quantity, in the order of the panels.
+        note: how the sum was taken, in a few words.
+        x_title: what the components are, where their names do not say it.
+    """
+    figure = make_subplots(len(titles), 1, shared_xaxes=True, vertical_spacing=0.06)
+    components = list(dict.fromkeys(frame["component"]))
+    place = {name: position + (0.5 if name == "total" else 0) for position, name in enumerate(components)}
+    present = [name for name in SPLITS if name in set(frame["split"])]
+    for row, quantity in enumerate(titles, 1):
+        for lane, split in enumerate(present):
+            rows = frame.loc[(frame["quantity"] == quantity) & (frame["split"] == split)]
+            style = SPLITS[split]
+            shift = SPREAD * ((lane + 0.5) / len(present) - 0.5)
+            figure.add_scatter(
+                x=[place[name] + shift for name in rows["component"]],
+                y=rows["value"].to_numpy(float),
+                error_y=interval(rows, thickness=1.2, width=2, color=style.color),
+                customdata=rows["component"],
+                mode="markers",
+                name=style.title,
+                legendgroup=split,
+                showlegend=row == 1,
+                marker={"symbol": style.symbol, "size": 8, "color": style.color},
+                hovertemplate="%{customdata}: %{y:.3f}<extra>" + style.title + "</extra>",
+                row=row,
+                col=1,
+            )
+    styled(figure, 160 + 230 * len(titles))
+    for row, title in enumerate(titles.values(), 1):
+        figure.update_yaxes(title_text=f"{title} (logits)", zeroline=True, zerolinecolor=INK, row=row, col=1)
+    ends = [-0.6, max(place.values()) + 0.6]
+    figure.update_xaxes(title_text=x_title, row=len(titles))
+    figure.update_xaxes(tickvals=list(place.values()), ticktext=components, tickangle=-35, showgrid=False, range=ends)
+    if "total" in place:
+        apart = place["total"] - 0.75
+        line = {"color": FAINT, "width": 1, "dash": "dot"}
+        for row in range(1, len(titles) + 1):
+            figure.add_vline(x=apart, line=line, row=row, col=1)  # pyright: ignore[reportArgumentType]
+    text = {"text": note, "font": {"size": 11, "color": FAINT}, "showarrow": False}
+    figure.add_annotation(x=1, xanchor="right", xref="paper", y=1, yanchor="bottom", yref="paper", **text)
+    return figure.update_layout(margin={"t": 84}, legend={"y": 1.0 + 18 / (230 * len(titles))})

@@ -1,0 +1,168 @@
+"""The ledger of a paper's claims: each with its experiment, figures and verdict."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mechmem.core.results import Saved
+from mechmem.core.stats import Estimate
+from mechmem.core.storage import record
+from mechmem.recipes.claims import Claim, Finding, Recipe, Scale, Verdict
+from mechmem.recipes.trials import measurements
+from mechmem.report import embedded, write_html
+
+
+@record
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One claim, as it came out.
+
+    Attributes:
+        key: the claim's short name.
+        statement: the claim in a line.
+        experiment: what was run and measured.
+        paper: the paper's own figure, or "".
+        verdict: "reproduced", "not reproduced", "not at this scale", "undecided", "pending" or "not judged".
+        reason: why, where it is not "reproduced".
+        findings: premises and conditions, with the measured means and intervals.
+        seeds: number of seeds behind each figure.
+        runs: digests of the configs of the runs behind it; folders of the same name hold them.
+    """
+
+    key: str
+    statement: str
+    experiment: str
+    paper: str
+    verdict: Verdict
+    reason: str
+    findings: tuple[Finding, ...] = ()
+    seeds: int = 0
+    runs: tuple[str, ...] = ()
+
+
+@record
+@dataclasses.dataclass(frozen=True)
+class Ledger(Saved):
+    """What became of a paper's claims at one scale.
+
+    Attributes:
+        recipe: the recipe's name.
+        title: the paper.
+        source: where it is found.
+        scale: "smoke", "small" or "paper".
+        caveats: what a reader has to know of the settings.
+        entries: one per claim, in the paper's order.
+        seconds: wall time of the calls that made it, added up.
+        versions: package versions by name.
+    """
+
+    recipe: str
+    title: str
+    source: str
+    scale: Scale
+    caveats: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    seconds: float
+    versions: dict[str, str]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per condition: claim, verdict, condition, value, low, high, n, outcome, paper.
+
+        A claim without conditions (pending) has one row, with NaN for the figures.
+        """
+        rows = []
+        for entry in self.entries:
+            shared = {"claim": entry.key, "verdict": entry.verdict}
+            for finding in entry.findings or (Finding("", None, "undecided"),):
+                estimate = finding.estimate or Estimate(math.nan, math.nan, math.nan, 0)
+                figures = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+                outcome = finding.outcome if entry.findings else ""
+                rows.append({**shared, "condition": finding.condition, **figures, "outcome": outcome})
+                rows[-1]["paper"] = entry.paper
+        return pd.DataFrame(rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; an interval that one seed cannot give is null."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: plain(inner) for key, inner in value.items()}
+            if isinstance(value, list | tuple):
+                return [plain(inner) for inner in value]
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
+        return plain(dataclasses.asdict(self))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(entry.key)}</td><td>{html.escape(entry.statement)}</td>"
+            f"<td><b>{entry.verdict}</b></td><td>{'<br>'.join(html.escape(ours(f)) for f in entry.findings)}</td></tr>"
+            for entry in self.entries
+        )
+        head = "<tr><th>claim</th><th></th><th>verdict</th><th>ours: mean [95 % interval]</th></tr>"
+        return f"<table>{head}{rows}</table>"
+
+
+def ours(finding: Finding) -> str:
+    """Write a condition with what was measured, e.g. "test [wd 0] ≥ 0.9: .987 [.981, .993] holds"."""
+    if finding.estimate is None:
+        return f"{finding.condition}: {finding.reason}"
+    # One seed gives no interval, and nothing to decide by.
+    outcome = f", {finding.outcome}" if finding.estimate.n > 1 else ""
+    return f"{finding.condition}: {with_interval(finding.estimate)}{outcome}"
+
+
+def with_interval(estimate: Estimate) -> str:
+    """Write a mean with its interval and the number of seeds."""
+    interval = f" [{estimate.low:.3f}, {estimate.high:.3f}]" if math.isfinite(estimate.low) else ""
+    return f"{estimate.value:.3f}{interval} (n = {estimate.n})"
+
+
+def entry_of(claim: Claim, recipe: Recipe, scale: Scale, table: pd.DataFrame | None, failure: str = "") -> Entry:
+    """Judge a claim.
+
+    Args:
+        claim: the claim.
+        recipe: the recipe it belongs to.
+        scale: the scale.
+        table: its measurements (columns `claims.COLUMNS`); None where there are none.
+        failure: why a run behind it failed, or "".
+    """
+    # A claim is described by the figures of the small scale.
+    told = claim.experiment if scale == "small" or not claim.experiment else f"{claim.experiment} (at the small scale)"
+    shared = (claim.key, claim.statement, told, claim.paper)
+    if failure:
+        return Entry(*shared, "not judged", failure)
+    trials = () if claim.pending else tuple(claim.trials(scale))
+    measured = pd.DataFrame() if table is None else table
+    verdict, reason, findings = claim.judge(measured, scale)
+    seeds = min((len({t.config.seed for t in trials if t.arm == arm}) for arm in {t.arm for t in trials}), default=0)
+    return Entry(*shared, verdict, reason, findings, seeds, tuple(dict.fromkeys(t.config.digest for t in trials)))
+
+
+def write_page(ledger: Ledger, recipe: Recipe, folder: Path) -> None:
+    """Write `ledger.html` into the reproduction's directory.
+
+    Args:
+        ledger: the claims, as they came out.
+        recipe: draws the figures.
+        folder: holds the measurements.
+    """
+    drawn = {}
+    for entry in ledger.entries:
+        claim = recipe.claim(entry.key)
+        figure = None
+        if claim.draw is not None and entry.runs:
+            figure = embedded(claim.draw(measurements(claim, ledger.scale, folder)))
+        drawn[entry.key] = figure
+    write_html("ledger.html", folder / "ledger.html", ledger=ledger, drawn=drawn, figures=_figures)
+
+
+def _figures(finding: Finding) -> str:
+    return finding.reason if finding.estimate is None else with_interval(finding.estimate)

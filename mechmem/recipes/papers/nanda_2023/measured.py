@@ -1,0 +1,106 @@
+"""What is measured of the paper's network, and how its figures are redrawn."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from mechmem.analyses.logits.embedding_spectrum import EmbeddingSpectrum
+from mechmem.analyses.logits.progress_measures import ProgressMeasures
+from mechmem.analyses.neurons.neuron_clusters import NeuronClusters
+from mechmem.analyses.runs.phases import Phases
+from mechmem.analyses.runs.training_times import TrainingTimes
+from mechmem.core.subject import Subject
+from mechmem.math.fourier import real_basis
+from mechmem.models.reading.grid import logit_energy, logit_parts
+from mechmem.recipes.measures import Rows, curves
+
+LOSSES = {"train_loss": "train", "test_loss": "test", "restricted_loss": "restricted", "excluded_loss": "excluded"}
+"""What the loss curves are called in figures."""
+
+
+def delay(subject: Subject) -> Rows:
+    """Steps until test accuracy stays at .9, as a multiple of the steps until training accuracy first reaches it."""
+    found = TrainingTimes()(subject)
+    fit, grok = found.event("fit_clean").upper, found.event("grok").upper
+    yield "t_grok / t_fit", math.nan, math.nan if not fit or grok is None else grok / fit
+
+
+def embedding(subject: Subject) -> Rows:
+    """Gini coefficient of each matrix over the symbols, beside the mean of random ones."""
+    for each in EmbeddingSpectrum()(subject).matrices:
+        yield f"Gini of {each.name}", math.nan, each.gini
+        yield f"Gini of random {each.name}", math.nan, each.random_gini.value
+
+
+def neurons(subject: Subject) -> Rows:
+    """Share of the neurons of which one frequency explains 85 % of the variance, beside random neurons."""
+    found = NeuronClusters()(subject)
+    yield "neurons in a cluster", math.nan, found.clustered
+    yield "random neurons in a cluster", math.nan, found.random_clustered
+
+
+def logits(subject: Subject) -> Rows:
+    """Losses and accuracies with the key frequencies alone and without them, and the share of the logits' variance."""
+    found = ProgressMeasures()(subject)
+    yield "key frequencies", math.nan, float(len(found.key))
+    for each in found.splits:
+        for family in ("network", "restricted", "excluded"):
+            loss, accuracy = each.loss[family].value, each.accuracy[family].value
+            yield f"{family}: log10 loss on {each.split}", math.nan, _log10(loss)
+            yield f"{family}: accuracy on {each.split}", math.nan, accuracy
+            yield f"{family}: loss on {each.split} / ln p", math.nan, loss / math.log(subject.task.n_classes)
+            yield f"{family}: accuracy on {each.split} · p", math.nan, accuracy * subject.task.n_classes
+    yield "variance of cos w(a + b − c)", math.nan, _explained(subject, found.key.tolist())
+
+
+def _explained(subject: Subject, key: list[int]) -> float:
+    """Share of the logits' variance in Σ_k α_k cos w_k(a + b − c), each cell's mean over classes taken out."""
+    rule = logit_parts(subject).centred().rule
+    n = len(rule)
+    # In a function of answer and class, cos w(answer − class) is the mean of cos·cos and sin·sin.
+    waves = real_basis(n, rule)
+    coefficients = waves @ rule @ waves.T
+    carried = sum(float((coefficients[2 * k - 1, 2 * k - 1] + coefficients[2 * k, 2 * k]) ** 2) / 2 for k in key)
+    every = logit_energy(subject, centred=True)
+    # A mode and its conjugate stand for one entry, and the grid has n cells per answer.
+    return n * carried / (float(every.sum()) - float(every[0, 0]))
+
+
+def over_training(subject: Subject) -> Rows:
+    """How each curve changes in each phase (NaN without the phase), and the curves."""
+    found = Phases()(subject)
+    place = {step: index for index, step in enumerate(found.step.tolist())}
+    spans = {phase: (place[first], place[last]) for phase, first, last in found.spans()}
+    for end in found.ends:
+        for name, curve in found.curves.items():
+            first, last = (float(curve[at]) for at in spans[end.phase]) if end.phase in spans else (math.nan, math.nan)
+            yield f"{end.phase}: log10 {name}, end / start", math.nan, _log10(last) - _log10(first)
+            yield f"{end.phase}: {name}, end − start", math.nan, last - first
+            share = abs(last - first) / float(curve[0])
+            yield f"{end.phase}: {name}, |end − start| / at step 0", math.nan, share
+    yield "phases", math.nan, float(len(spans))
+    table = found.table()
+    for name, title in LOSSES.items():
+        for step, value in zip(table["step"], table[name], strict=True):
+            yield f"{title} during training", float(step), _log10(value)
+
+
+def _log10(value: float) -> float:
+    # Of a network that is certain the loss rounds to 0, or a little below.
+    return value if math.isnan(value) else math.log10(max(value, 1e-12))
+
+
+def losses(table: pd.DataFrame) -> go.Figure:
+    """Draw the four losses over training."""
+    series = {f"{title} during training": title for title in LOSSES.values()}
+    x_title = "training step (log scale)"
+    return curves(table, series, x_title=x_title, y_title="log10 cross-entropy (nats)", log_x=True)
+
+
+def training(table: pd.DataFrame) -> go.Figure:
+    """Draw accuracies over training."""
+    series = {f"{name} during training": name for name in ("train clean", "test")}
+    return curves(table, series, x_title="training step (log scale)", log_x=True)

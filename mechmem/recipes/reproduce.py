@@ -1,0 +1,239 @@
+"""`reproduce`: train what a paper's claims rest on, in parallel and resumably, and judge the claims as it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from mechmem.core import storage
+from mechmem.core.config import check_choice, check_whole
+from mechmem.errors import RunDirectoryError, TrainingFailedError, unknown_name
+from mechmem.models.hooks.running import resolve_device
+from mechmem.recipes.claims import SCALES, Claim, Recipe, Scale
+from mechmem.recipes.ledger import Entry, Ledger, entry_of, write_page
+from mechmem.recipes.trials import expected_seconds, initialize, measured_at, measurements, recipe, step_rate, work
+from mechmem.report import check_output
+
+OURS = ("reproduction.json", "runs", "measurements", "ledger.json", "ledger.html", "ledger.safetensors")
+FORMAT = 1
+SECONDS_BETWEEN_LINES = 60
+
+
+def reproduce(
+    name: str,
+    *,
+    scale: Scale = "small",
+    out: str | Path | None = None,
+    claims: Sequence[str] = (),
+    workers: int = 2,
+    device: str = "cpu",
+    progress: bool = True,
+    tell: Callable[[Entry], None] = lambda entry: None,
+) -> Ledger:
+    """Check a paper's claims, or go on where an interrupted call stopped.
+
+    Runs are trained side by side, one thread each, kept in `out/runs/` and re-opened by a later call. Written beside
+    them: `ledger.html` with the figures, `ledger.json`, and `ledger.safetensors` for `Ledger.load`.
+
+    Args:
+        name: the recipe, e.g. "doshi_2024".
+        scale: "smoke" runs every claim's code in under a minute and judges nothing; "small" gives verdicts on two cores
+            in well under an hour; "paper" uses the paper's own settings.
+        out: where everything is kept; by default reproductions/<name>-<scale>.
+        claims: keys of the claims to check; by default all.
+        workers: number of processes.
+        device: where to train.
+        progress: whether to show a bar (plain lines where standard error is not a terminal).
+        tell: called with each claim as soon as it is decided.
+
+    Raises:
+        UnknownNameError: there is no such recipe or claim.
+        ConfigError: the scale or the number of workers is not allowed.
+        RunDirectoryError: `out` holds something else, or another recipe or scale.
+        TrainingFailedError: a worker process died.
+        KeyboardInterrupt: interrupted; what every run had reached is saved.
+    """
+    check_choice("scale", scale, SCALES)
+    check_whole("number of workers", workers, 1)
+    resolve_device(device)
+    paper = recipe(name)
+    chosen = _chosen(paper, claims)
+    folder = Path(out) if out is not None else Path("reproductions") / f"{name}-{scale}"
+    spent = _open(folder, paper, scale)
+    start = time.perf_counter()
+    entries: dict[str, Entry] = {}
+    failures: dict[str, str] = {}
+
+    def decide(pending: set[str]) -> None:
+        """Judge every claim whose runs are all done."""
+        for claim in chosen:
+            digests = set() if claim.pending else {trial.config.digest for trial in claim.trials(scale)}
+            if claim.key in entries or digests & pending:
+                continue
+            failed = next((failures[digest] for digest in digests if digest in failures), "")
+            table = None if claim.pending or failed else measurements(claim, scale, folder)
+            entries[claim.key] = entry_of(claim, paper, scale, table, failed)
+            tell(entries[claim.key])
+
+    jobs = _jobs(paper, chosen, scale, folder)
+    expected = expected_seconds({digest: paper.trials(scale)[digest] for digest in jobs}, step_rate())
+    with _reporter(paper, scale, expected, workers, show=progress) as report:
+        decide(set(jobs))
+        try:
+            for digest, failure in _run(jobs, paper, scale, folder, workers, device, expected):
+                if failure:
+                    failures[digest] = failure
+                del jobs[digest]
+                report(digest)
+                decide(set(jobs))
+        finally:
+            spent += time.perf_counter() - start
+            storage.write_json(folder / "reproduction.json", _header(paper, scale, spent))
+    versions = {package: importlib.metadata.version(package) for package in ("mechmem", "torch", "transformer_lens")}
+    versions["python"] = platform.python_version()
+    ordered = tuple(entries[claim.key] for claim in chosen)
+    ledger = Ledger(name, paper.title, paper.source, scale, paper.caveats, ordered, spent, versions)
+    ledger.save(folder / "ledger.safetensors")
+    storage.write_json(folder / "ledger.json", ledger.to_json())
+    write_page(ledger, paper, folder)
+    return ledger
+
+
+def _chosen(paper: Recipe, keys: Sequence[str]) -> list[Claim]:
+    known = [claim.key for claim in paper.claims]
+    for key in keys:
+        if key not in known:
+            raise unknown_name(f"claim of {paper.name!r}", key, known)
+    return [claim for claim in paper.claims if not keys or claim.key in keys]
+
+
+def _header(paper: Recipe, scale: Scale, seconds: float) -> dict[str, Any]:
+    return {"format": FORMAT, "recipe": paper.name, "scale": scale, "seconds": seconds}
+
+
+def _open(folder: Path, paper: Recipe, scale: Scale) -> float:
+    """Start a reproduction's directory or check that it is this one's; return the seconds already spent on it."""
+    check_output(folder, OURS)
+    path = folder / "reproduction.json"
+    if not path.exists():
+        try:
+            storage.write_json(path, _header(paper, scale, 0.0))
+        except OSError as error:
+            raise RunDirectoryError(f"cannot write to {folder}: {error.strerror}") from error
+        return 0.0
+    found = storage.read_json(path)
+    if not isinstance(found, dict) or {**found, "seconds": 0.0} != _header(paper, scale, 0.0):
+        there = f"{found.get('recipe')} at scale {found.get('scale')}" if isinstance(found, dict) else "something else"
+        raise RunDirectoryError(f"{folder} holds {there}, not {paper.name} at scale {scale}; choose another directory")
+    return float(found["seconds"])
+
+
+def _jobs(paper: Recipe, chosen: Sequence[Claim], scale: Scale, folder: Path) -> dict[str, list[str]]:
+    """Return the claims that each run has yet to be measured for, in the order of the claims."""
+    jobs: dict[str, list[str]] = {}
+    for claim in chosen:
+        for trial in () if claim.pending else claim.trials(scale):
+            digest = trial.config.digest
+            if not measured_at(folder, claim.key, digest).exists() and claim.key not in jobs.get(digest, []):
+                jobs.setdefault(digest, []).append(claim.key)
+    return jobs
+
+
+def _run(
+    jobs: dict[str, list[str]],
+    paper: Recipe,
+    scale: Scale,
+    folder: Path,
+    workers: int,
+    device: str,
+    expected: dict[str, float],
+) -> Iterator[tuple[str, str]]:
+    """Yield each run's digest and why it failed ("" where it did not) as it is done."""
+    if not jobs:
+        return
+    # Long runs first within what is left, so that no process waits alone for the last of them.
+    order = sorted(jobs, key=lambda digest: -expected[digest]) if len(jobs) <= 2 * workers else list(jobs)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initialize, (1,))
+    try:
+        waiting: dict[Future[tuple[str, float]], str] = {
+            pool.submit(work, paper.name, scale, digest, jobs[digest], folder, device): digest for digest in order
+        }
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield waiting.pop(future), future.result()[0]
+    except BrokenProcessPool as error:
+        raise TrainingFailedError(f"a worker process died (out of memory?): {error}") from error
+    except BaseException:
+        # An interrupt may reach this process alone; the workers save what they have reached when they get it.
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGINT)
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Progress:
+    """Moves a bar, or prints a plain line now and then, as runs are done; says how long the rest will take."""
+
+    def __init__(self, name: str, expected: dict[str, float], console: Console, bar: Progress):
+        self._name, self._expected, self._console, self._bar = name, expected, console, bar
+        self._total = sum(expected.values())
+        self._task = bar.add_task(name, total=self._total, runs=f"0/{len(expected)}", left="")
+        self._start = self._said = time.perf_counter()
+        self._done: list[str] = []
+
+    def __call__(self, digest: str) -> None:
+        """Note that a run is done."""
+        self._done.append(digest)
+        now, done = time.perf_counter(), sum(self._expected[each] for each in self._done)
+        left = f"about {(now - self._start) * (self._total / done - 1) / 60:.0f} min left"
+        runs = f"{len(self._done)}/{len(self._expected)}"
+        self._bar.update(self._task, completed=done, runs=runs, left=left)
+        if not self._console.is_terminal and now - self._said > SECONDS_BETWEEN_LINES:
+            self._said = now
+            self._console.print(f"{self._name}: {runs} runs, {left}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _reporter(
+    paper: Recipe, scale: Scale, expected: dict[str, float], workers: int, *, show: bool
+) -> Iterator[Callable[[str], None]]:
+    """Say how long it will take, then yield what is told of every run that is done."""
+    if not show or not expected:
+        yield lambda digest: None
+        return
+    console = Console(stderr=True, force_jupyter=False, highlight=False)
+    minutes = max(sum(expected.values()) / workers, max(expected.values())) / 60
+    runs = f"{len(expected)} run{'s' * (len(expected) != 1)}"
+    on = "1 process of one thread" if workers == 1 else f"{workers} processes of one thread each"
+    console.print(
+        f"{paper.name} at scale {scale}: {runs} to train or measure, about {minutes:.0f} min on {on}",
+        soft_wrap=True,
+    )
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[runs]} runs"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield _Progress(paper.name, expected, console, bar)

@@ -1,0 +1,205 @@
+"""One run of a recipe in a worker process: train it or re-open it, and measure it for every claim that rests on it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import math
+import pkgutil
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+import pandas as pd
+import torch
+
+from mechmem.core import storage
+from mechmem.errors import ConfigError, MechmemError, RunDirectoryError, unknown_name
+from mechmem.models.networks.build import build_model
+from mechmem.models.networks.config import MLPConfig
+from mechmem.recipes.claims import COLUMNS, Claim, Recipe, Scale
+from mechmem.tasks.config import ModularConfig, TaskConfig
+from mechmem.tasks.grid_tasks import ModularTask
+from mechmem.tasks.image_config import ImageConfig
+from mechmem.training.config import TrainConfig
+from mechmem.training.loop import training_step
+from mechmem.training.minibatches import Examples
+from mechmem.training.optimizers import Optimizers
+from mechmem.training.train import train
+
+_working = False
+_interrupted = False
+
+
+def recipes() -> dict[str, Recipe]:
+    """Find every recipe by name: packages in `recipes/papers/`, and entry points "mechmem.recipes" of other packages.
+
+    Raises:
+        ConfigError: two recipes share a name.
+    """
+    package = importlib.import_module("mechmem.recipes.papers")
+    names = [f"mechmem.recipes.papers.{info.name}" for info in pkgutil.iter_modules(package.__path__)]
+    found = [importlib.import_module(name).RECIPE for name in names]
+    found += [entry.load() for entry in importlib.metadata.entry_points(group="mechmem.recipes")]
+    by_name: dict[str, Recipe] = {}
+    for one in found:
+        if one.name in by_name:
+            raise ConfigError(f"two recipes are called {one.name!r}")
+        by_name[one.name] = one
+    return by_name
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe of this name.
+
+    Raises:
+        UnknownNameError: there is none; the nearest is named.
+    """
+    found = recipes()
+    if name not in found:
+        raise unknown_name("recipe", name, found)
+    return found[name]
+
+
+def initialize(threads: int) -> None:
+    """Set a worker process up: its number of threads, and an interrupt that it heeds whether it works or waits.
+
+    Raised while it waits for work, an interrupt would end in a traceback; it is heeded when the next run arrives, for
+    one more may be on its way.
+    """
+    torch.set_num_threads(threads)
+
+    def heed(_signal: int, _frame: FrameType | None) -> None:
+        global _working, _interrupted
+        _interrupted = True
+        if _working:
+            _working = False
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, heed)
+
+
+def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path, device: str) -> tuple[str, float]:
+    """Train a run and write down what each claim asks of it.
+
+    Args:
+        name: the recipe.
+        scale: its scale.
+        digest: which of its runs.
+        keys: the claims that rest on it.
+        folder: the reproduction's directory.
+        device: where to train.
+
+    Returns:
+        why the run failed (nothing is measured then), or ""; and the seconds it took.
+    """
+    global _working
+    if _interrupted:
+        raise KeyboardInterrupt
+    _working, start = True, time.perf_counter()
+    try:
+        paper = recipe(name)
+        subject = train(paper.trials(scale)[digest], out=folder / "runs" / digest, device=device, progress=False)
+        for key in keys:
+            measure = paper.claim(key).measure
+            assert measure is not None
+            frame = measure(subject)
+            rows = [
+                {"quantity": quantity, "x": _plain(x), "value": _plain(value)}
+                for quantity, x, value in zip(frame["quantity"], frame["x"], frame["value"], strict=True)
+            ]
+            storage.write_json(measured_at(folder, key, digest), rows)
+    except MechmemError as error:
+        return f"run {digest} failed: {error}", time.perf_counter() - start
+    finally:
+        _working = False
+    return "", time.perf_counter() - start
+
+
+def measured_at(folder: Path, key: str, digest: str) -> Path:
+    """Return where a claim's measurements of a run stand."""
+    return folder / "measurements" / key / f"{digest}.json"
+
+
+def measurements(claim: Claim, scale: Scale, folder: Path) -> pd.DataFrame:
+    """Read back what a claim measured, over all of its runs.
+
+    Raises:
+        RunDirectoryError: a file is missing or damaged.
+    """
+    parts = []
+    for trial in claim.trials(scale):
+        path = measured_at(folder, claim.key, trial.config.digest)
+        values = storage.read_json(path)
+        try:
+            part = pd.DataFrame(values, columns=["quantity", "x", "value"]).astype({"x": float, "value": float})
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunDirectoryError(f"{path} is damaged: {error}") from error
+        parts.append(part.assign(arm=trial.arm, seed=trial.config.seed))
+    return pd.concat(parts, ignore_index=True).reindex(columns=list(COLUMNS))
+
+
+def _plain(value: float) -> float | None:
+    """Write NaN as null."""
+    return float(value) if math.isfinite(value) else None
+
+
+def expected_seconds(trials: Mapping[str, TrainConfig], rate: float) -> dict[str, float]:
+    """Estimate how long each run takes on one thread.
+
+    Args:
+        trials: the runs.
+        rate: floating-point operations per second of a training step (see `step_rate`).
+    """
+    return {digest: _operations(config) / rate + 0.5 for digest, config in trials.items()}
+
+
+IMAGES = {"digits": (1438, 359), "mnist5k": (4000, 1000), "cifar10": (50_000, 10_000)}
+"""Training and test images of data where no number is asked for; 60,000 and 10,000 of other data."""
+
+
+def _examples(task: TaskConfig) -> tuple[int, int]:
+    """Return about how many examples a task trains on, and how many it has."""
+    if isinstance(task, ImageConfig):
+        train, test = IMAGES.get(task.data, (60_000, 10_000))
+        return task.train or train, (task.train or train) + (task.test or test)
+    cells = getattr(task, "p", 100) ** 2
+    return round(cells * getattr(task, "train_fraction", 0.8)), cells
+
+
+def _operations(config: TrainConfig) -> float:
+    task, model = config.task, config.model
+    p = getattr(task, "p", 100)
+    rows, cells = _examples(task)
+    batch = min(config.batch_size or rows, rows)
+    products = model.products(p)
+    # Forward, and backward at twice its cost; a small batch is dominated by what a step costs whatever its size, and
+    # drawing a dropout mask takes longer than using it.
+    masks = 1500 * getattr(model, "width", getattr(model, "d_model", 0)) * batch if getattr(model, "dropout", 0) else 0
+    step = 6 * products * batch + 5e7 + masks
+    return config.steps * step + config.evaluations * 2 * products * cells
+
+
+def step_rate() -> float:
+    """Measure how many operations of a training step this machine does per second on one thread."""
+    task = ModularTask(ModularConfig(p=59))
+    config = TrainConfig(task.config, MLPConfig(512))
+    model = build_model(config.model, task, 0)
+    optimizers = Optimizers(config, model, model.roles)
+    ids = task.train_ids[:2048]
+    examples = Examples(ids, *task.batch(ids))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = [_timed(lambda: training_step(model, optimizers, examples, config, 1024)) for _ in range(6)]
+    finally:
+        torch.set_num_threads(threads)
+    return 6 * 512 * 59 * len(ids) / min(seconds)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

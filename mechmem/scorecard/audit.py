@@ -1,0 +1,224 @@
+"""`audit`: fill the scorecard."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mechmem.core.roles import Roles
+from mechmem.core.stats import wilson
+from mechmem.core.subject import Subject
+from mechmem.core.task import Predictor, Task
+from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.layers.features import INPUTS
+from mechmem.math.logits import answers_of
+from mechmem.scorecard.controls import LABEL_CONTROLS, NETWORK_CONTROLS, LogitTable, Train, control_models
+from mechmem.scorecard.extractor import Extractor, extractor
+from mechmem.scorecard.pooling import pool
+from mechmem.scorecard.rows import Cell, Row
+from mechmem.scorecard.scorecard import Scorecard
+from mechmem.scorecard.structure import held_out_structure
+from mechmem.scorecard.votes import vote_by_answer, vote_by_group
+from mechmem.tasks.config import SPLITS
+
+DEFAULT_EXTRACTORS = (
+    "raw",
+    "frequency",
+    "frequency+quadratic",
+    "frequency_rest",
+    "additive_free",
+    "energy_ranked",
+    "diagonal",
+)
+"""What is read out of a network unless something else is asked for; what the task cannot carry is left out."""
+
+LAYER_EXTRACTOR = "masc@hidden.{}"
+"""What is read out of every layer of the role `hidden` beside, where inputs are not pairs."""
+
+TASK_NEEDS = ("pairs", "group", "operation")
+
+
+def audit(
+    subject: Subject | Sequence[Subject],
+    extractors: str | Sequence[str] | None = None,
+    *,
+    untrained: nn.Module | None = None,
+    one_step: nn.Module | None = None,
+    noise_only: nn.Module | None = None,
+    train: Train | None = None,
+    progress: bool = False,
+) -> Scorecard:
+    """Set every extractor beside its controls, what it was told, and the network's held-out structure.
+
+    Twins come from the subject's recipe, or from the arguments; without either their cells are empty and say why, and
+    the sentence says "uncontrolled".
+
+    Args:
+        subject: the network with its task; several (runs that differ in their seed) are pooled.
+        extractors: one or several names, e.g. "frequency+quadratic"; by default all that the task can carry.
+        untrained: the network at its initialisation.
+        one_step: the network after one gradient step.
+        noise_only: the same network trained on labels uniform over all classes.
+        train: trains a network on a task like the subject's; makes the noise-only twin.
+        progress: whether training a twin shows a bar.
+
+    Raises:
+        UnknownNameError: there is no extractor of a name.
+        ConfigError: nothing to audit, or twins were passed for several subjects.
+    """
+    extractors = [extractors] if isinstance(extractors, str) else extractors
+    if not isinstance(subject, Subject):
+        if isinstance(subject, nn.Module) or not subject or not all(isinstance(one, Subject) for one in subject):
+            raise ConfigError("audit takes a Subject, or several: mm.Subject(model, task, roles)")
+        if any(twin is not None for twin in (untrained, one_step, noise_only)):
+            raise ConfigError("twins belong to one subject; give several subjects recipes, or train=")
+        return pool([audit(one, extractors, train=train, progress=progress) for one in subject])
+    task = subject.task
+    chosen = [extractor(name) for name in extractors] if extractors is not None else _default(subject)
+    twins = {"untrained": untrained, "one_step": one_step, "noise_only": noise_only}
+    for name, twin in twins.items():
+        if not isinstance(twin, nn.Module | None):
+            raise ConfigError(f"{name}= takes a network, got a {type(twin).__name__}")
+    controls = control_models(subject, twins, train, progress=progress)
+    controlled: dict[str, Subject | str] = {
+        name: model if isinstance(model, str) else _as_control(subject, name, model) for name, model in controls.items()
+    }
+    structure = held_out_structure(subject)
+    return Scorecard(
+        name=subject.name,
+        task=task.summary | _stopped(subject),
+        chance=1 / task.n_classes,
+        rows=tuple(_row(each, subject, controlled) for each in chosen),
+        votes=(vote_by_answer(task), vote_by_group(task)),
+        structure=structure,
+        verdicts=(structure.verdict,),
+    )
+
+
+def audit_logits(
+    logits: Float[Tensor | np.ndarray, "*examples class"],
+    task: Task,
+    extractors: str | Sequence[str] | None = None,
+    *,
+    name: str = "logits",
+) -> Scorecard:
+    """Audit a network of which only the logits are at hand.
+
+    Args:
+        logits: one row per id of the task, in the order of `task.ids`; or the grid (a, b, class).
+        task: the task that the network was trained on.
+        extractors: one or several names; by default all that read nothing but logits and that the task can carry.
+        name: how the network is called.
+
+    Raises:
+        ConfigError: the shape does not fit the task, or a value is not finite.
+    """
+    # A copy: numpy may hand out views that torch cannot take, or must not write to.
+    table = torch.as_tensor(np.array(logits)) if isinstance(logits, np.ndarray) else logits
+    if table.ndim == 3:
+        if task.operands is None or table.shape[:2] != (task.symbols, task.symbols):
+            raise ConfigError(
+                f"a grid of logits needs a task of pairs, and one row and column per symbol; got {table.shape}"
+            )
+        table = table[task.operands[:, 0], task.operands[:, 1]]
+    subject = Subject(LogitTable(table, task), task, name=name)
+    chosen = [e.name for e in _default(subject) if not e.missing(subject)] if extractors is None else extractors
+    return audit(subject, chosen)
+
+
+def _stopped(subject: Subject) -> dict[str, str]:
+    """Say what ended training early: a run stopped on test accuracy has looked at test labels."""
+    ended = None if subject.run is None else subject.run.finished()
+    reason = "" if ended is None else str(ended["reason"])
+    return {"stopped_by": reason} if any(split in reason for split in SPLITS) else {}
+
+
+def _default(subject: Subject) -> list[Extractor]:
+    """Take the default extractors that the task can carry; a missing role makes an empty row, with its reason."""
+    layers = range(len(subject.roles.hidden) if subject.task.operands is None else 0)
+    every = [extractor(name) for name in (*DEFAULT_EXTRACTORS, *(LAYER_EXTRACTOR.format(layer) for layer in layers))]
+    return [each for each in every if not any(need in TASK_NEEDS for need in each.missing(subject))]
+
+
+def _as_control(subject: Subject, name: str, model: nn.Module) -> Subject:
+    """Put a control's model in the subject's place; a table of logits has none of the network's roles."""
+    roles = subject.roles if name in NETWORK_CONTROLS else Roles()
+    return dataclasses.replace(subject, model=model, roles=roles, run=None, recipe=None)
+
+
+def _row(each: Extractor, subject: Subject, controlled: Mapping[str, Subject | str]) -> Row:
+    only_logits = not each.surgeries and each.readout.reads == "logits"
+    names = [*NETWORK_CONTROLS, *(LABEL_CONTROLS if only_logits else ())]
+    controls = {name: _test_cell(each, controlled[name]) for name in names}
+    own = each.control()
+    if own is not None:
+        controls["inputs" if own.name.endswith(f"@{INPUTS}") else "random_choice"] = _test_cell(own, subject)
+    return Row(
+        each.name, tuple(sorted(each.knows)), each.cites, _splits(each, subject), controls, len(subject.task.test_ids)
+    )
+
+
+def _splits(each: Extractor, subject: Subject) -> dict[str, Cell]:
+    try:
+        return split_accuracies(each(subject), subject.task)
+    except MissingNeedError as error:
+        return dict.fromkeys(_split_names(subject.task), Cell(None, str(error)))
+
+
+def _split_names(task: Task) -> list[str]:
+    outside = task.group is not None and len(task.group.outside) > 0
+    return [*SPLITS, "test_in_group"] if outside else list(SPLITS)
+
+
+def _test_cell(each: Extractor, subject: Subject | str) -> Cell:
+    if isinstance(subject, str):
+        return Cell(None, subject)
+    try:
+        return _accuracy(_answers(each(subject), subject.task.test_ids), subject.task.true(subject.task.test_ids))
+    except MissingNeedError as error:
+        return Cell(None, str(error))
+
+
+def split_accuracies(predictor: Predictor, task: Task) -> dict[str, Cell]:
+    """Score a predictor on the four splits.
+
+    The predictor is asked for all training ids at once: which ids are asked for together would tell it which labels
+    are wrong.
+    """
+    answers, wanted = _answers(predictor, task.test_ids), task.true(task.test_ids)
+    tests = {"test": _accuracy(answers, wanted)}
+    if "test_in_group" in _split_names(task):
+        assert task.group is not None and task.operands is not None and wanted is not None
+        # A factor of 0 makes the answer 0 whatever the rule; cells with one say nothing about it.
+        inside = ~torch.isin(task.operands[task.rows(task.test_ids)], task.group.outside).any(1)
+        tests["test_in_group"] = _accuracy(answers[inside], wanted[inside], "every test input has a factor of 0")
+    noisy = task.noisy
+    if noisy is None:
+        return dict.fromkeys(SPLITS[:3], Cell(None, "true training labels are not known")) | tests
+    trained = _answers(predictor, task.train_ids)
+    given, truth = task.given(task.train_ids), task.true(task.train_ids)
+    assert truth is not None
+    return {
+        "train_clean": _accuracy(trained[~noisy], given[~noisy], "no training label is right"),
+        "train_noisy": _accuracy(trained[noisy], given[noisy], "no training label is wrong"),
+        "train_noisy_true": _accuracy(trained[noisy], truth[noisy], "no training label is wrong"),
+        **tests,
+    }
+
+
+def _answers(predictor: Predictor, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    """Return a predictor's answers; a large grid's scores are let go here, before the next are made."""
+    return answers_of(predictor(ids))
+
+
+def _accuracy(answers: Int[Tensor, " example"], labels: Tensor | None, empty: str = "") -> Cell:
+    if labels is None:
+        return Cell(None, "the true labels are not known")
+    if (answers < 0).any():
+        return Cell(None, "the scores are not finite")
+    return Cell(wilson(int((answers == labels).sum()), len(labels)), "" if len(labels) else empty)

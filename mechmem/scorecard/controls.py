@@ -1,0 +1,140 @@
+"""A "network" that is nothing but a table of logits: how logits from elsewhere, and controls, enter an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from sklearn.kernel_ridge import KernelRidge
+from torch import Tensor, nn
+
+from mechmem.core.subject import Subject, TwinKind
+from mechmem.core.task import Task
+from mechmem.errors import ConfigError, MechmemError, MissingNeedError, UnknownNameError
+from mechmem.tasks.relabelled import noise_only
+
+
+class LogitTable(nn.Module):
+    """Looks its logits up by input.
+
+    Args:
+        logits: one row per id of the task, in the order of `task.ids`.
+        task: the task whose inputs the table answers.
+
+    Raises:
+        ConfigError: the table's shape does not fit the task, a value is not finite, or two ids share an input.
+    """
+
+    def __init__(self, logits: Float[Tensor, "example class"], task: Task):
+        super().__init__()
+        expected = (len(task.ids), task.n_classes)
+        if tuple(logits.shape) != expected:
+            raise ConfigError(
+                f"logits must have one row per id and one column per class, {expected}, got {tuple(logits.shape)}"
+            )
+        # The extremes take one pass; a mask of p³ entries would be another table.
+        if logits.numel() and not all(bool(torch.isfinite(extreme)) for extreme in logits.aminmax()):
+            raise ConfigError("logits contain NaN or infinity")
+        self.logits: Tensor
+        self.register_buffer("logits", logits.detach().clone())
+        inputs = task.batch(task.ids)[0]
+        self._row = {key: row for row, key in enumerate(_keys(inputs))}
+        if len(self._row) != len(inputs):
+            raise ConfigError("two ids of the task have the same input, so a table cannot tell them apart")
+
+    def forward(self, inputs: Shaped[Tensor, "example ..."]) -> Float[Tensor, "example class"]:
+        """Return the stored rows of these inputs.
+
+        Raises:
+            UnknownNameError: an input is not one of the task's.
+        """
+        try:
+            rows = [self._row[key] for key in _keys(inputs)]
+        except KeyError as error:
+            raise UnknownNameError("the table holds no logits for one of these inputs") from error
+        return self.logits[torch.tensor(rows, dtype=torch.long)]
+
+
+def _keys(inputs: Tensor) -> list[bytes]:
+    # As bytes, because numpy has no bfloat16.
+    flat = inputs.detach().cpu().reshape(len(inputs), -1).contiguous().view(torch.uint8)
+    return [row.tobytes() for row in flat.numpy()]
+
+
+RIDGE_LIMIT = 12_000
+"""Training examples above which kernel ridge is left out: its matrix would take more than about 1 GB."""
+
+RIDGE = {"kernel": "rbf", "gamma": 0.5, "alpha": 1e-3}
+"""Kernel and penalty, fixed: on two-hot pairs the kernel takes three values, for two, one and no common operand."""
+
+
+def label_grid(task: Task) -> Float[Tensor, "example class"]:
+    """One-hot of the given labels on training examples, 0 elsewhere, in the order of `task.ids`."""
+    table = torch.zeros(len(task.ids), task.n_classes)
+    # Written in place: one-hot integers would take twice the table's size.
+    table[task.rows(task.train_ids), task.given(task.train_ids)] = 1
+    return table
+
+
+def kernel_ridge(task: Task) -> Float[Tensor, "example class"]:
+    """Kernel ridge regression on the one-hot given labels, predicted on every id.
+
+    Inputs are the two operands, one-hot side by side, where they are pairs, and the flattened inputs otherwise.
+
+    Raises:
+        MissingNeedError: the training set is too large for a dense kernel matrix.
+    """
+    n_train = len(task.train_ids)
+    if n_train > RIDGE_LIMIT:
+        raise MissingNeedError(f"kernel ridge is left out above {RIDGE_LIMIT} training examples (there are {n_train})")
+    if task.operands is not None:
+        features = F.one_hot(task.operands, task.symbols).flatten(1).double()
+    else:
+        features = task.batch(task.ids)[0].flatten(1).double()
+    train = task.rows(task.train_ids)
+    ridge = KernelRidge(**RIDGE).fit(features[train].numpy(), label_grid(task)[train].double().numpy())
+    return torch.from_numpy(ridge.predict(features.numpy()))
+
+
+NETWORK_CONTROLS: tuple[TwinKind, ...] = ("untrained", "one_step", "noise_only")
+"""Twins of the network: shown beside every extractor."""
+
+LABEL_CONTROLS = ("label_grid", "kernel_ridge")
+"""Predictors made from the given labels alone: shown beside extractors that read nothing but logits."""
+
+Train = Callable[[Task], nn.Module]
+
+
+def control_models(
+    subject: Subject, given: Mapping[str, nn.Module | None], train: Train | None, *, progress: bool
+) -> dict[str, nn.Module | str]:
+    """Return each control's model, or the reason why there is none.
+
+    Args:
+        subject: the network to be controlled.
+        given: twins that the caller made himself, by kind.
+        train: trains a network on a task like the subject's; used for the noise-only twin.
+        progress: whether training a twin shows a bar.
+    """
+    models: dict[str, nn.Module | str] = {}
+    for kind in NETWORK_CONTROLS:
+        models[kind] = given.get(kind) or _twin(subject, kind, train, progress=progress)
+    for name, build in (("label_grid", label_grid), ("kernel_ridge", kernel_ridge)):
+        try:
+            models[name] = LogitTable(build(subject.task), subject.task)
+        except (MechmemError, ValueError) as error:  # scikit-learn's, of inputs that are not finite
+            models[name] = str(error).splitlines()[0]
+    return models
+
+
+def _twin(subject: Subject, kind: TwinKind, train: Train | None, *, progress: bool) -> nn.Module | str:
+    if kind == "noise_only" and train is not None:
+        return train(noise_only(subject.task))
+    if subject.recipe is None:
+        return f"no recipe to make the {kind.replace('_', '-')} twin from; pass {kind}="
+    try:
+        return subject.recipe.twin(kind, progress=progress)
+    except MissingNeedError as error:
+        return str(error)

@@ -1,0 +1,30 @@
+"""The network's own output."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.core.plugins import Readout
+from mechmem.core.subject import Subject
+from mechmem.core.task import Predictor
+from mechmem.models.reading.forward import all_logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Logits(Readout):
+    """Read the logits as they are."""
+
+    name: ClassVar[str] = "logits"
+    cites: ClassVar[str] = "the network itself"
+
+    def __call__(self, subject: Subject) -> Predictor:
+        """Return the predictor."""
+
+        def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
+            return all_logits(subject)[subject.task.rows(ids)]
+
+        return predict

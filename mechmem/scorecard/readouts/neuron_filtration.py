@@ -1,0 +1,116 @@
+"""Logits after the neurons' activations on the grid have been filtered at one frequency each."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechmem.core.config import check_choice, check_whole
+from mechmem.core.plugins import Readout
+from mechmem.core.randomness import generator
+from mechmem.core.subject import Subject
+from mechmem.core.task import Predictor
+from mechmem.errors import MissingNeedError
+from mechmem.math.blocks import blocks
+from mechmem.math.filtration import KeyWaves
+from mechmem.models.hooks.hooking import hooked
+from mechmem.models.hooks.running import block_rows, full_precision
+from mechmem.models.reading.forward import logits_of
+from mechmem.models.reading.grid import answering_neurons, grid_cells, grid_frequencies
+from mechmem.models.reading.weights import neuron_point
+from mechmem.scorecard.strongest_frequencies import Choice
+from mechmem.tasks.grid import grid_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class NeuronFiltration(Readout):
+    """Filter each neuron's activation n(a, b) at its key frequency, and let the rest of the network run on that.
+
+    The activations are those at the position that answers, on the whole grid, training cells included. A neuron's key
+    frequency k has the most energy in the modes (k, 0), (0, k), (k, k) and (k, −k), which are all that products of 1,
+    cos ka, sin ka with 1, cos kb, sin kb can make; that both operands have the same k is knowledge of the operation up
+    to its sign. What is written back is the mean over the grid and these modes (G), or everything but these modes (R,
+    which keeps the mean too: whatever comes next may rely on it). Cells off the grid (a factor of 0 under
+    multiplication) keep their activations.
+
+    Unlike frequency filtration it needs no weight vector over the symbols, and so reaches a transformer's MLP. Other
+    positions and what bypasses the neurons (the residual stream) are left as they are.
+
+    Attributes:
+        part: "G", the kept frequency, or "R", the remainder.
+        point: which layer, a hook point of the role `hidden`; by default the last.
+        by: "energy", the key frequency; or "random", one at random for each neuron, which is the control.
+        seed: seed of the random choice.
+    """
+
+    name: ClassVar[str] = "neuron_filtration"
+    needs: ClassVar[frozenset[str]] = frozenset({"pairs", "group", "role:hidden"})
+    knows: ClassVar[frozenset[str]] = frozenset({"pairs", "input_group", "slopes", "test_inputs"})
+    cites: ClassVar[str] = "Nanda et al. 2023, arXiv 2301.05217; Liu & Lu 2026, arXiv 2605.18022"
+    reads: ClassVar[Literal["logits", "network"]] = "network"
+
+    part: Literal["G", "R"] = "G"
+    point: str = ""
+    by: Choice = "energy"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        check_choice("part of a filtration", self.part, ("G", "R"))
+        check_choice("choice of frequencies", self.by, get_args(Choice))
+        check_whole("seed", self.seed, 0)
+
+    def stand_in(self) -> Readout | None:
+        """The same with a random frequency for each neuron."""
+        return None if self.by == "random" else dataclasses.replace(self, by="random")
+
+    def __call__(self, subject: Subject) -> Predictor:
+        """Return the predictor.
+
+        Raises:
+            MissingNeedError: something is missing, the group is not cyclic or has no frequency, or the task lacks a
+                pair.
+            UnknownNameError: there is no such layer.
+            ActivationError: the point does not hold (example, neuron) or (example, position, neuron).
+        """
+        self.require(subject)
+        point = neuron_point(subject, self.point)
+        if len(grid_rows(subject.task)) < 2:
+            raise MissingNeedError("the task's group has one element, and so no frequency")
+
+        def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
+            waves = subject.memo(f"{self.name} {point} {self.by} {self.seed}", lambda: self._waves(subject, point))
+            model, task, output = subject.model, subject.task, subject.roles.output
+            cells = grid_cells(subject, ids)
+            found = []
+            # One block is one forward pass: `logits_of` cuts its ids by the same `block_rows`.
+            for block in blocks(len(ids), block_rows(model)):
+
+                def change(held: Tensor, cells: Tensor = cells[block]) -> Tensor:
+                    new = held.clone()
+                    answering = answering_neurons(subject, new, point)
+                    inside = (cells >= 0).all(1)
+                    part = waves.at(cells[inside])
+                    if self.part == "R":
+                        own = full_precision(answering.cpu())[inside]
+                        part = own - (part - waves.constant)
+                    answering[inside.to(new.device)] = part.to(new)
+                    return new
+
+                with hooked(model, point, change):
+                    found.append(logits_of(model, task, ids[block], output))
+            return torch.cat(found) if found else torch.empty(0, task.n_classes)
+
+        return predict
+
+    def _waves(self, subject: Subject, point: str) -> KeyWaves:
+        found = grid_frequencies(subject, point)
+        energy = found.energy()
+        if self.by == "energy":
+            return found.at(energy.argmax(0) + 1)
+        freq, neurons = energy.shape
+        return found.at(torch.randint(1, freq + 1, (neurons,), generator=generator(self.seed, self.name)))

@@ -1,0 +1,155 @@
+"""The scorecard: extractors × splits, beside controls, label votes and held-out structure."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from mechmem.core.results import Result
+from mechmem.core.stats import Estimate
+from mechmem.core.storage import record
+from mechmem.plotting.accuracy import dot_plot
+from mechmem.scorecard.rows import CONTROL_TITLES, Cell, Row
+from mechmem.scorecard.structure import Structure
+from mechmem.scorecard.votes import LabelVote
+from mechmem.scorecard.wording import finding, html_table
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@record
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scorecard(Result):
+    """What can be read out of a network, and whether it is in the network or only in its labels.
+
+    Attributes:
+        name: the network's name.
+        task: plain values that describe its task.
+        chance: accuracy of a blind guess, 1 / classes.
+        rows: one per extractor.
+        votes: what the training labels say without any network.
+        structure: the network's held-out structure.
+        verdicts: one verdict per run.
+    """
+
+    name: str
+    task: Mapping[str, Any]
+    chance: float
+    rows: tuple[Row, ...]
+    votes: tuple[LabelVote, ...]
+    structure: Structure
+    verdicts: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The verdict that all runs share, or "mixed"."""
+        return self.verdicts[0] if len(set(self.verdicts)) == 1 else "mixed"
+
+    @property
+    def uncontrolled(self) -> list[str]:
+        """Controls that are missing from every row that they apply to."""
+        names = [name for name in CONTROL_TITLES if any(name in row.controls for row in self.rows)]
+        cells = {name: [row.controls[name] for row in self.rows if name in row.controls] for name in names}
+        return [name for name in names if all(cell.estimate is None for cell in cells[name])]
+
+    def row(self, extractor: str) -> Row:
+        """Return the row of an extractor.
+
+        Raises:
+            KeyError: it is not in the table.
+        """
+        return {row.extractor: row for row in self.rows}[extractor]
+
+    @property
+    def sentence(self) -> str:
+        """The finding in plain words."""
+        return finding(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per extractor: accuracies on the four splits, `n_test`, and `<control>_test` columns."""
+        return pd.DataFrame([_flat(row) for row in self.rows])
+
+    def intervals(self) -> pd.DataFrame:
+        """Return one row per figure: extractor, series (a split or a control), value, low, high, n, reason."""
+        records = []
+        for row in self.rows:
+            series = {**row.splits, **{CONTROL_TITLES[name]: cell for name, cell in row.controls.items()}}
+            for name, cell in series.items():
+                estimate = cell.estimate or Estimate(math.nan, math.nan, math.nan, 0)
+                records.append({"extractor": row.extractor, "series": name, **dataclasses.asdict(estimate)})
+                records[-1]["reason"] = cell.reason
+        return pd.DataFrame(records)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values: task, label vote, structure and rows."""
+        structure = self.structure
+        by_name = {vote.name: vote for vote in self.votes}
+        return {
+            "name": self.name,
+            "task": dict(self.task),
+            "chance": self.chance,
+            "verdicts": list(self.verdicts),
+            "sentence": self.sentence,
+            "label_vote": {
+                "test": _value(by_name["by answer"].test),
+                "group_only_test": _value(by_name["by group"].test),
+                "group_only_slope": by_name["by group"].slope,
+            },
+            "structure": {
+                "S": _value(structure.S),
+                "kappa": _value(structure.kappa),
+                "Z": structure.Z,
+                "heldout_vote": _value(structure.heldout_vote),
+                "verdict": structure.verdict,
+                "reason": structure.reason,
+                "reference_kappa": structure.reference_kappa,
+                "n_test": structure.n_test,
+                "intervals": {name: _interval(getattr(structure, name)) for name in ("S", "kappa", "heldout_vote")},
+            },
+            "rows": [_flat(row) | {"intervals": _intervals(row), "reasons": _reasons(row)} for row in self.rows],
+        }
+
+    def plot(self) -> go.Figure:
+        """Return the extractor × split dot plot with controls and intervals."""
+        return dot_plot(self.intervals(), chance=self.chance)
+
+    def _repr_html_(self) -> str:
+        return html_table(self)
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _interval(estimate: Estimate | None) -> list[float] | None:
+    if estimate is None or not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return None
+    return [estimate.low, estimate.high]
+
+
+def _cells(row: Row) -> dict[str, Cell]:
+    return {**row.splits, **{f"{name}_test": cell for name, cell in row.controls.items()}}
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    controls = {f"{name}_test": row.controls.get(name, Cell(None)).estimate for name in CONTROL_TITLES}
+    return {
+        "extractor": row.extractor,
+        "knows": list(row.knows),
+        **{split: _value(cell.estimate) for split, cell in row.splits.items()},
+        "n_test": row.n_test,
+        **{name: _value(estimate) for name, estimate in controls.items()},
+    }
+
+
+def _intervals(row: Row) -> dict[str, list[float] | None]:
+    return {name: _interval(cell.estimate) for name, cell in _cells(row).items()}
+
+
+def _reasons(row: Row) -> dict[str, str]:
+    return {name: cell.reason for name, cell in _cells(row).items() if cell.reason}

@@ -1,0 +1,42 @@
+"""Drop the neurons at one end of a ranking."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from mechmem.core.scores import End
+from mechmem.core.subject import Subject
+from mechmem.scorecard.pruned import pruned
+from mechmem.scorecard.ranked_neurons import RankedNeurons
+
+
+@dataclasses.dataclass(frozen=True)
+class Drop(RankedNeurons):
+    """Set all weights of the share of the neurons with the lowest (or highest) scores to zero, without retraining.
+
+    Dropping the neurons of the lowest inverse participation ratio takes the memorized labels out of a network and
+    leaves the rule (Doshi et al. 2024). In a deeper network only the last layer's neurons can be dropped, and only
+    their readout weights are set to zero; in a transformer those of any block, through its MLP's output matrix. Its
+    control is to drop as many neurons at random, `drop(random,…)`; see also the random order of `mm.ablate`.
+
+    Attributes:
+        by: the score's name, e.g. "ipr(two_sided)"; it is what this surgery is told.
+        fraction: share of the neurons that goes; at least half a neuron.
+        end: "low" or "high".
+    """
+
+    name: ClassVar[str] = "drop"
+    cites: ClassVar[str] = "Doshi et al. 2024, arXiv 2310.13061"
+
+    by: str = "ipr"
+    fraction: float = 0.5
+    end: End = "low"
+
+    def __call__(self, subject: Subject) -> Subject:
+        """Return the subject with a pruned copy of its model.
+
+        Raises:
+            ScoreError: no neuron would go or none would stay, or the scores cannot rank neurons.
+        """
+        return pruned(subject, ~self.chosen(subject))

@@ -1,0 +1,34 @@
+"""Run turn-over dropout's network on the units that an example has not trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from mechmem.core.plugins import Surgery
+from mechmem.core.subject import Subject
+from mechmem.models.networks.masks import as_subnetwork
+
+
+@dataclasses.dataclass(frozen=True)
+class FlipMasks(Surgery):
+    """Show every example to its flipped subnetwork, which has not been trained on it.
+
+    A test example has no mask of its own: it gets that of its id, which no training example has, and so a subnetwork as
+    large as those of training examples. Any readout can follow. (The readout `flipped` averages over several.)
+
+    What leaks between subnetworks (see `isolation`) is still known.
+    """
+
+    name: ClassVar[str] = "flip_masks"
+    needs: ClassVar[frozenset[str]] = frozenset({"turn_over"})
+    cites: ClassVar[str] = "Kobayashi et al. 2020, arXiv 2012.04207"
+
+    def __call__(self, subject: Subject) -> Subject:
+        """Return the subject with a copy of its model that runs flipped.
+
+        Raises:
+            MissingNeedError: the network has no turn-over dropout.
+        """
+        self.require(subject)
+        return as_subnetwork(subject, "flipped")

@@ -1,0 +1,174 @@
+"""The scorecard in words and as an HTML table."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from mechmem.core.stats import Estimate
+from mechmem.scorecard.rows import CONTROL_TITLES
+
+if TYPE_CHECKING:
+    from mechmem.scorecard.rows import Cell, Row
+    from mechmem.scorecard.scorecard import Scorecard
+    from mechmem.scorecard.structure import Structure
+    from mechmem.scorecard.votes import LabelVote
+
+
+SPLIT_TITLES = {
+    "train_clean": "train clean",
+    "train_noisy": "train noisy",
+    "train_noisy_true": "train noisy (true)",
+    "test": "test",
+    "test_in_group": "test, nonzero",
+}
+
+
+def figure(estimate: Estimate | None) -> str:
+    """Write an accuracy in percent, without the sign: 100 and 0 only where they are exact."""
+    if estimate is None:
+        return "–"
+    value = 100 * estimate.value
+    if value in (0, 100):
+        return f"{value:.0f}"
+    return ">99.9" if value >= 99.95 else "<0.1" if value < 0.05 else f"{value:.1f}"
+
+
+def percent(estimate: Estimate | None) -> str:
+    """Write an accuracy as a percentage."""
+    return figure(estimate) if estimate is None else f"{figure(estimate)}%"
+
+
+def with_interval(estimate: Estimate | None) -> str:
+    """Write an accuracy with its 95 % interval."""
+    if estimate is None or not math.isfinite(estimate.low):
+        return percent(estimate)
+    return f"{percent(estimate)} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def finding(card: Scorecard) -> str:
+    """Say in plain words where the recovered accuracy is."""
+    structure = card.structure
+    name = card.name.replace("_", " ")
+    if card.verdict == "refused":
+        return f"{name}: no verdict: {structure.reason}; {_beside_controls(card)}{_caveat(card)}."
+    if card.verdict == "mixed":
+        counts = Counter(card.verdicts)
+        rule, labels, refused = (counts[verdict] for verdict in ("rule", "labels_only", "refused"))
+        return (
+            f"{name}: of {len(card.verdicts)} runs, {rule} compute the rule on inputs whose labels they never saw, "
+            f"{labels} show nothing beyond their labels there, {refused} give no verdict."
+        )
+    who = name if len(card.verdicts) == 1 else f"{name} (all {len(card.verdicts)} runs)"
+    evidence = ", ".join(_evidence(structure)) + (f"; {structure.reason}" if structure.reason else "")
+    if card.verdict == "rule":
+        verdict = f"computes the rule on inputs whose labels it never saw ({evidence})"
+    else:
+        verdict = f"shows nothing beyond its labels on unseen inputs, at this scale ({evidence})"
+    return f"{who} {verdict}; {_best(card)}{_caveat(card)}."
+
+
+def _evidence(structure: Structure) -> list[str]:
+    """Write κ, Z and the held-out vote; spaces and minus signs that no line break or font tears apart."""
+    assert structure.kappa is not None and structure.Z is not None
+    values = [f"κ = {structure.kappa.value:.2f}", f"Z = {structure.Z:.1f}"]
+    vote = f"held-out vote {percent(structure.heldout_vote)}"
+    return [value.replace("-", "−").replace(" ", "\u00a0") for value in values] + [vote]
+
+
+def structure_line(structure: Structure) -> str:
+    """Write the held-out structure with its intervals in a line."""
+    if structure.S is None or structure.kappa is None or structure.Z is None:
+        return f"held-out structure: refused, {structure.reason}"
+    reference = "" if structure.reference_kappa is None else f" (the labels' own {structure.reference_kappa:.3f})"
+    S, kappa = (f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in (structure.S, structure.kappa))
+    why = f"; {structure.reason}" if structure.reason else ""
+    line = (
+        f"held-out structure on {structure.n_test} cells: S {S}, κ {kappa}{reference}, Z {structure.Z:.1f}, "
+        f"vote {with_interval(structure.heldout_vote)}{why}"
+    )
+    return line.replace("-0.", "−0.").replace("Z -", "Z −")
+
+
+def vote_line(vote: LabelVote) -> str:
+    """Write what a vote of the training labels gives in a line."""
+    slope = "" if vote.slope is None else f" (chose slope {vote.slope})"
+    return f"vote of the training labels {vote.name}{slope}: {with_interval(vote.test) if vote.test else vote.reason}"
+
+
+def _best(card: Scorecard) -> str:
+    """Set the most that any extractor reads beside what the labels alone give."""
+    best = _most_read(card)
+    if best is None:
+        return "no extractor could be applied"
+    vote = next((vote for vote in card.votes if vote.test is not None), None)
+    read = f"the most that is read out is {percent(best.splits['test'].estimate)} ({best.extractor})"
+    if vote is None:
+        return read
+    told = "the operation" if "operation" in vote.knows else "the group"
+    return f"{read}, a vote of the training labels, told {told}, gives {percent(vote.test)}"
+
+
+def _beside_controls(card: Scorecard) -> str:
+    """Set the most that any extractor reads beside the most that the same extractor reads on a control."""
+    best = _most_read(card)
+    if best is None:
+        return "no extractor could be applied"
+    own = best.splits["test"].estimate
+    read = f"the most that is read out is {percent(own)} ({best.extractor})"
+    found = {CONTROL_TITLES[name]: cell.estimate for name, cell in best.controls.items() if cell.estimate is not None}
+    if own is None or not found:
+        return f"{read}, with no control beside it"
+    control, most = max(found.items(), key=lambda item: item[1].value)
+    more = "more than on every control" if own.low > most.high else "no more than on a control"
+    return f"{read}, {more} ({control} {percent(most)})"
+
+
+def _most_read(card: Scorecard) -> Row | None:
+    """Return the row of the highest test accuracy; None where there is none."""
+    rows = [row for row in card.rows if row.splits["test"].estimate is not None]
+    return max(rows, key=lambda row: row.splits["test"].estimate.value, default=None)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def _caveat(card: Scorecard) -> str:
+    missing = [CONTROL_TITLES[name] for name in card.uncontrolled if name in ("untrained", "one_step", "noise_only")]
+    uncontrolled = f"; uncontrolled: no {', '.join(missing)} twin" if missing else ""
+    stopped = "; training was stopped by test accuracy" if "test" in str(card.task.get("stopped_by", "")) else ""
+    return uncontrolled + stopped
+
+
+def html_table(card: Scorecard) -> str:
+    """Write the scorecard as one HTML table; a missing figure carries its reason as a tooltip."""
+    controls = [name for name in CONTROL_TITLES if any(name in row.controls for row in card.rows)]
+    splits = list(card.rows[0].splits) if card.rows else []
+    titles = ["extractor", "told", *(SPLIT_TITLES[split] for split in splits), *(CONTROL_TITLES[c] for c in controls)]
+    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
+    over = f'<th colspan="2"></th><th colspan="{len(splits)}">accuracy of this network</th>'
+    if controls:
+        over += f'<th colspan="{len(controls)}">test accuracy of the same extractor on a control</th>'
+    body = "".join(_line(row, controls) for row in card.rows)
+    lines = [*map(vote_line, card.votes), structure_line(card.structure)]
+    facts = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return (
+        f'<div class="mechmem-scorecard"><p>{html.escape(card.sentence)}</p>'
+        f"<table><thead><tr>{over}</tr><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{facts}</ul></div>"
+    )
+
+
+def _line(row: Row, controls: list[str]) -> str:
+    told = html.escape(", ".join(row.knows)) or "nothing"
+    cells = [*row.splits.values()] + [row.controls.get(name) for name in controls]
+    return (
+        f"<tr><th>{html.escape(row.extractor)}</th><td>{told}</td>"
+        + "".join(f"<td{_tooltip(cell)}>{percent(cell.estimate if cell else None)}</td>" for cell in cells)
+        + "</tr>"
+    )
+
+
+def _tooltip(cell: Cell | None) -> str:
+    if cell is None:
+        return ' title="this control does not apply to this extractor"'
+    text = cell.reason or f"95 % interval {with_interval(cell.estimate)}, n = {cell.estimate.n if cell.estimate else 0}"
+    return f' title="{html.escape(text, quote=True)}"'

@@ -1,0 +1,131 @@
+"""What tasks that are built from a config have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
+
+from mechmem.core.task import Task
+from mechmem.errors import ConfigError, UnknownNameError
+from mechmem.tasks.config import GroupConfig, ModularConfig, TaskConfig, is_prime
+from mechmem.tasks.groups import CyclicGroup, FiniteGroup, group_named
+from mechmem.tasks.label_noise import apply_noise
+from mechmem.tasks.splits import training_mask
+
+
+class ConfiguredTask(Task):
+    """Base of tasks that their config decides: the same config always gives the same task.
+
+    Attributes:
+        config: everything that the task depends on.
+    """
+
+    config: TaskConfig
+
+    @property
+    def digest(self) -> str:
+        """Hash of the config."""
+        return self.config.digest
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The config's values and the sizes of the splits."""
+        splits = {f"n_{name}": 0 if ids is None else len(ids) for name, ids in self.splits.items()}
+        return {**self.config.to_dict(), "classes": self.n_classes, "n_train": len(self.train_ids), **splits}
+
+
+class GridTask(ConfiguredTask):
+    """A rule c = a ∘ b on n symbols. An id is a·n + b; inputs are the pairs themselves, as integers.
+
+    Args:
+        config: split, noise and seed; the same config always gives the same task.
+        answers: c for every a and b.
+
+    Raises:
+        ConfigError: the split leaves the training or the test set empty.
+    """
+
+    def __init__(self, config: ModularConfig | GroupConfig, answers: Int[Tensor, "symbol symbol"]):
+        self.config = config
+        n = len(answers)
+        self.n_classes = n
+        self.ids = torch.arange(n * n)
+        self._pairs = torch.stack([self.ids // n, self.ids % n], 1)
+        self.operands = self._pairs
+        self._true = answers[self._pairs[:, 0], self._pairs[:, 1]]
+        trained = training_mask(self._true, config.train_fraction, config.split, config.seed)
+        self.train_ids, self.test_ids = self.ids[trained], self.ids[~trained]
+        if not len(self.train_ids) or not len(self.test_ids):
+            empty = "test" if len(self.train_ids) else "training"
+            raise ConfigError(f"train fraction {config.train_fraction} leaves an empty {empty} set")
+        self._given = self._true.clone()
+        self._given[self.train_ids] = apply_noise(
+            config.noise, self._true[self.train_ids], n, config.seed, self._pairs[self.train_ids]
+        )
+
+    @property
+    def symbols(self) -> int:
+        """Number of symbols n."""
+        return self.n_classes
+
+    def batch(
+        self, ids: Int[Tensor, " example"], step: int | None = None
+    ) -> tuple[Int[Tensor, "example 2"], Int[Tensor, " example"]]:
+        """Return the pairs and the given labels; there is no augmentation, so `step` changes nothing."""
+        return self._pairs[ids], self._given[ids]
+
+    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the true answers."""
+        return self._true[ids]
+
+    def cell(self, a: int, b: int) -> int:
+        """Return the id a·n + b.
+
+        Raises:
+            UnknownNameError: a or b is not one of the n symbols.
+        """
+        n = self.n_classes
+        if not (0 <= a < n and 0 <= b < n):
+            raise UnknownNameError(f"no cell ({a}, {b}): operands lie in 0 … {n - 1}")
+        return a * n + b
+
+
+def answers(op: str, p: int) -> Int[Tensor, "p p"]:
+    """Return the true answer of every pair."""
+    b = torch.arange(p)
+    a = rearrange(b, "a -> a 1")
+    return {"add": a + b, "subtract": a - b, "multiply": a * b}[op] % p
+
+
+class ModularTask(GridTask):
+    """c = a ∘ b (mod p). An id is a·p + b; inputs are the pairs themselves, as integers."""
+
+    def __init__(self, config: ModularConfig):
+        """Build the grid, the split and the given labels; the same config always gives the same task."""
+        super().__init__(config, answers(config.op, config.p))
+        self.operation = config.op
+        if config.op != "multiply" or is_prime(config.p):
+            self.group = CyclicGroup(config.p, multiplicative=config.op == "multiply")
+
+
+class GroupTask(GridTask):
+    """c = a·b, or a·b⁻¹, for elements of a finite group. An id is a·n + b; inputs are the pairs, as integers.
+
+    Symbols are the group's elements in the order of `FiniteGroup.element_names`. Over "Zn" composition is addition mod
+    n, and the task calls it so: its operation is "add" or "subtract", its group the `CyclicGroup` of `ModularTask`, and
+    whatever asks for phases works. Over any other group the operation is "compose" or "divide", and frequencies are
+    irreducible representations.
+    """
+
+    def __init__(self, config: GroupConfig):
+        """Build the grid, the split and the given labels; the same config always gives the same task."""
+        elements = FiniteGroup(config.group)
+        divides = config.op == "divide"
+        super().__init__(config, elements.product[:, elements.inverse] if divides else elements.product)
+        self.group = group_named(config.group)
+        sums = not isinstance(self.group, FiniteGroup)
+        self.operation = ("subtract" if divides else "add") if sums else config.op
