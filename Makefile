@@ -8,8 +8,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-TESTS_TL39 := tests/caching tests/compat tests/models tests/interventions tests/ablation tests/scorers \
-  tests/test_patching.py tests/test_roles.py
+TESTS_TL39 := tests/models tests/interventions tests/neurons tests/core/test_roles.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-tl39 lint docs bench clean

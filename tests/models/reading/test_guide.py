@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-GUIDE = Path(__file__).parents[2] / "docs" / "hooks.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "hooks.md"
 
 
 def test_the_guide_to_hook_points_runs():

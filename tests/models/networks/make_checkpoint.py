@@ -1,4 +1,4 @@
-"""Write tests/compat/data: run with transformer_lens 3.9.0, in the environment of `make test-tl39`."""
+"""Write tests/models/networks/data: run with transformer_lens 3.9.0, in the environment of `make test-tl39`."""
 
 import json
 from pathlib import Path
