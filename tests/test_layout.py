@@ -60,6 +60,12 @@ def test_no_file_grows_past_one_idea():
     assert not {name: count for name, count in lines.items() if count > 300}, "past 300 lines a file is two ideas"
 
 
+def test_git_ignores_no_module():
+    pattern = ["--others", "--ignored", "--exclude-standard", "--", "mechmem/*.py", "tests/*.py"]
+    ignored = subprocess.run(["git", "ls-files", *pattern], cwd=ROOT, capture_output=True, text=True).stdout
+    assert not ignored, "a checkout lacks these modules"
+
+
 def test_every_module_says_what_it_is_and_prints_nothing():
     silent, printed = [], []
     for path in MODULES:
