@@ -19,7 +19,7 @@ class UnknownNameError(MechmemError, LookupError):
 
 
 class MissingNeedError(MechmemError):
-    """A plugin needs something this subject does not have (a role, a group, a recipe)."""
+    """A plugin needs something this subject does not have (a role, a group, a retrainer)."""
 
 
 class ActivationError(MechmemError, LookupError):

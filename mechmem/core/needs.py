@@ -25,7 +25,7 @@ def has(subject: Subject, need: str) -> bool:
     kind, _, value = need.partition(":")
     if kind == "role":
         return bool(getattr(subject.roles, value))
-    if kind in ("run", "recipe"):
+    if kind in ("run", "retrainer"):
         return getattr(subject, kind) is not None
     if kind == "pairs":
         return subject.task.operands is not None

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mechmem.core.names import build
 from mechmem.core.needs import has
+from mechmem.core.renamed import NEEDS, current
 from mechmem.core.results import Result
 from mechmem.core.scores import End, ExampleScores, NeuronScores
 from mechmem.core.subject import Subject
@@ -35,7 +36,7 @@ class Plugin:
     Attributes:
         name: how it is called in an extractor's name or a table.
         needs: what the subject must have: "role:input_embedding", "pairs", "group", "operation",
-            "augmentation", "turn_over", "example_tied", "run", "recipe".
+            "augmentation", "turn_over", "example_tied", "run", "retrainer".
         knows: what it is told, tokens of `needs.KNOWLEDGE`.
         cites: the source.
         aliases: short names for settings of the fields, e.g. {"quadratic": {"to": "quadratic"}}.
@@ -86,7 +87,7 @@ class Plugin:
         if not isinstance(subject, Subject):
             made = "mm.Subject(model, task, roles)"
             raise ConfigError(f"{self.label()!r} is called on a Subject, {made}; got a {type(subject).__name__}")
-        return [need for need in sorted(self.wants()) if not has(subject, need)]
+        return [need for need in sorted(current(need, NEEDS) for need in self.wants()) if not has(subject, need)]
 
     def require(self, subject: Subject) -> None:
         """Raise `MissingNeedError` where the subject lacks something, and `ConfigError` where it is none."""
@@ -163,7 +164,7 @@ class ExampleScore(Plugin):
 
     def of_one_state(self) -> bool:
         """Whether it looks at one state of a network, and so can be followed over training."""
-        return not self.wants() & {"run", "recipe"} and "checkpoints" not in self.told()
+        return not self.wants() & {"run", "retrainer", *NEEDS} and "checkpoints" not in self.told()
 
     @abc.abstractmethod
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:

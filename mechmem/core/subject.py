@@ -1,4 +1,4 @@
-"""Subject: a network with its task, roles, run and recipe; what every plugin takes."""
+"""Subject: a network with its task, roles, run and retrainer; what every plugin takes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechmem.core.fingerprint import fingerprint
+from mechmem.core.renamed import NEEDS, renamed_fields
 from mechmem.core.roles import Roles
 from mechmem.core.task import T, Task
 from mechmem.errors import ConfigError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 TwinKind = Literal["untrained", "one_step", "noise_only", "clean_labels"]
 
 
-class Recipe(Protocol):
+class Retrainer(Protocol):
     """How a model was trained, so that its controls can be made."""
 
     def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
@@ -60,6 +61,7 @@ class RunFiles(Protocol):
         ...
 
 
+@renamed_fields(**NEEDS)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
     """What every plugin takes: a model, its task, what its parts are for, and where it came from.
@@ -72,7 +74,7 @@ class Subject:
         task: the data it was trained on.
         roles: what its parameters and points are for.
         run: the run directory it came from, or None.
-        recipe: how to train its twins, or None.
+        retrainer: how to train its twins, or None.
         name: how it is called in tables and reports.
     """
 
@@ -80,7 +82,7 @@ class Subject:
     task: Task
     roles: Roles = Roles()
     run: RunFiles | None = None
-    recipe: Recipe | None = None
+    retrainer: Retrainer | None = None
     name: str = "network"
     _memo: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict, init=False, repr=False)
 

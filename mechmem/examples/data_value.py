@@ -175,7 +175,7 @@ def data_value(
         ConfigError: nothing is removed, ids are not of training examples or one is repeated, or a name is taken.
         UnknownNameError: an id is not one of the task's.
     """
-    if subject.recipe is None:
+    if subject.retrainer is None:
         raise MissingNeedError("data_value needs to know how the network was trained: a run of mm.train")
     task = subject.task
     truth = task.true(task.test_ids)
@@ -197,7 +197,7 @@ def data_value(
     for row, (name, seed) in zip(
         track(figures, "training without", disable=not progress, transient=True), runs, strict=True
     ):
-        model = subject.recipe.retrained(without=chosen.get(name), seed=seed)
+        model = subject.retrainer.retrained(without=chosen.get(name), seed=seed)
         logits = logits_of(model, task, task.test_ids, subject.roles.output).double()
         row[0] = (logits.argmax(1) == truth).double().mean()
         row[1] = F.cross_entropy(logits, truth)

@@ -106,7 +106,7 @@ def leave_one_out(
         ConfigError: ids are no list of whole numbers, or not of training examples.
         UnknownNameError: an id is not one of the task's.
     """
-    if subject.recipe is None:
+    if subject.retrainer is None:
         raise MissingNeedError("leave_one_out needs to know how the network was trained: a run of mm.train")
     if not any(isinstance(layer, TurnOverDropout) for layer in mask_layers(subject.model)):
         raise MissingNeedError("leave_one_out needs turn-over dropout, and the network has none")
@@ -118,7 +118,7 @@ def leave_one_out(
     after = torch.empty_like(before)
     moved = torch.zeros(before.shape[:2], dtype=torch.float64)
     for place in track(range(len(ids)), "retraining without an example", disable=not progress, transient=True):
-        retrained = subject.with_model(subject.recipe.retrained(without=ids[place : place + 1]))
+        retrained = subject.with_model(subject.retrainer.retrained(without=ids[place : place + 1]))
         logits = _logits(retrained, ids)
         after[:, place] = logits[:, place]
         moved += (logits - before).abs().mean(2)

@@ -58,8 +58,8 @@ def probe_layers(
             "knn(k=20)", "linear_probe". Its `pool=mean` averages the channels of the layers that have rows and columns.
         labels: which labels of the training examples it is fitted to, "given" or "true".
         points: hook points or patterns; by default those of the role `hidden`.
-        untrained: the network before training; by default that of the run or recipe, where there is one.
-        clean_labels: True for the twin that the recipe makes, the same network trained on true labels; or that network.
+        untrained: the network before training; by default that of the run or retrainer, where there is one.
+        clean_labels: True for the twin that the retrainer makes, the same network with true labels; or that network.
         folds: parts of the training set for cross-validation; 0 for none, and no choice.
         seed: seed of the parts.
         limit_mb: most megabytes (of 2²⁰ bytes) that the layers of one network may take at once. A probe's own copies of
@@ -190,7 +190,7 @@ def _twins(
     before, note = (untrained, "") if untrained is not None else initial_model(subject)
     clean = clean_labels if isinstance(clean_labels, nn.Module) else None
     if clean_labels is True:
-        if subject.recipe is None:
-            raise MissingNeedError("no recipe to make the clean-label twin from; pass the network as clean_labels=")
-        clean = subject.recipe.twin("clean_labels")
+        if subject.retrainer is None:
+            raise MissingNeedError("no retrainer to make the clean-label twin from; pass the network as clean_labels=")
+        clean = subject.retrainer.twin("clean_labels")
     return list(zip(NETWORKS[1:], (before, clean), strict=True)), note

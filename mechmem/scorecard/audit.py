@@ -55,8 +55,8 @@ def audit(
 ) -> Scorecard:
     """Set every extractor beside its controls, what it was told, and the network's held-out structure.
 
-    Twins come from the subject's recipe, or from the arguments; without either their cells are empty and say why, and
-    the sentence says "uncontrolled".
+    Twins come from the subject's retrainer, or from the arguments; without either their cells are empty and say why,
+    and the sentence says "uncontrolled".
 
     Args:
         subject: the network with its task; several (runs that differ in their seed) are pooled.
@@ -76,7 +76,7 @@ def audit(
         if isinstance(subject, nn.Module) or not subject or not all(isinstance(one, Subject) for one in subject):
             raise ConfigError("audit takes a Subject, or several: mm.Subject(model, task, roles)")
         if any(twin is not None for twin in (untrained, one_step, noise_only)):
-            raise ConfigError("twins belong to one subject; give several subjects recipes, or train=")
+            raise ConfigError("twins belong to one subject; give several subjects retrainers, or train=")
         return pool([audit(one, extractors, train=train, progress=progress) for one in subject])
     task = subject.task
     chosen = [extractor(name) for name in extractors] if extractors is not None else _default(subject)
@@ -148,7 +148,7 @@ def _default(subject: Subject) -> list[Extractor]:
 def _as_control(subject: Subject, name: str, model: nn.Module) -> Subject:
     """Put a control's model in the subject's place; a table of logits has none of the network's roles."""
     roles = subject.roles if name in NETWORK_CONTROLS else Roles()
-    return dataclasses.replace(subject, model=model, roles=roles, run=None, recipe=None)
+    return dataclasses.replace(subject, model=model, roles=roles, run=None, retrainer=None)
 
 
 def _row(each: Extractor, subject: Subject, controlled: Mapping[str, Subject | str]) -> Row:

@@ -132,9 +132,9 @@ def control_models(
 def _twin(subject: Subject, kind: TwinKind, train: Train | None, *, progress: bool) -> nn.Module | str:
     if kind == "noise_only" and train is not None:
         return train(noise_only(subject.task))
-    if subject.recipe is None:
-        return f"no recipe to make the {kind.replace('_', '-')} twin from; pass {kind}="
+    if subject.retrainer is None:
+        return f"no retrainer to make the {kind.replace('_', '-')} twin from; pass {kind}="
     try:
-        return subject.recipe.twin(kind, progress=progress)
+        return subject.retrainer.twin(kind, progress=progress)
     except MissingNeedError as error:
         return str(error)

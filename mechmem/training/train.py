@@ -36,7 +36,7 @@ except ImportError:  # not on Windows, where nothing keeps two processes apart
 
 
 @dataclasses.dataclass(frozen=True)
-class ConfigRecipe:
+class ConfigRetrainer:
     """How to train the twins of a run: same config and initialisation, other labels or fewer steps.
 
     Attributes:
@@ -167,8 +167,8 @@ def train(
             last = None if started is None else _restore(run, recorder, model, optimizers)
             if last is None or run.finished() is None:
                 last = optimize(config, model, task, optimizers, recorder, first=last, progress=progress, title=title)
-    recipe = ConfigRecipe(config, steps=last, folder=run.path / "twins", device=device, owner=run)
-    return Subject(model, task, model.roles, run=run, recipe=recipe, name=title if out is None else run.path.name)
+    retrainer = ConfigRetrainer(config, steps=last, folder=run.path / "twins", device=device, owner=run)
+    return Subject(model, task, model.roles, run=run, retrainer=retrainer, name=title if out is None else run.path.name)
 
 
 def load(
@@ -203,11 +203,11 @@ def load(
     if chosen not in steps:
         raise RunDirectoryError(f"{path} has no checkpoint at step {chosen}; it has {', '.join(map(str, steps))}")
     network = run.model_at(chosen).to(where).eval()
-    recipe = None
+    retrainer = None
     if run.config is not None:
         folder, owner = _twins_folder(run.path)
-        recipe = ConfigRecipe(run.config, steps=chosen, folder=folder, device=device, owner=owner)
-    return Subject(network, run.task(), run.roles(), run=run, recipe=recipe, name=run.path.resolve().name)
+        retrainer = ConfigRetrainer(run.config, steps=chosen, folder=folder, device=device, owner=owner)
+    return Subject(network, run.task(), run.roles(), run=run, retrainer=retrainer, name=run.path.resolve().name)
 
 
 def _check_same(path: Path, config: TrainConfig) -> None:

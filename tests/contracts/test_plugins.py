@@ -25,7 +25,7 @@ ANALYSES = [cls for kind, name, cls in EVERY if kind == "analyses" and name == c
 
 @pytest.fixture(scope="module")
 def subject():
-    """A trained network with a run and a recipe, so that no plugin can refuse it."""
+    """A trained network with a run and a retrainer, so that no plugin can refuse it."""
     config = mm.TrainConfig(
         task=mm.ModularConfig(p=7, train_fraction=0.6, noise=mm.LabelNoise(0.3), split="stratified"),
         model=mm.MLPConfig(width=24, bias=True),

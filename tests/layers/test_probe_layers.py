@@ -173,7 +173,7 @@ def test_a_class_that_was_never_given_is_never_chosen():
 
 def test_what_is_not_known_is_said(tmp_path):
     found = probe_layers(layered(known=False), folds=0)
-    assert "neither a run with step 0 nor a recipe" in found.note and "folds is 0" in found.note
+    assert "neither a run with step 0 nor a retrainer" in found.note and "folds is 0" in found.note
     assert found.chosen == "" and found.n.tolist() == [0, 0, 0, 120]
     assert found.to_frame().query("split == 'train_clean'")["accuracy"].isna().all()
     with pytest.raises(MissingNeedError, match="true labels of the training examples are not known"):
@@ -212,7 +212,7 @@ def test_refusals():
         ({"limit_mb": -1}, ConfigError, "limit_mb"),
         ({"untrained": "before.pt"}, ConfigError, "untrained= takes a network, got a str"),
         ({"clean_labels": "yes"}, ConfigError, "clean_labels= takes a network, got a str"),
-        ({"clean_labels": True}, MissingNeedError, "no recipe to make the clean-label twin from"),
+        ({"clean_labels": True}, MissingNeedError, "no retrainer to make the clean-label twin from"),
     ):
         with pytest.raises(error, match=said):
             probe_layers(subject, **settings)

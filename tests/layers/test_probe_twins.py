@@ -127,7 +127,7 @@ def test_without_twins_their_columns_are_left_out_and_asking_is_an_error(tmp_pat
     found = probe_layers(planted(), folds=0)
     assert list(found.table()) == ["trained", "untrained", "cross_validated"]
     assert set(found.to_frame()["network"]) == {"none", "trained", "untrained"}
-    with pytest.raises(MissingNeedError, match="no untrained network .* nor a recipe"):
+    with pytest.raises(MissingNeedError, match="no untrained network .* nor a retrainer"):
         found.benign_gap()
     with pytest.raises(MissingNeedError, match="no clean-labels network .* pass clean_labels="):
         found.clean_ratio()
@@ -139,12 +139,12 @@ def test_without_twins_their_columns_are_left_out_and_asking_is_an_error(tmp_pat
     pd.testing.assert_frame_equal(loaded.clean_ratio(), both.clean_ratio())
 
 
-def test_the_recipe_makes_the_twins():
+def test_the_retrainer_makes_the_twins():
     task = mm.ImageConfig("digits", train=150, test=100, noise=mm.LabelNoise(0.5, "any"))
     config = mm.TrainConfig(task=task, model=mm.ImageMLPConfig(widths=(16,)), weight_decay=0, batch_size=32, steps=60)
     run = mm.train(config, progress=False)
     found = probe_layers(run, probe="class_mean", clean_labels=True, folds=0)
-    by_hand = probe_layers(run, probe="class_mean", clean_labels=run.recipe.twin("clean_labels"), folds=0)
+    by_hand = probe_layers(run, probe="class_mean", clean_labels=run.retrainer.twin("clean_labels"), folds=0)
     assert torch.equal(found.correct, by_hand.correct) and (found.correct[2] >= 0).all()
     assert found.table().loc["output", "clean_labels"] > found.table().loc["output", "trained"]
 

@@ -42,7 +42,7 @@ def held(given, true, train, *tables, logits=None, inputs=None, **parts):
 
 
 class Twins:
-    """A recipe whose twins are handed to it; a text is why there is none."""
+    """A retrainer whose twins are handed to it; a text is why there is none."""
 
     def __init__(self, **twins):
         self.twins = twins

@@ -33,7 +33,7 @@ class TwoPaths(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Before:
-    """A recipe that knows nothing but the initialisation."""
+    """A retrainer that knows nothing but the initialisation."""
 
     model: nn.Module
 
@@ -42,7 +42,7 @@ class Before:
         return self.model
 
 
-def two_paths(noise=1 / 3, known=True, recipe=True):
+def two_paths(noise=1 / 3, known=True, retrainer=True):
     """The subject: every example's class is in its input, and its number; memory holds the wrong labels."""
     n = TRAIN + TEST
     true = torch.arange(n) % CLASSES
@@ -63,4 +63,4 @@ def two_paths(noise=1 / 3, known=True, recipe=True):
         model.readout.bias.zero_()
         model.memory.weight.zero_()
         model.memory.weight[given[noisy], noisy.nonzero().flatten()] = 5
-    return mm.Subject(model, task, model.roles, recipe=Before(initial) if recipe else None)
+    return mm.Subject(model, task, model.roles, retrainer=Before(initial) if retrainer else None)

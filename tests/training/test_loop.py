@@ -145,9 +145,9 @@ def test_training_stops_when_the_condition_holds(tmp_path):
     assert finished["step"] < 500
     assert history["train_clean"].iloc[-1] >= 0.9 and (history["train_clean"].iloc[:-1] < 0.9).all()
     assert subject.run.checkpoint_steps()[-1] == finished["step"]
-    assert subject.recipe.steps == finished["step"]
+    assert subject.retrainer.steps == finished["step"]
     again = mm.train(config, out=tmp_path / "run", progress=False)
-    assert torch.equal(again.model.W_in, subject.model.W_in) and again.recipe.steps == finished["step"]
+    assert torch.equal(again.model.W_in, subject.model.W_in) and again.retrainer.steps == finished["step"]
 
 
 def test_a_condition_that_holds_from_the_start_stops_after_one_step():

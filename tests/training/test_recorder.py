@@ -52,7 +52,7 @@ def test_a_loop_of_the_user_s_own_is_recorded(task, tmp_path):
     subject = mm.load(tmp_path / "mine", model=Own(), task=task, roles=mm.Roles(hidden=("norm",)))
     assert subject.run.history()["step"].tolist() == [0, 5, 20]
     assert subject.run.checkpoint_steps() == [5, 20]
-    assert subject.recipe is None and subject.roles.hidden == ("norm",)
+    assert subject.retrainer is None and subject.roles.hidden == ("norm",)
     for (name, saved), now in zip(subject.model.state_dict().items(), model.state_dict().values(), strict=True):
         assert torch.equal(saved, now), name
     model.eval()

@@ -153,7 +153,7 @@ def test_modes_during_and_after_training(tmp_path, monkeypatch):
         mm.train(CONFIGS["everything, muon"], out=tmp_path / "run", progress=False).model,
         mm.load(tmp_path / "run").model,
         mm.load(tmp_path / "run", step=4).model,
-        *(subject.recipe.twin(kind) for kind in ("untrained", "one_step", "noise_only")),
+        *(subject.retrainer.twin(kind) for kind in ("untrained", "one_step", "noise_only")),
     ]
     assert not any(module.training for model in handed_out for module in model.modules())
     pairs = subject.task.batch(subject.task.ids)[0]

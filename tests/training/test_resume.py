@@ -158,7 +158,7 @@ def test_a_finished_run_is_returned_as_it_is(tmp_path, monkeypatch):
     }
     assert after == before
     assert torch.equal(first.model.W_in, again.model.W_in)
-    assert again.recipe.steps == 40
+    assert again.retrainer.steps == 40
 
 
 @pytest.mark.parametrize(

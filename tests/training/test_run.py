@@ -47,7 +47,7 @@ def test_a_loaded_run_is_the_trained_one(tiny_run):
         assert torch.equal(one, two)
     assert loaded.task.digest == tiny_run.task.digest and loaded.roles == tiny_run.roles
     assert loaded.run.rows() == tiny_run.run.rows()
-    assert loaded.recipe.steps == tiny_run.recipe.steps == 30
+    assert loaded.retrainer.steps == tiny_run.retrainer.steps == 30
     assert loaded.name == "tiny"
 
 
@@ -294,11 +294,11 @@ def test_a_temporary_run_lives_as_long_as_it_is_used(tiny_config):
     subject = mm.train(tiny_config, progress=False)
     path = subject.run.path
     assert len(subject.run.rows()) == 7
-    recipe = subject.recipe
+    retrainer = subject.retrainer
     del subject
     gc.collect()
     assert path.exists()
-    del recipe
+    del retrainer
     gc.collect()
     assert not path.exists()
 

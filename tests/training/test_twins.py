@@ -7,7 +7,7 @@ import torch
 import mechmem as mm
 from mechmem.errors import MissingNeedError
 from mechmem.tasks.config import TaskConfig
-from mechmem.training.train import ConfigRecipe
+from mechmem.training.train import ConfigRetrainer
 
 
 @pytest.fixture(scope="module")
@@ -20,24 +20,24 @@ def same(one, two):
 
 
 def test_the_untrained_twin_is_step_zero(run):
-    assert same(run.recipe.twin("untrained"), run.run.model_at(0))
-    assert same(mm.load(run.run.path).recipe.twin("untrained"), run.run.model_at(0))
+    assert same(run.retrainer.twin("untrained"), run.run.model_at(0))
+    assert same(mm.load(run.run.path).retrainer.twin("untrained"), run.run.model_at(0))
 
 
 def test_the_one_step_twin_is_step_one(run):
-    assert same(run.recipe.twin("one_step"), run.run.model_at(1))
+    assert same(run.retrainer.twin("one_step"), run.run.model_at(1))
 
 
 def test_the_noise_only_twin_is_trained_once(run, monkeypatch):
-    first = run.recipe.twin("noise_only")
+    first = run.retrainer.twin("noise_only")
     assert not same(first, run.model)
     monkeypatch.setattr("mechmem.training.train.optimize", lambda *_a, **_k: pytest.fail("trained again"))
-    assert same(run.recipe.twin("noise_only"), first)
-    assert same(mm.load(run.run.path).recipe.twin("noise_only"), first)
+    assert same(run.retrainer.twin("noise_only"), first)
+    assert same(mm.load(run.run.path).retrainer.twin("noise_only"), first)
 
 
 def test_the_clean_label_twin_is_trained_on_true_labels(run):
-    twin = run.recipe.twin("clean_labels")
+    twin = run.retrainer.twin("clean_labels")
     folder = next((run.run.path / "twins").glob("clean_labels-*"))
     task = mm.load(folder).task
     assert torch.equal(task.train_ids, run.task.train_ids) and not task.noisy.any() and run.task.noisy.any()
@@ -51,7 +51,7 @@ def test_a_network_that_is_its_own_twin_has_none(noise, kind, tiny_config, tmp_p
     task = dataclasses.replace(tiny_config.task, noise=noise)
     subject = mm.train(dataclasses.replace(tiny_config, task=task, steps=1), out=tmp_path / "run", progress=False)
     with pytest.raises(MissingNeedError, match="the network itself has only"):
-        subject.recipe.twin(kind)
+        subject.retrainer.twin(kind)
 
 
 def test_the_cell_of_a_noise_only_network_says_so(tiny_config, tmp_path):
@@ -62,7 +62,7 @@ def test_the_cell_of_a_noise_only_network_says_so(tiny_config, tmp_path):
 
 
 def test_twins_start_where_the_run_did_and_take_as_many_steps(run):
-    run.recipe.twin("noise_only")
+    run.retrainer.twin("noise_only")
     folder = next((run.run.path / "twins").glob("noise_only-*"))
     twin = mm.load(folder)
     assert same(twin.run.model_at(0), run.run.model_at(0))
@@ -73,9 +73,9 @@ def test_twins_start_where_the_run_did_and_take_as_many_steps(run):
 
 
 def test_other_settings_make_another_twin(run, tmp_path):
-    recipe = dataclasses.replace(run.recipe, folder=tmp_path)
-    recipe.twin("noise_only")
-    dataclasses.replace(recipe, steps=5).twin("noise_only")
+    retrainer = dataclasses.replace(run.retrainer, folder=tmp_path)
+    retrainer.twin("noise_only")
+    dataclasses.replace(retrainer, steps=5).twin("noise_only")
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -117,6 +117,6 @@ def test_a_task_without_label_noise_has_no_such_twin(run):
     class Images(TaskConfig):
         pass
 
-    recipe = ConfigRecipe(dataclasses.replace(run.run.config, task=Images()), steps=3, folder=run.run.path)
+    retrainer = ConfigRetrainer(dataclasses.replace(run.run.config, task=Images()), steps=3, folder=run.run.path)
     with pytest.raises(MissingNeedError, match="a Images has no label noise to replace"):
-        recipe.twin("noise_only")
+        retrainer.twin("noise_only")

@@ -156,8 +156,8 @@ class LayerRetraining(Analysis):
         """Return the result.
 
         Raises:
-            MissingNeedError: there is neither a run with step 0 nor a recipe; or the labels are not known, or none is
-                right.
+            MissingNeedError: there is neither a run with step 0 nor a retrainer; or the labels are not known, or none
+                is right.
             UnknownNameError: no layer matches.
         """
         self.require(subject)

@@ -116,7 +116,7 @@ class LayerRewinding(Analysis):
 
     Attributes:
         step: the optimisation step that layers are set back to, one with a checkpoint; 0 is the initialisation, of the
-            run or made anew by its recipe. Or "every" checkpoint of the run.
+            run or made anew by its retrainer. Or "every" checkpoint of the run.
         layers: which layers, by name or pattern: "layers.*" for whole blocks (see `parameter_layers`); by default each
             module that has parameters of its own.
     """
@@ -145,7 +145,7 @@ class LayerRewinding(Analysis):
         """Return the result.
 
         Raises:
-            MissingNeedError: there is neither a run with that step nor, for step 0, a recipe.
+            MissingNeedError: there is neither a run with that step nor, for step 0, a retrainer.
             RunDirectoryError: the run has no checkpoint at that step.
             UnknownNameError: no layer matches.
         """

@@ -128,9 +128,9 @@ class LayerSimilarityResult(Result):
 class LayerSimilarity(LayerAnalysis):
     """Compare layers with those before training and those of a twin trained on true labels, by linear CKA.
 
-    The twin with true labels has the network's config and initialisation; it is made by the subject's recipe, which may
-    train it. That layers before the last are hardly touched by wrong labels is a claim of Anagnostidis et al. 2023: a
-    CKA near 1 with that twin up to some layer, and lower after it.
+    The twin with true labels has the network's config and initialisation; the subject's retrainer makes it, and may
+    have to train it. That layers before the last are hardly touched by wrong labels is a claim of Anagnostidis et al.
+    2023: a CKA near 1 with that twin up to some layer, and lower after it.
 
     Attributes:
         points: the layers (see `LayerAnalysis`).
@@ -158,7 +158,7 @@ class LayerSimilarity(LayerAnalysis):
             raise ConfigError(f"debiased is True or False, got {self.debiased!r}")
 
     def __call__(self, subject: Subject) -> LayerSimilarityResult:
-        """Return the similarities. The recipe may train the clean-label twin.
+        """Return the similarities. The retrainer may train the clean-label twin.
 
         Raises:
             MissingNeedError: no layer is named.
@@ -212,10 +212,10 @@ def _twins(subject: Subject) -> tuple[dict[str, Subject], list[str]]:
     noisy = source_splits(subject.task).get("train_noisy")
     if noisy is not None and not len(noisy):
         return twins, [*notes, "no clean-label twin: no training label is wrong, and it would be this network"]
-    if subject.recipe is None:
-        return twins, [*notes, "no clean-label twin: the network has no recipe"]
+    if subject.retrainer is None:
+        return twins, [*notes, "no clean-label twin: the network has no retrainer"]
     try:
-        clean = subject.recipe.twin("clean_labels")
+        clean = subject.retrainer.twin("clean_labels")
     except MissingNeedError as error:
         return twins, [*notes, f"no clean-label twin: {error}"]
     return {**twins, CLEAN: subject.with_model(clean)}, notes

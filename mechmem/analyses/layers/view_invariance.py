@@ -143,7 +143,7 @@ class ViewInvariance(LayerAnalysis):
         for number, ids in enumerate(parts):
             shown = self._shown(task, ids)
             for place, network in enumerate(networks):
-                viewed = dataclasses.replace(network, task=shown, run=None, recipe=None)
+                viewed = dataclasses.replace(network, task=shown, run=None, retrainer=None)
                 for row, (layer, pool) in enumerate(layers.items()):
                     if layer == INPUTS and place:
                         continue

@@ -34,7 +34,7 @@ class Agreement(ExampleScore):
     """
 
     name: ClassVar[str] = "agreement"
-    needs: ClassVar[frozenset[str]] = frozenset({"recipe"})
+    needs: ClassVar[frozenset[str]] = frozenset({"retrainer"})
     knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
     cites: ClassVar[str] = "Carlini, Erlingsson & Papernot 2019, arXiv 1910.13427"
     higher: ClassVar[str] = "more networks answer alike"
@@ -50,15 +50,15 @@ class Agreement(ExampleScore):
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
         """Return the shares."""
         task, output = subject.task, subject.roles.output
-        assert subject.recipe is not None
+        assert subject.retrainer is not None
         own = logits_of(subject.model, task, task.sources, output).argmax(1)
         alike = torch.zeros(len(own), dtype=torch.float64)
         for seed in self._seeds(subject):
-            twin = subject.recipe.retrained(seed=seed)
+            twin = subject.retrainer.retrained(seed=seed)
             alike += logits_of(twin, task, task.sources, output).argmax(1) == own
         return alike / self.count, f"of {self.count} networks of other seeds"
 
     def _seeds(self, subject: Subject) -> list[int]:
-        config = getattr(subject.recipe, "config", None)
+        config = getattr(subject.retrainer, "config", None)
         own = None if config is None else config.seed
         return [seed for seed in range(FIRST_SEED, FIRST_SEED + self.count + 1) if seed != own][: self.count]

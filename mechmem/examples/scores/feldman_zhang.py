@@ -16,7 +16,7 @@ from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.tasks.build import build_task
 from mechmem.training.subsets import train_subsets
-from mechmem.training.train import ConfigRecipe
+from mechmem.training.train import ConfigRetrainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FeldmanZhang(ExampleScore):
     """
 
     name: ClassVar[str] = "feldman_zhang"
-    needs: ClassVar[frozenset[str]] = frozenset({"recipe", "run"})
+    needs: ClassVar[frozenset[str]] = frozenset({"retrainer", "run"})
     knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
     cites: ClassVar[str] = "Feldman & Zhang 2020, arXiv 2008.03703, section 2"
     higher: ClassVar[str] = "the given label is answered only by networks trained on it"
@@ -57,20 +57,20 @@ class FeldmanZhang(ExampleScore):
         Raises:
             MissingNeedError: the network was not trained from a config, or on another task than the subject's.
         """
-        recipe = subject.recipe
-        if not isinstance(recipe, ConfigRecipe) or subject.run is None:
+        retrainer = subject.retrainer
+        if not isinstance(retrainer, ConfigRetrainer) or subject.run is None:
             raise MissingNeedError(f"{self.name!r} needs a run that was trained from a config, to train others like it")
-        if build_task(recipe.config.task).digest != subject.task.digest:
+        if build_task(retrainer.config.task).digest != subject.task.digest:
             raise MissingNeedError(f"{self.name!r} trains on the task of the run's config, and the subject has another")
         writable = os.access(subject.run.path, os.W_OK)
         found = train_subsets(
-            recipe.config,
+            retrainer.config,
             networks=self.networks,
             fraction=self.fraction,
             seed=self.seed,
-            steps=recipe.steps,
-            out=subject.run.path / "subsets" if writable else recipe.folder / "subsets",
-            device=recipe.device,
+            steps=retrainer.steps,
+            out=subject.run.path / "subsets" if writable else retrainer.folder / "subsets",
+            device=retrainer.device,
             progress=False,
         )
         estimate = found.memorization()

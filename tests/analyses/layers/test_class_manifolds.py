@@ -90,7 +90,7 @@ def test_classes_are_numpys_on_the_examples_that_were_drawn():
 
 def test_before_training_is_measured_on_the_same_examples():
     before = planted(clouds(TRUE, 2), clouds(TRUE, 8, apart=0, seed=3)).model
-    result = ClassManifolds()(planted(recipe=Twins(untrained=before)))
+    result = ClassManifolds()(planted(retrainer=Twins(untrained=before)))
     assert values(result, "corrected_dimension", "untrained").loc["test"].iloc[0] == pytest.approx(2, rel=0.2)
     radius = values(result, "radius", "untrained")["layers.1.hook_hidden"]
     assert radius["test"] == pytest.approx(radius_of_chance(15, CLASSES), rel=0.3)

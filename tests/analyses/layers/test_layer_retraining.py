@@ -174,8 +174,8 @@ def test_a_split_that_is_empty_or_not_known_reads_nothing(settings):
 
 
 def test_what_is_missing_is_said():
-    with pytest.raises(MissingNeedError, match="neither a run with step 0 nor a recipe"):
-        LayerRetraining()(two_paths(recipe=False))
+    with pytest.raises(MissingNeedError, match="neither a run with step 0 nor a retrainer"):
+        LayerRetraining()(two_paths(retrainer=False))
     for labels in ("true", "clean"):
         with pytest.raises(MissingNeedError, match=f"{labels} labels needs the true ones"):
             LayerRetraining(labels=labels)(two_paths(known=False))

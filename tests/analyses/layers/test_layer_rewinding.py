@@ -33,7 +33,7 @@ def test_how_far_a_layer_has_moved():
     result = mm.analyse(subject, "layer_rewinding")
     moved = dict(zip(result.layers, result.moved[:, 0].tolist(), strict=True))
     assert moved["memory"] == 1 and math.isnan(moved["norm"])
-    before, now = (each.rule.weight.detach() for each in (subject.recipe.model, subject.model))
+    before, now = (each.rule.weight.detach() for each in (subject.retrainer.model, subject.model))
     assert moved["rule"] == pytest.approx(float((now - before).norm() / now.norm()))
 
 
@@ -85,8 +85,8 @@ def test_a_split_that_is_empty_or_not_known_reads_nothing(settings):
 
 
 def test_what_is_missing_is_said(tiny_run):
-    bare = two_paths(recipe=False)
-    with pytest.raises(MissingNeedError, match="neither a run with step 0 nor a recipe"):
+    bare = two_paths(retrainer=False)
+    with pytest.raises(MissingNeedError, match="neither a run with step 0 nor a retrainer"):
         LayerRewinding()(bare)
     with pytest.raises(MissingNeedError, match="needs run"):
         LayerRewinding(step="every")(two_paths())

@@ -29,7 +29,7 @@ def network(*tables):
 
 
 def planted(given=GIVEN, true=TRUE, **twins):
-    return held(given, true, TRAIN, FIRST, LAST, recipe=Twins(**twins))
+    return held(given, true, TRAIN, FIRST, LAST, retrainer=Twins(**twins))
 
 
 TWINS = {"untrained": network(table(6, 5), table(4, 6)), "clean_labels": network(ROTATED, table(4, 7))}
@@ -72,23 +72,23 @@ def test_a_twin_that_cannot_be_made_is_a_reason_and_no_number():
     assert values.loc["clean_labels"].isna().all() and values.loc["untrained"].notna().all()
     assert len(result.plot("heatmap").data) == 2
     bare = LayerSimilarity()(held(GIVEN, TRUE, TRAIN, FIRST))
-    assert "the network has no recipe" in bare.note and bare.to_frame()["value"].isna().all()
+    assert "the network has no retrainer" in bare.note and bare.to_frame()["value"].isna().all()
     assert float(bare.matrix("itself").iloc[0, 0]) == pytest.approx(1)
     assert len(bare.plot("heatmap").data) == 1
     bare.plot()
 
 
 def test_without_wrong_labels_no_twin_is_trained():
-    recipe = Twins(**TWINS)
-    result = LayerSimilarity()(held(TRUE, TRUE, TRAIN, FIRST, LAST, recipe=recipe))
-    assert "no training label is wrong" in result.note and recipe.made == ["untrained"]
+    retrainer = Twins(**TWINS)
+    result = LayerSimilarity()(held(TRUE, TRUE, TRAIN, FIRST, LAST, retrainer=retrainer))
+    assert "no training label is wrong" in result.note and retrainer.made == ["untrained"]
 
 
 def test_twins_are_made_once_for_a_whole_run():
     subject = planted(**TWINS)
     measure = LayerSimilarity().for_run(subject)
     first, second = measure(subject), measure(subject.with_model(network(ROTATED, LAST)))
-    assert subject.recipe.made == ["untrained", "clean_labels"]
+    assert subject.retrainer.made == ["untrained", "clean_labels"]
     assert float(first.value[0, 2, 0, 0]) == pytest.approx(1) and float(second.value[0, 2, 0, 0]) == pytest.approx(1)
 
 

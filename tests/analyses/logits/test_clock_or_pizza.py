@@ -120,7 +120,7 @@ def test_multiplication_goes_by_the_positions_in_the_group():
 def test_the_network_before_training_stands_beside_it(tiny_run):
     result = ClockOrPizza()(tiny_run)
     assert set(result.to_frame()["network"]) == {"this network", "at initialisation"}
-    untrained = tiny_run.with_model(tiny_run.recipe.twin("untrained"))
+    untrained = tiny_run.with_model(tiny_run.retrainer.twin("untrained"))
     assert result.initial.irrelevance == ClockOrPizza()(untrained).network.irrelevance
     assert result.initial.irrelevance != result.network.irrelevance
 

@@ -39,7 +39,7 @@ def test_initialisation_is_the_runs_first_checkpoint(tiny_run, tiny_config):
     assert not torch.allclose(result.initial, result.share, atol=1e-3)
 
 
-def test_without_a_run_the_recipe_makes_the_initialisation(tiny_run):
+def test_without_a_run_the_retrainer_makes_the_initialisation(tiny_run):
     result = NeuronSpectrum()(dataclasses.replace(tiny_run, run=None))
     torch.testing.assert_close(result.initial, NeuronSpectrum()(tiny_run).initial)
 
@@ -51,9 +51,9 @@ class Refusing:
 
 def test_without_either_the_reason_is_stated(planted):
     result = NeuronSpectrum()(planted.subject)
-    assert result.initial is None and "neither a run with step 0 nor a recipe" in result.initial_note
+    assert result.initial is None and "neither a run with step 0 nor a retrainer" in result.initial_note
     assert len(result.plot().data) == 1
-    refused = NeuronSpectrum()(dataclasses.replace(planted.subject, recipe=Refusing()))
+    refused = NeuronSpectrum()(dataclasses.replace(planted.subject, retrainer=Refusing()))
     assert refused.initial is None and "no untrained twin here" in refused.initial_note
 
 

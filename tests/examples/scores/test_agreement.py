@@ -15,7 +15,7 @@ TRAIN = torch.arange(5) < 4
 
 
 class Others:
-    """A recipe whose networks of other seeds answer what a test says."""
+    """A retrainer whose networks of other seeds answer what a test says."""
 
     def __init__(self, *answers):
         self.answers = answers
@@ -26,8 +26,8 @@ class Others:
 
 def test_the_share_of_networks_that_answer_as_this_one_does_right_or_wrong():
     own = torch.eye(3)[torch.tensor([0, 1, 0, 0, 1])]
-    recipe = Others([0, 2, 0, 0, 1], [0, 1, 2, 1, 1], [0, 1, 2, 2, 1], [0, 1, 2, 2, 1])
-    found = example_score("agreement")(held(GIVEN, GIVEN, TRAIN, torch.zeros(5, 1), logits=own, recipe=recipe))
+    retrainer = Others([0, 2, 0, 0, 1], [0, 1, 2, 1, 1], [0, 1, 2, 2, 1], [0, 1, 2, 2, 1])
+    found = example_score("agreement")(held(GIVEN, GIVEN, TRAIN, torch.zeros(5, 1), logits=own, retrainer=retrainer))
     assert found.values.tolist() == [1, 0.75, 0.25, 0.25]
     assert found.suspect == "low" and found.most(1).tolist() == [2] and "4 networks" in found.note
 
@@ -53,7 +53,7 @@ def test_the_network_itself_is_not_among_the_others(tiny_config):
 
 
 def test_what_is_missing_is_said(tiny_run):
-    with pytest.raises(MissingNeedError, match="needs recipe"):
+    with pytest.raises(MissingNeedError, match="needs retrainer"):
         example_score("agreement")(mm.Subject(tiny_run.model, tiny_run.task))
     with pytest.raises(ConfigError, match="number of networks"):
         example_score("agreement(count=0)")

@@ -88,10 +88,10 @@ def test_examples_that_cannot_be_known_are_said(own_run):
 
 def test_what_it_needs(own_run, monkeypatch):
     monkeypatch.setattr(mm_subsets.SubsetTrainer, "stack", lambda *_: pytest.fail("trained first"))
-    with pytest.raises(MissingNeedError, match="needs recipe, run"):
-        FeldmanZhang()(dataclasses.replace(own_run, run=None, recipe=None))
+    with pytest.raises(MissingNeedError, match="needs retrainer, run"):
+        FeldmanZhang()(dataclasses.replace(own_run, run=None, retrainer=None))
     with pytest.raises(MissingNeedError, match="trained from a config"):
-        FeldmanZhang()(dataclasses.replace(own_run, recipe=object()))
+        FeldmanZhang()(dataclasses.replace(own_run, retrainer=object()))
     other = RelabelledTask(own_run.task, 0 * own_run.task.given(own_run.task.train_ids))
     with pytest.raises(MissingNeedError, match="the subject has another"):
         FeldmanZhang(networks=2)(dataclasses.replace(own_run, task=other))

@@ -68,7 +68,7 @@ def test_unknown_layers_are_refused():
 
 def test_one_layer_is_copied_and_nothing_else():
     subject = two_paths()
-    model, initial = subject.copy_model(), subject.recipe.model
+    model, initial = subject.copy_model(), subject.retrainer.model
     (norm,) = parameter_layers(model, pattern="norm")
     assert norm.parameters == () and len(norm.buffers) == 3
     copy_layer(norm, initial, model)

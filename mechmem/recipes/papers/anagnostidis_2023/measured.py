@@ -82,7 +82,7 @@ def during_training(subject: Subject) -> Rows:
 
 def clean_twin(subject: Subject) -> Rows:
     """The probe on each layer over the probe on the twin trained on true labels; and the CKA of the two, on test."""
-    twin = subject.recipe.twin("clean_labels") if subject.recipe is not None else subject.model
+    twin = subject.retrainer.twin("clean_labels") if subject.retrainer is not None else subject.model
     ours, theirs = (
         each.table()["trained"].loc[list(subject.roles.hidden)].to_numpy()
         for each in (_probed(subject), probe_layers(subject.with_model(twin), probe=PROBE, labels="true", folds=0))
