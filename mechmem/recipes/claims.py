@@ -1,7 +1,7 @@
-"""What a paper claims, what would show it, and how that is judged: fixed before anything is run.
+"""Claims of a paper, their conditions and their verdicts; conditions are fixed before any run.
 
-A quantity is measured once per run; runs of one arm differ in their seed alone. A condition compares the mean over
-seeds with a bound, and holds (or fails) only where the whole 95 % interval lies on that side.
+A quantity is measured once per run; runs of one arm differ only in their seed. A condition compares the mean over
+seeds with a bound, and holds or fails only if the whole 95 % interval lies on one side.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ Comparison = Literal["≥", ">", "≤", "≈"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
 
 COLUMNS = ("arm", "seed", "quantity", "x", "value")
-"""Columns of a claim's measurements: which runs, which seed, what was measured, where along a curve (NaN where it is a
-single figure), and the value."""
+"""Columns of a claim's measurements; x is the position along a curve (NaN for a single figure)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Trial:
     """One run of an experiment.
 
     Attributes:
-        arm: what sets it apart from the experiment's other runs; runs of one arm differ in their seed alone.
-        config: how it is trained.
+        arm: name of its setting; runs of one arm differ only in their seed.
+        config: its training config.
     """
 
     arm: str
@@ -46,7 +45,7 @@ class Trial:
 
 
 Arms = Mapping[str, Callable[[Scale, int], TrainConfig]]
-"""Named settings: the config of a scale and a seed."""
+"""Named settings: each maps a scale and a seed to a config."""
 
 
 def seeded(scale: Scale, seeds: Mapping[Scale, range], arms: Arms) -> list[Trial]:
@@ -60,8 +59,8 @@ class Value:
 
     Attributes:
         quantity: its name.
-        arm: whose.
-        x: where along a curve, or None for a single figure.
+        arm: the arm it is measured on.
+        x: position along a curve, or None for a single figure.
     """
 
     quantity: str
@@ -69,10 +68,10 @@ class Value:
     x: float | None = None
 
     def per_seed(self, table: pd.DataFrame) -> pd.Series:
-        """Return the values by seed.
+        """Return one value per seed.
 
         Raises:
-            ConfigError: the table holds no such quantity.
+            ConfigError: the table lacks the quantity.
         """
         chosen = (table["quantity"] == self.quantity) & (table["arm"] == self.arm)
         if self.x is not None:
@@ -89,20 +88,20 @@ class Value:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One quantity minus another, run by run of the same seed.
+    """One quantity minus another, paired by seed.
 
     Attributes:
-        more: the first.
-        less: what is subtracted.
+        more: the minuend.
+        less: the subtrahend.
     """
 
     more: Value
     less: Value
 
     def per_seed(self, table: pd.DataFrame) -> pd.Series:
-        """Return the differences by seed; a seed that was run in only one of two arms is left out.
+        """Return one difference per seed that both arms have.
 
-        An event that never came in a run that was made is NaN here too: leaving it out would keep only the seeds that
+        If an event never happened in a run, the difference is NaN: dropping that seed would keep only those that
         support the claim.
         """
         more, less = self.more.per_seed(table), self.less.per_seed(table)
@@ -119,9 +118,9 @@ class Condition:
 
     Attributes:
         of: the quantity, or a difference of two.
-        comparison: "≥", ">", "≤", or "≈": within `tolerance` of the bound.
+        comparison: "≥", ">", "≤", or "≈" (within `tolerance` of the bound).
         bound: the bound, fixed before the run.
-        tolerance: for "≈", how far from the bound is close enough.
+        tolerance: largest distance from the bound, for "≈".
     """
 
     of: Value | Difference
@@ -131,7 +130,7 @@ class Condition:
 
     @property
     def allowed(self) -> tuple[float, float]:
-        """The interval that the mean has to lie in."""
+        """The interval of allowed means."""
         return {
             "≥": (self.bound, math.inf),
             ">": (math.nextafter(self.bound, math.inf), math.inf),
@@ -140,10 +139,10 @@ class Condition:
         }[self.comparison]
 
     def judge(self, table: pd.DataFrame) -> Finding:
-        """Compare the mean and its 95 % interval over seeds with what is allowed."""
+        """Compare the mean over seeds and its 95 % interval with the allowed interval."""
         values = self.of.per_seed(table)
         finite = [float(value) for value in values if math.isfinite(value)]
-        # A seed without the quantity (an event that never came) is no seed that supports the claim.
+        # A seed without the quantity (the event never happened) does not support the claim.
         estimate = across_runs(finite) if len(finite) == len(values) else None
         if estimate is None:
             missing = len(values) - len(finite)
@@ -169,15 +168,15 @@ def at_most(quantity: str, arm: str, bound: float, x: float | None = None) -> Co
 
 
 def close_to(quantity: str, arm: str, figure: float, tolerance: float) -> Condition:
-    """Return the condition that a quantity comes back."""
+    """Return the condition that a quantity is within a tolerance of a figure."""
     return Condition(Value(quantity, arm), "≈", figure, tolerance)
 
 
 def more(
     quantity: str, arm: str, than: str, bound: float = 0.0, *, other: str = "", x: float | None = None
 ) -> Condition:
-    """Return the condition that a quantity of one arm exceeds that of another (or another quantity) by a bound."""
-    # More than by nothing is not more: two arms that are both at the ceiling do not differ.
+    """Return the condition that a quantity exceeds that of another arm, or the quantity `other`, by a bound."""
+    # With bound 0 equality does not count: two arms at the ceiling do not differ.
     comparison = ">" if bound == 0 else "≥"
     return Condition(Difference(Value(quantity, arm, x), Value(other or quantity, than, x)), comparison, bound)
 
@@ -188,13 +187,13 @@ Outcome = Literal["holds", "fails", "undecided"]
 @record
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What became of one condition.
+    """Outcome of one condition.
 
     Attributes:
         condition: the condition in words.
-        estimate: mean over seeds with its 95 % interval; None where it could not be measured.
-        outcome: "holds" or "fails" where the whole interval is on one side of the bound, otherwise "undecided".
-        reason: why it could not be measured, or "".
+        estimate: mean over seeds with its 95 % interval; None if it could not be measured.
+        outcome: "holds" or "fails" if the whole interval is on one side of the bound, otherwise "undecided".
+        reason: reason why it could not be measured, or "".
     """
 
     condition: str
@@ -205,20 +204,20 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One claim of a paper, and how it is checked.
+    """One claim of a paper, with its runs, measurement and conditions.
 
     Attributes:
         key: short name, unique in its recipe.
-        statement: the claim in a line.
-        experiment: what is run and measured, in a line.
-        paper: the paper's own figure, or "" where none is known.
+        statement: the claim in one line.
+        experiment: the runs and the measurement in one line.
+        paper: the paper's own figure, or "" if none is known.
         trials: the runs at a scale.
-        measure: measures one run: a frame with columns quantity, x, value.
-        conditions: what the claim says of the measurements.
-        premises: what has to hold for the claim to be testable at all.
-        scale_limit: why a failure below the paper's own scale would say nothing, or "".
+        measure: measures one run; returns a frame with columns quantity, x, value.
+        conditions: conditions on the measurements that express the claim.
+        premises: conditions without which the claim cannot be tested.
+        scale_limit: reason why a failure below the paper's scale is not evidence against the claim, or "".
         draw: redraws the paper's figure from the claim's measurements, or None.
-        pending: why it cannot be checked yet, or "".
+        pending: reason why it cannot be checked yet, or "".
     """
 
     key: str
@@ -234,16 +233,16 @@ class Claim:
     pending: str = ""
 
     def __post_init__(self) -> None:
-        """Validate: a claim that nothing is asked of would come out as reproduced."""
+        """Validate: a claim without conditions would count as reproduced."""
         if not self.pending and not self.conditions:
             raise ConfigError(f"claim {self.key!r} has no condition, and is not pending")
 
     def judge(self, table: pd.DataFrame, scale: Scale) -> tuple[Verdict, str, tuple[Finding, ...]]:
-        """Return the verdict, its reason, and what became of every premise and condition.
+        """Return the verdict, its reason, and the finding of every premise and condition.
 
         "reproduced": every condition holds. "not reproduced": one fails. "not at this scale": a premise does not hold,
-        an interval still includes its bound, or a condition fails where the recipe said beforehand that this scale
-        cannot show it; at the paper's own scale the first two are "undecided". The smoke scale judges nothing.
+        an interval includes its bound, or a condition fails that the recipe declared beyond this scale beforehand; at
+        the paper's scale the first two are "undecided". At the smoke scale nothing is judged.
         """
         if self.pending:
             return "pending", self.pending, ()
@@ -251,7 +250,7 @@ class Claim:
         conditions = [condition.judge(table) for condition in self.conditions]
         findings = (*premises, *conditions)
         if scale == "smoke":
-            return "not judged", "the smoke scale runs the code and shows nothing", findings
+            return "not judged", "the smoke scale only checks that the code runs", findings
         open_: Verdict = "undecided" if scale == "paper" else "not at this scale"
         unmet = [finding.condition for finding in premises if finding.outcome != "holds"]
         failed = [finding.condition for finding in conditions if finding.outcome == "fails"]
@@ -274,9 +273,9 @@ class Recipe:
     Attributes:
         name: the recipe's name.
         title: the paper.
-        source: where it is found.
+        source: its authors, year and identifier.
         claims: its claims, in the paper's order.
-        caveats: what a reader has to know of the settings, a sentence each.
+        caveats: deviations from the paper's settings, one sentence each.
     """
 
     name: str
@@ -290,7 +289,7 @@ class Recipe:
         return next(claim for claim in self.claims if claim.key == key)
 
     def trials(self, scale: Scale) -> dict[str, TrainConfig]:
-        """Return every run that some claim rests on, by digest, in the order of the claims."""
+        """Return the config of every run that a claim needs, by digest, in the order of the claims."""
         return {
             trial.config.digest: trial.config
             for claim in self.claims

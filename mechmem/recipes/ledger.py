@@ -1,4 +1,4 @@
-"""The ledger of a paper's claims: each with its experiment, figures and verdict."""
+"""Ledger of a paper's claims: experiment, figures and verdict of each."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from mechmem.report import embedded, write_html
 @record
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One claim, as it came out.
+    """Result of one claim.
 
     Attributes:
         key: the claim's short name.
-        statement: the claim in a line.
-        experiment: what was run and measured.
+        statement: the claim in one line.
+        experiment: the runs and the measurement.
         paper: the paper's own figure, or "".
         verdict: "reproduced", "not reproduced", "not at this scale", "undecided", "pending" or "not judged".
-        reason: why, where it is not "reproduced".
+        reason: reason for the verdict if it is not "reproduced", or "".
         findings: premises and conditions, with the measured means and intervals.
         seeds: number of seeds behind each figure.
-        runs: digests of the configs of the runs behind it; folders of the same name hold them.
+        runs: digests of its runs' configs; each run is in the folder of that name.
     """
 
     key: str
@@ -49,16 +49,16 @@ class Entry:
 @record
 @dataclasses.dataclass(frozen=True)
 class Ledger(Saved):
-    """What became of a paper's claims at one scale.
+    """Results of a paper's claims at one scale.
 
     Attributes:
         recipe: the recipe's name.
         title: the paper.
-        source: where it is found.
+        source: its authors, year and identifier.
         scale: "smoke", "small" or "paper".
-        caveats: what a reader has to know of the settings.
+        caveats: deviations from the paper's settings.
         entries: one per claim, in the paper's order.
-        seconds: wall time of the calls that made it, added up.
+        seconds: total wall time of the calls that produced it.
         versions: package versions by name.
     """
 
@@ -88,7 +88,7 @@ class Ledger(Saved):
         return pd.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; an interval that one seed cannot give is null."""
+        """Return plain JSON values; the interval of a single seed is null."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, dict):
@@ -110,10 +110,10 @@ class Ledger(Saved):
 
 
 def ours(finding: Finding) -> str:
-    """Write a condition with what was measured, e.g. "test [wd 0] ≥ 0.9: .987 [.981, .993] holds"."""
+    """Write a condition with its measured value, e.g. "test [wd 0] ≥ 0.9: .987 [.981, .993] holds"."""
     if finding.estimate is None:
         return f"{finding.condition}: {finding.reason}"
-    # One seed gives no interval, and nothing to decide by.
+    # A single seed has no interval to decide by.
     outcome = f", {finding.outcome}" if finding.estimate.n > 1 else ""
     return f"{finding.condition}: {with_interval(finding.estimate)}{outcome}"
 
@@ -129,14 +129,14 @@ def entry_of(claim: Claim, recipe: Recipe, scale: Scale, table: pd.DataFrame | N
 
     Args:
         claim: the claim.
-        recipe: the recipe it belongs to.
+        recipe: its recipe.
         scale: the scale.
-        table: its measurements (columns `claims.COLUMNS`); None where there are none.
-        failure: why a run behind it failed, or "".
+        table: its measurements (columns `claims.COLUMNS`), or None.
+        failure: reason why one of its runs failed, or "".
     """
-    # A claim is described by the figures of the small scale.
-    told = claim.experiment if scale == "small" or not claim.experiment else f"{claim.experiment} (at the small scale)"
-    shared = (claim.key, claim.statement, told, claim.paper)
+    # The text of an experiment gives the figures of the small scale.
+    note = "" if scale == "small" or not claim.experiment else " (at the small scale)"
+    shared = (claim.key, claim.statement, claim.experiment + note, claim.paper)
     if failure:
         return Entry(*shared, "not judged", failure)
     trials = () if claim.pending else tuple(claim.trials(scale))
@@ -150,8 +150,8 @@ def write_page(ledger: Ledger, recipe: Recipe, folder: Path) -> None:
     """Write `ledger.html` into the reproduction's directory.
 
     Args:
-        ledger: the claims, as they came out.
-        recipe: draws the figures.
+        ledger: the judged claims.
+        recipe: the recipe, which draws the figures.
         folder: holds the measurements.
     """
     drawn = {}

@@ -1,4 +1,4 @@
-"""What recipes measure of a run, as rows (quantity, x, value), and how such rows are drawn."""
+"""Measurements that recipes share, as rows (quantity, x, value), and their figures."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ NAMES = {
     "test": "test",
     "test_in_group": "test nonzero",
 }
-"""What the splits are called in a recipe's conditions."""
+"""Names of the splits in a recipe's conditions."""
 
 STYLES: Mapping[str, SplitStyle] = {NAMES[split]: style for split, style in SPLITS.items()}
 
 
 def measure(*parts: Callable[[Subject], Rows]) -> Callable[[Subject], pd.DataFrame]:
-    """Make one measurement of several parts."""
+    """Join several measurements into one."""
 
     def measured(subject: Subject) -> pd.DataFrame:
         rows = [row for part in parts for row in part(subject)]
@@ -50,14 +50,14 @@ def measure(*parts: Callable[[Subject], Rows]) -> Callable[[Subject], pd.DataFra
 
 
 def accuracies(*names: str) -> Callable[[Subject], Rows]:
-    """Accuracy on every split after each extractor: "test", "test of frequency"; "train" is all of the training set."""
+    """Accuracy on every split after each extractor: "test", "test of frequency"; "train" is the whole training set."""
 
     def rows(subject: Subject) -> Rows:
         for name in names:
             after = "" if name == RAW else f" of {name}"
             predictor = extractor(name)(subject)
             for split, cell in split_accuracies(predictor, subject.task).items():
-                # A split without examples (no noise) is left out.
+                # A split may have no examples (no label noise).
                 if cell.estimate is not None:
                     yield NAMES[split] + after, math.nan, cell.estimate.value
             ids = subject.task.train_ids
@@ -89,7 +89,7 @@ def history(subject: Subject) -> Rows:
 
 
 def structure(subject: Subject) -> Rows:
-    """Held-out structure: κ, its Z, and the held-out vote; NaN where there are too few held-out inputs."""
+    """Held-out structure: κ, its Z, and the held-out vote; NaN with too few held-out inputs."""
     found = held_out_structure(subject)
     yield "kappa", math.nan, math.nan if found.kappa is None else found.kappa.value
     yield "Z", math.nan, math.nan if found.Z is None else found.Z
@@ -97,7 +97,7 @@ def structure(subject: Subject) -> Rows:
 
 
 def label_vote(subject: Subject) -> Rows:
-    """Test accuracy of a vote of the given labels that is told the group alone."""
+    """Test accuracy of a vote of the given labels that knows only the group."""
     found = vote_by_group(subject.task).test
     if found is not None:
         yield "label vote", math.nan, found.value
@@ -117,7 +117,7 @@ def pruning(by: str, fractions: Sequence[float]) -> Callable[[Subject], Rows]:
                     continue
                 steps = mean.index.to_numpy(float)
                 for fraction in fractions:
-                    # A narrow network has no set of exactly this share.
+                    # In a narrow network no number of neurons is exactly this fraction.
                     nearest = int(np.abs(steps - fraction).argmin())
                     yield f"{title}: {NAMES[split]}", fraction, float(mean.iloc[nearest])
 
@@ -125,10 +125,10 @@ def pruning(by: str, fractions: Sequence[float]) -> Callable[[Subject], Rows]:
 
 
 def ipr_distribution(bins: int = 25) -> Callable[[Subject], Rows]:
-    """Share of the neurons that are alive per bin of IPR, and below one half (a cosine has 1, noise about .05).
+    """Share of neurons that are alive, per bin of IPR and with an IPR below .5 (a cosine has 1, noise about .05).
 
-    A neuron is alive where its vectors are longer than a thousandth of the layer's root mean square: the IPR does not
-    see length, and would count what is left of a neuron that weight decay has removed.
+    A neuron is alive if its weight norm exceeds a thousandth of the layer's root mean square: the IPR ignores length
+    and would also count neurons that weight decay has shrunk to nothing.
     """
 
     def rows(subject: Subject) -> Rows:
@@ -149,7 +149,7 @@ def pooled(table: pd.DataFrame, *, of_curves: bool) -> pd.DataFrame:
 
     Args:
         table: a claim's measurements.
-        of_curves: whether to keep what has an x, or the single figures.
+        of_curves: whether to keep rows with an x or single figures.
     """
     seeds: dict[tuple[str, str, float], list[float]] = {}
     for arm, quantity, x, value in zip(*(table[name] for name in ("arm", "quantity", "x", "value")), strict=True):
@@ -161,16 +161,16 @@ def pooled(table: pd.DataFrame, *, of_curves: bool) -> pd.DataFrame:
 
 
 def by_arm(table: pd.DataFrame, quantities: Sequence[str]) -> go.Figure:
-    """Draw accuracies as single figures: arms downwards, one mark per quantity.
+    """Draw accuracies as single figures: one row per arm, one mark per quantity.
 
     Args:
         table: a claim's measurements.
-        quantities: which accuracies; the splits have their usual look.
+        quantities: the accuracies to draw; splits keep their usual style.
     """
     found = pooled(table, of_curves=False)
     found = found.loc[found["quantity"].isin(list(quantities))]
     others = [name for name in quantities if name not in STYLES]
-    # The splits have the palette's first colours.
+    # The first colours of the palette belong to the splits.
     styles = {name: STYLES.get(name) or plain_style(name, others.index(name) + 4) for name in quantities}
     return dot_plot(found.rename(columns={"arm": "extractor", "quantity": "series"}), styles=styles)
 
@@ -188,9 +188,9 @@ def curves(
 
     Args:
         table: a claim's measurements.
-        series: quantities to draw, and what each is called.
-        x_title: what x is, with its unit.
-        y_title: what is measured.
+        series: titles of the quantities to draw.
+        x_title: title of the x axis, with its unit.
+        y_title: title of the y axis.
         log_x: whether x is logarithmic.
         panels: whether each arm has a panel of its own; otherwise each arm is a series.
     """
@@ -205,13 +205,13 @@ def curves(
 
 
 def plane(table: pd.DataFrame, quantity: str, *, less: str = "", panel: str = "") -> go.Figure:
-    """Draw one quantity over the plane of label noise and training fraction, which the arms' runs measure too.
+    """Draw one quantity over the plane of label noise and training fraction.
 
     Args:
-        table: a claim's measurements; every arm has the quantities "alpha" and "xi", and perhaps `panel`.
-        quantity: what is drawn.
-        less: a quantity that is subtracted from it, or "".
-        panel: the quantity whose values have a panel each, or "".
+        table: a claim's measurements; every arm has the quantities "alpha" and "xi", and `panel` if it is given.
+        quantity: the quantity to draw.
+        less: quantity to subtract from it, or "".
+        panel: quantity with one panel per value, or "".
     """
     single = table.loc[table["x"].isna()]
     wide = single.pivot_table(index="arm", columns="quantity", values="value", aggfunc="mean", sort=False)
@@ -221,7 +221,7 @@ def plane(table: pd.DataFrame, quantity: str, *, less: str = "", panel: str = ""
     panels = []
     for value, part in parts:
         grid = part.pivot_table(index="alpha", columns="xi", values="drawn", aggfunc="mean")
-        # Coordinates as text: the grid is coarse, and uneven.
+        # Coordinates as text, because the grid is coarse and uneven.
         x, y = ([f"{each:g}" for each in axis] for axis in (grid.columns, grid.index))
         heading = f"{panel} {value:g}" if panel else title
         panels.append(Panel(heading, grid.to_numpy(float), np.array(x), np.array(y)))
@@ -235,12 +235,12 @@ def plane(table: pd.DataFrame, quantity: str, *, less: str = "", panel: str = ""
     if less:
         limit = float(wide["drawn"].abs().max()) or 1.0
         figure.update_layout(coloraxis={"colorscale": DIVERGING, "cmin": -limit, "cmax": limit})
-    # Plotly reads numbers in text as numbers again, unless told otherwise.
+    # By default Plotly parses numeric text as numbers.
     return figure.update_xaxes(type="category").update_yaxes(type="category")
 
 
 def single_figures(*names: str) -> Callable[[pd.DataFrame], go.Figure]:
-    """Draw these figures of every arm."""
+    """Draw these quantities of every arm as single figures."""
 
     def draw(table: pd.DataFrame) -> go.Figure:
         found = pooled(table, of_curves=False)

@@ -1,4 +1,4 @@
-"""`reproduce`: train what a paper's claims rest on, in parallel and resumably, and judge the claims as it goes."""
+"""Reproduction of a paper: parallel, resumable training of its runs, and a verdict on each claim."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ def reproduce(
     progress: bool = True,
     tell: Callable[[Entry], None] = lambda entry: None,
 ) -> Ledger:
-    """Check a paper's claims, or go on where an interrupted call stopped.
+    """Check a paper's claims, or resume an interrupted call.
 
-    Runs are trained side by side, one thread each, kept in `out/runs/` and re-opened by a later call. Written beside
-    them: `ledger.html` with the figures, `ledger.json`, and `ledger.safetensors` for `Ledger.load`.
+    Runs train in parallel, one thread each; they are kept in `out/runs/`, and a later call re-opens them. `out` also
+    gets `ledger.html` with the figures, `ledger.json`, and `ledger.safetensors` for `Ledger.load`.
 
     Args:
         name: the recipe, e.g. "doshi_2024".
         scale: "smoke" runs every claim's code in under a minute and judges nothing; "small" gives verdicts on two cores
             in well under an hour; "paper" uses the paper's own settings.
-        out: where everything is kept; by default reproductions/<name>-<scale>.
+        out: output directory; by default reproductions/<name>-<scale>.
         claims: keys of the claims to check; by default all.
         workers: number of processes.
         device: where to train.
         progress: whether to show a bar (plain lines where standard error is not a terminal).
-        tell: called with each claim as soon as it is decided.
+        tell: called with each claim's entry once it is judged.
 
     Raises:
         UnknownNameError: there is no such recipe or claim.
-        ConfigError: the scale or the number of workers is not allowed.
-        RunDirectoryError: `out` holds something else, or another recipe or scale.
+        ConfigError: the scale or the number of workers is invalid.
+        RunDirectoryError: `out` holds other files, or another recipe or scale.
         TrainingFailedError: a worker process died.
-        KeyboardInterrupt: interrupted; what every run had reached is saved.
+        KeyboardInterrupt: interrupted; the state of every run is saved.
     """
     check_choice("scale", scale, SCALES)
     check_whole("number of workers", workers, 1)
@@ -125,7 +125,7 @@ def _header(paper: Recipe, scale: Scale, seconds: float) -> dict[str, Any]:
 
 
 def _open(folder: Path, paper: Recipe, scale: Scale) -> float:
-    """Start a reproduction's directory or check that it is this one's; return the seconds already spent on it."""
+    """Create the reproduction's directory, or check that it matches; return the seconds already spent on it."""
     check_output(folder, OURS)
     path = folder / "reproduction.json"
     if not path.exists():
@@ -142,7 +142,7 @@ def _open(folder: Path, paper: Recipe, scale: Scale) -> float:
 
 
 def _jobs(paper: Recipe, chosen: Sequence[Claim], scale: Scale, folder: Path) -> dict[str, list[str]]:
-    """Return the claims that each run has yet to be measured for, in the order of the claims."""
+    """Return, by run, the claims whose measurement is missing, in the order of the claims."""
     jobs: dict[str, list[str]] = {}
     for claim in chosen:
         for trial in () if claim.pending else claim.trials(scale):
@@ -161,10 +161,10 @@ def _run(
     device: str,
     expected: dict[str, float],
 ) -> Iterator[tuple[str, str]]:
-    """Yield each run's digest and why it failed ("" where it did not) as it is done."""
+    """Yield the digest of each finished run, and the reason if it failed (else "")."""
     if not jobs:
         return
-    # Long runs first within what is left, so that no process waits alone for the last of them.
+    # Near the end, long runs go first, so that none of them runs alone while other processes idle.
     order = sorted(jobs, key=lambda digest: -expected[digest]) if len(jobs) <= 2 * workers else list(jobs)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initialize, (1,))
@@ -179,7 +179,7 @@ def _run(
     except BrokenProcessPool as error:
         raise TrainingFailedError(f"a worker process died (out of memory?): {error}") from error
     except BaseException:
-        # An interrupt may reach this process alone; the workers save what they have reached when they get it.
+        # An interrupt may reach only this process; the workers save their state when they receive it.
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             if process.pid is not None:
@@ -190,24 +190,24 @@ def _run(
 
 
 class _Progress:
-    """Moves a bar, or prints a plain line now and then, as runs are done; says how long the rest will take."""
+    """Progress bar over runs with the time left; prints a line from time to time if there is no terminal."""
 
     def __init__(self, name: str, expected: dict[str, float], console: Console, bar: Progress):
         self._name, self._expected, self._console, self._bar = name, expected, console, bar
         self._total = sum(expected.values())
         self._task = bar.add_task(name, total=self._total, runs=f"0/{len(expected)}", left="")
-        self._start = self._said = time.perf_counter()
+        self._start = self._printed = time.perf_counter()
         self._done: list[str] = []
 
     def __call__(self, digest: str) -> None:
-        """Note that a run is done."""
+        """Count a finished run."""
         self._done.append(digest)
         now, done = time.perf_counter(), sum(self._expected[each] for each in self._done)
         left = f"about {(now - self._start) * (self._total / done - 1) / 60:.0f} min left"
         runs = f"{len(self._done)}/{len(self._expected)}"
         self._bar.update(self._task, completed=done, runs=runs, left=left)
-        if not self._console.is_terminal and now - self._said > SECONDS_BETWEEN_LINES:
-            self._said = now
+        if not self._console.is_terminal and now - self._printed > SECONDS_BETWEEN_LINES:
+            self._printed = now
             self._console.print(f"{self._name}: {runs} runs, {left}", soft_wrap=True)
 
 
@@ -215,7 +215,7 @@ class _Progress:
 def _reporter(
     paper: Recipe, scale: Scale, expected: dict[str, float], workers: int, *, show: bool
 ) -> Iterator[Callable[[str], None]]:
-    """Say how long it will take, then yield what is told of every run that is done."""
+    """Print the expected duration, then yield a callback for finished runs."""
     if not show or not expected:
         yield lambda digest: None
         return

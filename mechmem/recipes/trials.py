@@ -1,4 +1,4 @@
-"""One run of a recipe in a worker process: train it or re-open it, and measure it for every claim that rests on it."""
+"""Runs of a recipe in worker processes: training or re-opening one, and measuring it for every claim that needs it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _interrupted = False
 
 
 def recipes() -> dict[str, Recipe]:
-    """Find every recipe by name: packages in `recipes/papers/`, and entry points "mechmem.recipes" of other packages.
+    """Return every recipe by name, from `recipes/papers/` and the entry points "mechmem.recipes" of other packages.
 
     Raises:
         ConfigError: two recipes share a name.
@@ -55,7 +55,7 @@ def recipe(name: str) -> Recipe:
     """Return the recipe of this name.
 
     Raises:
-        UnknownNameError: there is none; the nearest is named.
+        UnknownNameError: there is no such recipe; the message names the nearest.
     """
     found = recipes()
     if name not in found:
@@ -64,36 +64,36 @@ def recipe(name: str) -> Recipe:
 
 
 def initialize(threads: int) -> None:
-    """Set a worker process up: its number of threads, and an interrupt that it heeds whether it works or waits.
+    """Initialise a worker process: its number of threads and its handling of interrupts.
 
-    Raised while it waits for work, an interrupt would end in a traceback; it is heeded when the next run arrives, for
-    one more may be on its way.
+    In an idle worker, KeyboardInterrupt would end in a traceback; it is raised only when the next run arrives, as one
+    may already be queued.
     """
     torch.set_num_threads(threads)
 
-    def heed(_signal: int, _frame: FrameType | None) -> None:
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
         global _working, _interrupted
         _interrupted = True
         if _working:
             _working = False
             raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, heed)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path, device: str) -> tuple[str, float]:
-    """Train a run and write down what each claim asks of it.
+    """Train a run and write its measurements for each claim.
 
     Args:
         name: the recipe.
         scale: its scale.
-        digest: which of its runs.
-        keys: the claims that rest on it.
+        digest: digest of the run's config.
+        keys: keys of the claims to measure it for.
         folder: the reproduction's directory.
         device: where to train.
 
     Returns:
-        why the run failed (nothing is measured then), or ""; and the seconds it took.
+        the reason if the run failed and was not measured, or ""; and the seconds it took.
     """
     global _working
     if _interrupted:
@@ -119,12 +119,12 @@ def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path
 
 
 def measured_at(folder: Path, key: str, digest: str) -> Path:
-    """Return where a claim's measurements of a run stand."""
+    """Return the path of a claim's measurements of a run."""
     return folder / "measurements" / key / f"{digest}.json"
 
 
 def measurements(claim: Claim, scale: Scale, folder: Path) -> pd.DataFrame:
-    """Read back what a claim measured, over all of its runs.
+    """Load a claim's measurements of all its runs.
 
     Raises:
         RunDirectoryError: a file is missing or damaged.
@@ -147,7 +147,7 @@ def _plain(value: float) -> float | None:
 
 
 def expected_seconds(trials: Mapping[str, TrainConfig], rate: float) -> dict[str, float]:
-    """Estimate how long each run takes on one thread.
+    """Estimate the seconds that each run takes on one thread.
 
     Args:
         trials: the runs.
@@ -157,11 +157,11 @@ def expected_seconds(trials: Mapping[str, TrainConfig], rate: float) -> dict[str
 
 
 IMAGES = {"digits": (1438, 359), "mnist5k": (4000, 1000), "cifar10": (50_000, 10_000)}
-"""Training and test images of data where no number is asked for; 60,000 and 10,000 of other data."""
+"""Default numbers of training and test images by data set; 60,000 and 10,000 for others."""
 
 
 def _examples(task: TaskConfig) -> tuple[int, int]:
-    """Return about how many examples a task trains on, and how many it has."""
+    """Return the approximate numbers of training examples and of all examples of a task."""
     if isinstance(task, ImageConfig):
         train, test = IMAGES.get(task.data, (60_000, 10_000))
         return task.train or train, (task.train or train) + (task.test or test)
@@ -175,15 +175,15 @@ def _operations(config: TrainConfig) -> float:
     rows, cells = _examples(task)
     batch = min(config.batch_size or rows, rows)
     products = model.products(p)
-    # Forward, and backward at twice its cost; a small batch is dominated by what a step costs whatever its size, and
-    # drawing a dropout mask takes longer than using it.
+    # A forward pass, and a backward pass at twice its cost; small batches are dominated by a step's fixed cost, and
+    # drawing a dropout mask costs more than applying it.
     masks = 1500 * getattr(model, "width", getattr(model, "d_model", 0)) * batch if getattr(model, "dropout", 0) else 0
     step = 6 * products * batch + 5e7 + masks
     return config.steps * step + config.evaluations * 2 * products * cells
 
 
 def step_rate() -> float:
-    """Measure how many operations of a training step this machine does per second on one thread."""
+    """Measure this machine's floating-point operations per second in a training step, on one thread."""
     task = ModularTask(ModularConfig(p=59))
     config = TrainConfig(task.config, MLPConfig(512))
     model = build_model(config.model, task, 0)

@@ -1,1 +1,1 @@
-"""One package per paper."""
+"""Recipes, one package per paper."""

@@ -60,8 +60,8 @@ def gains(arm: str, by: float = 0.0) -> Condition:
 CLAIMS = (
     Claim(
         key="benign",
-        statement="Under augmentation fully random labels are memorized, and the encoder's probe rises far above where "
-        "it began.",
+        statement="Under augmentation fully random labels are memorized, and the encoder's probe accuracy rises far "
+        "above its initial value.",
         experiment=f"{BASE}; on the encoder, after minus before training",
         trials=trials(AUGMENTED, PLAIN),
         measure=measure(accuracies("raw"), probes),
@@ -72,8 +72,8 @@ CLAIMS = (
     ),
     Claim(
         key="benign_pixels",
-        statement="Under augmentation the encoder's probe rises above that of the pixels.",
-        experiment=f"{BASE}; on the encoder minus on the pixels (a control that the paper does not have)",
+        statement="Under augmentation the encoder's probe accuracy rises above that of the pixels.",
+        experiment=f"{BASE}; encoder minus pixels (a control that the paper does not have)",
         trials=trials(AUGMENTED),
         measure=measure(accuracies("raw"), probes),
         premises=fits(AUGMENTED),
@@ -83,7 +83,7 @@ CLAIMS = (
     ),
     Claim(
         key="malign",
-        statement="Without augmentation the probes of the last layers fall below where they began.",
+        statement="Without augmentation the probe accuracies of the last layers fall below their initial values.",
         experiment=f"{BASE}; encoder and projector, before minus after training",
         trials=trials(PLAIN),
         measure=measure(accuracies("raw"), probes),
@@ -94,8 +94,8 @@ CLAIMS = (
     ),
     Claim(
         key="augmentation",
-        statement="It is augmentation that does it: the same labels without it leave a worse encoder.",
-        experiment=f"{BASE}; the encoder's probe with augmentation minus without",
+        statement="Augmentation is the cause: the same labels without it leave a worse encoder.",
+        experiment=f"{BASE}; on the encoder, with minus without augmentation",
         trials=trials(AUGMENTED, PLAIN),
         measure=measure(accuracies("raw"), probes),
         premises=fits(AUGMENTED, PLAIN),
@@ -105,8 +105,9 @@ CLAIMS = (
     ),
     Claim(
         key="last_layers",
-        statement="Only the last layers memorize: the projector's probe falls, and no encoder layer's as much.",
-        experiment=f"{BASE}; what training does to the probe, the encoder layer with the least minus the projector",
+        statement="Only the last layers memorize: the projector's probe accuracy falls, and that of no encoder layer "
+        "falls as much.",
+        experiment=f"{BASE}; gain by training, smallest over encoder layers minus that of the projector",
         trials=trials(AUGMENTED),
         measure=measure(accuracies("raw"), probes, during_training),
         premises=fits(AUGMENTED),
@@ -119,8 +120,8 @@ CLAIMS = (
     ),
     Claim(
         key="twin",
-        statement="Layers before the last are largely unaffected by the labels' being random.",
-        experiment=f"{BASE}, over the same probe on the twin trained on true labels with the same augmentation",
+        statement="Layers before the last are largely unaffected by random labels.",
+        experiment=f"{BASE}, divided by that of the twin trained on true labels with the same augmentation",
         trials=trials(AUGMENTED),
         measure=measure(accuracies("raw"), probes, clean_twin),
         premises=fits(AUGMENTED),
@@ -133,8 +134,8 @@ CLAIMS = (
     ),
     Claim(
         key="invariance",
-        statement="The encoder of a benign memorizer holds views of one image closer together than before training.",
-        experiment="random labels, augmentation; cosines of new views of test images on the encoder, after minus "
+        statement="The encoder of a benign memorizer maps views of one image closer together than before training.",
+        experiment="random labels, augmentation; cosines between new views of test images on the encoder, after minus "
         "before training",
         trials=trials(AUGMENTED),
         measure=measure(accuracies("raw"), invariance),
@@ -146,8 +147,7 @@ CLAIMS = (
     Claim(
         key="diversity",
         statement="The more fixed augmentations an image has, the better the encoder that memorizes them.",
-        experiment=f"{BASE}; n augmentations per image that share its label; the encoder's probe at n = {MOST} minus "
-        "n = 1",
+        experiment=f"{BASE}; n augmentations per image that share its label; on the encoder, n = {MOST} minus n = 1",
         trials=trials(*(same(views) for views in VIEWS)),
         measure=measure(accuracies("raw"), probes, settings),
         premises=fits(same(1), same(MOST)),
@@ -158,7 +158,7 @@ CLAIMS = (
     Claim(
         key="capacity",
         statement="Malign memorization of augmented images fails: views with labels of their own are not fitted.",
-        experiment=f"the share of the labels fitted at n = {MOST} with independent labels, and with shared ones",
+        experiment=f"the fraction of labels fitted at n = {MOST} with independent and with shared labels",
         trials=trials(*(independent(views) for views in VIEWS), same(MOST)),
         measure=measure(accuracies("raw"), probes, settings),
         premises=fits(same(MOST), independent(1)),
@@ -170,9 +170,9 @@ CLAIMS = (
     ),
     Claim(
         key="capacity_width",
-        statement="It fails for lack of capacity: a wider network fits more of the independent labels.",
-        experiment="the share of the labels fitted at n = 4 and 16 by a network four times as wide, minus by the "
-        "narrow one, in as many steps",
+        statement="It fails for lack of capacity: a wider network fits more independent labels.",
+        experiment="the fraction of labels fitted at n = 4 and 16 by a network four times as wide minus that of the "
+        "narrow one, in equally many steps",
         trials=trials(*frontier_arms()),
         measure=measure(accuracies("raw"), settings),
         premises=fits(independent(1)),
@@ -182,7 +182,7 @@ CLAIMS = (
     Claim(
         key="strength",
         statement="The stronger the augmentation, the better the encoder that memorizes under it.",
-        experiment=f"{BASE}; the encoder's probe under RandAugment of magnitude {STRENGTHS[1]} minus {STRENGTHS[0]}",
+        experiment=f"{BASE}; on the encoder, RandAugment of magnitude {STRENGTHS[1]} minus {STRENGTHS[0]}",
         trials=trials(PLAIN, *(strength(each) for each in STRENGTHS)),
         measure=measure(accuracies("raw"), probes, settings),
         premises=fits(*(strength(each) for each in STRENGTHS)),
@@ -192,7 +192,7 @@ CLAIMS = (
     ),
     Claim(
         key="real_images",
-        statement="Real images of the same class in the place of augmentations make memorization benign too.",
+        statement="Real images of the same class in place of augmentations also make memorization benign.",
         experiment=f"{BASE}; five real images per random label; on the encoder, after minus before training",
         trials=trials(REAL),
         measure=measure(accuracies("raw"), probes),
@@ -203,7 +203,7 @@ CLAIMS = (
     ),
     Claim(
         key="mixup",
-        statement="Mixing inputs makes memorization benign too.",
+        statement="Mixing inputs also makes memorization benign.",
         experiment=f"{BASE}; mixup of inputs alone, each image keeping its label; on the encoder, after minus before",
         trials=trials(MIXUP),
         measure=measure(accuracies("raw"), probes),
@@ -220,15 +220,14 @@ RECIPE = Recipe(
     source="Anagnostidis et al. 2023, arXiv 2210.14019",
     claims=CLAIMS,
     caveats=(
-        "The paper trains ResNet18 and VGG on CIFAR and TinyImageNet; the small scale three convolutions of 16, 32 and "
-        "64 channels with a projector of 256 on 300 images of MNIST, by Adam at 1e-3 in batches of 100.",
+        "The paper trains ResNet18 and VGG on CIFAR and TinyImageNet; the small scale trains three convolutions of 16, "
+        "32 and 64 channels with a projector of 256 on 300 images of MNIST, with Adam at 1e-3 in batches of 100.",
         "Augmentation at the small scale is rotation by up to 10°, shifts and scaling by up to a tenth: mirroring, "
-        "cropping and colours would make digits into others, or nothing. With it the share of labels fitted is read on "
-        "the images as they are, with fixed views on the views.",
-        "With independent labels a large n has more examples for as many steps: what is not fitted may want steps as "
-        "well as capacity. That is why the same steps are given to wider networks.",
-        "The probe is fitted to the true labels of the training images as they are, at every layer, and so is what it "
-        "is compared with.",
+        "cropping or recolouring a digit would change its class or nothing. The fraction of labels fitted is measured "
+        "on the original images, or on the views if they are fixed.",
+        "With independent labels a larger n means more examples in equally many steps, so unfitted labels may need "
+        "more steps rather than more capacity. Wider networks therefore get the same number of steps.",
+        "All probes, controls included, are fitted to the true labels of the original training images.",
         "Before the conditions were written, probes of such networks with and without augmentation on 1000 images of "
         "MNIST-5k had been seen, in other runs that had not fitted their labels.",
     ),

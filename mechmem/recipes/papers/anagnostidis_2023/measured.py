@@ -1,4 +1,4 @@
-"""What is measured of the paper's networks, and how it is drawn."""
+"""Measurements of the paper's networks, and their figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.run import Run
 
 PROBE = "knn"
-"""A vote of the 20 nearest training images by angle, with their true labels."""
+"""A vote of the true labels of the 20 nearest training images by angle."""
 
 ENCODER, PROJECTOR = "probe of the encoder", "probe of the projector"
 BEFORE = " before training"
@@ -38,9 +38,9 @@ CKA = "CKA with the clean-label twin, by layer"
 
 
 def probes(subject: Subject) -> Rows:
-    """Test accuracy of the probe by layer, counted from 1, before and after training; on the pixels.
+    """Test accuracy of the probe by layer, counted from 1, before and after training; and on the pixels.
 
-    The encoder is what feeds the projector, and its layers are all before that; the projector is the last layer.
+    The projector is the last layer, the encoder the layer before it; encoder layers are all layers but the projector.
     """
     table = _probed(subject).table()
     values = {name: table[name].loc[list(subject.roles.hidden)].to_numpy() for name in ("trained", "untrained")}
@@ -65,7 +65,7 @@ def settings(subject: Subject) -> Rows:
 
 
 def during_training(subject: Subject) -> Rows:
-    """Test accuracy of the probe on encoder and projector at each checkpoint, and the share of labels fitted."""
+    """Test accuracy of the probe on encoder and projector at each checkpoint, and the fraction of labels fitted."""
     hidden = subject.roles.hidden
     titles = {ENCODER: hidden[-2], PROJECTOR: hidden[-1]}
     names = {title: f"{PROBE}(labels=true)@{point}" for title, point in titles.items()}
@@ -81,7 +81,7 @@ def during_training(subject: Subject) -> Rows:
 
 
 def clean_twin(subject: Subject) -> Rows:
-    """The probe on each layer over the probe on the twin trained on true labels; and the CKA of the two, on test."""
+    """Ratio of the probe's accuracy by layer to that on the clean-label twin, and the CKA of the two on test."""
     twin = subject.retrainer.twin("clean_labels") if subject.retrainer is not None else subject.model
     ours, theirs = (
         each.table()["trained"].loc[list(subject.roles.hidden)].to_numpy()
@@ -100,7 +100,7 @@ def clean_twin(subject: Subject) -> Rows:
 
 
 def invariance(subject: Subject) -> Rows:
-    """How close together each layer puts new augmented views of a test image, before and after training."""
+    """Similarity of new augmented views of a test image by layer, before and after training."""
     frame = ViewInvariance()(subject).to_frame()
     tests = frame.loc[frame["part"] == "test"]
     for after, name in (("", "trained"), (BEFORE, "untrained")):
@@ -111,7 +111,7 @@ def invariance(subject: Subject) -> Rows:
 
 
 def by_layer(table: pd.DataFrame) -> go.Figure:
-    """Draw the probe by layer before and after training, a panel per arm."""
+    """Draw the probe by layer before and after training, one panel per arm."""
     series = {"probe, by layer": "trained", f"probe{BEFORE}, by layer": "before training"}
     series |= {"probe of the twin, by layer": "trained on true labels"}
     return _layers(table, series, "probe accuracy on test")
@@ -133,15 +133,15 @@ def invariance_by_layer(table: pd.DataFrame) -> go.Figure:
 def training(table: pd.DataFrame) -> go.Figure:
     """Draw the probe and the fitted labels over training."""
     series = {f"{name} during training": name for name in (ENCODER, PROJECTOR)}
-    series |= {f"{NAMES['train_noisy']} during training": "labels fitted, of the wrong ones"}
+    series |= {f"{NAMES['train_noisy']} during training": "wrong labels fitted"}
     return curves(table, series, x_title="training step (log scale)", log_x=True)
 
 
 def against(setting: str, x_title: str, *, log_x: bool = False) -> Callable[[pd.DataFrame], go.Figure]:
-    """Draw probe and fitted labels of every arm against a setting that its runs measure too."""
+    """Draw the probe and the fitted labels of every arm against a setting."""
     titles = {
         ENCODER: "probe of the encoder (test)",
-        f"{ENCODER}{BEFORE}": "the same before training",
+        f"{ENCODER}{BEFORE}": "encoder before training (test)",
         PROJECTOR: "probe of the projector (test)",
         "train": "labels fitted (train)",
     }
@@ -159,14 +159,14 @@ def against(setting: str, x_title: str, *, log_x: bool = False) -> Callable[[pd.
 
 
 def frontier(table: pd.DataFrame) -> go.Figure:
-    """Draw the share of labels fitted over the number of parameters and of independent views."""
+    """Draw the fraction of labels fitted over the numbers of parameters and of independent views."""
     single = table.loc[table["x"].isna()]
     wide = single.pivot_table(index="arm", columns="quantity", values="value", aggfunc="mean", sort=False)
     grid = wide.pivot_table(index="parameters", columns="views", values="train", aggfunc="mean")
     x, y = ([f"{each:,g}" for each in axis] for axis in (grid.columns, grid.index))
     figure = heatmaps(
-        [Panel("share of the labels fitted", grid.to_numpy(float), np.array(x), np.array(y))],
-        x_title="views per image, each with a label of its own",
+        [Panel("fraction of labels fitted", grid.to_numpy(float), np.array(x), np.array(y))],
+        x_title="views per image, each with its own label",
         y_title="parameters of the network",
         z_title="accuracy on the<br>training set",
         hover="%{x} views, %{y} parameters: %{z:.3f}<extra></extra>",
@@ -175,7 +175,7 @@ def frontier(table: pd.DataFrame) -> go.Figure:
 
 
 def both_probes(table: pd.DataFrame) -> go.Figure:
-    """Draw the probes of every arm, and the labels fitted, as single figures."""
+    """Draw the probes and the fitted labels of every arm as single figures."""
     quantities = (ENCODER, f"{ENCODER}{BEFORE}", PROJECTOR, f"{PROJECTOR}{BEFORE}", PIXELS, "train")
     found = pooled(table, of_curves=False)
     found = found.loc[found["quantity"].isin(quantities)]

@@ -1,4 +1,4 @@
-"""The paper's networks at every scale: random labels, with and without augmentation."""
+"""The paper's networks at every scale, trained on random labels with and without augmentation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mechmem.training.config import TrainConfig
 
 SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 6)}
 MAIN_SEEDS: dict[Scale, range] = {**SEEDS, "small": range(3, 9)}
-"""Seeds of each arm, and of the two that most claims are about. Numbers of images and steps were chosen on seed 100 by
-training accuracy and time alone. Seeds 0 to 2 were looked at: each has 300 images of its own, and three of them left
-most intervals across their bounds. The conditions stayed as they were; other seeds, and more, judge."""
+"""Seeds of each arm, and of the two arms in most claims. Numbers of images and steps were chosen on seed 100 by
+training accuracy and time only. Seeds 0 to 2 were inspected: each has its own 300 images, and with three of them most
+intervals included their bounds. The conditions were kept; verdicts rest on other seeds, and more of them."""
 
 AUGMENTED, PLAIN, MIXUP, REAL = "augmented", "not augmented", "mixup", "real images"
 VIEWS = (1, 4, 16)
@@ -24,33 +24,33 @@ VIEWS = (1, 4, 16)
 STRENGTHS = (5, 15)
 """Magnitudes of RandAugment; without augmentation it is 0."""
 WIDTHS = {"quarter width": 4, "half width": 2, "": 1}
-"""Parts of the network's width, and what they are called."""
+"""Divisors of the network's width by name."""
 
 AFFINE = Augmentation(degrees=10, translate=0.1, zoom=0.1)
-"""For digits, which mirroring, cropping and colours would make into others, or nothing."""
+"""For digits: mirroring, cropping or recolouring one would change its class or nothing."""
 PAPERS = Augmentation(crop=0.2, flip=True, jitter=0.4, grayscale=0.2)
 
 STEPS = {"smoke": 12, "small": 4000, "paper": 1_000_000}
-"""Training steps of a network that sees every image anew; of fixed views three quarters, without augmentation half."""
+"""Training steps with augmentation drawn anew; with fixed views three quarters of them, without augmentation half."""
 
 
 def same(views: int) -> str:
-    """Return the name of the arm whose views share their image's label."""
+    """Return the name of the arm in which views share their image's label."""
     return f"{views} view{'s' * (views > 1)}, same label"
 
 
 def independent(views: int, width: str = "") -> str:
-    """Return the name of the arm whose views draw a label each."""
+    """Return the name of the arm in which each view has its own label."""
     return ", ".join(filter(None, (f"{views} view{'s' * (views > 1)}, independent labels", width)))
 
 
 def strength(magnitude: int) -> str:
-    """Return the name of the arm of a magnitude of RandAugment."""
+    """Return the name of the arm with this magnitude of RandAugment."""
     return f"RandAugment {magnitude}" if magnitude else PLAIN
 
 
 def network(scale: Scale, part: int = 1) -> ImageModelConfig:
-    """Return encoder and projector: the paper's ResNet18, or below its scale three convolutions."""
+    """Return the encoder and projector: the paper's ResNet18, or three convolutions below the paper's scale."""
     if scale == "paper":
         return ResNetConfig(width=64 // part, projector=2048 // part)
     if scale == "smoke":
@@ -67,14 +67,14 @@ def config(
     part: int = 1,
     train: int = 0,
 ) -> TrainConfig:
-    """Return a network that is trained on uniformly random labels by squared error, as the paper's are.
+    """Return the config of a network trained on uniformly random labels with squared error, as in the paper.
 
     Args:
         scale: the recipe's scale.
         seed: seed of images, labels and network.
-        augmentation: how images are changed; not at all by default.
-        share: share of the steps of a network that sees every image anew.
-        part: by how much the network is narrower.
+        augmentation: the augmentation of images; none by default.
+        share: fraction of `STEPS`.
+        part: divisor of the network's width.
         train: number of images at the paper's scale; 0 for all.
     """
     data, images, test = {
@@ -119,8 +119,8 @@ def _fixed(scale: Scale, seed: int, *, views: int, labels: str = "same", part: i
 
 
 def _real(scale: Scale, seed: int) -> TrainConfig:
-    # 3800 of 50,000 images leave 12 others each. They have no more in common than any of their class: five are fitted
-    # within the steps of the small scale.
+    # 3800 of 50,000 images leave 12 others each, which share only their class; at the small scale five can be fitted
+    # within its steps.
     augmentation = Augmentation(real=True, views={"smoke": 2, "small": 5, "paper": 12}[scale])
     return config(scale, seed, augmentation=augmentation, train=3800)
 

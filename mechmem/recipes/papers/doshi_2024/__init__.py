@@ -25,10 +25,10 @@ FITS = (at_least("train", PLAIN, 0.9), at_least(CORRUPTED, PLAIN, 0.9))
 
 
 def stored(key: str, arm: str, train: float, test: float, what: str) -> Claim:
-    """Return the claim that a stored output of the authors' notebook comes back within .05."""
+    """Return the claim that a stored output of the authors' notebook is reproduced within .05."""
     return Claim(
         key=key,
-        statement=f"The notebook's stored output for {what} comes back.",
+        statement=f"The notebook's stored output for {what} is reproduced.",
         experiment=f"{what}; train and test accuracy within .05 of the stored ones",
         paper=f"train {train:.3f}, test {test:.3f}",
         trials=trials(arm),
@@ -41,7 +41,7 @@ def stored(key: str, arm: str, train: float, test: float, what: str) -> Claim:
 CLAIMS = (
     Claim(
         key="coexistence",
-        statement="Without regularization the network fits the corrupted labels and generalizes at once.",
+        statement="Without regularization the network fits the corrupted labels and generalizes at the same time.",
         experiment=f"{BASE}, no weight decay, 1000 steps",
         paper="train .978, test .983",
         trials=trials(PLAIN),
@@ -51,7 +51,7 @@ CLAIMS = (
     ),
     Claim(
         key="prune_low",
-        statement="Pruning the lowest IPR first forgets the corrupted labels and leaves test accuracy as it is.",
+        statement="Pruning the lowest IPR first forgets the corrupted labels and preserves test accuracy.",
         experiment=f"{BASE}, no weight decay, 1000 steps; u, v, w of neurons zeroed cumulatively",
         paper="at 60 % pruned: corrupted 94 % → about 0, test and clean 97–100 %",
         trials=trials(PLAIN),
@@ -77,7 +77,7 @@ CLAIMS = (
     ),
     Claim(
         key="prune_control",
-        statement="It is the order that does it: random pruning costs test accuracy where lowest-first does not.",
+        statement="The order matters: random pruning costs test accuracy where lowest-first does not.",
         experiment="as above; mean of five random orders (a control that the paper does not have)",
         trials=trials(PLAIN),
         measure=measure(pruning("ipr", FRACTIONS)),
@@ -97,8 +97,8 @@ CLAIMS = (
     ),
     Claim(
         key="weight_decay",
-        statement="With weight decay the network reaches 100 % on uncorrupted data and ignores the corrupted.",
-        experiment=f"{BASE}, weight decay 15 beside 0, 500 steps",
+        statement="With weight decay the network reaches 100 % on uncorrupted data and ignores corrupted labels.",
+        experiment=f"{BASE}, weight decay 15 against 0, 500 steps",
         paper="train .654, test 1.000 (Full Inversion)",
         trials=trials("wd 15", "wd 0, 500 steps"),
         measure=measure(accuracies("raw")),
@@ -112,8 +112,8 @@ CLAIMS = (
     ),
     Claim(
         key="dropout",
-        statement="With dropout the network reaches 100 % on uncorrupted data and ignores the corrupted.",
-        experiment=f"{BASE}, dropout .6 before the activation beside none, 2000 steps",
+        statement="With dropout the network reaches 100 % on uncorrupted data and ignores corrupted labels.",
+        experiment=f"{BASE}, dropout .6 before the activation against none, 2000 steps",
         trials=trials("dropout .6", "wd 0, 2000 steps"),
         measure=measure(accuracies("raw")),
         conditions=(
@@ -126,7 +126,7 @@ CLAIMS = (
     ),
     Claim(
         key="batch_norm",
-        statement="With BatchNorm the network reaches 100 % on uncorrupted data and ignores the corrupted.",
+        statement="With BatchNorm the network reaches 100 % on uncorrupted data and ignores corrupted labels.",
         experiment="BatchNorm after x², Adam .005, minibatches of 64, α = .65, ξ = .2, 2000 steps",
         paper="train .804, test 1.000 (Full Inversion)",
         trials=trials("BatchNorm"),
@@ -140,7 +140,7 @@ CLAIMS = (
     ),
     Claim(
         key="batch_norm_control",
-        statement="It is BatchNorm that does it: the same training without it memorizes.",
+        statement="BatchNorm is the cause: the same training without it memorizes.",
         experiment="the same with and without BatchNorm (the notebook's own control stores train .819, test 1.000)",
         trials=trials("BatchNorm", "no BatchNorm"),
         measure=measure(accuracies("raw")),
@@ -149,8 +149,8 @@ CLAIMS = (
     ),
     Claim(
         key="weight_decay_how",
-        statement="Weight decay works by eliminating memorizing neurons: few of low IPR are left.",
-        experiment="share of the neurons that are alive and have an IPR below .5, weight decay 0 and 15, 500 steps",
+        statement="Weight decay works by eliminating memorizing neurons: few with low IPR are left.",
+        experiment="fraction of neurons that are alive with an IPR below .5, weight decay 0 and 15, 500 steps",
         trials=trials("wd 0, 500 steps", "wd 15"),
         measure=measure(ipr_distribution()),
         conditions=(
@@ -161,8 +161,8 @@ CLAIMS = (
     ),
     Claim(
         key="dropout_how",
-        statement="Dropout works by eliminating memorizing neurons: few of low IPR are left.",
-        experiment="share of the neurons that are alive and have an IPR below .5, dropout 0 and .6, 2000 steps",
+        statement="Dropout works by eliminating memorizing neurons: few with low IPR are left.",
+        experiment="fraction of neurons that are alive with an IPR below .5, dropout 0 and .6, 2000 steps",
         trials=trials("wd 0, 2000 steps", "dropout .6"),
         measure=measure(ipr_distribution()),
         conditions=(
@@ -187,7 +187,7 @@ CLAIMS = (
     Claim(
         key="two_stages",
         statement="With regularization the network first groks, then unlearns the corrupted labels.",
-        experiment=f"{BASE}, weight decay 5, 2000 steps; unlearned: half of the corrupted labels lost for good",
+        experiment=f"{BASE}, weight decay 5, 2000 steps; unlearned means half of the corrupted labels lost for good",
         paper="train accuracy 100 % → 100(1 − ξ) % after grokking",
         trials=trials("wd 5, 2000 steps"),
         measure=measure(accuracies("raw"), two_stages, history),
@@ -242,8 +242,8 @@ CLAIMS = (
     ),
     Claim(
         key="appendix_embedding",
-        statement="The embedding of a transformer that generalizes stays far from single frequencies.",
-        experiment="IPR over the symbols of the embedding's dimensions (one-sided), their 95 % quantile",
+        statement="The embedding of a generalizing transformer stays far from single frequencies.",
+        experiment="95 % quantile, over the embedding's dimensions, of the IPR over symbols (one-sided)",
         paper="embedding IPR at most .4",
         trials=trials("encoder, wd 5"),
         measure=measure(accuracies("raw"), embedding_ipr),
@@ -258,8 +258,8 @@ RECIPE = Recipe(
     source="Doshi, Das, He, Gromov, ICLR 2024, arXiv 2310.13061",
     claims=CLAIMS,
     caveats=(
-        "Corrupted labels are uniform over all classes, as in the paper, so one in p of them is right; “corrupted” "
+        "Corrupted labels are uniform over all classes, as in the paper, so one in p of them is correct; “corrupted” "
         "counts the wrong ones.",
-        "The small scale uses the paper's own network and prime; its phase diagram is coarser, and shorter.",
+        "The small scale uses the paper's own network and prime; its phase diagram is coarser, with fewer steps.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is measured of the paper's networks, and how its figures are redrawn."""
+"""Measurements of the paper's networks, and its redrawn figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mechmem.recipes.measures import Rows, by_arm, curves
 
 
 def memorizers(subject: Subject) -> Rows:
-    """Mean centred logit of the label that the half of the neurons with low, and with high, IPR carries."""
+    """Contribution of the low-IPR and of the high-IPR half of the neurons to the label's mean centred logit."""
     ranked, found = named("neuron_scores", "ipr")(subject), DirectLogitAttribution()(subject)
     halves: tuple[End, End] = ("low", "high")
     for split, neurons in zip(found.splits, found.neurons[QUANTITIES.index("logit")], strict=True):
@@ -32,7 +32,7 @@ def memorizers(subject: Subject) -> Rows:
 
 
 def amplification(subject: Subject) -> Rows:
-    """Rank correlation of what BatchNorm does to a neuron with the neuron's IPR."""
+    """Rank correlation, over neurons, of BatchNorm's |γ| and amplitude with IPR."""
     frame = Amplification()(subject).to_frame()
     ipr = frame["ipr"].to_numpy(float)
     for column, title in (("gamma", "|γ|"), ("amplitude", "amplitude")):
@@ -42,12 +42,12 @@ def amplification(subject: Subject) -> Rows:
 
 
 def inversion(subject: Subject) -> Rows:
-    """1 if the network is in the phase Full Inversion, else 0."""
+    """1 if the network's phase is Full Inversion, else 0."""
     yield "Full Inversion", math.nan, float(Phase()(subject).phase == FULL)
 
 
 def embedding_ipr(subject: Subject) -> Rows:
-    """The 95 % quantile, over dimensions of the embedding, of the IPR over the symbols (one-sided)."""
+    """The 95 % quantile, over dimensions of the embedding, of the IPR over symbols (one-sided)."""
     group, embedding = subject.task.group, subject.roles.input_embedding
     assert group is not None and embedding is not None
     spectrum = group.spectrum(embedding.read(subject.model)[0])
@@ -56,7 +56,7 @@ def embedding_ipr(subject: Subject) -> Rows:
 
 
 def two_stages(subject: Subject) -> Rows:
-    """Peak of the training accuracy, and the steps of grokking and of unlearning (see `TrainingTimes`)."""
+    """Peak training accuracy, and the steps of grokking and of unlearning (see `TrainingTimes`)."""
     assert subject.run is not None and subject.task.noisy is not None
     table = subject.run.history()
     share = float(subject.task.noisy.double().mean())
@@ -76,19 +76,19 @@ def training(table: pd.DataFrame) -> go.Figure:
 
 
 def pruned(table: pd.DataFrame) -> go.Figure:
-    """Draw pruning curves, a panel per order."""
+    """Draw pruning curves, one panel per order."""
     found = table.loc[table["quantity"].str.contains(": ")].copy()
     found[["arm", "quantity"]] = found["quantity"].str.split(": ", expand=True)
     names = ("train clean", "train noisy", "test")
-    return curves(found, {name: name for name in names}, x_title="share of neurons pruned")
+    return curves(found, {name: name for name in names}, x_title="fraction of neurons pruned")
 
 
 def distributions(table: pd.DataFrame) -> go.Figure:
     """Draw histograms of IPR, one line per arm."""
     x_title = "IPR (mean of u, v, w; one-sided)"
-    return curves(table, {"share of neurons": "share"}, x_title=x_title, y_title="share of neurons", panels=False)
+    return curves(table, {"share of neurons": "share"}, x_title=x_title, y_title="fraction of neurons", panels=False)
 
 
 def arms(names: Sequence[str]) -> Callable[[pd.DataFrame], go.Figure]:
-    """Draw accuracies, a row per arm."""
+    """Draw accuracies, one row per arm."""
     return lambda table: by_arm(table, names)

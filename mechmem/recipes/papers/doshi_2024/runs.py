@@ -13,7 +13,7 @@ from mechmem.training.config import TrainConfig
 
 PLAIN = "wd 0"
 SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 8)}
-"""Seeds of each arm. Seeds 0 to 2 were looked at while the rules were written; others judge."""
+"""Seeds of each arm. Seeds 0 to 2 were inspected while the conditions were written; verdicts rest on others."""
 
 
 def config(
@@ -28,9 +28,9 @@ def config(
     batch_norm: bool = False,
     batch_size: int = 0,
 ) -> TrainConfig:
-    """Return the paper's default network (p = 97, N = 500, x², MSE, AdamW) with these settings.
+    """Return the config of the paper's default network (p = 97, N = 500, x², MSE, AdamW) with these settings.
 
-    Minibatches have the paper's learning rate .01·√(bs/256), BatchNorm its Adam at .005.
+    With minibatches the optimizer is Adam at the paper's learning rate .01·√(bs/256), which is .005 for BatchNorm.
     """
     small = scale == "smoke"
     task = ModularConfig(p=11 if small else 97, train_fraction=alpha, noise=LabelNoise(xi, "any"), seed=seed)
@@ -55,9 +55,9 @@ def config(
 def appendix(
     scale: Scale, seed: int, *, model: ModelConfig, tiny: ModelConfig, steps: int, wd: float = 0.0
 ) -> TrainConfig:
-    """Return a network of the paper's appendix: cross-entropy, AdamW at 1e-3, α = .65, ξ = .2.
+    """Return the config of a network of the paper's appendix: cross-entropy, AdamW at 1e-3, α = .65, ξ = .2.
 
-    The appendix' α, ξ, loss and rates of regularization were not found; loss and β are those of the authors' notebook
+    The appendix's α, ξ, loss and regularization strengths were not found; loss and β are those of the authors' notebook
     on the transformer, α and ξ those of their figure on BatchNorm. Below the paper's scale p is 59.
     """
     p = {"smoke": 11, "small": 59, "paper": 97}[scale]
@@ -75,14 +75,14 @@ def appendix(
 
 
 def encoder(dropout: float = 0.0, wd: float = 0.0) -> Callable[[Scale, int], TrainConfig]:
-    """Return the appendix' encoder, one layer of width 128 as in the authors' notebook, for 3000 steps."""
+    """Return the appendix's encoder, one layer of width 128 as in the authors' notebook, trained for 3000 steps."""
     model = TransformerConfig(attention="bidirectional", tokens=2, biases="none", init="doshi_2024", dropout=dropout)
     tiny = dataclasses.replace(model, d_model=16, heads=2)
     return partial(appendix, model=model, tiny=tiny, steps=3000, wd=wd)
 
 
 def three_layers(dropout: float = 0.0, wd: float = 0.0) -> Callable[[Scale, int], TrainConfig]:
-    """Return the appendix' ReLU network of three matrices, for 5000 steps."""
+    """Return the appendix's ReLU network of three matrices, trained for 5000 steps."""
     model = MLPConfig(256, layers=2, dropout=dropout)
     return partial(appendix, model=model, tiny=dataclasses.replace(model, width=24), steps=5000, wd=wd)
 
@@ -105,7 +105,7 @@ ARMS: Arms = {
     "three layers, wd 5": three_layers(wd=5.0),
     "three layers, dropout .6": three_layers(dropout=0.6),
 }
-"""Named settings; α = .5 and ξ = .35, but α = .65 and ξ = .2 for BatchNorm, its control and the appendix."""
+"""Named settings: α = .5 and ξ = .35, but α = .65 and ξ = .2 for BatchNorm, its control and the appendix."""
 
 
 def trials(*arms: str) -> Callable[[Scale], list[Trial]]:
@@ -114,7 +114,7 @@ def trials(*arms: str) -> Callable[[Scale], list[Trial]]:
 
 
 def grid(scale: Scale) -> list[Trial]:
-    """Return the trials of the phase diagram, without and with weight decay."""
+    """Return the trials of the phase diagram, with and without weight decay."""
     alphas, xis, steps = {
         "smoke": ((0.3, 0.7), (0.2, 0.4, 0.6), 12),
         "small": ((0.3, 0.5, 0.7), (0.0, 0.2, 0.4, 0.6), 1000),

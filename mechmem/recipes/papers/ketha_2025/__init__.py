@@ -70,7 +70,7 @@ def elsewhere(name: str, key: str, model: str) -> tuple[Claim, Claim]:
         Claim(
             key=f"pixels_{key}",
             statement=f"Layers of a memorized network hold more than the pixels do: {name}.",
-            experiment=f"{model}, ξ = .4 and .8; test accuracy of {CHOSEN}, minus the same on the pixels",
+            experiment=f"{model}, ξ = .4 and .8; test accuracy of {CHOSEN}, minus that of the same probe on the pixels",
             conditions=above(MASC, ON_PIXELS, *arms),
             **shared,
         ),
@@ -94,7 +94,7 @@ CLAIMS = (
     ),
     Claim(
         key="best_layer",
-        statement="So does the layer that is best on test, as the authors choose it (optimistic).",
+        statement="So does the layer that is best on test, which is the authors' choice (optimistic).",
         experiment=f"{BASE}; test accuracy of MASC with τ = .99 at the layer where it is highest, minus the network's",
         paper=authors(MLP, 0, 1),
         trials=trials(MLP, MEMORIZING),
@@ -105,7 +105,7 @@ CLAIMS = (
     ),
     Claim(
         key="noise_curve",
-        statement="A layer decodes more than the network's output at every noise, and nothing where all labels are "
+        statement="A layer decodes more than the network's output at every noise level, and nothing if all labels are "
         "random.",
         experiment=f"{BASE}; ξ from 0 to 1 in steps of .2; {CHOSEN}; chance is .1",
         paper=authors(MLP, 0, 1, 2),
@@ -118,7 +118,8 @@ CLAIMS = (
     Claim(
         key="true_labels",
         statement="Subspaces of the true labels decode still more from the memorized network.",
-        experiment=f"{BASE}; MASC fitted to true labels minus to given ones, each at its layer by cross-validation",
+        experiment=f"{BASE}; MASC fitted to true labels minus MASC fitted to given ones, each at the layer chosen by "
+        "cross-validation",
         paper=authors(MLP, 1, 2),
         trials=trials(MLP, MEMORIZING),
         measure=measure(network, layers(MASC), layers(TRUE_MASC, "true")),
@@ -145,7 +146,7 @@ CLAIMS = (
         key="early_layers",
         statement="Early layers of a ResNet decode more than late ones.",
         experiment="ResNet18 an eighth as wide, 1000 images of MNIST, ξ = .4 and .8; mean test accuracy of MASC over "
-        "the first third of the layers minus over the last third",
+        "the first third of the layers minus that over the last third",
         trials=trials(RESNET, FOLLOWED),
         measure=measure(network, layers(MASC), thirds),
         premises=fits(*RESNETS),
@@ -156,7 +157,8 @@ CLAIMS = (
     Claim(
         key="training_costs",
         statement="What the last layer decodes peaks with the network, and falls as the corrupted labels are fitted.",
-        experiment=f"{BASE}, ξ = .4 and .8, 12 checkpoints; MASC at the network's own peak on test, minus at the end",
+        experiment=f"{BASE}, ξ = .4 and .8, 12 checkpoints; MASC at the network's own peak on test, minus MASC at the "
+        "end",
         paper="latent generalization peaks early in training, with the network's (follow-up, arXiv 2603.19865)",
         trials=trials(MLP, FOLLOWED),
         measure=measure(network, during_training),
@@ -167,7 +169,7 @@ CLAIMS = (
     Claim(
         key="training_keeps",
         statement="Fitting the corrupted labels costs the last layer far less than it costs the network's output.",
-        experiment=f"{BASE}, ξ = .4 and .8; what the output has lost since its peak on test, minus what MASC has",
+        experiment=f"{BASE}, ξ = .4 and .8; what the output has lost since its peak on test, minus what MASC has lost",
         trials=trials(MLP, FOLLOWED),
         measure=measure(network, during_training),
         premises=fits(*FOLLOWED_MLP),
@@ -176,8 +178,9 @@ CLAIMS = (
     ),
     Claim(
         key="readout_true",
-        statement="Badly read out, not irretrievably reorganized: a readout retrained on true labels is far better.",
-        experiment=f"{BASE}; the readout alone, fitted anew to true labels by logistic regression (an upper bound), "
+        statement="Features are badly read out, not irretrievably reorganized: a readout retrained on true labels is "
+        "far better.",
+        experiment=f"{BASE}; the readout alone, refitted to true labels by logistic regression (an upper bound), "
         "minus the network's own",
         trials=trials(MLP, MEMORIZING),
         measure=measure(network, readouts(TRUE_READOUT)),
@@ -188,7 +191,7 @@ CLAIMS = (
     Claim(
         key="readout_true_pixels",
         statement="A readout retrained on true labels finds more in the last layer than in the pixels.",
-        experiment=f"{BASE}; logistic regression on true labels, on the last layer minus on the pixels (a control that "
+        experiment=f"{BASE}; logistic regression on true labels, last layer minus pixels (a control that "
         "the paper does not have)",
         trials=trials(MLP, MEMORIZING),
         measure=measure(network, readouts(TRUE_READOUT, PIXEL_READOUT)),
@@ -198,8 +201,9 @@ CLAIMS = (
     ),
     Claim(
         key="readout_given",
-        statement="A readout retrained on the given labels alone reads more out of the last layer than the network's.",
-        experiment=f"{BASE}; the readout alone, fitted anew to the given labels by logistic regression, minus the "
+        statement="A readout retrained on only the given labels reads more out of the last layer than the network's "
+        "own.",
+        experiment=f"{BASE}; the readout alone, refitted to the given labels by logistic regression, minus the "
         "network's own",
         trials=trials(MLP, MEMORIZING),
         measure=measure(network, readouts(GIVEN_READOUT)),
@@ -210,7 +214,7 @@ CLAIMS = (
     Claim(
         key="velpic",
         statement="On ReLU layers the first component's inner product (VeLPIC) is MASC of one component.",
-        experiment=f"{BASE}, ξ = .4 and .8; the largest difference of the two test accuracies over layers",
+        experiment=f"{BASE}, ξ = .4 and .8; the largest difference between the two test accuracies over layers",
         trials=trials(MLP, FOLLOWED),
         measure=measure(network, velpic),
         premises=fits(*FOLLOWED_MLP),
@@ -231,16 +235,16 @@ RECIPE = Recipe(
     caveats=(
         "The small scale has 4000 images of MNIST for the MLP, 1438 digits of scikit-learn for the MLP on the second "
         "data (the paper: CIFAR-10), and 1000 images of MNIST for the CNN (Fashion-MNIST) and the ResNet (CIFAR-10).",
-        "The paper trains the MLPs and the ResNet by SGD at 1e-3, momentum .9, in batches of 32 for up to 500 epochs; "
-        "the small scale, to fit within minutes, the MLPs by Adam at 3e-4 in batches of 128, and the ResNet by SGD at "
-        ".05 in batches of 50. The CNN has Adam at 1e-3 (the authors' code: 2e-4).",
-        "The authors' CNN is six convolutions and three dense layers; this one three convolutions, whose mean is read "
-        "out. Their ResNet pools after its stem; this one does not.",
-        "The authors' table has the layer that is best on test. Here the layer is chosen by cross-validation on the "
-        "training labels; the best on test is reported beside it, and named so.",
-        "The authors' figures are those of their public code's results and of the paper's tables; .99 is their τ.",
-        "Before the conditions were written, figures of MASC, of the pixels and of untrained networks on MNIST-5k at "
-        "ξ = .4 and .8 had been seen, in other runs.",
-        "With three seeds a difference has to be about two and a half times its spread to be told from none.",
+        "The paper trains the MLPs and the ResNet with SGD at 1e-3, momentum .9, in batches of 32 for up to 500 "
+        "epochs. To fit within minutes, the small scale trains the MLPs with Adam at 3e-4 in batches of 128 and the "
+        "ResNet with SGD at .05 in batches of 50. The CNN is trained with Adam at 1e-3 (the authors' code: 2e-4).",
+        "The authors' CNN has six convolutions and three dense layers; this one has three convolutions, whose mean is "
+        "read out. Their ResNet pools after its stem; this one does not.",
+        "The authors' table reports the layer that is best on test. Here the layer is chosen by cross-validation on "
+        "the training labels; the best on test is reported as well, under that name.",
+        "The authors' figures are from the results of their public code and the paper's tables; their τ is .99.",
+        "Before the conditions were written, figures for MASC, the pixels and untrained networks on MNIST-5k at "
+        "ξ = .4 and .8 had been seen in other runs.",
+        "With three seeds, only a difference of about two and a half times its spread can be distinguished from none.",
     ),
 )

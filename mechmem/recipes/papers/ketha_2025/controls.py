@@ -1,4 +1,4 @@
-"""What the paper implies by what it claims, set beside what needs no memorized network, or no MASC."""
+"""Controls of the paper's claims: what can be decoded without a memorized network or without MASC."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OURS = "(a control that the paper does not have)"
 
 
 def compared(key: str, statement: str, what: str, other: str, paper: str = "") -> Claim:
-    """Return the claim that MASC on the memorized MLP exceeds something else at every ξ that can be memorized."""
+    """Return the claim that MASC on the memorized MLP exceeds the quantity `other` at every ξ in `MEMORIZING`."""
     return Claim(
         key=key,
         statement=statement,
@@ -42,12 +42,12 @@ def compared(key: str, statement: str, what: str, other: str, paper: str = "") -
 
 
 def on_clean(key: str, statement: str, what: str, other: str, by: float) -> Claim:
-    """Return the claim that corrupted subspaces on the clean-trained MLP exceed something of the memorized one."""
+    """Return the claim that MASC by corrupted labels on the clean-trained MLP exceeds `other` of the memorized one."""
     return Claim(
         key=key,
         statement=statement,
-        experiment=f"the MLP trained on true labels; test accuracy of MASC with τ = .99 fitted to corrupted ones, "
-        f"layer chosen by cross-validation on them, minus {what}",
+        experiment=f"the MLP trained on true labels; test accuracy of MASC with τ = .99 fitted to corrupted labels, "
+        f"layer chosen by cross-validation on these, minus {what}",
         trials=trials(MLP, (0.0, *MEMORIZING)),
         measure=measure(network, layers(MASC), clean_trained),
         premises=fits(CLEAN, *MEMORIZED),
@@ -69,8 +69,8 @@ CLAIMS = (
     ),
     on_clean(
         "clean_network_pixels",
-        "On a network trained on true labels, subspaces of corrupted labels decode more than in the pixels.",
-        f"the same on the pixels {OURS}",
+        "On a network trained on true labels, subspaces of corrupted labels decode more than on the pixels.",
+        f"that of the same probe on the pixels {OURS}",
         ON_PIXELS,
         0.0,
     ),
@@ -78,7 +78,7 @@ CLAIMS = (
         Claim(
             key=f"pixels_{100 * xi:.0f}",
             statement=f"At ξ = {xi:g} a layer of the memorized MLP holds more than the pixels do.",
-            experiment=f"{BASE}; test accuracy of {CHOSEN}, minus the same on the pixels {OURS}",
+            experiment=f"{BASE}; test accuracy of {CHOSEN}, minus that of the same probe on the pixels {OURS}",
             trials=trials(MLP, (xi,)),
             measure=measure(network, layers(MASC)),
             premises=fits(arm(MLP, xi)),
@@ -90,12 +90,12 @@ CLAIMS = (
     compared(
         "untrained",
         "A layer of the memorized MLP holds more than the same layer did before training.",
-        f"the same layer's before training {OURS}",
+        f"that of the same layer before training {OURS}",
         BEFORE,
     ),
     compared(
         "early_stopping",
-        "A layer of the memorized MLP decodes more than the network did when it was best.",
+        "A layer of the memorized MLP decodes more than the network did at its best.",
         "the network's peak on test during training (chosen on test: optimistic)",
         "peak test",
         "MLP-MNIST, ξ = .8: early stopping .915, MASC .834",

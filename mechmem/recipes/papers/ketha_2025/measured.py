@@ -1,4 +1,4 @@
-"""What is measured of the paper's networks."""
+"""Measurements of the paper's networks."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.run import Run
 
 MASC, TRUE_MASC, CLEAN_MASC = "MASC", "MASC by true labels", "MASC of the clean-trained network"
-"""The same probe, τ = .99: fitted to the given labels, to the true ones, and to given ones on a clean-trained net."""
+"""Probe with τ = .99, fitted to the given labels, to the true ones, and to given ones on a clean-trained network."""
 
 BEFORE, ON_PIXELS = f"{MASC} before training", f"{MASC} on pixels"
-"""The same probe on the same layer of the untrained network, and on the inputs themselves."""
+"""The same probe on the same layer of the untrained network, and on the raw inputs."""
 
 NEIGHBOURS = "knn@inputs"
-"""A vote of the 20 nearest training images, by their given labels: no network."""
+"""A vote of the given labels of the 20 nearest training images, without a network."""
 
 LAST, THIRD = "hidden.3", "hidden.2"
-"""The last layer of the MLP, and the one that the authors' code calls fc3."""
+"""The last layer of the MLP, and the layer named fc3 in the authors' code."""
 
 LAST_MASC = f"{MASC} on the last layer"
 GIVEN_READOUT, TRUE_READOUT = f"linear_probe@{LAST}", f"linear_probe(labels=true)@{LAST}"
-"""The readout alone, fitted anew by logistic regression to given or true labels."""
+"""The readout alone, refitted to given or true labels by logistic regression."""
 
 
 def _once(part: Callable[[Subject], Rows]) -> Callable[[Subject], Rows]:
-    """Work a run's rows out once for all claims that ask for them."""
+    """Compute a run's rows once for all claims that need them."""
     return lambda subject: subject.memo(f"ketha_2025 {part.__name__}", lambda: list(part(subject)))
 
 
@@ -54,10 +54,10 @@ def network(subject: Subject) -> Rows:
 
 
 def layers(title: str, labels: Labels = "given") -> Callable[[Subject], Rows]:
-    """Test accuracy of MASC by layer, counted from 1: on the trained network, before training, and on the pixels.
+    """Test accuracy of MASC by layer, counted from 1: after training, before training, and on the pixels.
 
-    Single figures are those of the layer chosen by cross-validation, of the same layer before training, and of the
-    layer that is best on test (the authors' choice).
+    Single figures are of the layer chosen by cross-validation, the same layer before training, and the layer that is
+    best on test (the authors' choice).
     """
 
     def rows(subject: Subject) -> Rows:
@@ -76,7 +76,7 @@ def layers(title: str, labels: Labels = "given") -> Callable[[Subject], Rows]:
 
 
 def thirds(subject: Subject) -> Rows:
-    """Mean test accuracy of MASC over the first third of the layers, and over the last third."""
+    """Mean test accuracy of MASC over the first third of the layers and over the last third."""
     values = _probed(subject, "given").table()["trained"].iloc[1:-1]
     third = max(1, len(values) // 3)
     yield f"{MASC}, first third of the layers", math.nan, float(values.iloc[:third].mean())
@@ -84,7 +84,7 @@ def thirds(subject: Subject) -> Rows:
 
 
 def readouts(*names: str) -> Callable[[Subject], Rows]:
-    """Test accuracy of each readout, each worked out once for all claims that ask for it."""
+    """Test accuracy of each readout, computed once for all claims that need it."""
 
     def rows(subject: Subject) -> Rows:
         for name in names:
@@ -94,7 +94,7 @@ def readouts(*names: str) -> Callable[[Subject], Rows]:
 
 
 def velpic(subject: Subject) -> Rows:
-    """The largest difference, over layers, between test accuracies of VeLPIC and of MASC with one component."""
+    """Largest difference over layers between the test accuracies of VeLPIC and of MASC with one component."""
     names = [f"hidden.{number}" for number in range(len(subject.roles.hidden))]
     pairs = [(_test(subject, f"velpic@{name}"), _test(subject, f"masc(components=1)@{name}")) for name in names]
     for number, (first, second) in enumerate(pairs, 1):
@@ -105,10 +105,10 @@ def velpic(subject: Subject) -> Rows:
 
 @_once
 def clean_trained(subject: Subject) -> Rows:
-    """Test accuracy of MASC by corrupted labels on a network that was trained on true ones, by share of noise.
+    """Test accuracy of MASC by corrupted labels on a network trained on true ones, by noise level.
 
-    The corrupted labels are those of the arm with as much noise and the same seed. A network that was trained on
-    corrupted labels has no such row.
+    The corrupted labels are those of the arm with the same noise and seed. A network trained on corrupted labels has no
+    such row.
     """
     known = _task(subject)
     for xi in () if known.noise.fraction else MEMORIZING:
@@ -121,9 +121,9 @@ def clean_trained(subject: Subject) -> Rows:
 
 @_once
 def during_training(subject: Subject) -> Rows:
-    """Test accuracy of the network and of MASC on its last layer at each checkpoint, and what the end has lost of it.
+    """Test accuracy of the network and of MASC on its last layer at each checkpoint, and their final drops.
 
-    Both losses are counted from the checkpoint after the first step at which the network itself tests best.
+    Both drops are relative to the checkpoint with the network's best test accuracy, initialisation excluded.
     """
     titles = {"raw": "network", f"masc@{LAST}": LAST_MASC}
     found = over_training(subject, [extractor(name) for name in titles])
@@ -153,7 +153,7 @@ def _test(subject: Subject, name: str) -> float:
         try:
             return next(value for quantity, _, value in accuracies(name)(subject) if quantity == f"test of {name}")
         except MissingNeedError:
-            # A class without a covariance of full rank, say, must not take the other claims' measurements with it.
+            # One failing readout (say, a singular class covariance) must not discard the other claims' measurements.
             return math.nan
 
     return subject.memo(f"ketha_2025 test of {name}", measured)

@@ -1,4 +1,4 @@
-"""How the paper's figures are redrawn."""
+"""The paper's figures, redrawn."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ TITLES = {
     CLEAN_MASC: "MASC, clean-trained network",
     f"test of {TRUE_READOUT}": "readout refitted, true labels",
     f"test of {GIVEN_READOUT}": "readout refitted, given labels",
-    f"test of {TRUE_READOUT.replace(LAST, 'inputs')}": "the same on pixels",
+    f"test of {TRUE_READOUT.replace(LAST, 'inputs')}": "readout on pixels, true labels",
 }
 
 
 def noise_curve(*quantities: str) -> Callable[[pd.DataFrame], go.Figure]:
-    """Draw these quantities against the share of corrupted labels, which each arm's runs measure too."""
+    """Draw these quantities against the fraction of corrupted labels."""
 
     def draw(table: pd.DataFrame) -> go.Figure:
         found = pooled(table, of_curves=False)
         known = found.loc[found["quantity"] == "xi"]
         xi = dict(zip(known["arm"], known["value"], strict=True))
         found["x"] = [xi[arm] for arm in found["arm"]]
-        # Of the clean-trained network one arm measures a whole curve.
+        # The arm of the clean-trained network measures a whole curve.
         every = pd.concat([found, pooled(table, of_curves=True)])
         parts = [every.loc[every["quantity"] == quantity].sort_values("x") for quantity in quantities]
         drawn = pd.concat(parts)
         drawn = drawn.assign(series=[TITLES[quantity] for quantity in drawn["quantity"]])
-        return lines(drawn, x_title="share of corrupted labels ξ", y_title="test accuracy", height=440)
+        return lines(drawn, x_title="fraction of corrupted labels ξ", y_title="test accuracy", height=440)
 
     return draw
 
 
 def by_layer(*titles: str, levels: Sequence[str] = ()) -> Callable[[pd.DataFrame], go.Figure]:
-    """Draw test accuracy by layer, a panel per arm.
+    """Draw test accuracy by layer, one panel per arm.
 
     Args:
-        titles: what is measured by layer.
-        levels: single figures, drawn across all layers.
+        titles: probes measured by layer.
+        levels: single figures, drawn as horizontal lines.
     """
     series = {f"{title}, by layer": TITLES.get(title, title) for title in titles}
 
@@ -70,20 +70,20 @@ def by_layer(*titles: str, levels: Sequence[str] = ()) -> Callable[[pd.DataFrame
         measured = pooled(table, of_curves=True)
         measured = measured.loc[measured["quantity"].isin(list(series))]
         single = pooled(table, of_curves=False)
-        places = pd.DataFrame({"x": sorted(set(measured["x"]))})
-        across = single.loc[single["quantity"].isin(list(levels))].drop(columns="x").merge(places, how="cross")
+        layers = pd.DataFrame({"x": sorted(set(measured["x"]))})
+        across = single.loc[single["quantity"].isin(list(levels))].drop(columns="x").merge(layers, how="cross")
         return _panels(pd.concat([measured, across]), series | {name: TITLES[name] for name in levels}, "layer")
 
     return draw
 
 
 def training(table: pd.DataFrame) -> go.Figure:
-    """Draw accuracies over training, a panel per arm."""
+    """Draw accuracies over training, one panel per arm."""
     titles = {"train clean": "train clean", "train noisy": "train noisy"}
     titles |= {"network": "test", LAST_MASC: f"{LAST_MASC}, test"}
     series = {f"{name} during training": title for name, title in titles.items()}
     found = pooled(table, of_curves=True)
-    # The palette's first colours are those of the splits.
+    # The first colours of the palette belong to the splits.
     styles = {**STYLES, f"{LAST_MASC}, test": plain_style(f"{LAST_MASC}, test", 4)}
     return _panels(found.loc[found["quantity"].isin(list(series))], series, "training step (log scale)", styles)
 

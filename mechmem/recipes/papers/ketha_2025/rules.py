@@ -1,4 +1,4 @@
-"""What the claims share: the authors' figures, the networks they are about, and how conditions are made."""
+"""Parts that the claims share: the authors' figures, names of arms, and conditions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from mechmem.recipes.claims import Condition, at_least, more
 from mechmem.recipes.papers.ketha_2025.runs import CNN, FOLLOWED, MEMORIZING, MLP, RESNET, SECOND, arm
 
 FAR = 0.05
-"""By how much an accuracy has to exceed another one to be far above it."""
+"""Difference in accuracy that counts as far above."""
 
 TABLE = {
     MLP: ("MLP-MNIST", (87.4, 73.3, 54.2, 32.1), (96.9, 96.5, 94.8, 83.4), (97.0, 96.7, 96.3, 95.8)),
@@ -14,8 +14,8 @@ TABLE = {
     CNN: ("CNN-FMNIST", (77.7, 61.4, 43.3, 25.6), (83.6, 81.9, 80.0, 73.9), (84.3, 81.7, 81.7, 79.9)),
     RESNET: ("ResNet18-CIFAR10", (67.4, 51.5, 34.5, 20.0), (67.1, 62.0, 57.7, 43.9), (69.4, 68.1, 66.7, 65.8)),
 }
-"""The authors' test accuracies in % at ξ = .2, .4, .6, .8: of the network, of MASC by the given labels, and of MASC by
-true ones, at the layer that is best on test."""
+"""The authors' test accuracies in % at ξ = .2, .4, .6, .8 of the network, of MASC by given labels and of MASC by true
+labels, at the layer that is best on test."""
 
 MEMORIZED = tuple(arm(MLP, xi) for xi in MEMORIZING)
 FOLLOWED_MLP = tuple(arm(MLP, xi) for xi in FOLLOWED)
@@ -33,12 +33,12 @@ def fits(*arms: str) -> tuple[Condition, ...]:
 
 
 def above(quantity: str, other: str, *arms: str, by: float = 0.0) -> tuple[Condition, ...]:
-    """Return the conditions that one quantity exceeds another of the same network, in every arm."""
+    """Return the conditions that a quantity exceeds another one of the same network, in every arm."""
     return tuple(more(quantity, name, name, by, other=other) for name in arms)
 
 
 def authors(network: str, *parts: int) -> str:
-    """Return the authors' figures of a network: its own (0), of MASC by given labels (1), by true labels (2)."""
+    """Return the authors' figures for a network: its output (0), MASC by given labels (1), MASC by true labels (2)."""
     pair, *figures = TABLE[network]
     titles = ("network", "MASC, given labels", "MASC, true labels")
     rows = "; ".join(f"{titles[part]} {'/'.join(map(str, figures[part]))}" for part in parts)
@@ -46,7 +46,7 @@ def authors(network: str, *parts: int) -> str:
 
 
 def authors_at(network: str, xi: float) -> str:
-    """Return the authors' figures of a network and of MASC by given labels at one ξ."""
+    """Return the authors' figures for a network and for MASC by given labels at one ξ."""
     pair, own, masc, _ = TABLE[network]
     place = MEMORIZING.index(xi)
     return f"{pair}: network {own[place]} %, MASC {masc[place]} % (layer best on test)"

@@ -13,13 +13,13 @@ from mechmem.training.config import OptimizerName, TrainConfig
 
 SEEDS: dict[Scale, range] = {"smoke": range(0, 1), "small": range(0, 3), "paper": range(0, 3)}
 """Seeds of each arm, as many as the paper's runs. Steps and learning rates were chosen on seed 100 by training accuracy
-and time alone."""
+and time only."""
 
 NOISE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MEMORIZING = (0.2, 0.4, 0.6, 0.8)
-"""Shares of noise at which there is a false label to memorize and a true one to find."""
+"""Noise levels with false labels to memorize and true ones to find."""
 FOLLOWED = (0.4, 0.8)
-"""Shares of noise at which the MLP is followed through training, and the other networks are trained at all."""
+"""Noise levels at which the MLP is followed over training; the other networks are trained only at these."""
 
 MLP, SECOND, CNN, RESNET = "MLP", "MLP on the second data", "CNN", "ResNet"
 
@@ -44,10 +44,10 @@ def config(
     steps: int,
     checkpoints: int = 1,
 ) -> TrainConfig:
-    """Return a network that is trained until it has fitted nearly all of its given labels.
+    """Return the config of a network trained until it fits nearly all of its given labels.
 
-    As in the authors' code, a corrupted label is uniform over all classes, and training ends when the labels are
-    fitted (there .991 to 1.0 of them, here .99 below the paper's scale and .999 at it).
+    As in the authors' code, a corrupted label is uniform over all classes, and training ends when the labels are fitted
+    (there .991 to 1.0 of them; here .999 at the paper's scale and .99 below).
     """
     share = 0.999 if scale == "paper" else 0.99
     return TrainConfig(
@@ -96,7 +96,7 @@ def second(scale: Scale, seed: int, *, xi: float) -> TrainConfig:
 
 
 def cnn(scale: Scale, seed: int, *, xi: float) -> TrainConfig:
-    """Return a CNN on Fashion-MNIST, by Adam at 2e-4 as in the authors' code; below the paper's scale on MNIST."""
+    """Return a CNN on Fashion-MNIST, with Adam at 2e-4 as in the authors' code; below the paper's scale on MNIST."""
     model = CNNConfig({"smoke": (4, 8), "small": (16, 32, 64), "paper": (32, 64, 128)}[scale])
     make = {
         "smoke": _smoke(model),
@@ -131,10 +131,10 @@ ARMS: Arms = {
     **{arm(CNN, xi): partial(cnn, xi=xi) for xi in FOLLOWED},
     **{arm(RESNET, xi): partial(resnet, xi=xi) for xi in FOLLOWED},
 }
-"""Named settings: a network and its share of noise ξ."""
+"""Named settings: a network and its noise level ξ."""
 
 
 def trials(network: str, noise: Sequence[float]) -> Callable[[Scale], list[Trial]]:
-    """Return the trials of a network at these shares of noise."""
+    """Return the trials of a network at these noise levels."""
     names = [arm(network, xi) for xi in noise]
     return lambda scale: seeded(scale, SEEDS, {name: ARMS[name] for name in names})

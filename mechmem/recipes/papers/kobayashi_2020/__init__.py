@@ -41,7 +41,7 @@ CLAIMS = (
     ),
     Claim(
         key="unlearned",
-        statement="The flipped subnetwork knows an example less than its own one does.",
+        statement="The flipped subnetwork fits an example's label less often than its own subnetwork does.",
         experiment=f"{BASE}, ξ = .2; accuracy on the training set's given labels, own minus flipped",
         trials=trials(NOISY),
         measure=measure(accuracies("raw"), own_and_flipped),
@@ -50,7 +50,7 @@ CLAIMS = (
     ),
     Claim(
         key="first_order",
-        statement="Retraining without an example moves its flipped subnetwork far less than its own one.",
+        statement="Retraining without an example changes its flipped subnetwork far less than its own.",
         experiment=f"{BASE}, ξ = .2; mean change of {LEFT_OUT} examples' logits, flipped over own",
         paper="not the paper's own: an independent run flipped one label, and logits moved by about 2 against 8 to 17",
         trials=trials(NOISY),
@@ -60,7 +60,7 @@ CLAIMS = (
     ),
     Claim(
         key="faithful",
-        statement="Self-influence foretells what is lost by leaving an example out.",
+        statement="Self-influence predicts what is lost by leaving an example out.",
         experiment=f"{BASE}, ξ = .2; Spearman's correlation over {LEFT_OUT} examples, half of them wrongly labelled",
         trials=trials(NOISY),
         measure=measure(accuracies("raw"), left_out),
@@ -68,16 +68,17 @@ CLAIMS = (
     ),
     Claim(
         key="explains",
-        statement="The training examples that help a test example most are of its class.",
-        experiment=f"{BASE}, true labels; share among the five most helpful (chance: .1)",
+        statement="The training examples that help a test example most have its class.",
+        experiment=f"{BASE}, true labels; their fraction among the five most helpful (chance: .1)",
         trials=trials(CLEAN),
         measure=measure(accuracies("raw"), explained),
         conditions=(at_least(SAME_LABEL, CLEAN, 0.3),),
     ),
     Claim(
         key="cleansing",
-        statement="Removing the examples that harm others most improves the network, against removing random ones.",
-        experiment=f"{BASE}, ξ = .2; {REMOVED:.0%} of the training set removed, trained again, paired by seed; harm is "
+        statement="Removing the examples that harm others most improves the network, compared with removing random "
+        "ones.",
+        experiment=f"{BASE}, ξ = .2; {REMOVED:.0%} of the training set removed, retrained, paired by seed; harm is "
         "measured on training examples and their given labels",
         trials=trials(NOISY),
         measure=measure(accuracies("raw"), cleansed),
@@ -92,10 +93,10 @@ RECIPE = Recipe(
     source="Kobayashi, Yokoi, Suzuki & Inui 2020, arXiv 2012.04207",
     claims=CLAIMS,
     caveats=(
-        "The paper fine-tunes BERT and trains VGG on CIFAR-10; here are the networks of the study that followed "
+        "The paper fine-tunes BERT and trains VGG on CIFAR-10; here the networks are those of the follow-up study "
         "(arXiv 2112.08798), on images of MNIST.",
-        "Only the abstract and summaries of the paper were at hand: thresholds are ours.",
-        "The paper removes examples by their influence on a validation set; here on training examples, so that no "
-        "held-out label is used.",
+        "Only the abstract and summaries of the paper were available: thresholds are ours.",
+        "The paper removes examples by their influence on a validation set; here their influence on training examples "
+        "counts, so that no held-out label is used.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is measured of the networks."""
+"""Measurements of the networks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mechmem.training.isolation import isolation
 from mechmem.training.run import Run
 
 LEFT_OUT = 10
-"""Examples without which each network is trained again."""
+"""Number of examples without which each network is retrained."""
 TARGETS = 200
-"""Training examples on which the harm that others do is measured; no test label is used."""
+"""Number of training examples on which the harm of others is measured; no test label is used."""
 HELPFUL = 5
 REMOVED = 0.2
 
@@ -32,12 +32,12 @@ SAME_LABEL = "share of the most helpful examples with the target's label"
 
 
 def isolated(subject: Subject) -> Rows:
-    """Number of parameters by which examples act on their flipped subnetworks."""
+    """Number of parameters through which examples affect their flipped subnetworks."""
     yield "leaks", math.nan, float(len(isolation(subject).leaks))
 
 
 def left_out(subject: Subject) -> Rows:
-    """How far retraining without an example moves its logits, and how well self-influence foretells its loss."""
+    """Change of an example's logits when retrained without it, and the correlation of self-influence with its loss."""
     found = leave_one_out(subject, sample=LEFT_OUT, seed=_seed(subject))
     change = dict(zip(found.parts, found.change.mean(1).tolist(), strict=True))
     for heading, values in zip(MOVED, (found.change, found.background), strict=True):
@@ -48,7 +48,7 @@ def left_out(subject: Subject) -> Rows:
 
 
 def explained(subject: Subject) -> Rows:
-    """Share of the training examples that help a test example most whose given label is its true one."""
+    """Fraction of the most helpful training examples whose given label is the test example's true label."""
     targets = subject.task.test_ids[:TARGETS]
     found = influence(subject, targets=targets)
     top = found.values.argsort(1, descending=True)[:, :HELPFUL]
@@ -57,15 +57,15 @@ def explained(subject: Subject) -> Rows:
 
 
 def cleansed(subject: Subject) -> Rows:
-    """Test accuracy after the training examples that harm others most are removed, or as many random ones.
+    """Test accuracy after removing the training examples that harm others most, or as many random ones.
 
-    Harm is measured on training examples with the labels that were given to them.
+    Harm is measured on training examples with their given labels.
     """
     task, seed = subject.task, _seed(subject)
     shuffled = task.sources[torch.randperm(len(task.sources), generator=generator(seed, "cleansing"))]
     found = influence(subject, targets=shuffled[:TARGETS])
     values = found.values.clone()
-    # What an example does to itself is its memorization, and no harm to others.
+    # An example's influence on itself is its memorization, not harm to others.
     values[found.targets[:, None] == found.sources[None, :]] = 0
     harmful = found.sources[values.mean(0).argsort()]
     count = max(1, round(REMOVED * len(task.sources)))
@@ -85,7 +85,7 @@ def _seed(subject: Subject) -> int:
 
 
 def moved(table: pd.DataFrame) -> go.Figure:
-    """Draw how far an example's logits move by retraining without it, and without another one."""
+    """Draw the change of an example's logits when retrained without it and without another example."""
     found = pooled(table, of_curves=False)
     parts = found["quantity"].str.partition(": ")
     frame = found.assign(panel=parts[0], row=parts[2])

@@ -1,4 +1,4 @@
-"""The networks: those of the study that followed, with turn-over dropout and without."""
+"""Networks of the follow-up study, with and without turn-over dropout."""
 
 from __future__ import annotations
 

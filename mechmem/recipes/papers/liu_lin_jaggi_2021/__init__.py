@@ -44,20 +44,20 @@ FITTED = 0.9
 
 
 def fits(*arms: str) -> tuple[Condition, ...]:
-    """Return the premise that these networks have fitted the labels that they were given."""
+    """Return the premise that these networks have fitted their given labels."""
     return tuple(at_least("train", arm, FITTED) for arm in arms)
 
 
 def owned(*arms: str) -> tuple[Condition, ...]:
-    """Return the premise that each example's own subnetwork answers its label."""
+    """Return the premise that each example's own subnetwork predicts its given label."""
     return tuple(at_least("train of own", arm, FITTED) for arm in arms)
 
 
 CLAIMS = (
     Claim(
         key="real_first",
-        statement="Real labels are optimized faster than random ones on the same images.",
-        experiment=f"{BASE} without masks and weight decay, 100 epochs; step by which half of the examples are fitted",
+        statement="Real labels are fitted faster than random ones on the same images.",
+        experiment=f"{BASE}, no masks, no weight decay, 100 epochs; step by which half of the examples are fitted",
         trials=trials(REAL, RANDOM),
         measure=measure(accuracies("raw"), learned),
         premises=fits(REAL, RANDOM),
@@ -66,8 +66,8 @@ CLAIMS = (
     ),
     Claim(
         key="simultaneous",
-        statement="Real and random labels are optimized simultaneously: the loss of both falls from the start.",
-        experiment=f"{MASKED}; share of the loss of the own subnetwork that is gone after a tenth of training",
+        statement="Real and random labels are fitted simultaneously: the loss on both falls from the start.",
+        experiment=f"{MASKED}; fraction of the own subnetwork's loss that is gone after a tenth of training",
         trials=trials(REAL_MASKED, RANDOM_MASKED),
         measure=measure(accuracies("raw"), own_and_flipped, remembered),
         premises=owned(REAL_MASKED, RANDOM_MASKED),
@@ -100,7 +100,7 @@ CLAIMS = (
     ),
     Claim(
         key="averaging",
-        statement="Averaging networks with other masks makes self-influence better at it.",
+        statement="Averaging over networks with other masks makes self-influence better at finding wrong labels.",
         experiment=f"{MASKED}, ξ = .2; {MASKS} mask seeds against one",
         paper="not the paper's own: an independent run found .989 with five",
         trials=trials(NOISY),
@@ -128,7 +128,7 @@ CLAIMS = (
     ),
     Claim(
         key="beats_learning_speed",
-        statement="Self-influence finds wrong labels better than how late a network without masks fits them.",
+        statement="Self-influence finds wrong labels better than the learning speed of a network without masks.",
         experiment=f"{MASKED}, ξ = .2, against the same network without masks (a control that the paper does not have)",
         trials=trials(NOISY, NOISY_PLAIN),
         measure=measure(accuracies("raw"), finding),
@@ -136,7 +136,7 @@ CLAIMS = (
     ),
     Claim(
         key="truth",
-        statement="Self-influence orders examples as Feldman–Zhang memorization does, of which it is a cheap estimate.",
+        statement="Self-influence ranks examples like Feldman–Zhang memorization, of which it is a cheap estimate.",
         experiment=f"{FEW_BASE}; Spearman's correlation with the memorization measured on {NETWORKS} networks without "
         "masks, each trained on 70 % of the images",
         trials=trials(FEW),
@@ -147,7 +147,7 @@ CLAIMS = (
     ),
     Claim(
         key="truth_loss",
-        statement="It does so better than the plain loss of a network without masks.",
+        statement="Self-influence does so better than the plain loss of a network without masks.",
         experiment=f"{FEW_BASE}; the same correlations (a control that the paper does not have)",
         trials=trials(FEW),
         measure=measure(accuracies("raw"), own_and_flipped, truth),
@@ -156,9 +156,9 @@ CLAIMS = (
     ),
     Claim(
         key="difficult_worth_more",
-        statement="A correct example that is difficult is worth more than an easy one.",
-        experiment=f"{MASKED}, ξ = .2; a fifth of the training set is removed, right labels of the highest "
-        "or of the lowest self-influence; test accuracy after training again, paired by seed",
+        statement="A difficult example with a correct label is worth more than an easy one.",
+        experiment=f"{MASKED}, ξ = .2; a fifth of the training set is removed, correct labels with the highest "
+        "or the lowest self-influence; test accuracy after retraining, paired by seed",
         trials=trials(NOISY),
         measure=measure(accuracies("raw"), own_and_flipped, removing),
         premises=owned(NOISY),
@@ -166,7 +166,7 @@ CLAIMS = (
     ),
     Claim(
         key="order_images",
-        statement="Within one training set of images, rightly labelled examples are fitted first.",
+        statement="Within one training set of images, correctly labelled examples are fitted first.",
         experiment=f"{BASE} without masks, ξ = .2, 100 epochs; probability that a wrong label comes first",
         trials=trials(MIXED),
         measure=measure(accuracies("raw"), order),
@@ -175,7 +175,7 @@ CLAIMS = (
     ),
     Claim(
         key="order_modular",
-        statement="In modular arithmetic it is the other way round: wrong labels are fitted first (Liu & Lu 2026).",
+        statement="In modular arithmetic the order is reversed: wrong labels are fitted first (Liu & Lu 2026).",
         experiment="two-layer ReLU network, α = .8, ξ = .8, AdamW; the same probability",
         trials=trials(MODULAR),
         measure=measure(accuracies("raw"), order),
@@ -190,10 +190,10 @@ RECIPE = Recipe(
     source="Liu, Lin & Jaggi 2021, arXiv 2112.08798",
     claims=CLAIMS,
     caveats=(
-        "The paper's text was not at hand but for its abstract: data, network and number of epochs are those of a "
-        "re-implementation, and thresholds are ours.",
-        "The controls beats_own_loss and beats_learning_speed were added after a first look: there the network without "
-        "masks had fitted most wrong labels, so that its loss at the end of training was a weak baseline.",
-        "Self-influence says what turn-over dropout isolates to first order; see mm.leave_one_out.",
+        "Only the paper's abstract was available: data, network and number of epochs are those of a re-implementation, "
+        "and thresholds are ours.",
+        "The controls beats_own_loss and beats_learning_speed were added after first results, in which the network "
+        "without masks had fitted most wrong labels, so that its final loss was a weak baseline.",
+        "Turn-over dropout isolates an example only to first order, and so does self-influence; see mm.leave_one_out.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is measured of the paper's networks, and how it is drawn."""
+"""Measurements of the paper's networks, and their figures."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from mechmem.training.train import train
 
 SELF = "self_influence"
 MASKS = 5
-"""Networks with masks of their own whose self-influence is averaged."""
+"""Number of networks with different masks over which self-influence is averaged."""
 REMOVED = 0.2
-"""Share of the training set that is removed of each kind."""
+"""Fraction of the training set removed for each kind."""
 NETWORKS = 64
-"""Networks on random subsets of the training set, by which Feldman-Zhang memorization is estimated."""
+"""Number of networks trained on random subsets to estimate Feldman–Zhang memorization."""
 CHEAP = ("loss", "margin", "learning_speed", "forgetting_events", "prediction_depth", "input_curvature", "tracin")
-"""Scores of one network without masks that are compared with it, beside self-influence."""
+"""Scores of one network without masks that are compared with it, besides self-influence."""
 
 CORRELATION = "correlation of "
 HALF = "log10 of the steps by which half is fitted"
@@ -40,7 +40,7 @@ EARLY = "own loss, share gone in the first tenth of training"
 
 
 def learned(subject: Subject) -> Rows:
-    """Step by which half of the training examples answer their label for good, and the share that does at each."""
+    """Step by which half of the training examples are fitted for good, and the fraction fitted at each evaluation."""
     steps = np.sort(named("example_scores", "learning_speed")(subject).values.numpy())
     half = steps[(len(steps) - 1) // 2]
     yield HALF, math.nan, math.log10(max(half, 1)) if math.isfinite(half) else math.nan
@@ -49,18 +49,18 @@ def learned(subject: Subject) -> Rows:
 
 
 def own_and_flipped(subject: Subject) -> Rows:
-    """Training accuracy of each example's own and flipped subnetwork."""
+    """Training accuracy of the examples' own subnetworks and of their flipped ones."""
     task = subject.task
     given = task.given(task.sources)
     parts: dict[Part, str] = {"own": "train of own", "flipped": "train of flipped"}
     for part, name in parts.items():
         with subnetwork(subject.model, part):
-            answers = logits_of(subject.model, task, task.sources).argmax(1)
-        yield name, math.nan, float((answers == given).double().mean())
+            predictions = logits_of(subject.model, task, task.sources).argmax(1)
+        yield name, math.nan, float((predictions == given).double().mean())
 
 
 def remembered(subject: Subject) -> Rows:
-    """Mean self-influence of all training examples at the end and at each checkpoint, with their own losses."""
+    """Mean self-influence and mean loss of the own subnetworks over training, and their final figures."""
     run = _run(subject)
     score = named("example_scores", SELF)
     for step in run.checkpoint_steps():
@@ -73,7 +73,7 @@ def remembered(subject: Subject) -> Rows:
 
 
 def _early(run: Run) -> int:
-    """Return the last checkpoint in the first tenth of training, and not the initialisation."""
+    """Return the last checkpoint in the first tenth of training, other than the initialisation."""
     steps = [step for step in run.checkpoint_steps() if step]
     return max((step for step in steps if step <= steps[-1] / 10), default=steps[0])
 
@@ -86,19 +86,19 @@ def _own_loss(subject: Subject) -> float:
 
 
 def order(subject: Subject) -> Rows:
-    """Probability that a wrongly labelled example is fitted before a rightly labelled one."""
+    """Probability that a wrongly labelled example is fitted before a correctly labelled one."""
     found = FittingOrder()(subject).precedence()
     yield "noisy before clean", math.nan, math.nan if found is None else found.value
 
 
 def finding(subject: Subject) -> Rows:
-    """AUROC of the network's loss and of how late it fits an example, and of self-influence where it has masks."""
+    """AUROC of the network's loss and learning speed, and of self-influence if it has masks."""
     for score, value in _areas(subject, [subject]).items():
         yield f"AUROC of {score}", math.nan, value
 
 
 def finding_averaged(subject: Subject) -> Rows:
-    """AUROC of self-influence averaged over networks that differ in their masks alone."""
+    """AUROC of self-influence averaged over networks that differ only in their masks."""
     run = _run(subject)
     config = run.config
     assert config is not None and isinstance(config.model.masks, TurnOver)
@@ -117,7 +117,7 @@ def _areas(subject: Subject, several: list[Subject]) -> dict[str, float]:
 
 
 def truth(subject: Subject) -> Rows:
-    """Rank correlation of self-influence, and of cheap scores of the same network without masks, with Feldman–Zhang."""
+    """Rank correlation with Feldman–Zhang of self-influence, and of cheap scores of the same network without masks."""
     run = _run(subject)
     config = run.config
     assert config is not None
@@ -133,10 +133,10 @@ def truth(subject: Subject) -> Rows:
 
 
 def removing(subject: Subject) -> Rows:
-    """Test accuracy and loss after difficult, easy or random examples are removed.
+    """Test accuracy and loss after removing difficult, easy or random examples.
 
-    Of the rightly labelled ones, those of the highest self-influence are difficult, those of the lowest easy; random
-    ones are of all. Training again is with the same seed.
+    Difficult and easy examples are correctly labelled ones with the highest and lowest self-influence; random ones are
+    drawn from all. Retraining uses the same seed.
     """
     table = example_scores(subject, SELF)
     count = max(1, round(REMOVED * len(table.ids)))
@@ -154,19 +154,19 @@ def _seed(subject: Subject) -> int:
 
 
 def fitting(table: pd.DataFrame) -> go.Figure:
-    """Draw the share of examples that are fitted for good, over steps."""
+    """Draw the fraction of examples fitted for good, over steps."""
     series = {"share fitted for good": "fitted from here on"}
-    return curves(table, series, x_title="training step (log scale)", y_title="share of examples", log_x=True)
+    return curves(table, series, x_title="training step (log scale)", y_title="fraction of examples", log_x=True)
 
 
 def remembering(table: pd.DataFrame) -> go.Figure:
-    """Draw mean self-influence and the loss of the own subnetworks over steps."""
+    """Draw the mean self-influence and the loss of the own subnetworks over steps."""
     series = {"self-influence over training": "self-influence", "own loss over training": "loss of the own subnetwork"}
     return curves(table, series, x_title="training step (log scale)", y_title="mean over examples (nats)", log_x=True)
 
 
 def correlations(table: pd.DataFrame) -> go.Figure:
-    """Draw the correlation of each score with Feldman–Zhang memorization, the highest first."""
+    """Draw the correlation of each score with Feldman–Zhang memorization, highest first."""
     found = pooled(table, of_curves=False)
     found = found.loc[found["quantity"].str.startswith(CORRELATION)].sort_values("value", ascending=False)
     frame = found.assign(row=found["quantity"].str.removeprefix(CORRELATION), panel="with Feldman–Zhang memorization")

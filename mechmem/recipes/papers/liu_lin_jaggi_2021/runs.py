@@ -1,4 +1,4 @@
-"""The paper's networks at every scale: real and random labels, with turn-over dropout and without."""
+"""The paper's networks at every scale: real and random labels, with and without turn-over dropout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.config import TrainConfig
 
 SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 6)}
-"""Seeds of each arm. Nothing was looked at before."""
+"""Seeds of each arm. No runs were inspected beforehand."""
 
 DATA: dict[Scale, tuple[str, int, int]] = {
     "smoke": ("digits", 80, 60),
@@ -28,11 +28,11 @@ FEW_DATA: dict[Scale, tuple[str, int, int]] = {
     "paper": ("mnist", 500, 1000),
 }
 FEW_WIDTHS: dict[Scale, tuple[int, ...]] = {"smoke": (24, 24, 24), "small": (256,) * 3, "paper": (256,) * 3}
-"""The small set, and the networks on it: Feldman-Zhang memorization takes many of them."""
+"""The small training set and its networks: Feldman–Zhang memorization needs many of them."""
 BATCH = 32
 EPOCHS = 40
 LONG = 100
-"""Epochs of the networks without masks, which have no weight decay: random labels take longer than real ones."""
+"""Epochs of the networks without masks and weight decay: random labels take longer than real ones."""
 
 REAL, RANDOM = "real labels", "random labels"
 REAL_MASKED, RANDOM_MASKED = "real labels, turn-over", "random labels, turn-over"
@@ -54,7 +54,7 @@ def config(
     weight_decay: float = 0.01,
     few: bool = False,
 ) -> TrainConfig:
-    """Return an MLP 784-768-768-768-10 without biases, masks after the first and the last hidden layer, by SGD."""
+    """Return the config of an MLP without biases, masked after its first and last hidden layer, trained with SGD."""
     data, train, test = (FEW_DATA if few else DATA)[scale]
     masks = TurnOver(layers=(0, -1), seed=mask_seed) if masked else None
     return TrainConfig(

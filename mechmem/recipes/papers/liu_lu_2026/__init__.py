@@ -18,7 +18,7 @@ from mechmem.recipes.papers.liu_lu_2026.runs import FULL, HEAVY, MINI, RULE, ima
 from mechmem.training.config import OptimizerName
 
 FF, FFQ, REST = "frequency", "frequency+quadratic", "frequency_rest"
-SHORT = "The paper trains 200,000 steps; this scale a fiftieth of it."
+SHORT = "The paper trains for 200,000 steps, this scale for a fiftieth of that."
 
 
 def fits(*arms: str) -> tuple[Condition, ...]:
@@ -29,11 +29,11 @@ def fits(*arms: str) -> tuple[Condition, ...]:
 FITS = fits(HEAVY)
 UNEMBEDDED = "test of the filtered unembedding"
 NEARLY = 0.95
-"""What “near perfect” means here."""
+"""Accuracy that counts as “near perfect”."""
 
 
 def beats_vote(arm: str) -> Condition:
-    """Filtration reads out more than a vote of the labels."""
+    """Return the condition that filtration beats a vote of the labels by .05."""
     return more(f"test of {FFQ}", arm, arm, 0.05, other="label vote")
 
 
@@ -75,7 +75,7 @@ CLAIMS = (
     ),
     Claim(
         key="noise_first_width",
-        statement="Noisy labels come first the more so, the wider the network.",
+        statement="The wider the network, the more noisy labels come first.",
         experiment="the same probability at N = 1024 minus N = 128, ξ = .8",
         trials=trials(HEAVY, "ξ .8, N/8"),
         measure=measure(accuracies("raw"), noise_first),
@@ -85,8 +85,8 @@ CLAIMS = (
     ),
     Claim(
         key="bijective",
-        statement="Latin-square noise of more than a half turns the order round.",
-        experiment="ξ = .8, noise x + (4 + χ(y−x))(y−x); the same probability, which has to fall below ½",
+        statement="Latin-square noise on more than half of the labels reverses the order.",
+        experiment="ξ = .8, noise x + (4 + χ(y−x))(y−x); the same probability, which must be below ½",
         paper="the order flips (follow-up, arXiv 2610.11833)",
         trials=trials(HEAVY, "ξ .8, bijective"),
         measure=measure(accuracies("raw"), noise_first),
@@ -99,8 +99,8 @@ CLAIMS = (
     ),
     Claim(
         key="hidden",
-        statement="At ξ = .8 the network's test accuracy is degraded, and its filtered part G is near perfect.",
-        experiment="N = 1024, 4000 steps; keep one frequency per neuron",
+        statement="At ξ = .8 the network's test accuracy is degraded, but that of its filtered part G is near perfect.",
+        experiment="N = 1024, 4000 steps; one frequency kept per neuron",
         trials=trials(HEAVY),
         measure=measure(accuracies("raw", FF)),
         premises=FITS,
@@ -109,7 +109,7 @@ CLAIMS = (
     ),
     Claim(
         key="hidden_quadratic",
-        statement="Swapping the activation for x² after filtration lifts it further.",
+        statement="Replacing the activation with x² after filtration raises the accuracy further.",
         experiment="the same network; test accuracy of G with x² minus with ReLU",
         trials=trials(HEAVY),
         measure=measure(accuracies(FF, FFQ)),
@@ -150,8 +150,8 @@ CLAIMS = (
     *(
         Claim(
             key=f"scores_{arm}",
-            statement=f"IPR and Strength make equally good partitions for {title}, both better than the whole.",
-            experiment="ξ = .3, N = 512; test accuracy of f^G by either score, sizes chosen on training accuracies",
+            statement=f"IPR and Strength give equally good partitions for {title}, both better than the whole network.",
+            experiment="ξ = .3, N = 512; test accuracy of f^G by each score, sizes chosen on training accuracies",
             trials=trials(arm if arm != "add" else RULE),
             measure=measure(partitions),
             conditions=(
@@ -166,7 +166,7 @@ CLAIMS = (
     ),
     Claim(
         key="scores_multiply",
-        statement="For multiplication Strength makes the better partition.",
+        statement="For multiplication Strength gives the better partition.",
         experiment="ξ = .3, N = 512, multiplication; test accuracy of f^G by Strength minus by IPR (in the order "
         "of the discrete logarithm)",
         trials=trials("multiply"),
@@ -176,7 +176,7 @@ CLAIMS = (
     ),
     Claim(
         key="partition",
-        statement="A partition of the neurons improves test accuracy, but less than filtration.",
+        statement="A partition of the neurons improves test accuracy, but less than filtration does.",
         experiment="ξ = .3, N = 512; f^G by IPR, filtration of the whole network",
         trials=trials(RULE),
         measure=measure(partitions),
@@ -188,7 +188,7 @@ CLAIMS = (
     ),
     Claim(
         key="distributed",
-        statement="Filtration of f^G is worse than of the whole network: the structure is distributed.",
+        statement="Filtration of f^G is worse than filtration of the whole network: the structure is distributed.",
         experiment="ξ = .3, N = 512; filtration of the whole network minus filtration of f^G",
         trials=trials(RULE),
         measure=measure(partitions),
@@ -197,7 +197,8 @@ CLAIMS = (
     ),
     Claim(
         key="tied",
-        statement="Tied inputs cannot fit asymmetric noise; with symmetric noise they can, and coexistence is back.",
+        statement="With tied inputs a network cannot fit asymmetric noise; it fits symmetric noise, and coexistence "
+        "returns.",
         experiment="U = V, ξ = .3, N = 512, weight decay 1; independent and symmetric noise",
         trials=trials("tied", "tied, symmetric noise"),
         measure=measure(accuracies("raw", FF)),
@@ -211,7 +212,7 @@ CLAIMS = (
     ),
     Claim(
         key="suppression",
-        statement="A part of the logits that is no rule suppresses the rule on held-out inputs.",
+        statement="A part of the logits that is not the rule suppresses the rule on held-out inputs.",
         experiment="ξ = .3, N = 512; parts of the true label's margin on test, and test accuracy without row and "
         "column effects (fitted on test inputs alone)",
         trials=trials(RULE),
@@ -225,12 +226,13 @@ CLAIMS = (
     ),
     Claim(
         key="beyond_the_vote",
-        statement="Filtration reads more out of the network than a vote says that has its labels alone.",
-        experiment="N = 512 over ξ × α, 1500 steps; test accuracy of filtration minus that of a vote told the group",
+        statement="Filtration reads more out of the network than a vote of its labels does.",
+        experiment="N = 512 over ξ × α, 1500 steps; test accuracy of filtration minus that of a vote that knows the "
+        "group",
         trials=noise_plane,
         measure=measure(accuracies("raw", FFQ), label_vote, settings),
         conditions=(
-            # Where the vote leaves room: elsewhere it is right on nearly every input.
+            # Only where the vote leaves room; elsewhere it is correct on nearly every input.
             beats_vote("ξ 0.8, α 0.3"),
             beats_vote("ξ 0.9, α 0.5"),
             beats_vote("ξ 0.9, α 0.8"),
@@ -240,7 +242,7 @@ CLAIMS = (
     ),
     Claim(
         key="answers_held_out",
-        statement="Where a vote of the labels must fail, whole answers being held out, filtration still succeeds.",
+        statement="With whole answers held out, filtration succeeds where a vote of the labels must fail.",
         experiment="ξ = .8, α = .6 of the answers, N = 512, 3000 steps; test accuracy after filtration",
         trials=trials("answers held out"),
         measure=measure(accuracies("raw", FF, FFQ), label_vote),
@@ -249,9 +251,9 @@ CLAIMS = (
     ),
     Claim(
         key="transformer",
-        statement="In a transformer, filtering the unembedding lifts test accuracy.",
-        experiment="one layer, d_model 128, ξ = .1, weight decay 1; the strongest 20 in 56 frequencies of the "
-        "unembedding alone",
+        statement="In a transformer, filtering the unembedding raises test accuracy.",
+        experiment="one layer, d_model 128, ξ = .1, weight decay 1; only the strongest 20 in 56 frequencies of the "
+        "unembedding",
         paper="clean/noisy/test 100/100/76.8 → 98.1/36.8/87.8 (top 20 frequencies)",
         trials=trials("transformer"),
         measure=measure(accuracies("raw"), unembedding, structure),
@@ -266,9 +268,9 @@ CLAIMS = (
     *(
         Claim(
             key=key,
-            statement=f"On MNIST noisy labels are ahead of clean ones at the first epoch{where}.",
-            experiment=f"{what}; ReLU network of three matrices, ξ = .05; accuracy of noisy less clean images after an "
-            "epoch",
+            statement=f"On MNIST, noisy labels are ahead of clean ones after the first epoch{where}.",
+            experiment=f"{what}; ReLU network of three matrices, ξ = .05; accuracy on noisy minus clean images after "
+            "one epoch",
             paper="noisy 10.87 %, clean 2.86 %, at the first epoch only",
             trials=images(arm),
             measure=measure(first_epoch),
@@ -276,7 +278,7 @@ CLAIMS = (
             draw=over_training,
         )
         for key, arm, where, what in (
-            ("mnist", FULL, "", "4000 images of MNIST in the full batch, where an epoch is one step"),
+            ("mnist", FULL, "", "4000 images of MNIST in the full batch, so that an epoch is one step"),
             ("mnist_minibatch", MINI, ", in minibatches too", "4000 images of MNIST in batches of 128, 32 steps"),
         )
     ),
@@ -288,10 +290,10 @@ RECIPE = Recipe(
     source="Liu & Lu 2026, arXiv 2605.18022",
     claims=CLAIMS,
     caveats=(
-        "The training fraction, and how the sizes of a partition are chosen, were not found in the paper: here α = .8, "
-        "and sizes are chosen on training accuracies.",
-        "The small scale has p = 59 and thousands of steps, the paper p = 113 and 200,000.",
-        "How the paper trains on MNIST was not found: both figures near chance at the first epoch fit an epoch of one "
-        "step, so the claim is judged in the full batch, and in minibatches beside it.",
+        "The paper's training fraction and its choice of partition sizes were not found: here α = .8, and sizes are "
+        "chosen on training accuracies.",
+        "The small scale has p = 59 and thousands of steps, the paper p = 113 and 200,000 steps.",
+        "The paper's batch size on MNIST was not found: both figures near chance at the first epoch suggest an epoch "
+        "of one step, so the claim is judged in the full batch, and separately in minibatches.",
     ),
 )

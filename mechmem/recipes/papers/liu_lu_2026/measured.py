@@ -1,4 +1,4 @@
-"""What is measured of the paper's networks, and how its figures are redrawn."""
+"""Measurements of the paper's networks, and its redrawn figures."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from mechmem.recipes.measures import NAMES, STYLES, Rows, accuracies, curves, hi
 from mechmem.training.run import Run
 
 SCORES = {"ipr(of=w)": "IPR", "strength": "Strength"}
-"""The paper's two scores of neurons, and what they are called."""
+"""The paper's two scores of neurons, with their titles."""
 
 PARTS = {"row_column": "row and column effects", "rule": "rule", "remainder": "remainder"}
 
 
 def noise_first(subject: Subject) -> Rows:
-    """Which labels are fitted first, and the shares fitted over training.
+    """Order in which noisy and clean labels are fitted, and the fractions fitted over training.
 
     "noisy before clean" is the probability that a noisy example is fitted for good at an earlier evaluation than a
-    clean one (ties count half); "first hit" the same of being right for the first time.
+    clean one (ties count half); "first hit" is the same for the first time that the label is predicted.
     """
     found = FittingOrder()(subject)
     for title, estimate in (("noisy before clean", found.precedence()), ("first hit", found.precedence("first"))):
@@ -38,7 +38,7 @@ def noise_first(subject: Subject) -> Rows:
 
 
 def first_epoch(subject: Subject) -> Rows:
-    """Accuracy of clean and of noisy examples after the first epoch, and at every evaluation."""
+    """Accuracy on clean and on noisy examples after the first epoch, and at every evaluation."""
     assert isinstance(subject.run, Run) and subject.run.config is not None
     n = len(subject.task.train_ids)
     steps = -(-n // (subject.run.config.batch_size or n))
@@ -49,7 +49,7 @@ def first_epoch(subject: Subject) -> Rows:
 
 
 def partitions(subject: Subject) -> Rows:
-    """Test accuracy of f^G, and of filtration on f and on f^G, by each score; the sizes are chosen on training data."""
+    """Test accuracy of f^G, and of filtration of f and f^G, by each score; sizes are chosen on training data."""
     for by, title in SCORES.items():
         frame = Partition(by=by)(subject).to_frame()
         tests = frame.loc[frame["split"] == "test"]
@@ -63,7 +63,7 @@ def partitions(subject: Subject) -> Rows:
 
 
 def unembedding(subject: Subject) -> Rows:
-    """Accuracies with the strongest frequencies of the unembedding alone, 20 in 56 of them as in the paper."""
+    """Accuracies with only the strongest frequencies of the unembedding, 20 in 56 as in the paper."""
     for quantity, x, value in accuracies("readout_frequencies")(subject):
         yield quantity.replace("readout_frequencies", "the filtered unembedding"), x, value
 
@@ -77,7 +77,7 @@ def suppression(subject: Subject) -> Rows:
 
 
 def over_training(table: pd.DataFrame) -> go.Figure:
-    """Draw the accuracies of clean and noisy examples over training, a panel per arm."""
+    """Draw the accuracies on clean and noisy examples over training, one panel per arm."""
     names = ("train clean", "train noisy")
     series = {f"{name} during training": name for name in names}
     return curves(table, series, x_title="training step (log scale)", log_x=True)

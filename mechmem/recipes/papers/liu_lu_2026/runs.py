@@ -14,7 +14,7 @@ from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.config import OptimizerName, TrainConfig
 
 SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 6)}
-"""Seeds of each arm. Seeds 0 to 2 were looked at while the rules were written; others judge."""
+"""Seeds of each arm. Seeds 0 to 2 were inspected while the conditions were written; verdicts rest on others."""
 
 P: dict[Scale, int] = {"smoke": 11, "small": 59, "paper": 113}
 WIDTHS: dict[Scale, tuple[int, ...]] = {
@@ -41,10 +41,10 @@ def config(
     alpha: float = 0.8,
     split: SplitKind = "random",
 ) -> TrainConfig:
-    """Return a network of the paper; width and steps are those of the small scale.
+    """Return the config of a network of the paper; the arguments width and steps are those of the small scale.
 
-    The smoke scale takes a handful of steps of a tiny one, the paper's scale p = 113, its width (a power of two plus
-    one) and 200,000 steps.
+    The smoke scale trains a tiny network for a few steps. The paper's scale has p = 113, a width that is a power of two
+    plus one, and 200,000 steps.
     """
     width, steps = {
         "smoke": (min(width, 24), 12),
@@ -66,9 +66,9 @@ def config(
 
 
 def transformer(scale: Scale, seed: int) -> TrainConfig:
-    """Return a one-layer transformer at ξ = .1; the paper's own, its ξ and its weight decay were not found.
+    """Return a one-layer transformer at ξ = .1; the paper's transformer, ξ and weight decay were not found.
 
-    Weight decay is 1 because a network of seed 0 at .1, looked at before, held no rule after 1500 steps.
+    Weight decay is 1 because a network of seed 0 with weight decay .1 held no rule after 1500 steps.
     """
     base = config(scale, seed, width=512, steps=3000, xi=0.1, wd=1.0)
     model = TransformerConfig(d_model=16, heads=2) if scale == "smoke" else TransformerConfig()
@@ -76,13 +76,13 @@ def transformer(scale: Scale, seed: int) -> TrainConfig:
 
 
 MNIST_SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 13), "paper": range(3, 8)}
-"""More seeds below the paper's scale: one network has 200 noisy images."""
+"""Seeds on MNIST; more below the paper's scale, because one network has only 200 noisy images."""
 
 
 def mnist(scale: Scale, seed: int, *, batch_size: int) -> TrainConfig:
-    """Return a ReLU network of three matrices on images of MNIST at ξ = .05, trained as the main networks are.
+    """Return a ReLU network of three matrices on images of MNIST at ξ = .05, trained like the main networks.
 
-    Its widths and its batches were not found. In the full batch (0), as everywhere else in the paper, an epoch is one
+    The paper's widths and batch size were not found. In the full batch (0), as elsewhere in the paper, an epoch is one
     step; in minibatches training ends after one epoch.
     """
     data, train, test = {"smoke": ("digits", 120, 60), "small": ("mnist5k", 4000, 1000), "paper": ("mnist", 60_000, 0)}[
@@ -115,7 +115,7 @@ ARMS: Arms = {
     "transformer": transformer,
     "answers held out": partial(config, width=512, steps=3000, xi=0.8, alpha=0.6, split="answers"),
 }
-"""Named settings; addition, α = .8, AdamW 1e-3, weight decay .1 at ξ = .8 and 1 at ξ = .3."""
+"""Named settings: addition, α = .8, AdamW at 1e-3, weight decay .1 at ξ = .8 and 1 at ξ = .3."""
 
 
 def trials(*arms: str) -> Callable[[Scale], list[Trial]]:
@@ -132,7 +132,7 @@ def images(name: str) -> Callable[[Scale], list[Trial]]:
 def widths(
     xi: float = 0.1, wd: float = 0.1, optimizer: OptimizerName = "adamw", activation: Activation = "relu"
 ) -> Callable[[Scale], list[Trial]]:
-    """Return one network per width, with these settings; arms are called "narrowest", "widest" or by their width."""
+    """Return the trials of one network per width; arms are named "narrowest", "widest" or by their width."""
     settings = {"steps": 3000, "xi": xi, "wd": wd, "optimizer": optimizer, "activation": activation}
 
     def make(scale: Scale) -> list[Trial]:
@@ -147,7 +147,7 @@ def _width_names(found: Sequence[int]) -> list[str]:
 
 
 def noise_plane(scale: Scale) -> list[Trial]:
-    """Return the trials over ξ × α on which filtration is set beside a vote of the labels."""
+    """Return the trials over ξ × α that compare filtration with a vote of the labels."""
     alphas, xis = {
         "smoke": ((0.3, 0.5, 0.8), (0.8, 0.9)),
         "small": ((0.3, 0.5, 0.8), (0.3, 0.5, 0.8, 0.9)),

@@ -30,7 +30,7 @@ CLAIMS = (
         key="dropped",
         statement="Dropping the memory units of example-tied dropout forgets the wrong labels.",
         experiment=f"{DENSE}, a fifth of the units shared, the others tied to a tenth of the examples each; "
-        "accuracy on wrong labels without memory units",
+        "accuracy on wrong labels without the memory units",
         paper="memorized accuracy from 100 to 3 %",
         trials=trials(TIED),
         measure=measure(accuracies("raw", DROPPED), own),
@@ -40,8 +40,8 @@ CLAIMS = (
     ),
     Claim(
         key="kept",
-        statement="What is left generalizes no worse than a network without masks.",
-        experiment=f"{DENSE}; test accuracy without memory units minus that of the same network without masks",
+        statement="Without its memory units the network generalizes no worse than a network without masks.",
+        experiment=f"{DENSE}; test accuracy without memory units minus that of the network trained without masks",
         trials=trials(TIED, PLAIN),
         measure=measure(accuracies("raw"), dropped),
         premises=(at_least("train", PLAIN, FITTED),),
@@ -50,7 +50,8 @@ CLAIMS = (
     ),
     Claim(
         key="better",
-        statement="What is left generalizes better than a network without masks, which has memorized wrong labels.",
+        statement="Without its memory units the network generalizes better than a network without masks, which has "
+        "memorized wrong labels.",
         experiment=f"{DENSE}; the same difference",
         trials=trials(TIED, PLAIN),
         measure=measure(accuracies("raw"), dropped),
@@ -59,9 +60,9 @@ CLAIMS = (
     ),
     Claim(
         key="few_units",
-        statement="A wrong label hangs on fewer units than a right one.",
-        experiment=f"{CONVOLUTIONAL}; units of the last layer that have to go before the answer flips, at most {MOST}",
-        paper="about five channels of the whole network; removed here from the last layer alone",
+        statement="A wrong label depends on fewer units than a correct one.",
+        experiment=f"{CONVOLUTIONAL}; units of the last layer ablated until the prediction flips, at most {MOST}",
+        paper="about five channels of the whole network; here only the last layer is ablated",
         trials=trials(CNN),
         measure=measure(accuracies("raw"), flipping),
         premises=(at_least("train noisy", CNN, FITTED),),
@@ -70,7 +71,7 @@ CLAIMS = (
     Claim(
         key="not_the_last_layer",
         statement="Memorization is not confined to the last layer: rewinding another layer forgets more.",
-        experiment=f"{CONVOLUTIONAL}; accuracy on wrong labels lost when one layer is set back to a tenth of training",
+        experiment=f"{CONVOLUTIONAL}; accuracy on wrong labels lost by rewinding one layer to a tenth of training",
         trials=trials(CNN),
         measure=measure(accuracies("raw"), rewinding),
         premises=(at_least("train noisy", CNN, FITTED),),
@@ -80,7 +81,8 @@ CLAIMS = (
     Claim(
         key="opposed",
         statement="Clean and noisy examples pull the weights in opposite directions.",
-        experiment=f"{CONVOLUTIONAL}; cosine of the two mean gradients, mean over checkpoints after initialisation",
+        experiment=f"{CONVOLUTIONAL}; cosine between the two mean gradients, mean over checkpoints after "
+        "initialisation",
         trials=trials(CNN),
         measure=measure(accuracies("raw"), gradients),
         premises=(at_least("train noisy", CNN, FITTED),),
@@ -95,11 +97,11 @@ RECIPE = Recipe(
     source="Maini, Mozer, Sedghi, Lipton, Kolter & Zhang 2023, arXiv 2307.09542",
     claims=CLAIMS,
     caveats=(
-        "The paper has ResNets on CIFAR-10, SVHN and MNIST; this scale small networks on 3000 images of MNIST.",
-        "Only the abstract and summaries of the paper were at hand: that the two gradients are opposed is stated from "
+        "The paper has ResNets on CIFAR-10, SVHN and MNIST; this scale has small networks on 3000 images of MNIST.",
+        "Only the abstract and summaries of the paper were available: the claim of opposed gradients is quoted from "
         "memory, and thresholds are ours.",
-        "At first the CNN trained for 40 epochs, had fitted 4 to 7 % of the wrong labels, and nothing was judged; how "
-        "long it trains now was chosen by the accuracy on wrong labels of a run with another seed.",
-        "Of the flipping sets only one layer's units are removed, without noise on the inputs (see neuron_flipping).",
+        "In a first version the CNN trained for 40 epochs, fitted 4 to 7 % of the wrong labels, and nothing could be "
+        "judged; the present number of epochs was chosen by the accuracy on wrong labels of a run with another seed.",
+        "Flipping sets have units of one layer only, without noise on the inputs (see neuron_flipping).",
     ),
 )

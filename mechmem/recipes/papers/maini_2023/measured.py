@@ -1,4 +1,4 @@
-"""What is measured of the paper's networks, and how it is drawn."""
+"""Measurements of the paper's networks, and their figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mechmem.recipes.measures import Rows, accuracies, curves
 from mechmem.training.run import Run
 
 MOST = 32
-"""Largest flipping set that is looked for; an example that is not flipped by then counts as one more."""
+"""Largest flipping set searched for; an example that needs more units counts as one more."""
 
 LAST = "wrong labels forgotten by rewinding the last layer"
 OTHERS = "most forgotten by rewinding one other layer"
@@ -25,24 +25,24 @@ COSINE = "cosine of clean and noisy gradients"
 
 
 def own(subject: Subject) -> Rows:
-    """Accuracy on the given labels of each example's own subnetwork: its memory units and the shared ones."""
+    """Accuracy on the given labels of each example's own subnetwork (its memory units and the shared units)."""
     task = subject.task
     with subnetwork(subject.model, "own"):
-        right = logits_of(subject.model, task, task.train_ids).argmax(1) == task.given(task.train_ids)
-    yield "train of own", math.nan, float(right.double().mean())
+        fitted = logits_of(subject.model, task, task.train_ids).argmax(1) == task.given(task.train_ids)
+    yield "train of own", math.nan, float(fitted.double().mean())
     noisy = task.noisy
     if noisy is not None and noisy.any():
-        yield "train noisy of own", math.nan, float(right[noisy].double().mean())
+        yield "train noisy of own", math.nan, float(fitted[noisy].double().mean())
 
 
 def dropped(subject: Subject) -> Rows:
-    """Accuracies without memory units, of a network that has some."""
+    """Accuracies without memory units, for a network that has them."""
     if any(isinstance(layer, ExampleTiedDropout) for layer in mask_layers(subject.model)):
         yield from accuracies("drop_memory")(subject)
 
 
 def flipping(subject: Subject) -> Rows:
-    """Mean number of units that have to go before an example flips, of fitted examples."""
+    """Mean number of units ablated until the prediction flips, over fitted examples."""
     scores = named("example_scores", f"flip_cost(most={MOST})")(subject)
     truth, fitted = subject.task.true(scores.ids), scores.values > 0
     values = scores.values.clamp(max=MOST + 1)
@@ -54,7 +54,7 @@ def flipping(subject: Subject) -> Rows:
 
 
 def rewinding(subject: Subject) -> Rows:
-    """Accuracy on wrong labels that is lost when one layer is set back to a state a tenth into training."""
+    """Accuracy on wrong labels lost by rewinding one layer to its state a tenth into training."""
     steps = [step for step in _run(subject).checkpoint_steps() if step]
     early = max((step for step in steps if step <= steps[-1] / 10), default=steps[0])
     frame = LayerRewinding(step=early)(subject).to_frame()
@@ -67,7 +67,7 @@ def rewinding(subject: Subject) -> Rows:
 
 
 def gradients(subject: Subject) -> Rows:
-    """Cosine of the mean gradients of clean and noisy examples, at each checkpoint; its mean after initialisation."""
+    """Cosine between the mean gradients of clean and noisy examples at each checkpoint, and its mean without step 0."""
     run = _run(subject)
     found = []
     for step in run.checkpoint_steps():
@@ -85,9 +85,9 @@ def over_steps(table: pd.DataFrame) -> go.Figure:
 
 
 def by_layer(table: pd.DataFrame) -> go.Figure:
-    """Draw what is forgotten by rewinding each layer."""
+    """Draw the accuracy on wrong labels lost by rewinding each layer."""
     series = {"wrong labels forgotten, by layer": "accuracy lost on wrong labels"}
-    return curves(table, series, x_title="layer that is rewound (the last is the readout)", y_title="accuracy lost")
+    return curves(table, series, x_title="rewound layer (the last is the readout)", y_title="accuracy lost")
 
 
 def _run(subject: Subject) -> Run:

@@ -20,7 +20,7 @@ GROKS = (at_least("train", MAIN, 0.99), at_least("test", MAIN, 0.99))
 
 
 MOVED = 0.02
-"""Decimal logarithm of the factor by which a curve that rises or falls changes in a phase at least: 5 %."""
+"""Smallest change of a curve in a phase that counts as a rise or fall, in log10 (a factor of 1.05)."""
 
 
 def rises(phase: str, measure: str) -> Condition:
@@ -29,12 +29,12 @@ def rises(phase: str, measure: str) -> Condition:
 
 
 def falls(phase: str, measure: str) -> Condition:
-    """Return the condition that it is lower."""
+    """Return the condition that a curve is lower at the end of a phase than at its start."""
     return at_most(f"{phase}: log10 {measure}, end / start", MAIN, -MOVED)
 
 
 def does_not_fall(phase: str, measure: str) -> Condition:
-    """Return the condition that it is not lower."""
+    """Return the condition that a curve is not lower at the end of a phase than at its start."""
     return at_least(f"{phase}: log10 {measure}, end / start", MAIN, -MOVED)
 
 
@@ -42,8 +42,8 @@ CLAIMS = (
     Claim(
         key="grokking",
         statement="The network fits its training data long before it generalizes.",
-        experiment=f"{BASE}, weight decay 1; the step from which test accuracy stays at .9 over the step at which "
-        "training accuracy first is",
+        experiment=f"{BASE}, weight decay 1; the step from which test accuracy stays at .9, divided by the step at "
+        "which training accuracy first reaches .9",
         paper="train loss falls within 1,400 epochs, test loss after 9,400",
         trials=trials(MAIN),
         measure=measure(accuracies("raw"), history, delay),
@@ -53,8 +53,8 @@ CLAIMS = (
     ),
     Claim(
         key="weight_decay",
-        statement="Without weight decay it does not grok.",
-        experiment=f"{BASE}, weight decay 0 and 1, as many steps",
+        statement="Without weight decay the network does not grok.",
+        experiment=f"{BASE}, weight decay 0 and 1, equal numbers of steps",
         trials=trials(MAIN, BARE),
         measure=measure(accuracies("raw"), history),
         premises=(*GROKS, at_least("train", BARE, 0.99)),
@@ -64,7 +64,7 @@ CLAIMS = (
     Claim(
         key="sparse_embedding",
         statement="Embedding and neuron-logit map are sparse in the Fourier basis.",
-        experiment="Gini coefficient of the norms of all cosines and sines, less that of a random matrix",
+        experiment="Gini coefficient of the norms of all cosines and sines, minus that of a random matrix",
         trials=trials(MAIN),
         measure=measure(accuracies("raw"), embedding),
         premises=GROKS,
@@ -76,7 +76,8 @@ CLAIMS = (
     Claim(
         key="few_frequencies",
         statement="A handful of key frequencies carries the logits, as cosines of a + b − c.",
-        experiment="key frequencies of the logits, and the share of the logits' variance in Σ α_k cos w_k(a + b − c)",
+        experiment="key frequencies of the logits, and the fraction of the logits' variance in Σ α_k cos w_k(a + b − "
+        "c)",
         paper="5 key frequencies of 56; 95 % of the variance",
         trials=trials(MAIN),
         measure=measure(accuracies("raw"), logits),
@@ -86,7 +87,7 @@ CLAIMS = (
     Claim(
         key="necessary",
         statement="Without the key frequencies the network is no better than chance.",
-        experiment="excluded logits on test: accuracy as a multiple of chance, loss as a multiple of chance's",
+        experiment="excluded logits on test: accuracy and loss as multiples of those at chance",
         trials=trials(MAIN),
         measure=measure(accuracies("raw"), logits),
         premises=GROKS,
@@ -97,7 +98,7 @@ CLAIMS = (
     ),
     Claim(
         key="sufficient",
-        statement="With the key frequencies alone it is as accurate, and its test loss is lower.",
+        statement="With only the key frequencies the network is as accurate, and its test loss is lower.",
         experiment="restricted logits: accuracy and loss on test",
         paper="removing all other directions lowers the loss",
         trials=trials(MAIN),
@@ -111,8 +112,8 @@ CLAIMS = (
     Claim(
         key="neuron_clusters",
         statement="Most neurons are explained by one frequency each.",
-        experiment="share of the neurons of which one frequency explains at least 85 % of the variance over the grid, "
-        "less that of random neurons",
+        experiment="fraction of neurons with at least 85 % of their variance over the grid explained by one frequency, "
+        "minus that of random neurons",
         paper="433 of 512 neurons above 85 %",
         trials=trials(MAIN),
         measure=measure(accuracies("raw"), neurons),
@@ -125,8 +126,8 @@ CLAIMS = (
     Claim(
         key="memorization",
         statement="First the network memorizes: excluded and training loss fall together, and nothing generalizes.",
-        experiment="progress measures at 80 checkpoints, key frequencies of the last; the phase is where training and "
-        "excluded loss have fallen, by rule",
+        experiment="progress measures at 80 checkpoints, key frequencies of the last; a rule ends the phase where "
+        "training and excluded loss have fallen",
         paper="epochs 0 to 1,400",
         trials=trials(MAIN),
         measure=measure(over_training),
@@ -136,8 +137,8 @@ CLAIMS = (
     ),
     Claim(
         key="circuit_formation",
-        statement="Then the circuit forms, unseen in the training loss: excluded loss rises, restricted loss and "
-        "weights fall.",
+        statement="Then the circuit forms without a trace in the training loss: excluded loss rises, restricted loss "
+        "and weights fall.",
         experiment="as above",
         paper="epochs 1,400 to 9,400",
         trials=trials(MAIN),
@@ -153,8 +154,8 @@ CLAIMS = (
     ),
     Claim(
         key="cleanup",
-        statement="Last the memories are cleaned up: test loss and weights drop, the weights become sparse.",
-        experiment="as above; the phase is where test loss drops, by rule",
+        statement="Finally memorization is cleaned up: test loss and weights drop, and the weights become sparse.",
+        experiment="as above; a rule places the phase where test loss drops",
         paper="epochs 9,400 to 14,000",
         trials=trials(MAIN),
         measure=measure(over_training),
@@ -174,14 +175,14 @@ RECIPE = Recipe(
     source="Nanda et al. 2023, arXiv 2301.05217",
     claims=CLAIMS,
     caveats=(
-        "The paper has p = 113 and α = .3; the small scale p = 59 and α = .5, where grokking takes minutes.",
-        "With half of the table in training nearly every second test cell (a, b) has its (b, a) there, so that test "
-        "accuracy stands near one half before anything generalizes.",
-        "The paper draws its phases by eye; here a rule does, and what each curve has to do is measured between the "
-        "ends of a phase. What defines a phase's end is no part of its claim.",
-        'The authors\' code warms the learning rate up over 10 steps, has a class for "=" too, and removes one key '
+        "The paper has p = 113 and α = .3; the small scale has p = 59 and α = .5, where grokking takes minutes.",
+        "With half of the table in training, nearly every second test cell (a, b) has (b, a) in training, so test "
+        "accuracy is near one half before anything generalizes.",
+        "The paper places its phases by eye; here a rule places them, and each curve is compared between the two ends "
+        "of a phase. A curve that defines a phase's end is not part of its claim.",
+        'The authors\' code warms the learning rate up over 10 steps, has a class for "=", and removes one key '
         "frequency at a time for the excluded loss; here there is no warm-up and no such class, and all key "
         "frequencies are removed together. The small scale trains in bfloat16.",
-        "Which split the restricted loss is read on is not stated in the paper; here it is test.",
+        "The paper does not state the split of the restricted loss; here it is test.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What is measured of the paper's network, and how its figures are redrawn."""
+"""Measurements of the paper's network, and its redrawn figures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mechmem.models.reading.grid import logit_energy, logit_parts
 from mechmem.recipes.measures import Rows, curves
 
 LOSSES = {"train_loss": "train", "test_loss": "test", "restricted_loss": "restricted", "excluded_loss": "excluded"}
-"""What the loss curves are called in figures."""
+"""Titles of the loss curves in figures."""
 
 
 def delay(subject: Subject) -> Rows:
@@ -29,21 +29,21 @@ def delay(subject: Subject) -> Rows:
 
 
 def embedding(subject: Subject) -> Rows:
-    """Gini coefficient of each matrix over the symbols, beside the mean of random ones."""
+    """Gini coefficient of each matrix over the symbols, and the mean of random matrices."""
     for each in EmbeddingSpectrum()(subject).matrices:
         yield f"Gini of {each.name}", math.nan, each.gini
         yield f"Gini of random {each.name}", math.nan, each.random_gini.value
 
 
 def neurons(subject: Subject) -> Rows:
-    """Share of the neurons of which one frequency explains 85 % of the variance, beside random neurons."""
+    """Fraction of neurons with 85 % of their variance explained by one frequency, and that of random neurons."""
     found = NeuronClusters()(subject)
     yield "neurons in a cluster", math.nan, found.clustered
     yield "random neurons in a cluster", math.nan, found.random_clustered
 
 
 def logits(subject: Subject) -> Rows:
-    """Losses and accuracies with the key frequencies alone and without them, and the share of the logits' variance."""
+    """Losses and accuracies with only the key frequencies and without them, and the logits' explained variance."""
     found = ProgressMeasures()(subject)
     yield "key frequencies", math.nan, float(len(found.key))
     for each in found.splits:
@@ -57,7 +57,7 @@ def logits(subject: Subject) -> Rows:
 
 
 def _explained(subject: Subject, key: list[int]) -> float:
-    """Share of the logits' variance in Σ_k α_k cos w_k(a + b − c), each cell's mean over classes taken out."""
+    """Fraction of the logits' variance in Σ_k α_k cos w_k(a + b − c), with each cell's mean over classes subtracted."""
     rule = logit_parts(subject).centred().rule
     n = len(rule)
     # In a function of answer and class, cos w(answer − class) is the mean of cos·cos and sin·sin.
@@ -70,7 +70,7 @@ def _explained(subject: Subject, key: list[int]) -> float:
 
 
 def over_training(subject: Subject) -> Rows:
-    """How each curve changes in each phase (NaN without the phase), and the curves."""
+    """Change of each curve in each phase (NaN if the phase is missing), and the curves."""
     found = Phases()(subject)
     place = {step: index for index, step in enumerate(found.step.tolist())}
     spans = {phase: (place[first], place[last]) for phase, first, last in found.spans()}
@@ -89,7 +89,7 @@ def over_training(subject: Subject) -> Rows:
 
 
 def _log10(value: float) -> float:
-    # Of a network that is certain the loss rounds to 0, or a little below.
+    # The loss of a very confident network rounds to 0 or slightly below.
     return value if math.isnan(value) else math.log10(max(value, 1e-12))
 
 

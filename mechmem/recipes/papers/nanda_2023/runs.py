@@ -11,18 +11,18 @@ from mechmem.tasks.config import ModularConfig
 from mechmem.training.config import TrainConfig
 
 SEEDS: dict[Scale, range] = {"smoke": range(1, 2), "small": range(7, 12), "paper": range(7, 12)}
-"""Seeds of each arm. Seed 0 was looked at while settings were chosen, 1 to 3 before the claims about phases had their
-present conditions, and 4 to 6 before the steps were doubled, because one of these was still cleaning up after 4000.
-Others judge."""
+"""Seeds of each arm. Seed 0 was inspected while settings were chosen, 1 to 3 before the claims about phases had their
+present conditions, and 4 to 6 before the number of steps was doubled, because one of these was still cleaning up after
+4000. Verdicts rest on others."""
 
 MAIN, BARE = "wd 1", "wd 0"
 
 
 def config(scale: Scale, seed: int, *, wd: float) -> TrainConfig:
-    """Return the paper's one-layer transformer: no LayerNorm, AdamW at 1e-3 with β = (.9, .98), full batch.
+    """Return the config of the paper's one-layer transformer: no LayerNorm, AdamW at 1e-3, β = (.9, .98), full batch.
 
-    The paper has p = 113, α = .3 and 40,000 steps. Below that scale p is 59 and α = .5, because .3 of so small a table
-    is too little to generalize from within minutes.
+    The paper has p = 113, α = .3 and 40,000 steps. Below that scale p is 59 and α = .5, because with .3 of so small a
+    table the network does not generalize within minutes.
     """
     p, alpha, steps = {"smoke": (11, 0.5, 12), "small": (59, 0.5, 8000), "paper": (113, 0.3, 40_000)}[scale]
     model = TransformerConfig(d_model=16, heads=2) if scale == "smoke" else TransformerConfig()
