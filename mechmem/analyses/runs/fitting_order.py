@@ -12,18 +12,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechmem.core.subject import Subject
-from mechmem.core.task import Task
-from mechmem.errors import MissingNeedError
-from mechmem.math.training_phases import fitting_times
-from mechmem.plotting.lines import lines
-from mechmem.plotting.style import INK, SPLITS, SplitStyle
 from mechmem.core.plugins import Analysis
 from mechmem.core.randomness import derive_seed
 from mechmem.core.results import Result
 from mechmem.core.stats import Estimate, bootstrap, wilson
 from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.core.task import Task
+from mechmem.errors import MissingNeedError
 from mechmem.math.comparisons import precedence
+from mechmem.math.training_phases import fitting_times
+from mechmem.plotting.lines import lines
+from mechmem.plotting.style import INK, SPLITS, SplitStyle
 from mechmem.training.run import recorded_right
 
 if TYPE_CHECKING:

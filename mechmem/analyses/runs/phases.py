@@ -12,14 +12,14 @@ from torch import Tensor
 
 from mechmem.analyses.logits.progress_measures import NETWORK, ProgressMeasures
 from mechmem.core.config import check_number
+from mechmem.core.plugins import Analysis
+from mechmem.core.results import Result
+from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.training_phases import EXPECTED, FLAT_GINI, FLAT_LOSS, PhaseEnd, holds, phase_ends
 from mechmem.models.hooks.running import device_of
 from mechmem.plotting.progress import phases_figure
-from mechmem.core.plugins import Analysis
-from mechmem.core.results import Result
-from mechmem.core.storage import record
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -12,11 +12,11 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.core.subject import Subject
-from mechmem.plotting.lines import lines
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
 from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.plotting.lines import lines
 from mechmem.tasks.config import SPLITS
 
 if TYPE_CHECKING:

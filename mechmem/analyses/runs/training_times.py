@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float
 
 from mechmem.analyses.runs.training_curves import TrainingCurves, TrainingHistory
 from mechmem.core.config import check_fraction
-from mechmem.core.subject import Subject
-from mechmem.plotting.lines import LEFT_OF_ONE
-from mechmem.plotting.style import INK, SPLITS
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
 from mechmem.core.storage import record
+from mechmem.core.subject import Subject
+from mechmem.plotting.lines import LEFT_OF_ONE
+from mechmem.plotting.style import INK, SPLITS
 from mechmem.tasks.config import SPLITS as SPLIT_NAMES
 
 if TYPE_CHECKING:
