@@ -13,15 +13,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.core.plugins import named
-from mechmem.core.results import Result
 from mechmem.core.roles import Roles
+from mechmem.core.score_tables import TableOfScores, computed
 from mechmem.core.scores import ExampleScores, with_unit
-from mechmem.core.stats import bootstrap, rank_correlation, rank_correlations
+from mechmem.core.stats import bootstrap, rank_correlation
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
-from mechmem.errors import ConfigError, MechmemError, MissingNeedError, ScoreError, unknown_name
-from mechmem.plotting.matrices import grid_of_values, signed_matrix
+from mechmem.errors import ConfigError, MissingNeedError, ScoreError
+from mechmem.plotting.matrices import grid_of_values
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,8 +32,10 @@ BASELINE = "loss"
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
-class ExampleTable(Result):
+class ExampleTable(TableOfScores[ExampleScores]):
     """Several scores of the same training examples, of one network or as the mean over several.
+
+    The frame has the columns id, split, given and true (−1 where not known), then one per score.
 
     Attributes:
         ids: the examples, those of the training set without augmentation. Shape (example).
@@ -57,19 +59,6 @@ class ExampleTable(Result):
     symbols: int | None
     reasons: Mapping[str, str]
 
-    def __getitem__(self, name: str) -> ExampleScores:
-        """Return one score by name.
-
-        Raises:
-            ScoreError: it could not be computed.
-            UnknownNameError: it was not asked for.
-        """
-        if name in self.reasons:
-            raise ScoreError(f"{name!r} could not be computed: {self.reasons[name]}")
-        if name not in self.scores:
-            raise unknown_name("score in this table", name, self.scores)
-        return self.scores[name]
-
     @property
     def splits(self) -> tuple[str, ...]:
         """The split of each example: "train_clean" or "train_noisy", or "train" where it is not known."""
@@ -78,12 +67,18 @@ class ExampleTable(Result):
         noisy = (self.true != self.given).tolist()
         return tuple("train_noisy" if each else "train_clean" for each in noisy)
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row per example: id, split, given, true (−1 where not known), then a column per score."""
+    def _scores(self) -> Mapping[str, ExampleScores]:
+        return self.scores
+
+    def _units(self) -> pd.DataFrame:
         known = torch.full_like(self.given, -1) if self.true is None else self.true
         frame = pd.DataFrame({"id": self.ids.numpy(), "split": self.splits})
-        frame = frame.assign(given=self.given.numpy(), true=known.numpy())
-        return frame.assign(**{name: each.values.numpy() for name, each in self.scores.items()})
+        return frame.assign(given=self.given.numpy(), true=known.numpy())
+
+    def _ranked(self, scores: ExampleScores) -> Float[np.ndarray, " example"]:
+        """Return values turned so that high is suspect, infinite ones beyond all others: only ranks are used."""
+        values = scores.suspicion.numpy()
+        return np.nan_to_num(values, posinf=np.finfo(float).max, neginf=np.finfo(float).min)
 
     def against(self, reference: str, *, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
         """Return Spearman's rank correlation of every other score with one of them, e.g. "feldman_zhang".
@@ -102,11 +97,11 @@ class ExampleTable(Result):
             ScoreError: the reference could not be computed.
             UnknownNameError: it was not asked for.
         """
-        truth = _finite(self[reference])
+        truth = self._ranked(self[reference])
         rows = []
         for name, each in self.scores.items():
             if name != reference:
-                found = bootstrap(rank_correlation, [truth, _finite(each)], seed=seed, resamples=resamples)
+                found = bootstrap(rank_correlation, [truth, self._ranked(each)], seed=seed, resamples=resamples)
                 rows.append({"score": name, "correlation": found.value, "low": found.low, "high": found.high})
         frame = pd.DataFrame(rows, columns=["score", "correlation", "low", "high"])
         return frame.assign(n=len(self.ids))
@@ -135,17 +130,6 @@ class ExampleTable(Result):
         hover = "a %{y}, b %{x}: %{z:.3g}<br>id %{customdata[0]}, given %{customdata[1]}<extra></extra>"
         marks = {"wrong label": noisy}
         return grid_of_values(values, marks, details, z_title=title, hover=hover, signed=bool((finite < 0).any()))
-
-    def plot(self) -> go.Figure:
-        """Return the matrix of Spearman's rank correlations; a score that is the same for all examples is blank."""
-        values = np.stack([_finite(each) for each in self.scores.values()])
-        return signed_matrix(rank_correlations(values), tuple(self.scores), z_title="Spearman's rank correlation")
-
-
-def _finite(scores: ExampleScores) -> Float[np.ndarray, " example"]:
-    """Return values turned so that high is suspect, infinite ones beyond all others: ranks are all that is used."""
-    values = scores.suspicion.numpy()
-    return np.nan_to_num(values, posinf=np.finfo(float).max, neginf=np.finfo(float).min)
 
 
 def example_scores(
@@ -185,20 +169,15 @@ def example_scores(
     for other in several[1:]:
         if not torch.equal(other.task.sources, ids) or not torch.equal(other.task.given(ids), given):
             raise ConfigError(f"{other.name!r} has other training examples, or other labels, than {several[0].name!r}")
-    found: dict[str, ExampleScores] = {}
-    errors: dict[str, Tensor] = {}
-    reasons: dict[str, str] = {}
-    for each in parsed:
-        try:
-            results = [each(subject) for subject in several]
-        except MechmemError as error:
-            reasons[each.label()] = str(error)
-            continue
-        found[each.label()], errors[each.label()] = _pooled(results)
+    found, reasons = computed(parsed, lambda score: _pooled([score(subject) for subject in several]))
     if BASELINE not in found:
         raise ScoreError(f"not even the loss could be computed: {reasons[BASELINE]}")
     pairs = (None, None) if task.operands is None else (task.operands[task.rows(ids)], task.symbols)
-    return ExampleTable(ids, found, errors, len(several), given, task.true(ids), *pairs, reasons)
+    values, errors = (
+        {name: mean for name, (mean, _) in found.items()},
+        {name: error for name, (_, error) in found.items()},
+    )
+    return ExampleTable(ids, values, errors, len(several), given, task.true(ids), *pairs, reasons)
 
 
 def _pooled(results: Sequence[ExampleScores]) -> tuple[ExampleScores, Float[Tensor, " example"]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,18 +13,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mechmem.core.plugins import named
-from mechmem.core.results import Result
 from mechmem.core.roles import Roles
+from mechmem.core.score_tables import TableOfScores, computed
 from mechmem.core.scores import NeuronScores
-from mechmem.core.stats import bootstrap, rank_correlation, rank_correlations
+from mechmem.core.stats import bootstrap, rank_correlation
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
-from mechmem.errors import ConfigError, MechmemError, ScoreError, unknown_name
-from mechmem.plotting.matrices import signed_matrix
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from mechmem.errors import ConfigError, ScoreError
 
 DEFAULT_SCORES = (
     "ipr",
@@ -39,7 +34,7 @@ DEFAULT_SCORES = (
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
-class ScoreTable(Result):
+class ScoreTable(TableOfScores[NeuronScores]):
     """Several scores of the same neurons.
 
     Attributes:
@@ -58,24 +53,15 @@ class ScoreTable(Result):
     notes: Mapping[str, str]
     reasons: Mapping[str, str]
 
-    def __getitem__(self, name: str) -> NeuronScores:
-        """Return one score by name.
+    def _scores(self) -> Mapping[str, NeuronScores]:
+        rows = zip(self.names, self.values, self.higher, strict=True)
+        return {name: NeuronScores(name, row, self.point, high, self.notes.get(name, "")) for name, row, high in rows}
 
-        Raises:
-            ScoreError: it could not be computed.
-            UnknownNameError: it was not asked for.
-        """
-        if name in self.reasons:
-            raise ScoreError(f"{name!r} could not be computed: {self.reasons[name]}")
-        if name not in self.names:
-            raise unknown_name("score in this table", name, self.names)
-        row = self.names.index(name)
-        return NeuronScores(name, self.values[row], self.point, self.higher[row], self.notes.get(name, ""))
+    def _units(self) -> pd.DataFrame:
+        return pd.DataFrame({"neuron": range(self.values.shape[1])})
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row per neuron: neuron, then a column per score."""
-        columns = {name: row.numpy() for name, row in zip(self.names, self.values, strict=True)}
-        return pd.DataFrame({"neuron": range(self.values.shape[1]), **columns})
+    def _ranked(self, scores: NeuronScores) -> Float[np.ndarray, " neuron"]:
+        return scores.values.double().numpy()
 
     def agreement(self, *, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
         """Return Spearman's rank correlation of every pair of scores, with bootstrap intervals over neurons.
@@ -108,11 +94,6 @@ class ScoreTable(Result):
         constant = bool((self.values[row] == self.values[row, 0]).all())
         return f"{self.names[row]} has the same value for every neuron" if constant else ""
 
-    def plot(self) -> go.Figure:
-        """Return the matrix of Spearman's rank correlations; a score that is the same for all neurons is blank."""
-        matrix = rank_correlations(self.values.double().numpy())
-        return signed_matrix(matrix, self.names, z_title="Spearman's rank correlation")
-
 
 def scores(
     subject: nn.Module | Subject,
@@ -141,26 +122,19 @@ def scores(
     parsed = [named("neuron_scores", name) for name in ((names,) if isinstance(names, str) else names)]
     if not parsed or len(set(parsed)) < len(parsed):
         raise ConfigError(f"scores takes different names, at least one; got {names!r}")
-    found: list[NeuronScores] = []
-    reasons: dict[str, str] = {}
-    for each in parsed:
-        try:
-            result = each(subject)
-        except MechmemError as error:
-            reasons[each.label()] = str(error)
-            continue
-        first = found[0] if found else result
-        if (result.point, len(result.values)) != (first.point, len(first.values)):
-            reasons[each.label()] = f"its neurons are those of {result.point!r}, the first score's of {first.point!r}"
-            continue
-        found.append(result)
+    found, reasons = computed(parsed, lambda score: score(subject))
     if not found:
         raise ScoreError("no score could be computed: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
+    first = next(iter(found.values()))
+    for name, each in list(found.items()):
+        if (each.point, len(each.values)) != (first.point, len(first.values)):
+            reasons[name] = f"its neurons are those of {each.point!r}, the first score's of {first.point!r}"
+            del found[name]
     return ScoreTable(
-        names=tuple(result.score for result in found),
-        values=torch.stack([result.values.double() for result in found]),
-        point=found[0].point,
-        higher=tuple(result.higher for result in found),
-        notes={result.score: result.note for result in found if result.note},
+        names=tuple(found),
+        values=torch.stack([each.values.double() for each in found.values()]),
+        point=first.point,
+        higher=tuple(each.higher for each in found.values()),
+        notes={name: each.note for name, each in found.items() if each.note},
         reasons=reasons,
     )
