@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.core.config import check_number
+from mechmem.core.config import check_fraction, check_number
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
 from mechmem.core.stats import Estimate, wilson
@@ -18,9 +18,9 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.math.comparisons import means_over_answers
-from mechmem.math.reconstruction import ModeRanking, Scored, key_frequencies, score_cells
+from mechmem.math.reconstruction import ModeRanking, Scored, key_frequencies, score_families, score_modes
 from mechmem.models.reading.forward import all_logits
-from mechmem.models.reading.grid import grid_cells, logit_energy, logit_parts
+from mechmem.models.reading.grid import labelled_cells, logit_energy, logit_parts
 from mechmem.plotting.logits import reconstruction_figure
 from mechmem.tasks.grid import answer_sign, grid_rows
 from mechmem.tasks.splits import labelled_splits
@@ -110,12 +110,14 @@ class FrequencyReconstruction(Analysis):
     arXiv 2301.05217). All projections, and all losses, are in float64.
 
     A frequency is a key frequency where the energy of its two directions, summed over classes, is more than `multiple`
-    times the median energy of the modes that are neither additive nor on the diagonal. No label is looked at; there may
-    be none, and then the restricted logits are a constant. The directions are means over training cells too, so on
-    test the reconstruction recovers whatever a vote of the labels would.
+    times the median energy of the modes that are neither additive nor on the diagonal, and its norm at least `relative`
+    times the strongest's. No label is looked at; there may be none, and then the restricted logits are a constant. The
+    directions are means over training cells too, so on test the reconstruction recovers whatever a vote of the labels
+    would.
 
     Attributes:
-        multiple: how many times the background's median energy makes a key frequency.
+        multiple: how many times the background's median energy a key frequency exceeds.
+        relative: share of the strongest frequency's norm that a key frequency has at least.
     """
 
     name: ClassVar[str] = "frequency_reconstruction"
@@ -127,10 +129,12 @@ class FrequencyReconstruction(Analysis):
     cites: ClassVar[str] = "Nanda et al. 2023, arXiv 2301.05217; Liu & Lu 2026, arXiv 2605.18022"
 
     multiple: float = 10.0
+    relative: float = 0.0
 
     def __post_init__(self) -> None:
         """Validate."""
         check_number("multiple of the background's energy", self.multiple, above=0)
+        check_fraction("share of the strongest frequency's norm", self.relative)
 
     def __call__(self, subject: Subject) -> FrequencyReconstructionResult:
         """Return the reconstructions.
@@ -140,19 +144,20 @@ class FrequencyReconstruction(Analysis):
         """
         self.require(subject)
         task, logits = subject.task, all_logits(subject)
-        rows, sign = grid_rows(task), answer_sign(task)
-        found = key_frequencies(logit_energy(subject, centred=True), sign, self.multiple)
-        ranking = ModeRanking.of(logits, rows, logit_parts(subject), logit_energy(subject, centred=True), sign)
+        rows, sign, parts = grid_rows(task), answer_sign(task), logit_parts(subject)
+        energy = logit_energy(subject, centred=True)
+        found = key_frequencies(energy, sign, self.multiple, self.relative)
+        ranking = ModeRanking.of(logits, rows, parts, energy, sign)
         rebuilt: list[Rebuilt] = []
         for split in labelled_splits(task):
-            cells = grid_cells(subject, split.ids)
-            inside = (cells >= 0).all(1)
-            if inside.any():
-                chosen = task.rows(split.ids[inside])
-                scored = score_cells(ranking, found.key, logits, chosen, cells[inside], split.labels[inside])
-                truth = split.truth[inside].numpy()
-                losses = means_over_answers(torch.stack([each.loss for each in scored]).numpy(), truth)
-                rebuilt += [_rebuilt(split.name, *each) for each in zip(scored, losses, strict=True)]
+            cells = labelled_cells(subject, split)
+            if cells is None:
+                continue
+            scored = score_families(logits, cells, parts, found.key) + score_modes(ranking, cells)
+            truth = task.true(task.ids[cells.rows])
+            assert truth is not None
+            losses = means_over_answers(torch.stack([each.loss for each in scored]).numpy(), truth.numpy())
+            rebuilt += [_rebuilt(split.name, *each) for each in zip(scored, losses, strict=True)]
         if not rebuilt:
             raise MissingNeedError(f"{self.name!r} needs a split with known labels on the grid of the group")
         rebuilt.sort(key=lambda each: (_ORDER.index(each.family), each.modes))

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechmem.analyses.logits.embedding_spectrum import matrix_spectrum
-from mechmem.core.config import check_number, check_whole
+from mechmem.core.config import check_fraction, check_number, check_whole
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
 from mechmem.core.stats import Estimate, wilson
@@ -20,10 +20,10 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.comparisons import means_over_answers
-from mechmem.math.reconstruction import FAMILIES, key_frequencies, progress_scores, strong_frequencies
+from mechmem.math.reconstruction import FAMILIES, key_frequencies, score_families
 from mechmem.models.hooks.running import device_of
 from mechmem.models.reading.forward import all_logits
-from mechmem.models.reading.grid import grid_cells, logit_energy, logit_parts
+from mechmem.models.reading.grid import labelled_cells, logit_energy, logit_parts
 from mechmem.models.reading.weights import symbol_matrices
 from mechmem.plotting.progress import measures_figure
 from mechmem.tasks.grid import answer_sign, cyclic_group
@@ -163,10 +163,8 @@ class ProgressMeasures(Analysis):
         for k in self.numbers:
             check_whole("frequency", k, 1)
         check_number("multiple of the background's energy", self.multiple, above=0)
-        check_number("share of the strongest frequency's norm", self.relative, least=0)
+        check_fraction("share of the strongest frequency's norm", self.relative)
         check_whole("seed", self.seed, 0)
-        if self.relative > 1:
-            raise ConfigError(f"share of the strongest frequency's norm must be at most 1, got {self.relative}")
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -201,17 +199,15 @@ class ProgressMeasures(Analysis):
             MissingNeedError: the group is not cyclic, or no split has a cell on its grid.
         """
         task, group = subject.task, cyclic_group(subject.task)
-        logits, parts, sign = all_logits(subject), logit_parts(subject), answer_sign(task)
+        logits, parts = all_logits(subject), logit_parts(subject)
         splits = []
         for split in _splits(subject):
-            cells = grid_cells(subject, split.ids)
-            inside = (cells >= 0).all(1)
-            if not inside.any():
+            cells = labelled_cells(subject, split)
+            if cells is None:
                 continue
-            answer = (cells[inside, 0] + sign * cells[inside, 1]) % len(parts.rule)
-            found = progress_scores(logits, task.rows(split.ids[inside]), answer, split.labels[inside], parts, key)
-            losses = means_over_answers(found.loss.numpy(), answer.numpy())
-            hits = [wilson(int(hit.sum()), len(hit)) for hit in found.hit]
+            found = score_families(logits, cells, parts, key)
+            losses = means_over_answers(torch.stack([each.loss for each in found]).numpy(), cells.answer.numpy())
+            hits = [wilson(int(each.hit.sum()), len(each.hit)) for each in found]
             accuracy = {family: hit for family, hit in zip(FAMILIES, hits, strict=True) if hit is not None}
             splits.append(SplitProgress(split.name, dict(zip(FAMILIES, losses, strict=True)), accuracy))
         if not splits:
@@ -247,8 +243,7 @@ class ProgressMeasures(Analysis):
 
     def _found(self, subject: Subject) -> Int[Tensor, " key"]:
         energy, sign = logit_energy(subject, centred=True), answer_sign(subject.task)
-        clear = key_frequencies(energy, sign, self.multiple).key
-        return clear[torch.isin(clear, strong_frequencies(energy, sign, self.relative))]
+        return key_frequencies(energy, sign, self.multiple, self.relative).key
 
 
 def _splits(subject: Subject) -> Iterator[LabelledSplit]:

@@ -1,4 +1,4 @@
-"""What a subject's logits on the grid of its group are made of, computed once per subject."""
+"""Logits and activations of a subject on the grid of its group: their parts, energies and cells."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from mechmem.errors import ActivationError
 from mechmem.math.blocks import blocks
 from mechmem.math.filtration import GridFrequencies
 from mechmem.math.grid_parts import GridParts, grid_energy, grid_parts
+from mechmem.math.reconstruction import LabelledCells
 from mechmem.models.hooks.running import block_rows, full_precision
 from mechmem.models.reading.activations import activations
 from mechmem.models.reading.forward import all_logits
 from mechmem.models.reading.residual import at_answer
 from mechmem.tasks.grid import answer_sign, grid_rows
+from mechmem.tasks.splits import LabelledSplit
 
 
 def logit_parts(subject: Subject) -> GridParts:
@@ -55,6 +57,21 @@ def grid_cells(subject: Subject, ids: Int[Tensor, " example"]) -> Int[Tensor, "e
     cell = torch.full((len(subject.task.ids), 2), -1)
     cell[rearrange(rows, "a b -> (a b)")] = torch.cartesian_prod(torch.arange(n), torch.arange(n))
     return cell[subject.task.rows(ids)]
+
+
+def labelled_cells(subject: Subject, split: LabelledSplit) -> LabelledCells | None:
+    """Return the cells of a split that are on the grid of the group, with their labels; None where none is.
+
+    Raises:
+        MissingNeedError: the group is not cyclic, a pair is missing, or the operation is not ±.
+    """
+    operands = grid_cells(subject, split.ids)
+    inside = (operands >= 0).all(1)
+    if not inside.any():
+        return None
+    operands = operands[inside]
+    answer = (operands[:, 0] + answer_sign(subject.task) * operands[:, 1]) % len(grid_rows(subject.task))
+    return LabelledCells(subject.task.rows(split.ids[inside]), operands, answer, split.labels[inside])
 
 
 def answering_neurons(

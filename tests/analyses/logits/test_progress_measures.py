@@ -11,7 +11,7 @@ from mechmem.analyses.logits.embedding_spectrum import EmbeddingSpectrum
 from mechmem.analyses.logits.frequency_reconstruction import FrequencyReconstruction
 from mechmem.analyses.logits.progress_measures import ProgressMeasures, ProgressMeasuresResult
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.math.reconstruction import strong_frequencies
+from mechmem.math.reconstruction import key_frequencies
 from mechmem.models.reading.forward import all_logits
 
 OPERATIONS = [("add", 9), ("add", 8), ("subtract", 7), ("multiply", 11)]
@@ -75,8 +75,8 @@ def test_losses_are_those_of_explicit_projections(subject):
 
 
 def test_frequency_reconstruction_gives_the_same_losses(subject):
-    other = FrequencyReconstruction()(subject)
-    result = ProgressMeasures(frequencies=tuple(other.key.tolist()))(subject)
+    other, result = FrequencyReconstruction(relative=0.25)(subject), ProgressMeasures()(subject)
+    assert torch.equal(result.key, other.key)
     for family in ("network", "restricted", "excluded"):
         for split, loss in other.losses(family).items():
             assert result.split(split).loss[family].value == pytest.approx(loss.value)
@@ -96,9 +96,10 @@ def test_gini_and_weights(subject):
 def test_weak_frequencies_are_no_keys():
     energy = torch.zeros(9, 5, dtype=torch.float64)
     energy[1, 1], energy[2, 2], energy[3, 3], energy[7, 2] = 16.0, 1.0, 0.99, 50.0
-    assert strong_frequencies(energy, 1, 0.25).tolist() == [1, 2]
-    assert strong_frequencies(energy, -1, 0.25).tolist() == [2], "mode (−2, 2)"
-    assert not len(strong_frequencies(torch.zeros(9, 5), 1, 0.25))
+    assert key_frequencies(energy, 1, 10.0, 0.25).key.tolist() == [1, 2]
+    assert key_frequencies(energy, -1, 10.0, 0.25).key.tolist() == [2], "mode (−2, 2)"
+    assert key_frequencies(energy, 1, 10.0).key.tolist() == [1, 2, 3]
+    assert not len(key_frequencies(torch.zeros(9, 5), 1, 10.0, 0.25).key)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_the_figure_and_the_tables(subject, tmp_path):
 def test_what_is_not_there_is_refused(subject):
     with pytest.raises(ConfigError, match="frequencies lie in 1 … "):
         ProgressMeasures(frequencies=99)(subject)
-    with pytest.raises(ConfigError, match="at most 1"):
+    with pytest.raises(ConfigError, match="must lie in"):
         ProgressMeasures(relative=2)
     with pytest.raises(MissingNeedError, match="needs group"):
         ProgressMeasures()(dataclasses.replace(subject, task=_without_group(subject.task)))
