@@ -123,7 +123,7 @@ def test_what_is_impossible_says_why_in_its_place(page):
 def test_a_part_that_is_missing_from_a_figure_says_why(planted, tmp_path):
     write_report([(planted.subject, Card("planted"))], tmp_path / "r.html")
     text = Page((tmp_path / "r.html").read_text(encoding="utf-8")).text
-    assert "no initialisation to compare with: the network has neither a run with step 0 nor a recipe." in text
+    assert "no untrained twin: the network has neither a run with step 0 nor a retrainer." in text
 
 
 def test_names_and_sentences_are_text_not_markup(page):

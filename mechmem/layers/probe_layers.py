@@ -21,7 +21,7 @@ from mechmem.layers.features import INPUTS, layer_features, read_layers
 from mechmem.layers.probe import Labels, LayerProbe, cross_validated
 from mechmem.layers.table import NETWORKS, OUTPUT, LayerProbes
 from mechmem.math.logits import answers_of
-from mechmem.models.reading.twins import initial_model
+from mechmem.models.reading.twins import twin
 
 __all__ = ["INPUTS", "OUTPUT", "LayerProbes", "probe_layers"]
 
@@ -187,10 +187,10 @@ def _twins(
     for name, network, other in (("untrained", untrained, None), ("clean_labels", clean_labels, bool)):
         if not isinstance(network, nn.Module | other):
             raise ConfigError(f"{name}= takes a network, got a {type(network).__name__}")
-    before, note = (untrained, "") if untrained is not None else initial_model(subject)
-    clean = clean_labels if isinstance(clean_labels, nn.Module) else None
-    if clean_labels is True:
-        if subject.retrainer is None:
-            raise MissingNeedError("no retrainer to make the clean-label twin from; pass the network as clean_labels=")
-        clean = subject.retrainer.twin("clean_labels")
+    before = twin(subject, "untrained", untrained)
+    before, note = (None, before) if isinstance(before, str) else (before, "")
+    own = None if isinstance(clean_labels, bool) else clean_labels
+    clean = None if clean_labels is False else twin(subject, "clean_labels", own)
+    if isinstance(clean, str):
+        raise MissingNeedError(f"{clean}; pass the network as clean_labels=")
     return list(zip(NETWORKS[1:], (before, clean), strict=True)), note

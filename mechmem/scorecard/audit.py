@@ -17,7 +17,8 @@ from mechmem.core.task import Predictor, Task
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.layers.features import INPUTS
 from mechmem.math.logits import answers_of
-from mechmem.scorecard.controls import LABEL_CONTROLS, NETWORK_CONTROLS, LogitTable, Train, control_models
+from mechmem.models.reading.twins import Train
+from mechmem.scorecard.controls import LABEL_CONTROLS, NETWORK_CONTROLS, LogitTable, control_models
 from mechmem.scorecard.extractor import Extractor, extractor
 from mechmem.scorecard.pooling import pool
 from mechmem.scorecard.rows import Cell, Row
@@ -55,8 +56,8 @@ def audit(
 ) -> Scorecard:
     """Set every extractor beside its controls, what it was told, and the network's held-out structure.
 
-    Twins come from the subject's retrainer, or from the arguments; without either their cells are empty and say why,
-    and the sentence says "uncontrolled".
+    Twins come from the arguments, from step 0 of the run (the untrained one) or from the retrainer; without any their
+    cells are empty and say why, and the sentence says "uncontrolled".
 
     Args:
         subject: the network with its task; several (runs that differ in their seed) are pooled.

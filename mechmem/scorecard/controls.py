@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mechmem.core.subject import Subject, TwinKind
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError, UnknownNameError
-from mechmem.tasks.relabelled import noise_only
+from mechmem.models.reading.twins import Train, twin
 
 
 class LogitTable(nn.Module):
@@ -104,8 +104,6 @@ NETWORK_CONTROLS: tuple[TwinKind, ...] = ("untrained", "one_step", "noise_only")
 LABEL_CONTROLS = ("label_grid", "kernel_ridge")
 """Predictors made from the given labels alone: shown beside extractors that read nothing but logits."""
 
-Train = Callable[[Task], nn.Module]
-
 
 def control_models(
     subject: Subject, given: Mapping[str, nn.Module | None], train: Train | None, *, progress: bool
@@ -120,21 +118,11 @@ def control_models(
     """
     models: dict[str, nn.Module | str] = {}
     for kind in NETWORK_CONTROLS:
-        models[kind] = given.get(kind) or _twin(subject, kind, train, progress=progress)
+        found = twin(subject, kind, given.get(kind), train=train, progress=progress)
+        models[kind] = f"{found}; pass {kind}=" if isinstance(found, str) else found
     for name, build in (("label_grid", label_grid), ("kernel_ridge", kernel_ridge)):
         try:
             models[name] = LogitTable(build(subject.task), subject.task)
         except (MechmemError, ValueError) as error:  # scikit-learn's, of inputs that are not finite
             models[name] = str(error).splitlines()[0]
     return models
-
-
-def _twin(subject: Subject, kind: TwinKind, train: Train | None, *, progress: bool) -> nn.Module | str:
-    if kind == "noise_only" and train is not None:
-        return train(noise_only(subject.task))
-    if subject.retrainer is None:
-        return f"no retrainer to make the {kind.replace('_', '-')} twin from; pass {kind}="
-    try:
-        return subject.retrainer.twin(kind, progress=progress)
-    except MissingNeedError as error:
-        return str(error)

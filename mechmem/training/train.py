@@ -75,7 +75,7 @@ class ConfigRetrainer:
             task = relabelled[kind]()
             if task == self.config.task:
                 labels = "random" if kind == "noise_only" else "true"
-                raise MissingNeedError(f"no {kind.replace('_', '-')} twin: the network itself has only {labels} labels")
+                raise MissingNeedError(f"the network itself has only {labels} labels: it is its own twin")
             twin = dataclasses.replace(self.config, task=task, steps=max(self.steps, 1), **settings)
         return self._trained(twin, kind, progress)
 

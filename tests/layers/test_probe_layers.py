@@ -212,7 +212,11 @@ def test_refusals():
         ({"limit_mb": -1}, ConfigError, "limit_mb"),
         ({"untrained": "before.pt"}, ConfigError, "untrained= takes a network, got a str"),
         ({"clean_labels": "yes"}, ConfigError, "clean_labels= takes a network, got a str"),
-        ({"clean_labels": True}, MissingNeedError, "no retrainer to make the clean-label twin from"),
+        (
+            {"clean_labels": True},
+            MissingNeedError,
+            "no clean-label twin: the network has no retrainer; pass the",
+        ),
     ):
         with pytest.raises(error, match=said):
             probe_layers(subject, **settings)

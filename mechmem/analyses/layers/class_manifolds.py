@@ -21,7 +21,7 @@ from mechmem.layers.analysis import LayerAnalysis, some, source_splits
 from mechmem.layers.features import held_by
 from mechmem.math.representations import FEWEST_CLOUD as FEWEST
 from mechmem.math.representations import QUANTITIES, cloud_geometry, radius_of_chance
-from mechmem.models.reading.twins import initial_model
+from mechmem.models.reading.twins import twin_subject
 from mechmem.plotting.layers import LAYER_STYLES as STYLES
 from mechmem.plotting.layers import layer_lines
 from mechmem.plotting.layout import stack
@@ -181,11 +181,11 @@ class ClassManifolds(LayerAnalysis):
         if not enough.any():
             notes.append(f"no class has {self.fewest} examples")
         clouds = {split: self._clouds(*labelled[split], points) for split in labelled} if points else {}
-        before, why = initial_model(subject)
+        before, why = twin_subject(subject, "untrained")
         notes.append(why)
         shape = len(NETWORKS), len(SPLITS), len(layers), len(QUANTITIES), classes
         value = torch.full(shape, torch.nan, dtype=torch.float64)
-        for number, network in enumerate((subject, None if before is None else subject.with_model(before))):
+        for number, network in enumerate((subject, before)):
             if network is None or not clouds:
                 continue
             ids = torch.cat([members.flatten() for _, members in clouds.values()]).unique()

@@ -31,7 +31,7 @@ from mechmem.models.reading.layer_parameters import (
 )
 from mechmem.models.reading.linear_readout import linear_readout
 from mechmem.models.reading.split_hits import accuracy_row, split_hits
-from mechmem.models.reading.twins import initial_model
+from mechmem.models.reading.twins import twin
 from mechmem.plotting.layers import name_ticks
 from mechmem.plotting.layout import stack
 from mechmem.plotting.lines import lines
@@ -149,8 +149,7 @@ class LayerRetraining(Analysis):
         check_choice("labels to train on", self.labels, get_args(Labels))
         check_whole("steps", self.steps, 1)
         check_whole("seed", self.seed, 0)
-        if self.batch_size is not None:
-            check_whole("batch size", self.batch_size, 0)
+        check_whole("batch size", 0 if self.batch_size is None else self.batch_size, 0)
 
     def __call__(self, subject: Subject) -> LayerRetrainingResult:
         """Return the result.
@@ -162,9 +161,9 @@ class LayerRetraining(Analysis):
         """
         self.require(subject)
         task, roles = subject.task, subject.roles
-        initial, reason = initial_model(subject)
-        if initial is None:
-            raise MissingNeedError(f"{self.name!r} needs the initialisation: {reason}")
+        initial = twin(subject, "untrained")
+        if isinstance(initial, str):
+            raise MissingNeedError(f"{self.name!r} needs the initialisation; {initial}")
         ids, labels = _examples(task, self.labels)
         layers = [layer for layer in parameter_layers(subject.model, roles, self.layers) if layer.parameters]
         config, note = self._settings(subject)
@@ -222,9 +221,8 @@ class LayerRetraining(Analysis):
         optimizers = Optimizers(config, model, subject.roles)
         for step in range(self.steps):
             epoch, start = divmod(step * size, -(-n // size) * size)
-            order = torch.arange(n)
-            if size < n:
-                order = torch.randperm(n, generator=generator(self.seed, "order of retraining", epoch))
+            draw = generator(self.seed, "order of retraining", epoch)
+            order = torch.randperm(n, generator=draw) if size < n else torch.arange(n)
             rows = order[start : start + size]
             optimizers.zero_grad()
             for block in blocks(len(rows), block_rows(model)):
@@ -233,8 +231,7 @@ class LayerRetraining(Analysis):
                 (loss_of(logits, labels[rows[block].to(labels.device)], config.loss) * share).backward()
             _step(optimizers, stored, layer, config)
         optimizers.zero_grad()
-        for parameter in own:
-            parameter.requires_grad_(False)
+        model.requires_grad_(False)
 
 
 def _step(optimizers: Optimizers, stored: Mapping[str, Tensor], layer: LayerParameters, config: TrainConfig) -> None:
@@ -287,9 +284,8 @@ def _through_readout(
     last = {*readout.names, *(() if bias is None else bias.names)}
     own = [stored[name] for name in layer.parameters]
     # A matrix that is the embedding too changes what is read.
-    if not set(layer.parameters) <= last or len(layer.tensors) != sum(
-        any(each is mine for mine in own) for each in stored.values()
-    ):
+    places = sum(any(each is mine for mine in own) for each in stored.values())
+    if not set(layer.parameters) <= last or len(layer.tensors) != places:
         return None
     try:
         found = linear_readout(subject)

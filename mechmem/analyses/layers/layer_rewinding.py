@@ -20,7 +20,7 @@ from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError, RunDirectoryError
 from mechmem.models.reading.layer_parameters import LayerParameters, copy_layer, named_tensors, parameter_layers
 from mechmem.models.reading.split_hits import accuracy_row, split_hits
-from mechmem.models.reading.twins import initial_model
+from mechmem.models.reading.twins import twin
 from mechmem.plotting.layers import name_ticks
 from mechmem.plotting.lines import lines
 from mechmem.plotting.matrices import Panel, heatmaps
@@ -175,9 +175,9 @@ class LayerRewinding(Analysis):
     def _earlier(self, subject: Subject) -> Iterator[tuple[int, nn.Module]]:
         """Yield the steps to go back to, and the network at each."""
         if self.step == 0:
-            initial, reason = initial_model(subject)
-            if initial is None:
-                raise MissingNeedError(f"{self.name!r} needs an earlier state: {reason}")
+            initial = twin(subject, "untrained")
+            if isinstance(initial, str):
+                raise MissingNeedError(f"{self.name!r} needs an earlier state; {initial}")
             yield 0, initial
             return
         assert subject.run is not None

@@ -16,11 +16,11 @@ from mechmem.core.config import check_whole
 from mechmem.core.results import Result
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
-from mechmem.errors import ConfigError, MissingNeedError, unknown_name
+from mechmem.errors import ConfigError, unknown_name
 from mechmem.layers.analysis import LayerAnalysis, some, source_splits
 from mechmem.layers.features import held_by
 from mechmem.math.representations import FEWEST, centred_gram, cka_of_grams
-from mechmem.models.reading.twins import initial_model
+from mechmem.models.reading.twins import twin_subject
 from mechmem.plotting.layers import STYLES as NETWORKS
 from mechmem.plotting.layers import layer_lines, short
 from mechmem.plotting.matrices import Panel, heatmaps
@@ -206,16 +206,11 @@ class LayerSimilarity(LayerAnalysis):
 
 def _twins(subject: Subject) -> tuple[dict[str, Subject], list[str]]:
     """Return the twins that can be made, and why others cannot."""
-    before, why = initial_model(subject)
-    twins = {} if before is None else {UNTRAINED: subject.with_model(before)}
-    notes = [why] if why else []
+    before, why = twin_subject(subject, UNTRAINED)
     noisy = source_splits(subject.task).get("train_noisy")
     if noisy is not None and not len(noisy):
-        return twins, [*notes, "no clean-label twin: no training label is wrong, and it would be this network"]
-    if subject.retrainer is None:
-        return twins, [*notes, "no clean-label twin: the network has no retrainer"]
-    try:
-        clean = subject.retrainer.twin("clean_labels")
-    except MissingNeedError as error:
-        return twins, [*notes, f"no clean-label twin: {error}"]
-    return {**twins, CLEAN: subject.with_model(clean)}, notes
+        clean, why_clean = None, "no clean-label twin: no training label is wrong, and it would be this network"
+    else:
+        clean, why_clean = twin_subject(subject, CLEAN)
+    twins = {name: twin for name, twin in ((UNTRAINED, before), (CLEAN, clean)) if twin is not None}
+    return twins, [reason for reason in (why, why_clean) if reason]

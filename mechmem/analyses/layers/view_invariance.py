@@ -21,7 +21,7 @@ from mechmem.layers.analysis import LayerAnalysis, some
 from mechmem.layers.features import INPUTS, Pool, held_by
 from mechmem.math.blocks import blocks
 from mechmem.math.representations import ViewCosines
-from mechmem.models.reading.twins import initial_model
+from mechmem.models.reading.twins import twin_subject
 from mechmem.plotting.layers import layer_lines
 from mechmem.plotting.style import SPLITS, SplitStyle
 from mechmem.tasks.arrays import ArrayTask
@@ -134,8 +134,8 @@ class ViewInvariance(LayerAnalysis):
         layers, task = self.layers(subject), subject.task
         assert isinstance(task, ImageTask)
         parts = [some(ids, self.limit, self.seed) for ids in (task.sources, task.test_ids)]
-        before, note = initial_model(subject)
-        networks = [subject] if before is None else [subject, subject.with_model(before)]
+        before, note = twin_subject(subject, "untrained")
+        networks = [subject] if before is None else [subject, before]
         sizes = torch.tensor([len(ids) for ids in parts])
         same = torch.full((len(NETWORKS), len(layers), int(sizes.sum())), torch.nan, dtype=torch.float64)
         different = torch.full((len(NETWORKS), len(layers), len(PARTS)), torch.nan, dtype=torch.float64)

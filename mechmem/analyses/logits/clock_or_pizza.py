@@ -23,7 +23,7 @@ from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.additive import correct_logits, cosine, irrelevance
 from mechmem.models.reading.forward import all_logits
 from mechmem.models.reading.operand_gradients import operand_gradients
-from mechmem.models.reading.twins import initial_model
+from mechmem.models.reading.twins import twin_subject
 from mechmem.plotting.spectra import symmetry_figure
 from mechmem.plotting.style import SplitStyle
 from mechmem.tasks.grid import answer_sign, cyclic_group, grid_rows
@@ -188,10 +188,10 @@ class ClockOrPizza(Analysis):
         index = torch.tensor(drawn)
         a, b, c = index // n**2, index // n % n, index % n
         ids, classes = subject.task.ids[rows[a, b]], elements[c]
-        model, note = initial_model(subject)
+        before, note = twin_subject(subject, "untrained")
         return ClockOrPizzaResult(
             network=self._reading(subject, ids, classes),
-            initial=None if model is None else self._reading(subject.with_model(model), ids, classes),
+            initial=None if before is None else self._reading(before, ids, classes),
             initial_note=note,
             triples=torch.stack([elements[a], elements[b], classes], 1),
             distance="a − b" if answer_sign(subject.task) == 1 else "a + b",

@@ -17,7 +17,7 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.math.filtration import frequency_power
 from mechmem.models.hooks.running import full_precision
-from mechmem.models.reading.twins import initial_model
+from mechmem.models.reading.twins import twin_subject
 from mechmem.models.reading.weights import neuron_weights
 from mechmem.plotting.matrices import Panel, heatmaps
 from mechmem.plotting.spectra import numbered
@@ -119,8 +119,8 @@ class NeuronSpectrum(Analysis):
     def __call__(self, subject: Subject) -> NeuronSpectrumResult:
         """Return the shares."""
         self.require(subject)
-        before, note = initial_model(subject)
-        initial = None if before is None else _share(subject, before)
+        before, note = twin_subject(subject, "untrained")
+        initial = None if before is None else _share(subject, before.model)
         group = neuron_weights(subject)[0]
         share, labels = _share(subject, subject.model), group.labels
         return NeuronSpectrumResult(share, group.multiplicity[1:], labels, initial, note)

@@ -95,7 +95,7 @@ def test_before_training_is_measured_on_the_same_examples():
     radius = values(result, "radius", "untrained")["layers.1.hook_hidden"]
     assert radius["test"] == pytest.approx(radius_of_chance(15, CLASSES), rel=0.3)
     assert result.note == "" and len(result.plot().data) > len(ClassManifolds()(planted()).plot().data)
-    assert "no initialisation" in ClassManifolds()(planted()).note
+    assert "no untrained twin" in ClassManifolds()(planted()).note
 
 
 def test_classes_without_enough_examples_have_no_cloud():

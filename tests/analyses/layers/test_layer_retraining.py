@@ -10,6 +10,7 @@ from two_paths import two_paths
 import mechmem as mm
 from mechmem.analyses.layers import layer_retraining
 from mechmem.analyses.layers.layer_retraining import LayerRetraining
+from mechmem.core.plugins import named
 from mechmem.core.randomness import generator
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.models.reading.layer_parameters import parameter_layers
@@ -105,7 +106,7 @@ def test_row_blocks_add_up(monkeypatch):
 
 def test_the_readout_alone_is_what_the_whole_network_gives(monkeypatch):
     subject = two_paths()
-    assert mm.analysing.analysis("readout_retraining").layers == "readout"
+    assert named("analyses", "readout_retraining").layers == "readout"
     alone = mm.analyse(subject, "readout_retraining", steps=30)
     monkeypatch.setattr(layer_retraining, "_through_readout", lambda *_: None)
     whole = mm.analyse(subject, "readout_retraining", steps=30)

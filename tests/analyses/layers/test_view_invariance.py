@@ -53,7 +53,7 @@ def test_what_mirroring_leaves_alone_is_invariant(result):
         assert folded["invariance"] == pytest.approx(1) and folded["same"] == pytest.approx(1) and folded["n"] == n
         assert 0.2 < pixels["invariance"] < 0.8 and pixels["low"] < pixels["invariance"] < pixels["high"]
         assert pixels["invariance"] == pytest.approx(frame.loc[("inputs", part), "invariance"])
-    assert "untrained" not in set(result.to_frame()["network"]) and "no initialisation" in result.note
+    assert "untrained" not in set(result.to_frame()["network"]) and "no untrained twin" in result.note
 
 
 def test_alike_for_all_images_is_not_invariant_but_undefined(result):

@@ -16,6 +16,7 @@ from mechmem.core.subject import Subject
 from mechmem.layers.features import INPUTS
 from mechmem.layers.probe_layers import LayerProbes, probe_layers
 from mechmem.models.networks.image_config import ImageModelConfig
+from mechmem.models.reading.twins import twin_subject
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.plotting.lines import lines, plain_style
 from mechmem.plotting.matrices import Panel, heatmaps
@@ -82,10 +83,11 @@ def during_training(subject: Subject) -> Rows:
 
 def clean_twin(subject: Subject) -> Rows:
     """Ratio of the probe's accuracy by layer to that on the clean-label twin, and the CKA of the two on test."""
-    twin = subject.retrainer.twin("clean_labels") if subject.retrainer is not None else subject.model
+    twin, reason = twin_subject(subject, CLEAN)
+    assert twin is not None, reason
     ours, theirs = (
         each.table()["trained"].loc[list(subject.roles.hidden)].to_numpy()
-        for each in (_probed(subject), probe_layers(subject.with_model(twin), probe=PROBE, labels="true", folds=0))
+        for each in (_probed(subject), probe_layers(twin, probe=PROBE, labels="true", folds=0))
     )
     ratios = ours / np.maximum(theirs, 1e-9)
     for number, (value, ratio) in enumerate(zip(theirs, ratios, strict=True), 1):
