@@ -22,6 +22,9 @@ from mechmem.core.plugins import KINDS, plugins
 from mechmem.core.task import Task
 from mechmem.recipes.trials import recipes
 
+sys.path.insert(0, str(Path(__file__).parent))
+from rooms import rooms_svg  # noqa: E402
+
 project = "mechmem"
 author = "The mechmem developers"
 copyright = "2026, The mechmem developers"
@@ -131,6 +134,7 @@ def render(app: object, docname: str, source: list[str]) -> None:
         supporting_types=supporting_types,
         command_help=command_help,
         recipes=recipes,
+        rooms_svg=rooms_svg,
     )
 
 

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file that loads nothing, whole or not at all."""
+"""The report on audited networks, and how pages are written: one HTML file that loads nothing."""
 
 from __future__ import annotations
 

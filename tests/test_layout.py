@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import re
 import subprocess
@@ -166,3 +167,57 @@ def test_every_public_name_can_be_imported():
 
     for name in mechmem.__all__:
         assert getattr(mechmem, name).__doc__, f"mechmem.{name} has no docstring"
+
+
+ROOMS = {
+    "core", "math", "plotting", "tasks", "models", "training", "interventions", "layers",
+    "scorecard", "neurons", "examples", "analyses", "recipes", "cli",
+}  # fmt: skip
+
+
+def test_nothing_stands_outside_the_rooms():
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "errors.py", "report.py"}
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders == ROOMS | {"templates"}
+
+
+def test_a_name_has_one_address():
+    packages = [path for path in PACKAGE.rglob("__init__.py") if "papers" not in path.parts and path.parent != PACKAGE]
+    for path in packages:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert len(tree.body) == 1, f"{short(path)} holds more than its docstring"
+
+
+def test_a_small_file_is_a_plugin_or_part_of_something():
+    leaves = {"core/needs.py", "core/randomness.py", "math/blocks.py", "tasks/build.py"}
+    plugins = {path for _, path in PLUGIN_FILES}
+    modules = [path for path in MODULES if path.name != "__init__.py" and "papers" not in path.parts]
+    small = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules
+        if path not in plugins and len(path.read_text(encoding="utf-8").splitlines()) < 40
+    ]
+    assert set(small) <= leaves
+
+
+def test_the_paths_that_contributors_are_pointed_to_exist():
+    pages = (ROOT / "CONTRIBUTING.md", ROOT / "README.md", ROOT / "docs" / "architecture.md")
+    named = {path for page in pages for path in re.findall(r"`([a-z_]+/[\w/.]*)`", page.read_text(encoding="utf-8"))}
+    assert "tasks/splits.py" in named and "docs/plugins.md" in named
+    written = ("runs/", "demo-report/")  # what commands write
+    missing = [
+        path
+        for path in named
+        if not path.startswith(written) and not ((ROOT / path).exists() or (PACKAGE / path).exists())
+    ]
+    assert not missing
+
+
+def test_the_picture_of_the_rooms_shows_each_room_once():
+    spec = importlib.util.spec_from_file_location("rooms", ROOT / "docs" / "rooms.py")
+    rooms = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rooms)
+    assert {room for layer in rooms.layers() for room in layer} == ROOMS | {"errors", "report"}
+    drawing = rooms.rooms_svg()
+    for room in ROOMS:
+        assert drawing.count(f">{room}</text>") == 1

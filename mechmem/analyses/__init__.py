@@ -1,1 +1,1 @@
-"""Measurements of a network. One file is one analysis; a new file is found by being there."""
+"""Measurements by name: of neurons, logits, layers, runs, examples; once or over training."""

@@ -106,10 +106,10 @@ def _write(text: str) -> None:
 def _demo(command: Demo) -> None:
     _load_libraries()
     from mechmem.cli.demo import run_demo
-    from mechmem.cli.terminal import console, scorecard_table
+    from mechmem.cli.terminal import console
 
     show = not command.quiet
-    tell = (lambda card: console().print(scorecard_table(card))) if show and not command.json else (lambda card: None)
+    tell = (lambda card: console().print(card)) if show and not command.json else (lambda card: None)
     entries = run_demo(command.out, seed=command.seed, device=command.device, progress=show, tell=tell)
     if command.json:
         names = ("hidden_rule", "heavy_noise")
@@ -137,7 +137,7 @@ def _train(command: Train | TrainImages) -> None:
 
 def _audit(command: Audit) -> None:
     _load_libraries()
-    from mechmem.cli.terminal import console, scorecard_table
+    from mechmem.cli.terminal import console
     from mechmem.core import storage
     from mechmem.report import check_output, write_report
     from mechmem.scorecard.audit import audit
@@ -155,7 +155,7 @@ def _audit(command: Audit) -> None:
     if command.json:
         _write(json.dumps(card.to_json()))
     elif not command.quiet:
-        console().print(scorecard_table(card))
+        console().print(card)
         if command.out is not None:
             _write(f"Report: {command.out / 'report.html'}")
 

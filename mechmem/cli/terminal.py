@@ -15,62 +15,11 @@ from mechmem.examples.detection import Detection
 from mechmem.examples.table import ExampleTable
 from mechmem.math.detection import FIGURES
 from mechmem.recipes.ledger import Entry, Ledger, ours
-from mechmem.scorecard.rows import CONTROL_TITLES, Cell
-from mechmem.scorecard.scorecard import Scorecard
-from mechmem.scorecard.wording import figure, structure_line, vote_line
-
-HEADS = {
-    "train_clean": "train\nclean",
-    "train_noisy": "train\nnoisy",
-    "train_noisy_true": "noisy\ntrue",
-    "test": "\ntest",
-    "test_in_group": "non-\nzero",
-    "untrained": "un-\ntrain.",
-    "one_step": "one\nstep",
-    "noise_only": "noise\nonly",
-    "random_choice": "rand.\nchoice",
-    "inputs": "\ninputs",
-    "label_grid": "label\ngrid",
-    "kernel_ridge": "kern.\nridge",
-}
-"""Column heads narrow enough for ten columns of figures in 80."""
 
 
 def console() -> Console:
     """Return the console that results are printed on."""
     return Console(highlight=False)
-
-
-def scorecard_table(card: Scorecard) -> RenderableType:
-    """Lay a scorecard out: the table, what each extractor was told, votes, structure, and the sentence."""
-    controls = [name for name in CONTROL_TITLES if any(name in row.controls for row in card.rows)]
-    title = Text.assemble(
-        (card.name.replace("_", " "), "bold"), ", accuracy in %; right of test: test accuracy on controls\n"
-    )
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("\nextractor", no_wrap=True)
-    for name in (*(card.rows[0].splits if card.rows else ()), *controls):
-        style = "bold" if name.startswith("test") else "dim" if name in controls else ""
-        table.add_column(HEADS[name], justify="right", style=style, no_wrap=True)
-    for row in card.rows:
-        cells = [*row.splits.values()] + [row.controls.get(name) for name in controls]
-        table.add_row(row.extractor, *(_figure(cell) for cell in cells))
-    told = Text("".join(f"{row.extractor} was told: {', '.join(row.knows) or 'nothing'}\n" for row in card.rows))
-    told.stylize("dim")
-    facts = [*map(vote_line, card.votes), structure_line(card.structure)]
-    sentence = Text(card.sentence + "\n", style="bold")
-    return Group(title, table, Text(), _reasons(card), told, Text("\n".join(facts) + "\n"), sentence)
-
-
-def _figure(cell: Cell | None) -> str:
-    return "" if cell is None else figure(cell.estimate)
-
-
-def _reasons(card: Scorecard) -> Text:
-    """List once why figures are missing."""
-    cells = [cell for row in card.rows for cell in (*row.splits.values(), *row.controls.values())]
-    reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason)
-    return Text("".join(f"–: {reason}\n" for reason in reasons), style="dim")
 
 
 def examples_table(

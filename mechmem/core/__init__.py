@@ -1,1 +1,1 @@
-"""The words every room speaks, and the files they are kept in."""
+"""Task, subject, roles, scores, results, configs, the plugin registry, and saved files."""

@@ -86,6 +86,18 @@ class Subject:
     name: str = "network"
     _memo: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
+    def __repr__(self) -> str:
+        size = sum(each.numel() for each in self.model.parameters())
+        named = [field.name for field in dataclasses.fields(self.roles) if field.name not in ("output", "logits")]
+        roles = ", ".join(name for name in named if getattr(self.roles, name))
+        lines = [
+            f"{type(self.model).__name__}, {size:,} parameters",
+            f"task: {self.task!r}",
+            f"roles: {roles or 'none'}",
+        ]
+        lines += [] if self.run is None else [f"run: {self.run.path}"]
+        return "\n  ".join([f"Subject {self.name!r}", *lines])
+
     def memo(self, key: str, compute: Callable[[], T]) -> T:
         """Compute something of this subject once, and again once its model has changed."""
         state = fingerprint(self.model)

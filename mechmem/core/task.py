@@ -34,6 +34,7 @@ class Task(abc.ABC):
         train_ids: ids of the training set.
         test_ids: ids of the held-out set.
         augmented: whether `batch(ids, step)` makes another view of its inputs at every step.
+        title: the task in a few words, e.g. "a + b mod 59"; "" where there is no more to say than its class.
     """
 
     n_classes: int
@@ -44,6 +45,7 @@ class Task(abc.ABC):
     group: Group | None = None
     operation: str | None = None
     augmented: bool = False
+    title: str = ""
 
     @property
     def sources(self) -> Int[Tensor, " example"]:
@@ -73,6 +75,12 @@ class Task(abc.ABC):
     def summary(self) -> dict[str, Any]:
         """Plain values that describe the task in a scorecard."""
         return {"classes": self.n_classes, "n_train": len(self.train_ids), "n_test": len(self.test_ids)}
+
+    def __repr__(self) -> str:
+        noisy, (n_train, n_test) = self.noisy, (len(self.train_ids), len(self.test_ids))
+        wrong = "" if noisy is None else f", {int(noisy.sum()):,} with a wrong label"
+        counted = f"{n_train:,} for training{wrong}; {n_test:,} for testing; {self.n_classes:,} classes"
+        return f"{type(self).__name__}({self.title}{': ' if self.title else ''}{counted})"
 
     def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
         """Return the labels given in training (on test ids, the true ones)."""

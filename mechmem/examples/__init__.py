@@ -1,1 +1,1 @@
-"""Numbers per training example: scores, influence, and what training without an example changes."""
+"""Numbers per training example: scores, wrong-label detection, influence, data value."""

@@ -1,1 +1,1 @@
-"""Interventions: other values at hook points, many forward passes as one."""
+"""Edits at hook points during a pass, many in one; patching between passes."""

@@ -1,1 +1,1 @@
-"""What each layer holds, and what a probe reads from it."""
+"""The information in each layer: features, classifiers, probes."""

@@ -1,1 +1,1 @@
-"""Pure functions on tensors; nothing here knows a model."""
+"""Pure functions on tensors: Fourier and irreps, ablation algebra, geometry of representations."""

@@ -1,1 +1,1 @@
-"""Hooked networks with named points."""
+"""Hooked networks: hook points on any module, the papers' networks, everything read from one."""

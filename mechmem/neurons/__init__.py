@@ -1,1 +1,1 @@
-"""Cumulative ablation: what becomes of the four accuracies as neurons are removed, one group after another."""
+"""Numbers per neuron: scores, pruning curves, flipping sets."""

@@ -1,1 +1,1 @@
-"""The few figure shapes: arrays and frames in, plotly figures out. A file holds one family of them."""
+"""Families of figures: data frames in, plotly figures out."""

@@ -1,1 +1,1 @@
-"""The scorecard: every extractor beside its controls, what it was told, and the network's held-out structure."""
+"""The audit: every extractor on four splits, beside its controls, with the verdict."""

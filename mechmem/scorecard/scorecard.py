@@ -15,11 +15,13 @@ from mechmem.core.storage import record
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.scorecard.rows import CONTROL_TITLES, Cell, Row
 from mechmem.scorecard.structure import Structure
+from mechmem.scorecard.terminal import laid_out, plain
 from mechmem.scorecard.votes import LabelVote
 from mechmem.scorecard.wording import finding, html_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from rich.console import Group
 
 
 @record
@@ -117,6 +119,16 @@ class Scorecard(Result):
     def plot(self) -> go.Figure:
         """Return the extractor × split dot plot with controls and intervals."""
         return dot_plot(self.intervals(), chance=self.chance)
+
+    def __repr__(self) -> str:
+        extractors = ", ".join(row.extractor for row in self.rows)
+        return f"Scorecard({self.name!r}, extractors {extractors}, verdict {self.verdict!r})"
+
+    def __str__(self) -> str:
+        return plain(self)
+
+    def __rich__(self) -> Group:
+        return laid_out(self)
 
     def _repr_html_(self) -> str:
         return html_table(self)

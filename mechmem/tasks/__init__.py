@@ -1,1 +1,1 @@
-"""What networks are trained on: inputs, given and true labels, splits, and stable ids."""
+"""Training data: inputs, given and true labels, splits, stable ids."""

@@ -89,6 +89,7 @@ class ArrayTask(Task):
         self._digest = state.hexdigest()
         self.operands = operands
         self.operation = operation
+        self.title = "" if operation is None else f"pairs, {operation}"
         if operation is not None:
             self.group = self._group(operation)
 

@@ -110,6 +110,8 @@ class ModularTask(GridTask):
         self.operation = config.op
         if config.op != "multiply" or is_prime(config.p):
             self.group = CyclicGroup(config.p, multiplicative=config.op == "multiply")
+        sign = {"add": "+", "subtract": "−", "multiply": "·"}[config.op]
+        self.title = f"a {sign} b mod {config.p}"
 
 
 class GroupTask(GridTask):
@@ -129,3 +131,4 @@ class GroupTask(GridTask):
         self.group = group_named(config.group)
         sums = not isinstance(self.group, FiniteGroup)
         self.operation = ("subtract" if divides else "add") if sums else config.op
+        self.title = f"{'a·b⁻¹' if divides else 'a·b'} in {config.group}"

@@ -38,6 +38,7 @@ class ImageTask(ConfiguredTask):
 
     def __init__(self, config: ImageConfig, data: ImageData | None = None):
         self.config = config
+        self.title = config.data
         self._data = image_data(config.data) if data is None else data
         self._read = data is None and config.data in SHIPPED
         self.n_classes = self._data.n_classes

@@ -32,7 +32,7 @@ class RelabelledTask(Task):
         self.n_classes = task.n_classes
         self.ids, self.train_ids, self.test_ids = task.ids, task.train_ids, task.test_ids
         self.operands, self.group, self.operation = task.operands, task.group, task.operation
-        self.augmented = task.augmented
+        self.augmented, self.title = task.augmented, task.title
         self._labels = task.given(task.ids).clone()
         self._labels[task.rows(task.train_ids)] = given
 

@@ -1,1 +1,1 @@
-"""The trainer, its run directory, and a recorder for a user's own loop."""
+"""Config in, run out: the trainer, a recorder for other loops, networks on subsets."""

@@ -136,3 +136,18 @@ def test_what_is_no_list_of_ids_is_named(ids, message, unchecked_shapes):
         check_ids(Permuted(), ids, "rows")
     with pytest.raises(UnknownNameError, match="no example id 8"):
         check_ids(Permuted(), [7, 8])
+
+
+def test_a_subject_says_what_a_person_wants_to_know(tiny_run):
+    lines = repr(tiny_run).splitlines()
+    assert lines[0] == "Subject 'tiny'" and lines[1].strip() == "HookedMLP, 180 parameters"
+    wrong = int(tiny_run.task.noisy.sum())
+    assert lines[2].strip() == (
+        f"task: ModularTask(a + b mod 5: 18 for training, {wrong} with a wrong label; 7 for testing; 5 classes)"
+    )
+    assert lines[3].strip() == "roles: input_embedding, readout, activation, hidden"
+    assert lines[4].strip() == f"run: {tiny_run.run.path}"
+    given, true, train = torch.tensor([[0, 1, 0], [-1, -1, 0], [1, 1, 0]])
+    bare = mm.Subject(nn.Linear(2, 2), mm.ArrayTask(torch.zeros(3, 2), given, true, train.bool()))
+    assert "roles: none" in repr(bare) and "run:" not in repr(bare)
+    assert repr(bare.task) == "ArrayTask(2 for training; 1 for testing; 2 classes)"

@@ -360,3 +360,14 @@ def test_what_is_read_is_set_beside_the_highest_control(low, said):
     row = dataclasses.replace(row, splits={**row.splits, "test": own}, controls={"untrained": control})
     sentence = dataclasses.replace(card, rows=(row,)).sentence
     assert f"95.0% (masc@hidden.0), {said} (untrained 50.0%)" in sentence
+
+
+def test_a_printed_card_is_the_table_and_the_finding(tiny_run):
+    card = mm.audit(tiny_run, ["raw", "additive_free"])
+    lines = str(card).splitlines()
+    assert lines[0] == "tiny, accuracy in %; right of test: test accuracy on controls"
+    (raw,) = [line for line in lines if line.startswith("raw  ")]
+    value = card.row("raw").splits["train_clean"].estimate.value
+    assert raw.split()[1] == f"{100 * value:.1f}".removesuffix(".0" if value in (0, 1) else " ")
+    assert " ".join(card.sentence.split()) in " ".join(str(card).split())
+    assert repr(card) == f"Scorecard('tiny', extractors raw, additive_free, verdict {card.verdict!r})"

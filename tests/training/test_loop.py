@@ -5,6 +5,7 @@ import torch
 
 import mechmem as mm
 from mechmem.errors import ConfigError, RunDirectoryError, TrainingFailedError
+from mechmem.models.networks.mlp import HookedMLP
 from mechmem.training.evaluate import evaluate, loss_of
 from mechmem.training.loop import _Batches
 
@@ -189,7 +190,7 @@ def test_evaluation_against_a_recomputation(tiny_run, loss):
 def test_splits_that_are_empty_or_unknown_read_null():
     clean = mm.ModularTask(mm.ModularConfig(p=5))
     noisy = mm.ModularTask(mm.ModularConfig(p=5, noise=mm.LabelNoise(1.0)))
-    model = mm.models.mlp.HookedMLP(mm.MLPConfig(width=8), 5)
+    model = HookedMLP(mm.MLPConfig(width=8), 5)
     row = evaluate(model, clean).row
     assert [name for name, value in row.items() if value is None] == [
         f"{split}{suffix}" for split in ("train_noisy", "train_noisy_true") for suffix in ("", "_loss")

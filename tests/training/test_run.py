@@ -9,6 +9,7 @@ import torch
 import mechmem as mm
 from mechmem.core import storage
 from mechmem.errors import ConfigError, RunDirectoryError
+from mechmem.models.networks.mlp import HookedMLP
 from mechmem.training.run import Run
 
 
@@ -53,7 +54,7 @@ def test_a_loaded_run_is_the_trained_one(tiny_run):
 
 def test_every_checkpoint_is_the_network_at_its_step(tiny_run, tiny_config):
     initial = mm.load(tiny_run.run.path, step=0)
-    expected = mm.models.mlp.HookedMLP(tiny_config.model, 5, tiny_config.seed)
+    expected = HookedMLP(tiny_config.model, 5, tiny_config.seed)
     assert torch.equal(initial.model.W_in, expected.W_in)
     for step in (0, 1, 30):
         row = next(row for row in tiny_run.run.rows() if row["step"] == step)

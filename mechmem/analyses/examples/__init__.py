@@ -1,1 +1,1 @@
-"""Analyses of training examples."""
+"""Analyses of training examples. One file is one analysis."""

@@ -1,1 +1,1 @@
-"""Analyses of layers."""
+"""Analyses of layers. One file is one analysis."""

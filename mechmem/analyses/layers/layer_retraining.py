@@ -1,4 +1,4 @@
-"""What one layer can make of the others: it is set back to its initialisation and trained again by itself."""
+"""Retraining of one layer, from its initialisation, with the others held fixed."""
 
 from __future__ import annotations
 
@@ -46,13 +46,12 @@ if TYPE_CHECKING:
 
 Labels = Literal["given", "true", "clean"]
 
-NONE = "none"
-"""The row of the network as it is, with no layer touched."""
+NONE = "none"  # the row of the network with no layer touched
 
 STATES = ("rewound", "retrained")
 
 Forward = Callable[[Int[Tensor, " row"], int], Float[Tensor, "row class"]]
-"""Logits of training examples, by their place among those that are trained on, as a step shows them."""
+"""Logits of training examples, by row of the training set, as a step shows them."""
 
 
 @record
@@ -62,12 +61,11 @@ class LayerRetrainingResult(Result):
 
     Attributes:
         layers: the layers, in the network's order.
-        hits: right answers on each split with the layer rewound, and with it retrained; −1 where a score is not finite.
+        hits: correct predictions on each split with the layer rewound, and retrained; −1 where a logit is not finite.
             Shape (layer, state, split).
         trained: the same of the network as it is. Shape (split).
         n: number of examples of each split; 0 where it is empty or not known. Shape (split).
-        loss: mean loss over the examples and labels that the layer was trained on, rewound and retrained, in nats or
-            squared error. Shape (layer, state).
+        loss: mean loss on what the layer was trained on, in nats or squared error. Shape (layer, state).
         trained_loss: the same of the network as it is.
         labels: which labels it was trained on, "given", "true", or "clean" (of the rightly labelled examples alone).
         chance: accuracy of a blind guess, 1 / classes.
@@ -87,7 +85,7 @@ class LayerRetrainingResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per layer, state and split: layer, state, split, value, low, high, n, loss.
 
-        The states are "rewound" and "retrained", and "trained" of the network as it is (layer "none"). `value` is the
+        The states are "rewound", "retrained", and "trained" for the network as it is (layer "none"). `value` is the
         accuracy, with its 95 % Wilson interval; NaN for a split that is empty or not known.
         """
         states = [(NONE, "trained", self.trained, self.trained_loss)]
@@ -117,10 +115,9 @@ class LayerRetraining(Analysis):
     """Set one layer back to its initialisation, train it alone, all else frozen, and measure the four splits.
 
     Wrong labels that come back when a layer is retrained on clean examples alone are memorized elsewhere (Maini et al.
-    2023). Of the last layer (`readout_retraining`) it tells accuracy that the layers below have lost from accuracy that
-    the readout does not read. The network is in evaluation mode throughout: no dropout, BatchNorm by its running
-    statistics. Optimiser, rates, loss and batch size are the run's; without one Adam, learning rate 0.001,
-    cross-entropy, full batch. Augmented images are shown anew at every step.
+    2023). For the last layer (`readout_retraining`) it tells accuracy that the layers below have lost from accuracy
+    that the readout does not read. The network stays in evaluation mode. Optimiser, rates, loss and batch size are the
+    run's; without a run: Adam, learning rate 0.001, cross-entropy, full batch. Every step augments images anew.
 
     Attributes:
         layers: which layers, by name or pattern, "readout" for that of the role (see `parameter_layers`); by default
@@ -155,8 +152,7 @@ class LayerRetraining(Analysis):
         """Return the result.
 
         Raises:
-            MissingNeedError: there is neither a run with step 0 nor a retrainer; or the labels are not known, or none
-                is right.
+            MissingNeedError: no initialisation can be had, or the labels are not known, or none is correct.
             UnknownNameError: no layer matches.
         """
         self.require(subject)

@@ -1,1 +1,1 @@
-"""Analyses of logits on the grid of inputs."""
+"""Analyses of logits on the grid of inputs. One file is one analysis."""

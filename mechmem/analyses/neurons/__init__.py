@@ -1,1 +1,1 @@
-"""Analyses of neurons."""
+"""Analyses of neurons. One file is one analysis."""

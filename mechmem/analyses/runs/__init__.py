@@ -1,1 +1,1 @@
-"""Analyses of training runs."""
+"""Analyses of training runs. One file is one analysis."""

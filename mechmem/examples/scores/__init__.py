@@ -1,1 +1,1 @@
-"""Scores of training examples; one file each, found by being here."""
+"""Scores of training examples. One file is one score."""

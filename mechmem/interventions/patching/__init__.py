@@ -1,1 +1,1 @@
-"""Activation patching and path patching between runs."""
+"""Activation patching and path patching."""

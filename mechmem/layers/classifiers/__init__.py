@@ -1,1 +1,1 @@
-"""Classifiers of scikit-learn's kind that read a layer: subspaces, class means, neighbours, and a linear probe."""
+"""Classifiers with scikit-learn's interface that probes fit to a layer."""

@@ -1,1 +1,1 @@
-"""Hook points on any module: naming, attaching, running with hooks."""
+"""Hook points on any module: names, attachment, and passes with hooks."""

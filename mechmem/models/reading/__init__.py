@@ -1,1 +1,1 @@
-"""The one door into a model: names of hook points in, read-only activations out."""
+"""Read access to a network: logits, activations, gradients, weights, the residual stream."""

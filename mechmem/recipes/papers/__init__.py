@@ -1,1 +1,1 @@
-"""Recipes, one package per paper."""
+"""Recipes. One package is one paper and holds its `RECIPE`."""

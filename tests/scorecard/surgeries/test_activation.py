@@ -3,6 +3,7 @@ import torch
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError, RoleError
+from mechmem.models.networks.mlp import HookedMLP
 from mechmem.models.networks.nonlinearities import NONLINEARITIES
 from mechmem.scorecard.surgeries.activation import ActivationSwap
 
@@ -11,7 +12,7 @@ from mechmem.scorecard.surgeries.activation import ActivationSwap
 @pytest.mark.parametrize("after", NONLINEARITIES)
 def test_a_swapped_network_is_the_network_built_that_way(before, after):
     task = mm.ModularTask(mm.ModularConfig(p=5))
-    built = [mm.models.mlp.HookedMLP(mm.MLPConfig(width=6, activation=name), 5) for name in (before, after)]
+    built = [HookedMLP(mm.MLPConfig(width=6, activation=name), 5) for name in (before, after)]
     subject = mm.Subject(built[0], task, built[0].roles)
     swapped = ActivationSwap(after)(subject)
     pairs = task.batch(task.ids)[0]
