@@ -1,4 +1,4 @@
-"""Named hook points on any `nn.Module`, without a change to its code or to the names of its parameters."""
+"""Named hook points on any `nn.Module`, without changes to its code or its parameter names."""
 
 from __future__ import annotations
 
@@ -18,49 +18,48 @@ from mechmem.models.hooks.places import Point, Points, check_attachable, chosen_
 
 
 def attach(model: nn.Module, *points: Point, inputs: bool = False) -> Attached:
-    """Put named hook points on a network of any kind, for everything that takes hook points.
+    """Attach named hook points to any network, for everything that takes hook points.
 
     A module's output is at `<module>.hook_out`, its input at `<module>.hook_in`; the root's are `hook_out` and
-    `hook_in`. An element of an output or input has its path behind that: `encoder.hook_out.last_hidden_state`.
+    `hook_in`. An element of an output or input is named by its path behind that: `encoder.hook_out.last_hidden_state`.
 
-    The network itself stays as it is: its parameters keep their names, and `detach()` takes every point off again. A
-    module that is called several times has one point that fires several times; so has one that stands at several names,
-    whose point bears the first.
+    The network itself is unchanged: its parameters keep their names, and `detach()` removes every point. A module that
+    is called several times has one point that fires several times; so has a module with several names, whose point
+    is named after the first.
 
     Args:
         model: the network.
         points: which modules, each one of:
             a name, "layer1.0.conv1" ("" for the network itself);
-            a pattern over names, "layer*.relu", in which `*` stands for dots too;
+            a pattern over names, "layer*.relu", in which `*` matches dots too;
             a class, `nn.Conv2d`;
-            a name or pattern and, after a colon, the path of an element of what it returns: "h.*.attn:0",
+            a name or pattern and, after a colon, the path of an element of the output: "h.*.attn:0",
             "encoder:last_hidden_state", ":logits" (positions in tuples, keys of dicts and dataclasses, joined by dots);
             the name of a hook point, "layer1.hook_in", "attn.hook_in:hidden_states" (arguments by position or keyword).
-            Without any, or with "*", every module that is called. A module named with a path is not taken without one
-            by a pattern as well.
-        inputs: whether the chosen modules' inputs get points too: the first argument by position, or else the only
+            Without any, or with "*", every module that is called. A module named with a path gets no second point
+            without a path from a pattern.
+        inputs: whether the chosen modules' inputs get points too: the first positional argument, or else the only
             tensor among the arguments.
 
     Raises:
         ConfigError: `model` is not a module, has hook points already, or cannot have any (TorchScript, compiled).
-        UnknownNameError: a point matches no module; the nearest is named.
-        ActivationError: in the forward pass: a module returns none or several tensors, or has none at the path that was
-            named. For points that were named this is found out in the first forward pass, for the others when there is
-            a hook.
+        UnknownNameError: a point matches no module; the message suggests the nearest.
+        ActivationError: in the forward pass: a module returns no tensor or several, or has none at the given path.
+            Points given explicitly are checked in the first forward pass, the others once they have a hook.
     """
     check_attachable(model)
     return Attached(model, points, inputs)
 
 
 class Attached(CheckedHooks):
-    """A network with hook points, as `attach` returns it: TransformerLens' methods on top of the network's own.
+    """A network with hook points, as returned by `attach`: TransformerLens' methods on top of the network's own.
 
-    Whatever is not a matter of hooks is the network's: parameters, submodules, mode, forward, attributes and methods.
-    So a `state_dict` has the same keys, and each loads the other's.
+    Everything that does not concern hooks is the network's: parameters, submodules, mode, forward, attributes and
+    methods. So a `state_dict` has the same keys as the network's, and each loads the other's.
 
-    What differs from TransformerLens: a point that fires several times in a forward pass is cached as
-    `name#0 … name#n−1`, not overwritten; names may be patterns, and what matches no point is an error that names the
-    nearest; and a hook that did not fire at any of its points, though the network ran, is an error.
+    Differences from TransformerLens: a point that fires several times in a forward pass is cached as
+    `name#0 … name#n−1`, not overwritten; names may be patterns, and a name that matches no point is an error that
+    suggests the nearest; and a hook none of whose points fired in a forward pass is an error.
 
     Args:
         model: the network.
@@ -73,7 +72,7 @@ class Attached(CheckedHooks):
     def __init__(self, model: nn.Module, points: Sequence[Point] = (), inputs: bool = False):
         places = chosen_places(model, points, inputs)
         super().__init__()
-        # What makes a module is looked up in the network instead, so that there is one of each.
+        # A module's own attributes are looked up in the network instead, so that there is only one of each.
         for key in vars(nn.Module()):
             vars(self).pop(key, None)
         self._model = model
@@ -87,23 +86,23 @@ class Attached(CheckedHooks):
         self.setup()
 
     def setup(self) -> None:
-        """Name the points. The network's own modules get no attribute, unlike with TransformerLens."""
+        """Name the points. Unlike in TransformerLens, the network's own modules get no attribute."""
         self.hook_dict = Points({name: inserted.point for name, inserted in self._inserted.items()})
         self.hook_dict.again = same_modules(self._model) if self._inserted else {}
-        # The points alone, so that a hook on a module that is none is refused by name.
+        # Only the points, so that a hook on a module that is not a point is refused by name.
         self.mod_dict = cast(dict[str, nn.Module], self.hook_dict)
         for name, point in self.hook_dict.items():
             point.name = name
 
     def detach(self) -> nn.Module:
-        """Take every point off, with the hooks on it, and return the network as it was before."""
+        """Remove every point with its hooks, and return the original network."""
         for inserted in self._inserted.values():
             inserted.remove()
         self._inserted = {}
         self.setup()
         return self._model
 
-    # Hooks: TransformerLens' methods, where they would be silent about a hook that saw something else than it was for.
+    # Hooks: TransformerLens' methods, made to raise where a hook would silently have no effect.
 
     def _unknown(self, name: str) -> UnknownNameError:
         return cast(Points, self.hook_dict).unknown(name)
@@ -116,12 +115,12 @@ class Attached(CheckedHooks):
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
     ) -> Iterator[Self]:
-        """Put hooks on for the length of a `with`, as in `CheckedHooks`.
+        """Register hooks for the duration of a `with`, as in `CheckedHooks`.
 
         Raises:
             UnknownNameError: there is no such point.
-            ConfigError: a hook cannot be called with a value and, by the name of `hook`, its point.
-            ActivationError: the network ran, and none of the points that a hook was for fired.
+            ConfigError: a hook cannot be called as `hook(value, hook=point)`.
+            ActivationError: the network ran, and none of a hook's points fired.
         """
         fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
         choices = [] if self._caching else [choice for choice, _ in (*fwd_hooks, *bwd_hooks)]
@@ -145,10 +144,10 @@ class Attached(CheckedHooks):
         cache: dict[str, Any] | None = None,
         pos_slice: Any = None,
     ) -> tuple[dict[str, Any], list[Any], list[Any]]:
-        """Return a cache, and the hooks that fill it; gradients are cached by the forward hooks too.
+        """Return a cache and the hooks that fill it; the forward hooks cache gradients too.
 
         Raises:
-            UnknownNameError: a name in `names_filter` is no point.
+            UnknownNameError: a name in `names_filter` is not a point.
         """
         cache = Cache() if cache is None else cache
         numbering = Numbering(cache, self.hook_dict, lambda: self._passes)
@@ -171,13 +170,13 @@ class Attached(CheckedHooks):
         remove_batch_dim: bool = False,
         cache: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Add hooks that fill a cache anew in every forward pass, until they are reset; return the cache."""
+        """Register hooks that refill a cache in every forward pass, until hooks are reset; return the cache."""
         cache, forward, _ = self.get_caching_hooks(names_filter, incl_bwd, device, remove_batch_dim, cache)
         for name, hook in forward:
             self.add_hook(name, hook)
         return cache
 
-    # A module: what torch's machinery asks for is the network's.
+    # Module: torch's machinery gets what it asks for from the network.
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network."""
@@ -193,13 +192,13 @@ class Attached(CheckedHooks):
             raise ActivationError(f"{'. '.join(map(str, unclear))}. All of it: detach(), then {call}")
         return returned
 
-    # The network's own call runs the hooks that are registered on it, or on this.
+    # The network's own call runs the hooks registered on it or on this object.
     __call__ = forward
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Generator[tuple[str, nn.Module], None, None]:
-        """Yield this, the network's submodules, and each module's hook points behind it."""
+        """Yield this object, the network's submodules, and after each module its hook points."""
         memo = set() if memo is None else memo
         if self in memo:
             return
@@ -236,7 +235,7 @@ class Attached(CheckedHooks):
         return self
 
     def __getattr__(self, name: str) -> Any:
-        # Not for special methods, which copying and pickling look up on an instance that is still empty.
+        # Excludes special methods, which copying and pickling look up on an instance that is still empty.
         if "_model" not in vars(self) or (name.startswith("__") and name.endswith("__")):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._model, name)

@@ -1,4 +1,4 @@
-"""TransformerLens' methods for hooks, with names that are checked and may be patterns."""
+"""TransformerLens' hook methods with checked names, which may be patterns."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mechmem.models.hooks.points import unknown_point
 
 
 class CheckedHooks(HookedRootModule):
-    """A network with hook points on which a hook that cannot have been meant so is an error.
+    """A network with hook points that refuses hooks which would have no effect or could not be called.
 
     Wherever TransformerLens takes the name of a point, or a function that chooses names, a pattern such as "blocks.*"
-    will do too. A name, pattern or function that matches no point is an error, and so is a hook that cannot be called
-    as `hook(value, hook=point)`. A cache that is asked for what is not in it names the nearest.
+    works too. A name, pattern or function that matches no point is an error, and so is a hook that cannot be called
+    as `hook(value, hook=point)`. An unknown name in a cache is an error that suggests the nearest.
     """
 
     _caching = False
@@ -31,7 +31,7 @@ class CheckedHooks(HookedRootModule):
 
         Raises:
             UnknownNameError: no point is chosen.
-            ConfigError: it is none of these.
+            ConfigError: the choice is none of these.
         """
         if isinstance(choice, str):
             if choice in self.hook_dict:
@@ -61,29 +61,29 @@ class CheckedHooks(HookedRootModule):
         reset_hooks_end: bool = True,
         clear_contexts: bool = False,
     ) -> Iterator[Self]:
-        """Put hooks on for the length of a `with`.
+        """Register hooks for the duration of a `with`.
 
         Args:
             fwd_hooks: pairs of a point's name, a pattern, or a function that chooses names, and a hook
                 `(value, hook) -> value`.
             bwd_hooks: the same for gradients.
-            reset_hooks_end: whether they are taken off at the end, also after an error.
+            reset_hooks_end: whether the hooks are removed at the end, also after an error.
             clear_contexts: whether the points' `ctx` is emptied at the end.
 
         Raises:
             UnknownNameError: there is no such point.
-            ConfigError: a hook cannot be called with a value and, by the name of `hook`, its point.
+            ConfigError: a hook cannot be called as `hook(value, hook=point)`.
         """
         forward, backward = self._spelt_out(fwd_hooks), self._spelt_out(bwd_hooks)
         with super().hooks(forward, backward, reset_hooks_end, clear_contexts):
             yield self
 
     def add_hook(self, name: Any, hook: Any, *args: Any, **kwargs: Any) -> None:
-        """Put a hook on until it is reset (TransformerLens' arguments).
+        """Register a hook until hooks are reset (TransformerLens' arguments).
 
         Raises:
             UnknownNameError: there is no such point.
-            ConfigError: the hook cannot be called with a value and, by the name of `hook`, its point.
+            ConfigError: the hook cannot be called as `hook(value, hook=point)`.
         """
         for each in self._to_be_hooked(name, hook):
             super().add_hook(each, hook, *args, **kwargs)
@@ -97,11 +97,11 @@ class CheckedHooks(HookedRootModule):
         return self.matching(choice)
 
     def run_with_cache(self, *model_args: Any, incl_bwd: bool = False, **model_kwargs: Any) -> Any:
-        """Run the network and return what it returns, and a cache by point name (TransformerLens' arguments).
+        """Run the network; return its output and a cache by point name (TransformerLens' arguments).
 
         Raises:
-            UnknownNameError: a name in `names_filter` is no point.
-            ConfigError: gradients are asked for, and the network does not return one number.
+            UnknownNameError: a name in `names_filter` is not a point.
+            ConfigError: gradients are requested and the network does not return a single number.
         """
         self._caching = True
         check = self.register_forward_hook(_check_differentiable) if incl_bwd else None
@@ -121,18 +121,18 @@ class CheckedHooks(HookedRootModule):
         cache: dict[str, Any] | None = None,
         pos_slice: Any = None,
     ) -> tuple[dict[str, Any], list[Any], list[Any]]:
-        """Return a cache, and the hooks that fill it (TransformerLens' arguments).
+        """Return a cache and the hooks that fill it (TransformerLens' arguments).
 
         Args:
             names_filter: a name, a pattern, several of them, or a function that chooses names; None for all.
             incl_bwd: whether gradients are cached too.
-            device: where values are moved.
-            remove_batch_dim: whether a first axis of one example is dropped.
-            cache: what is filled.
-            pos_slice: which positions are kept.
+            device: device to move values to.
+            remove_batch_dim: whether to drop a batch axis of length 1.
+            cache: the cache to fill; by default a new one.
+            pos_slice: the positions to keep.
 
         Raises:
-            UnknownNameError: a name in `names_filter` is no point.
+            UnknownNameError: a name in `names_filter` is not a point.
         """
         names = self._filtered(names_filter)
         return super().get_caching_hooks(
@@ -147,12 +147,12 @@ class CheckedHooks(HookedRootModule):
         remove_batch_dim: bool = False,
         cache: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Add hooks that fill a cache in every forward pass, until they are reset; return the cache."""
+        """Register hooks that fill a cache in every forward pass, until hooks are reset; return the cache."""
         names = self._filtered(names_filter)
         return super().add_caching_hooks(names, incl_bwd, device, remove_batch_dim, Cache() if cache is None else cache)
 
     def _filtered(self, names_filter: Any) -> list[str]:
-        """Return the names that TransformerLens' argument of that name stands for."""
+        """Return the point names that TransformerLens' argument `names_filter` selects."""
         if names_filter is None:
             names_filter = "*"
         if isinstance(names_filter, str) or callable(names_filter):
@@ -167,14 +167,14 @@ def _check_hook(hook: Any) -> None:
         raise ConfigError(f"a hook is a function (value, hook), got a {type(hook).__name__}")
     try:
         signature = inspect.signature(hook)
-    except (TypeError, ValueError):  # some functions of C do not say
+    except (TypeError, ValueError):  # some C functions have no signature
         return
     try:
         signature.bind(None, hook=None)
     except TypeError as error:
         raise ConfigError(
-            f"the hook {_named(hook)}{signature} is called as hook(value, hook=point), which it does not take: its "
-            "second parameter must be named 'hook'"
+            f"the hook {_named(hook)}{signature} cannot be called as hook(value, hook=point): its second parameter "
+            "must be named 'hook'"
         ) from error
 
 
@@ -183,13 +183,13 @@ def _named(function: Any) -> str:
 
 
 def _check_differentiable(module: nn.Module, args: Any, returned: Any) -> None:
-    """A hook of torch that refuses what `backward` cannot be called on."""
+    """Torch forward hook that refuses an output on which `backward` cannot be called."""
     if isinstance(returned, Tensor) and returned.numel() == 1 and returned.requires_grad:
         return
     shape = f"shape {tuple(returned.shape)}" if isinstance(returned, Tensor) else f"type {type(returned).__name__}"
     seen = "no gradient" if isinstance(returned, Tensor) and returned.numel() == 1 else shape
     raise ConfigError(
-        f"incl_bwd=True differentiates what the network returns, which has to be one number with a gradient; it has "
+        f"incl_bwd=True differentiates the network's output, which must be a single number with a gradient; it has "
         f"{seen}. Call backward() on a loss inside `with model.hooks(bwd_hooks=...)`, or use "
         "mm.activations(..., gradients=loss)"
     )

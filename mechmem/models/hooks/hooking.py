@@ -1,4 +1,4 @@
-"""Putting functions on hook points for a while, and finding those that somebody left there."""
+"""Temporary hooks on hook points, and detection of hooks that were left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning
 from mechmem.models.hooks.points import hook_points
 
 Act = Callable[[Tensor], Tensor | None]
-"""Sees what a point holds, and returns what it is to hold instead, or None."""
+"""Receives the value of a point and returns its replacement, or None to keep it."""
 
 _LIBRARIES = {"torch", "transformer_lens", "transformers", "accelerate", "mechmem"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
@@ -28,10 +28,10 @@ _WARNED = "__mechmem_warned_of__"
 
 @contextlib.contextmanager
 def on_point(point: HookPoint, act: Act) -> Iterator[None]:
-    """Let a function see, and replace, what a hook point holds each time it fires.
+    """Let a function see and replace the value of a hook point each time it fires.
 
-    It is put on as TransformerLens does it, not as a hook of torch: a bridge shows its points in the layout that their
-    names promise only to such functions, and some of its points do not fire unless they have one.
+    The function is registered through TransformerLens, not as a plain torch hook: only to such hooks does a bridge show
+    its points in the layout that their names promise, and some of its points do not fire without one.
     """
     point.add_hook(lambda value, hook: act(value))  # type: ignore[arg-type]
     handle = point.fwd_hooks[-1]
@@ -44,16 +44,16 @@ def on_point(point: HookPoint, act: Act) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hooked(model: nn.Module, point: str, act: Act) -> Iterator[None]:
-    """Let a function see, and replace, what a point holds at one firing of a forward pass.
+    """Let a function see and replace the value of a point at one firing of a forward pass.
 
     Args:
         model: a model with that point.
         point: name of a hook point; `name#i` for firing i of a point that fires several times, by default the first.
-        act: called with the value, (example, …); what it returns takes the value's place, None leaves it.
+        act: called with the value, (example, …); its result replaces the value, None keeps it.
 
     Raises:
         UnknownNameError: there is no such point.
-        ActivationError: the point did not fire as often.
+        ActivationError: the point did not fire that often.
         ConfigError: the model is compiled.
     """
     base, number = firing(point)
@@ -71,13 +71,13 @@ def hooked(model: nn.Module, point: str, act: Act) -> Iterator[None]:
 
 
 def firing(point: str) -> tuple[str, int]:
-    """Return the name and the number of a firing: ("hook_state", 2) for "hook_state#2", 0 where there is none."""
+    """Return the point name and the number of a firing: ("hook_state", 2) for "hook_state#2"; 0 without a number."""
     base, numbered, number = point.rpartition("#")
     return (base, int(number)) if numbered and number.isdigit() else (point, 0)
 
 
 def warn_of_leftovers(model: nn.Module) -> None:
-    """Warn of hooks that stand on a model for good, once in each call that other code makes of mechmem.
+    """Warn of hooks that were left on a model, once per call of mechmem from outside.
 
     Warns:
         LeftoverHooksWarning: at the line of that call.
@@ -91,7 +91,7 @@ def warn_of_leftovers(model: nn.Module) -> None:
         return
     message = _about(left)
     entry, caller = _entry()
-    # Noted in the frame of the call itself, so that it is forgotten when the call is over.
+    # Kept in the frame of the call itself, so that it is forgotten when the call returns.
     warned = entry.f_locals.setdefault(_WARNED, set())
     if message not in warned:
         warned.add(message)
@@ -99,9 +99,9 @@ def warn_of_leftovers(model: nn.Module) -> None:
 
 
 def _entry() -> tuple[FrameType, int]:
-    """Return the frame of the function of mechmem that other code has called, and the stack level of that code.
+    """Return the frame of the mechmem function that outside code called, and the stack level of that code.
 
-    It is the outermost one: what stands between two frames of mechmem (torch, a checker of types) is not the caller.
+    The outermost mechmem frame counts: code between two mechmem frames (torch, a type checker) is not the caller.
     """
     frame = entry = sys._getframe(1)
     level = caller = 1
@@ -116,23 +116,23 @@ def _entry() -> tuple[FrameType, int]:
 def _about(left: Sequence[str]) -> str:
     shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
     return (
-        f"the model has hooks that were left on it and take part in every run: {shown}. Remove them "
+        f"the model has hooks that were left on it and act in every forward pass: {shown}. Remove them "
         f"(model.reset_hooks(), handle.remove()), use `with model.hooks(...)`, or declare them with add_perma_hook"
     )
 
 
 def leftover_hooks(model: nn.Module, points: Mapping[str, HookPoint]) -> tuple[str, ...]:
-    """Return the hooks that stand on a model for good, though nobody declared them permanent.
+    """Return the hooks that were left on a model without being declared permanent.
 
-    Permanent hooks of TransformerLens (`add_perma_hook`) are none of them, nor those of a `with model.hooks(...)` that
-    is still open, nor those that torch, transformers, accelerate, TransformerLens or mechmem itself put on.
+    Not counted are permanent TransformerLens hooks (`add_perma_hook`), those of a `with model.hooks(...)` that is still
+    open, and those registered by torch, transformers, accelerate, TransformerLens or mechmem itself.
 
     Args:
         model: the model.
         points: its hook points, for their names.
 
     Returns:
-        where each stands, and what it is: "hook_hidden (a function 'double')".
+        the module or point of each hook and the hook's name: "hook_hidden (double)".
     """
     modules = dict(model.named_modules())
     names = {module: name for name, module in modules.items()} | {point: name for name, point in points.items()}
@@ -171,18 +171,17 @@ def replaced(
     value: Shaped[Tensor, ...],
     mask: Bool[Tensor, ...] | None = None,
 ) -> Iterator[None]:
-    """Replace what a point holds during one forward pass; nothing stays behind, whatever happens inside.
+    """Replace the value of a point during one forward pass; the hook is removed afterwards, also after an error.
 
     Args:
         model: the network.
         point: name of a hook point; `name#i` for firing i of a point that fires several times.
-        value: what it is to hold: (example, …), or one for all examples: (…), or a single number.
-        mask: which of the values of an example are replaced, of a shape that broadcasts to one example's; by default
-            all.
+        value: the new value: (example, …), or one for all examples (…), or a single number.
+        mask: which elements of an example's value to replace, broadcastable to its shape; by default all.
 
     Raises:
         UnknownNameError: there is no such point.
-        ActivationError: the point holds another shape, or did not fire.
+        ActivationError: the point has another shape, or did not fire.
     """
 
     def put(output: Tensor) -> Tensor:
@@ -190,7 +189,7 @@ def replaced(
         if value.ndim and tuple(value.shape) not in (shape, shape[1:]):
             raise ActivationError(f"{point!r} holds shape {shape}; it cannot be given {tuple(value.shape)}")
         new = value.to(output)
-        # A copy: the network may go on to change it in place.
+        # A copy: the network may change it in place.
         return new.expand_as(output).clone() if mask is None else torch.where(mask.to(output.device), new, output)
 
     with hooked(model, point, put):
@@ -199,7 +198,7 @@ def replaced(
 
 @contextlib.contextmanager
 def recorded(model: nn.Module, point: str, held: dict[str, Tensor]) -> Iterator[None]:
-    """Record what a point holds during one forward pass, before hooks that are put on later replace it.
+    """Record the value of a point during one forward pass, before hooks registered later replace it.
 
     Raises:
         UnknownNameError: there is no such point.

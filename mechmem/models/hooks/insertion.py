@@ -1,4 +1,4 @@
-"""One hook point in the flow of a module that knows nothing of it: put in by a torch hook, taken out without trace."""
+"""Hook points inserted into existing modules by torch hooks, and removed without trace."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mechmem.errors import ActivationError, UnknownNameError
 
 @dataclasses.dataclass(frozen=True)
 class Unclear:
-    """A value in which it is not clear which tensor is meant.
+    """A value in which the tensor of a hook point is ambiguous.
 
     Attributes:
         name: the hook point's name.
         reason: what was found there.
-        choices: what to ask for, one per tensor.
+        choices: unambiguous names to use instead, one per tensor.
     """
 
     name: str
@@ -35,21 +35,21 @@ class Unclear:
 
 @dataclasses.dataclass(eq=False)
 class Insertion(abc.ABC):
-    """What torch calls at a module: it passes one tensor through the hook point, and hands on what hooks made of it.
+    """Torch hook on a module that passes one tensor through a hook point and hands on the result.
 
     An object and not a closure, so that `copy.deepcopy` of the network copies it and its point together.
 
-    What hooks see is a copy, so that nothing that is done in place before or after can change what they kept. While
-    they only look and no gradient is recorded, the network goes on with its own tensor; otherwise with a copy of
-    theirs, through which gradients flow.
+    Hooks see a copy, so that in-place changes before or after cannot alter what they kept. If they change nothing and
+    no gradient is recorded, the network goes on with its own tensor; otherwise with a copy of their result, through
+    which gradients flow.
 
     Attributes:
         point: the hook point.
         module: the module's name ("" for the root).
-        path: where the tensor stands in what the module returns, or is given; "" for the only one.
-        eager: whether a tensor that cannot be found is an error even while there is no hook.
-        owner: the network with hook points that this belongs to; None, or dead, where nobody can reach the point. While
-            it runs it collects, in `_unclear`, the values in which it is not clear which tensor is meant.
+        path: path of the tensor in the module's output or input; "" for the only one.
+        eager: whether a tensor that cannot be found is an error even without a hook.
+        owner: the network with hook points that this belongs to; None or dead if nobody can reach the point. During a
+            forward pass it collects in `_unclear` the values in which the tensor is ambiguous.
         fired: how often the point fired while it had hooks.
     """
 
@@ -68,31 +68,31 @@ class Insertion(abc.ABC):
 
     @abc.abstractmethod
     def insert(self, module: nn.Module) -> None:
-        """Have torch call this at a module."""
+        """Register this on a module."""
 
     @abc.abstractmethod
     def only(self, value: Any) -> str | None:
-        """Return the path of the tensor that is meant where none is named, or None where it is not clear."""
+        """Return the path of the tensor to use if no path was given, or None if it is ambiguous."""
 
     def remove(self) -> None:
-        """Leave the module as it was."""
+        """Remove this from the module."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do: no hook, and nothing left to check."""
+        """Whether there is nothing to do: no hook and nothing left to check."""
         point = self.point
         hooked = point._forward_hooks or point._backward_hooks or point._forward_pre_hooks or point._backward_pre_hooks
         return not (hooked or self.eager)
 
     def passed(self, value: Any) -> tuple[str, Tensor] | None:
-        """Pass the tensor in a value through the point; return its path and its successor, or None if it is unchanged.
+        """Pass the tensor in a value through the point; return its path and its replacement, or None if unchanged.
 
         Raises:
-            ActivationError: there is no such tensor in the value, or it is not clear which is meant, or a hook returned
-                something else than a tensor of the same shape.
+            ActivationError: the value has no such tensor, the tensor is ambiguous, or a hook returned something other
+                than a tensor of the same shape.
         """
         path = self._locate(value)
         if path is None:
@@ -105,7 +105,7 @@ class Insertion(abc.ABC):
         return None if new is tensor else (path, new)
 
     def _locate(self, value: Any) -> str | None:
-        """Return the path of the tensor; None where it is not clear, and the owner has been told."""
+        """Return the path of the tensor; None if it is ambiguous, which is then reported to the owner."""
         path = self.path or self.only(value)
         if path is not None:
             try:
@@ -127,7 +127,7 @@ class Insertion(abc.ABC):
         return None
 
     def _asked(self) -> str:
-        """Return what a user names to get this point, but for its path."""
+        """Return the name under which a user asks for this point, without its path."""
         return self.module
 
     def _says(self, value: Any) -> str:
@@ -135,7 +135,7 @@ class Insertion(abc.ABC):
 
     def _through(self, tensor: Tensor) -> Tensor:
         seen = tensor.clone()
-        # Inference mode keeps no versions: there an edit in place cannot be told from none.
+        # Inference mode keeps no versions, so in-place changes cannot be detected there.
         version = -1 if seen.is_inference() else seen._version
         self.fired += 1
         left = self.point(seen)
@@ -153,7 +153,7 @@ class Insertion(abc.ABC):
 
 
 class AtOutput(Insertion):
-    """A point on what a module returns."""
+    """A point at a module's output."""
 
     @classmethod
     def name(cls, module: str, path: str) -> str:
@@ -161,7 +161,7 @@ class AtOutput(Insertion):
         return ".".join(filter(None, (module, "hook_out", path)))
 
     def insert(self, module: nn.Module) -> None:
-        """Have torch call this after the module's forward, and after hooks that are there already."""
+        """Register this to run after the module's forward and after its existing hooks."""
         self._handle = module.register_forward_hook(self)
 
     def only(self, value: Any) -> str | None:
@@ -170,14 +170,14 @@ class AtOutput(Insertion):
         return found[0] if len(found) == 1 else None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Return the output with the tensor's successor in it, or None to leave it."""
+        """Return the output with the tensor replaced, or None to keep it."""
         if self.idle or (new := self.passed(output)) is None:
             return None
         return put(output, *new)
 
 
 class AtInput(Insertion):
-    """A point on what a module is given: its arguments by position or by keyword."""
+    """A point at a module's input: its arguments by position or keyword."""
 
     @classmethod
     def name(cls, module: str, path: str) -> str:
@@ -185,11 +185,11 @@ class AtInput(Insertion):
         return ".".join(filter(None, (module, "hook_in", path)))
 
     def insert(self, module: nn.Module) -> None:
-        """Have torch call this before the module's forward."""
+        """Register this to run before the module's forward."""
         self._handle = module.register_forward_pre_hook(self, with_kwargs=True)
 
     def only(self, value: Any) -> str | None:
-        """Return the first argument by position, or else the only tensor."""
+        """Return the path of the first positional argument, or else of the only tensor."""
         if isinstance(value.get("0"), Tensor):
             return "0"
         found = list(tensors(value))
@@ -202,7 +202,7 @@ class AtInput(Insertion):
         return f"{self.module or 'the model'} was called with {', '.join(value) or 'nothing'}"
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the arguments with the tensor's successor among them, or None to leave them."""
+        """Return the arguments with the tensor replaced, or None to keep them."""
         if self.idle:
             return None
         given = {str(place): each for place, each in enumerate(args)} | kwargs
@@ -213,7 +213,7 @@ class AtInput(Insertion):
 
 
 def insertions(model: nn.Module) -> list[Insertion]:
-    """Return everything that is inserted into a model."""
+    """Return the insertions of a model."""
     return [
         hook
         for module in model.modules()

@@ -1,4 +1,4 @@
-"""What TransformerLens' caching hooks write into, where a point may fire several times in one forward pass."""
+"""Cache for TransformerLens' caching hooks that keeps every firing of a point in one forward pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Cache(dict[str, Tensor]):
     """Activations by point name; a point that fired n times is kept as `name#0 … name#n−1`.
 
     Raises:
-        ActivationError: asked for a name that is not there.
+        ActivationError: there is no such name.
     """
 
     def __missing__(self, name: str) -> Tensor:
@@ -27,14 +27,14 @@ class Cache(dict[str, Tensor]):
 
 
 class Numbering:
-    """Numbers what is written under one name in one forward pass, in place of keeping the last.
+    """Numbers the values written under one name in one forward pass, instead of keeping only the last.
 
     TransformerLens' hooks write `cache[name] = value`, and gradients under `name_grad`.
 
     Args:
-        cache: what is filled. A new forward pass takes out what the one before it wrote.
-        points: the names of hook points.
-        passes: tells forward passes apart.
+        cache: the cache to fill. Each forward pass removes what the previous one wrote.
+        points: names of the hook points.
+        passes: returns the number of the current forward pass.
     """
 
     def __init__(self, cache: dict[str, Tensor], points: Container[str], passes: Callable[[], int]):
@@ -66,9 +66,9 @@ class Numbering:
         self._written.add(key)
 
     def with_gradients(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., None]:
-        """Return a forward hook that caches a value now, and its gradient when that comes.
+        """Return a forward hook that caches a value now, and its gradient when it is computed.
 
-        A backward hook is not told which firing a gradient belongs to; the tensor itself is.
+        A backward hook on the point cannot tell which firing a gradient belongs to; one on the tensor itself can.
         """
 
         def save(tensor: Tensor, hook: Any) -> None:

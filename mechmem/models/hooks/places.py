@@ -1,4 +1,4 @@
-"""Which modules of a network get hook points: names, patterns and classes, resolved before anything is inserted."""
+"""Choice of the modules that get hook points, from names, patterns and classes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _HOOK_NAME = re.compile(r"(?:(?P<module>.*)\.)?(?P<side>hook_in|hook_out)(?:[.:]
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where one hook point stands.
+    """Module, side and path of one hook point.
 
     Attributes:
-        side: at the output or the input of the module.
+        side: output or input of the module.
         module: the module's first name ("" for the root).
-        path: of an element of the output or input; "" for the only tensor.
-        eager: whether it is an error, even without a hook, if there is no such tensor.
+        path: path of an element of the output or input; "" for the only tensor.
+        eager: whether a missing tensor is an error even without a hook.
     """
 
     side: type[Insertion]
@@ -44,10 +44,10 @@ class Place:
 
 
 def check_attachable(model: object) -> None:
-    """Refuse what hook points cannot be attached to; take off points that nobody can reach any more.
+    """Refuse a model to which hook points cannot be attached; remove points that nobody can reach any more.
 
     Raises:
-        ConfigError: it is not a module, has hook points already, or never runs torch's hooks.
+        ConfigError: the model is not a module, has hook points already, or never runs torch's hooks.
     """
     if isinstance(model, type) and issubclass(model, nn.Module):
         raise ConfigError(f"attach takes a network, not its class: {model.__name__}() makes one")
@@ -58,26 +58,26 @@ def check_attachable(model: object) -> None:
         owner = each.owner() if each.owner is not None else None
         if owner is model or (owner is not None and vars(owner)["_model"] is model):
             raise ConfigError(
-                "points are attached to this network already; detach() what attach returned, then attach all"
+                "this network has points attached already; detach() what attach returned, then attach all at once"
             )
         if owner is not None:
             raise ConfigError(
                 f"the {type(model).__name__} shares a module with a {type(vars(owner)['_model']).__name__} that has "
-                f"points attached, at {each.point.name!r} there: detach() that one, or attach to a copy"
+                f"points attached, at {each.point.name!r} there: detach() the latter, or attach to a copy"
             )
     for module in model.modules():
         if isinstance(module, HookPoint):
             raise ConfigError(f"{type(model).__name__} has hook points of its own and needs no attaching")
         if isinstance(module, torch.jit.ScriptModule):
-            raise ConfigError("TorchScript runs without hooks; attach to the module that it was made from")
+            raise ConfigError("TorchScript ignores hooks; attach to the module that it was made from")
         if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
-            raise ConfigError("a compiled network may not notice hooks; attach to it uncompiled")
+            raise ConfigError("a compiled network may ignore hooks; attach to the uncompiled one")
     for each in present:
         each.remove()
 
 
 def chosen_places(model: nn.Module, points: Sequence[Point], inputs: bool) -> tuple[Place, ...]:
-    """Return the places that the points name, in the order of the modules.
+    """Return the places of the given points, in the order of the modules.
 
     Raises:
         ConfigError: a point is neither a string nor a class of modules, or nothing in the network is ever called.
@@ -111,7 +111,7 @@ def chosen_places(model: nn.Module, points: Sequence[Point], inputs: bool) -> tu
 
 
 def same_modules(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Return, of every module that stands at several names, all of them, the first first, by each of the others."""
+    """Return every name of each module that has several, in order, by each name but the first."""
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name)
@@ -119,7 +119,7 @@ def same_modules(model: nn.Module) -> dict[str, tuple[str, ...]]:
 
 
 def same_module(names: Sequence[str], point: str = "") -> str:
-    """Say what a name of a module that is not its first means, and what its calls are named at a point."""
+    """Return a phrase that explains a module's later name, and how its calls are numbered at a point."""
     first = names[0]
     point = point or AtOutput.name(first, "")
     numbered = ", ".join(repr(f"{point}#{number}") for number in range(len(names)))
@@ -127,10 +127,10 @@ def same_module(names: Sequence[str], point: str = "") -> str:
 
 
 class Points(dict[str, HookPoint]):
-    """Hook points by name, and `again`, the names of modules that stand at several.
+    """Hook points by name; `again` holds the names of modules that have several.
 
     Raises:
-        UnknownNameError: there is no such point; the nearest is named.
+        UnknownNameError: there is no such point; the message suggests the nearest.
     """
 
     again: Mapping[str, tuple[str, ...]] = {}
@@ -139,7 +139,7 @@ class Points(dict[str, HookPoint]):
         raise self.unknown(name)
 
     def unknown(self, name: str, known: Iterable[str] | None = None) -> UnknownNameError:
-        """Build the error for a name that is none of them."""
+        """Return the error for an unknown name."""
         module, _, rest = name.rpartition(".hook_")
         names = self.again.get(module, ())
         point = f"{names[0]}.hook_{rest}" if names else ""
@@ -149,19 +149,19 @@ class Points(dict[str, HookPoint]):
 
 
 def clear_call(model: nn.Module, points: Sequence[Point], inputs: bool, unclear: Sequence[Unclear]) -> str:
-    """Return the call of `attach` that takes the first tensor wherever it was not clear which is meant.
+    """Return the call of `attach` that takes the first tensor wherever the tensor was ambiguous.
 
     Args:
         model: the network.
-        points: what was asked for.
-        inputs: as it was asked for.
-        unclear: where it was not clear.
+        points: the points that were asked for.
+        inputs: whether inputs were asked for.
+        unclear: the ambiguous values.
     """
     first = {each.name: each.choices[0] for each in unclear}
     wanted: list[Point] = []
     for point in points or ("*",):
         if any(place.name in first for place in chosen_places(model, (point, *first.values()), inputs)):
-            # It was named without a path: its places one by one.
+            # The point was named without a path: list its places one by one.
             wanted += [first.get(place.name, place.name) for place in chosen_places(model, (point,), inputs)]
         else:
             wanted.append(point)
@@ -185,7 +185,7 @@ def _sides(inputs: bool) -> tuple[type[Insertion], ...]:
 
 
 def _read(point: str, inputs: bool) -> tuple[str, str, tuple[type[Insertion], ...]]:
-    """Return the name or pattern of modules in a point, the path, and the sides."""
+    """Split a point into a name or pattern of modules, a path and sides."""
     named = _HOOK_NAME.fullmatch(point)
     if named:
         return named["module"] or "", named["path"] or "", (AtInput if named["side"] == "hook_in" else AtOutput,)
@@ -196,7 +196,7 @@ def _read(point: str, inputs: bool) -> tuple[str, str, tuple[type[Insertion], ..
 
 
 def _matching(model: nn.Module, called: dict[str, nn.Module], pattern: str) -> Iterator[str]:
-    """Return the names that a name or pattern stands for."""
+    """Return the names of called modules that match a name or pattern."""
     found = [pattern] if pattern in called else [name for name in called if fnmatch.fnmatchcase(name, pattern)]
     if found:
         return iter(found)

@@ -1,4 +1,4 @@
-"""The hook points of a model by name, whatever kind of hooked model it is."""
+"""Hook points of any kind of hooked model, by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NEW = ("hook_unembed",)
 
 
 def unknown_point(name: str, points: Iterable[str]) -> UnknownNameError:
-    """Build the error for a name or pattern that is none of a network's hook points."""
+    """Return the error for a name or pattern that matches no hook point of a network."""
     known = list(points)
     if not known:
         return UnknownNameError(f"no hook point {name!r}: the network has none; mm.attach(model) gives it some")
@@ -26,14 +26,14 @@ def unknown_point(name: str, points: Iterable[str]) -> UnknownNameError:
 class HookPoints(Mapping[str, HookPoint]):
     """A model's hook points by name, each listed once.
 
-    A point that has several names is listed under the one that `HookedTransformer` gave it, so that the same names
-    work on every version of TransformerLens: "blocks.0.mlp.hook_post", not "blocks.0.mlp.out.hook_in". The other names
-    are accepted wherever a name is.
+    A point with several names is listed under its `HookedTransformer` name, so that the same names work on every
+    version of TransformerLens: "blocks.0.mlp.hook_post", not "blocks.0.mlp.out.hook_in". Lookups accept the other names
+    too.
 
     Args:
-        names: every name of every point, the one that it is listed under first.
+        names: every name of every point; a point's first name is the one it is listed under.
         withheld: points that do not hold what their name says, with the reason.
-        unknown: builds the error for a name or pattern that there is not, of it and the names that there are.
+        unknown: returns the error for an unknown name or pattern, given it and the known names.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class HookPoints(Mapping[str, HookPoint]):
         return point
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return the point, or the default where there is none of this name."""
+        """Return the point of this name, or the default if there is none."""
         return self[key] if key in self else default
 
     def __contains__(self, name: object) -> bool:
@@ -80,16 +80,16 @@ class HookPoints(Mapping[str, HookPoint]):
         return tuple(self._names[self[name]])
 
     def matching(self, pattern: str) -> tuple[dict[str, HookPoint], dict[str, str]]:
-        """Return the points that a name or a pattern such as "blocks.*.hook_*" matches, and those withheld from it.
+        """Return the points matched by a name or a pattern such as "blocks.*.hook_*", and the matching withheld points.
 
-        A point is returned once, under its listed name where that matches, else under the first of its names that does.
+        A point is returned once, under its listed name if that matches, else under its first name that does.
 
         Returns:
-            the points by name; and of points that do not hold what their name says, the reason by name.
+            the points by name, and the reason by name for each match that does not hold what its name says.
 
         Raises:
             UnknownNameError: nothing matches.
-            ActivationError: all that matches is points that do not hold what their names say.
+            ActivationError: no matching point holds what its name says.
         """
         if pattern in self._points:
             return {pattern: self[pattern]}, {}
@@ -112,19 +112,18 @@ class HookPoints(Mapping[str, HookPoint]):
 def hook_points(model: nn.Module) -> HookPoints:
     """Return the model's hook points by name.
 
-    Any module will do: a `HookedRootModule`, a `HookedTransformer`, a `TransformerBridge`, a plain module that holds
+    The model may be a `HookedRootModule`, a `HookedTransformer`, a `TransformerBridge` or a plain module that contains
     `HookPoint`s.
 
     Raises:
-        ConfigError: the points lie in a module that `torch.compile` has compiled, or there is such a module and no
-            point at all. A compiled module runs what it traced at its first call, so that hooks put on later are
-            ignored without a word.
+        ConfigError: the points lie in a module compiled by `torch.compile`, or there is such a module and no point at
+            all. A compiled module runs what it traced at its first call and silently ignores hooks registered later.
     """
     _refuse_compiled(model)
     known = getattr(model, "hook_dict", None)
     if isinstance(known, Mapping):
-        # In its tree a bridge's points have names that nobody uses. A name that stands for another point in the tree is
-        # out of date: the point has been replaced since the model listed its points.
+        # In a bridge's module tree the points have names that nobody uses. A listed name that belongs to another point
+        # in the tree is out of date: the point has been replaced since the model listed its points.
         tree = dict(_in_tree(model, twice=False))
         listed: dict[HookPoint, list[str]] = {}
         for name, point in known.items():
@@ -163,25 +162,25 @@ def _refuse_compiled(model: nn.Module) -> None:
                 else "pass a model on which .compile() was not called"
             )
             raise ConfigError(
-                f"{shown} is compiled by torch.compile, which ignores hooks put on after the first call; {remedy}"
+                f"{shown} is compiled by torch.compile, which ignores hooks registered after the first call; {remedy}"
             )
 
 
 def _withheld(model: nn.Module) -> dict[HookPoint, str]:
-    """Return points that do not hold what their name says, with the reason."""
+    """Return the points that do not hold what their name says, with the reason."""
     found: dict[HookPoint, str] = {}
     for module in model.modules():
         point = module._modules.get("hook_attn_scores")
         if isinstance(point, HookPoint) and "_original_component" in module._modules and _delegates(module):
             found[point] = (
                 "holds the attention pattern a second time, not the scores before the softmax: the wrapped module "
-                "computes them out of sight. Ask for hook_pattern, hook_q and hook_k"
+                "computes the scores internally. Ask for hook_pattern, hook_q and hook_k"
             )
     return found
 
 
 def _delegates(module: nn.Module) -> bool:
-    """Tell whether a bridge's attention leaves scores to the wrapped module and fires their point afterwards."""
+    """Return whether a bridge's attention leaves the scores to the wrapped module and fires their point afterwards."""
     from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
 
     if not isinstance(module, AttentionBridge) or module.requires_relative_position_bias:

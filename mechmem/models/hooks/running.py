@@ -1,4 +1,4 @@
-"""How a network is run: device, evaluation mode, rows per block, precision."""
+"""Settings of a forward pass: device, evaluation mode, rows per block, precision."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mechmem.errors import ConfigError
 BLOCK_ELEMENTS = 2**20
 """Activation elements per row block: 4 MB in float32, so that a block stays in cache."""
 FEWEST_ROWS = 256
-"""Fewer examples at once would be slower, whatever the width."""
+"""Fewest examples per block: fewer are slower at any width."""
 
 
 def block_rows(model: nn.Module) -> int:
     """Choose how many examples go through the network at once, from its widest matrix.
 
-    Fewest where it convolves: each channel then holds as many numbers as the image has places.
+    A convolutional network gets the fewest: each of its channels holds one number per pixel.
     """
     if any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules()):
         return FEWEST_ROWS
@@ -54,7 +54,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode; afterwards every module has its own mode back (some may have been frozen)."""
+    """Put a model in evaluation mode; afterwards restore each module's own mode (some may have been frozen)."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

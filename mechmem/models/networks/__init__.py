@@ -1,1 +1,1 @@
-"""The networks that mechmem builds, and their configs."""
+"""Networks that mechmem builds, and their configs."""

@@ -13,14 +13,14 @@ from mechmem.models.networks.dropout import StepDropout
 
 
 class HookedAttention(nn.Module):
-    """Attention of several heads over the few tokens of an example.
+    """Multi-head attention over the few tokens of an example.
 
-    Points: `hook_q`, `hook_k`, `hook_v`, `hook_z` (example, position, head, d_head); `hook_attn_scores` (masked ones
-    are −∞) and `hook_pattern` (example, head, query, key); `hook_result` (example, position, head, d_model), what each
-    head writes, worked out where somebody hooks it.
+    Points: `hook_q`, `hook_k`, `hook_v`, `hook_z` (example, position, head, d_head); `hook_attn_scores` (−∞ where
+    masked) and `hook_pattern` (example, head, query, key); `hook_result` (example, position, head, d_model), the output
+    of each head, computed only if it is hooked.
 
     Parameters: `W_Q`, `W_K`, `W_V` (head, d_model, d_head), `W_O` (head, d_head, d_model); with biases `b_Q`, `b_K`,
-    `b_V` (head, d_head) and `b_O` (d_model). Their values are the caller's to draw.
+    `b_V` (head, d_head) and `b_O` (d_model). The caller draws their values.
 
     Args:
         config: shape, mask, biases and dropout.
@@ -57,16 +57,16 @@ class HookedAttention(nn.Module):
     def forward(
         self, stream: Float[Tensor, "example position d_model"], queries: int
     ) -> Float[Tensor, "example query d_model"]:
-        """Return what the heads together write at the last positions.
+        """Return the summed output of the heads at the last positions.
 
         Args:
-            stream: what is read, at every position.
-            queries: at how many of the last positions something is written.
+            stream: the input at every position.
+            queries: number of last positions to compute the output at.
         """
         q = self.hook_q(_by_head(stream[:, -queries:], self.W_Q, self.b_Q))
         k = self.hook_k(_by_head(stream, self.W_K, self.b_K))
         v = self.hook_v(_by_head(stream, self.W_V, self.b_V))
-        # So few positions are summed over faster than a batch of tiny matrix products is started.
+        # With so few positions a sum is faster than launching a batch of tiny matrix products.
         by_query = rearrange(q * self.scale, "example query head d_head -> example head query 1 d_head")
         scores = (by_query * _by_key(k)).sum(-1)
         scores = self.hook_attn_scores(scores.masked_fill(self.masked[-queries:], -torch.inf))
@@ -74,7 +74,7 @@ class HookedAttention(nn.Module):
         read = (rearrange(pattern, "example head query key -> example head query key 1") * _by_key(v)).sum(3)
         z = self.hook_z(rearrange(read, "example head query d_head -> example query head d_head"))
         if is_hooked(self.hook_result):
-            # As large as the rest of the network together: not computed for nobody.
+            # As large as the rest of the network together, so computed only if hooked.
             written = self.hook_result(torch.einsum("eqhd,hdm->eqhm", z, self.W_O)).sum(2)
         else:
             flat = rearrange(z, "example query head d_head -> example query (head d_head)")
@@ -83,7 +83,7 @@ class HookedAttention(nn.Module):
 
 
 def is_hooked(point: nn.Module) -> bool:
-    """Tell whether something looks at this module, or changes what it holds."""
+    """Return whether a module has hooks."""
     hooks = point._forward_hooks, point._forward_pre_hooks, point._backward_hooks, point._backward_pre_hooks
     return any(map(len, hooks))
 
@@ -91,7 +91,7 @@ def is_hooked(point: nn.Module) -> bool:
 def _by_head(
     stream: Float[Tensor, "example position d_model"], weights: Tensor, bias: Tensor | None
 ) -> Float[Tensor, "example position head d_head"]:
-    # One product for all heads: the few rows of one head alone would not fill it.
+    # One product for all heads: the product of one head alone would be too small to be efficient.
     flat = stream @ rearrange(weights, "head d_model d_head -> d_model (head d_head)")
     found = rearrange(flat, "example position (head d_head) -> example position head d_head", head=len(weights))
     return found if bias is None else found + bias

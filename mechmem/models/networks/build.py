@@ -1,4 +1,4 @@
-"""From a config to a model."""
+"""Construction of a network from its config."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Network = HookedMLP | HookedModularTransformer | HookedImageNetwork
 
 
 def build_model(config: ModelConfig, task: Task, seed: int) -> Network:
-    """Build the network that a config describes, initialised for this seed and in evaluation mode.
+    """Build the network of a config, initialised with this seed and in evaluation mode.
 
     Raises:
-        ConfigError: no such model, or the model does not fit the task.
+        ConfigError: there is no such model, or it does not fit the task.
     """
     model = _built(config, task, seed).eval()
     if isinstance(config.masks, TurnOver) and config.masks.close_leaks:
@@ -31,12 +31,12 @@ def _built(config: ModelConfig, task: Task, seed: int) -> Network:
     if isinstance(config, ImageModelConfig):
         shape = getattr(task, "shape", ())
         if len(shape) != 3:
-            raise ConfigError(f"a network of kind {config.kind!r} reads images, and this task has none")
+            raise ConfigError(f"a network of kind {config.kind!r} reads images, but this task has none")
         return HookedImageNetwork(config, shape, task.n_classes, seed)
     if not isinstance(config, MLPConfig | TransformerConfig):
         raise ConfigError(f"no model is built from a {type(config).__name__}")
     if task.operands is None:
-        raise ConfigError(f"a network of kind {config.kind!r} reads pairs of symbols, and this task has none")
+        raise ConfigError(f"a network of kind {config.kind!r} reads pairs of symbols, but this task has none")
     if task.symbols != task.n_classes:
         raise ConfigError(
             f"this network has as many classes as symbols; the task has {task.n_classes} and {task.symbols}"

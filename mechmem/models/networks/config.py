@@ -1,4 +1,4 @@
-"""Configs of models. Imports no torch."""
+"""Configs of networks for modular arithmetic. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MAX_WIDTH, MAX_LAYERS, MAX_HEADS = 16384, 8, 64
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Config):
-    """Base of the configs that a model can be built from.
+    """Base class of the configs from which a model can be built.
 
     Attributes:
-        masks: dropout whose masks the training examples decide, or None.
+        masks: dropout with one mask per training example, or None.
     """
 
     masks: MaskConfig | None = dataclasses.field(default=None, kw_only=True, metadata=LATER)
@@ -34,13 +34,13 @@ class ModelConfig(Config):
             check_kind("masks", self.masks, MaskConfig)
 
     def products(self, p: int) -> int:
-        """Return about how many multiplications a forward pass takes per example, for p symbols and classes."""
+        """Return roughly how many multiplications a forward pass takes per example, for p symbols and classes."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
 class MLPConfig(ModelConfig):
-    """Network f(a, b) = W φ(U e_a + V e_b) + μ on one-hot inputs, or a deeper one between the same U, V and W.
+    """MLP f(a, b) = W φ(U e_a + V e_b) + μ on one-hot inputs, or with more hidden layers between U, V and W.
 
     Attributes:
         width: number of hidden neurons N, at most 16384.
@@ -51,10 +51,10 @@ class MLPConfig(ModelConfig):
         tied: whether U = V.
         layers: number of hidden layers, 1 … 8, all of the same width. Doshi et al.'s "3-layer MLP" counts the matrices
             and has 2.
-        dropout: share of the pre-activations of every hidden layer that a training step sets to 0, in [0, 1): dropout
-            acts before φ (Doshi et al.).
-        batch_norm: whether BatchNorm stands after φ in every hidden layer (Doshi et al.).
-        masks: dropout of what the hidden layers hand on whose masks the examples decide (`TurnOver`, `ExampleTied`).
+        dropout: share of each hidden layer's pre-activations that a training step sets to 0, in [0, 1): dropout acts
+            before φ (Doshi et al.).
+        batch_norm: whether BatchNorm follows φ in every hidden layer (Doshi et al.).
+        masks: dropout of the hidden layers' outputs with one mask per example (`TurnOver`, `ExampleTied`).
     """
 
     kind: ClassVar[str] = "mlp"
@@ -77,34 +77,34 @@ class MLPConfig(ModelConfig):
         check_choice("initialization", self.init, get_args(Initialization))
 
     def products(self, p: int) -> int:
-        """Return about how many multiplications a forward pass takes per example: looking rows up takes none."""
+        """Return roughly how many multiplications a forward pass takes per example; looking up rows takes none."""
         return self.width * p + (self.layers - 1) * self.width**2
 
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig(ModelConfig):
-    """A transformer that reads the tokens a, b and "=" and answers at the last one.
+    """A transformer that reads the tokens a, b and "=" and predicts at the last one.
 
-    The defaults are the network of Nanda et al. 2023 (arXiv 2301.05217), in their public code.
+    The defaults are the network of Nanda et al. 2023 (arXiv 2301.05217), as in their public code.
 
     Attributes:
         layers: number of blocks, 1 … 8.
         d_model: width of the residual stream, at most 16384.
         heads: number of attention heads of a block, at most 64.
         d_head: width of a head; None for d_model / heads, which must then be a whole number.
-        d_mlp: number of neurons of a block's MLP; None for 4 · d_model, 0 for a network of attention only.
+        d_mlp: number of neurons of a block's MLP; None for 4 · d_model, 0 for an attention-only network.
         activation: φ of the MLPs; "reverse_relu" is relu(−x).
         attention: "causal", or "bidirectional" as in an encoder; with one layer the logits are the same.
-        tokens: 3 for a, b, "="; 2 for a, b alone, answered at b (the public code of Doshi et al.).
-        layer_norm: whether LayerNorm stands before attention, before the MLP and before the unembedding.
+        tokens: 3 for a, b, "="; 2 for a, b alone, with the prediction at b (the public code of Doshi et al.).
+        layer_norm: whether LayerNorm precedes attention, the MLP and the unembedding.
         biases: "none"; "mlp", in the MLPs; or "all", in attention and the unembedding too.
         init: "nanda_2023", normal with std 1/√d_model for every matrix and both embeddings, and 1/√(p+1) for the
             unembedding; "doshi_2024", normal with std 1 for both embeddings and 1/√fan_in for every matrix; "pytorch",
             std 1 as in nn.Embedding and uniform ±1/√fan_in as in nn.Linear. Biases start at 0.
         dropout: share of values that a training step sets to 0, in [0, 1), after the embeddings, in the attention
-            patterns, and in what attention and MLP write to the stream (where the code of Doshi et al. has it).
-        masks: dropout of the MLPs' neurons and of the stream whose masks the examples decide (`TurnOver`,
-            `ExampleTied`); its layers are the blocks.
+            patterns, and in the outputs of attention and MLP (as in the code of Doshi et al.).
+        masks: dropout of the MLPs' neurons and of the stream with one mask per example (`TurnOver`, `ExampleTied`); its
+            layers are the blocks.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -131,7 +131,7 @@ class TransformerConfig(ModelConfig):
             _check_size("d_head", self.d_head, 1, MAX_WIDTH)
         elif self.d_model % self.heads:
             raise ConfigError(
-                f"d_model must be a multiple of heads where d_head is not given, got {self.d_model} and {self.heads}"
+                f"d_model must be a multiple of heads if d_head is not given, got {self.d_model} and {self.heads}"
             )
         if self.d_mlp is not None:
             _check_size("d_mlp", self.d_mlp, 0, MAX_WIDTH)
@@ -151,13 +151,13 @@ class TransformerConfig(ModelConfig):
         return self.d_model // self.heads if self.d_head is None else self.d_head
 
     def products(self, p: int) -> int:
-        """Return about how many multiplications a forward pass takes per example."""
+        """Return roughly how many multiplications a forward pass takes per example."""
         block = self.d_model * (4 * self.heads * self.head_width + 2 * self.mlp_width)
         return self.layers * self.tokens * block + self.d_model * p
 
     @property
     def mlp_width(self) -> int:
-        """The number of neurons of a block's MLP; 0 where there is none."""
+        """The number of neurons of a block's MLP; 0 without one."""
         return 4 * self.d_model if self.d_mlp is None else self.d_mlp
 
 

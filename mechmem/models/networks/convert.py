@@ -1,4 +1,4 @@
-"""Opening what an older TransformerLens saved."""
+"""Checkpoints of older TransformerLens versions."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ _ALIKE: dict[str, Any] = {
     "use_normalization_before_and_after": False,
     "use_qk_norm": False,
 }
-"""Settings of a `HookedTransformer` that the transformer of TransformerLens 4 leaves out, mostly without a word, with
-the value under which the two compute the same."""
+"""Settings of a `HookedTransformer` that the transformer of TransformerLens 4 ignores, mostly silently, with the value
+under which the two compute the same."""
 
 
 def load_tl_checkpoint(source: str | Path | Mapping[str, Shaped[Tensor, ...]], cfg: Mapping[str, Any]) -> nn.Module:
-    """Open the parameters of a `HookedTransformer`, on the TransformerLens that is installed.
+    """Load the parameters of a `HookedTransformer` into the installed version of TransformerLens.
 
-    TransformerLens 4 has no `HookedTransformer`: there this is a `TransformerBridge` (of `boot_native`) that computes
-    the same logits and whose hook points have the same names; on 3.9 it is a `HookedTransformer`. Either way every
-    parameter is accounted for: none is missing and none is left over.
+    TransformerLens 4 has no `HookedTransformer`: there the result is a `TransformerBridge` (of `boot_native`) with the
+    same logits and hook point names; on 3.9 it is a `HookedTransformer`. Either way no parameter may be missing or left
+    over.
 
     Args:
-        source: what `HookedTransformer.state_dict()` returned, or a safetensors file of it. Nothing is unpickled.
-        cfg: the network's config, `model.cfg.to_dict()` or the settings that it was made with.
+        source: result of `HookedTransformer.state_dict()`, or a safetensors file of it. Nothing is unpickled.
+        cfg: the network's config, `model.cfg.to_dict()` or the settings it was created with.
 
     Returns:
         the network on the CPU, in evaluation mode, in the precision of its parameters.
 
     Raises:
         CheckpointError: the file cannot be read; parameters are missing, left over or of other shapes; or the config
-            asks for something that would be computed differently.
+            has a setting that would be computed differently.
     """
     state = dict(source) if isinstance(source, Mapping) else _read(Path(source))
     precision = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
     settings = dict(cfg) | {"init_weights": False, "device": "cpu", "dtype": precision}
     try:
-        # Parameters that are about to be replaced are drawn all the same; the caller's randomness is not used for it.
+        # The initial parameters are drawn although they will be replaced; the caller's generator must not advance.
         with torch.random.fork_rng(devices=[]):
             return _opened(state, settings).eval()
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -80,7 +80,7 @@ def _opened(state: dict[str, Tensor], settings: dict[str, Any]) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="HookedTransformer is deprecated", category=DeprecationWarning)
         model = HookedTransformer(HookedTransformerConfig.from_dict(settings))
-    # Its buffers are in the checkpoint, and it would accept less than everything without a word.
+    # The checkpoint contains the buffers too, and the class's own method silently accepts missing keys.
     nn.Module.load_state_dict(model, state, strict=True)
     return model
 
@@ -93,14 +93,14 @@ def _bridge(state: dict[str, Tensor], settings: dict[str, Any]) -> nn.Module:
     for name, alike in _ALIKE.items():
         if settings.get(name, alike) != alike:
             raise CheckpointError(
-                f"{name}={settings[name]!r} is not what TransformerLens 4 computes: it knows {alike!r} only. Open the "
-                "checkpoint with transformer_lens 3.9"
+                f"TransformerLens 4 does not compute {name}={settings[name]!r}, only {alike!r}. Open the checkpoint "
+                "with transformer_lens 3.9"
             )
     scale = settings.get("attn_scale", -1.0)
     if scale > 0 and math.isclose(scale, math.sqrt(settings["d_head"]), rel_tol=1e-6):
         settings["attn_scale"] = -1.0
     model = native.boot(settings, dtype=settings["dtype"])
     assert isinstance(model, TransformerBridge)
-    # Strict, and on the bridge: its inner model knows the parameters by other names, and would load none of them.
+    # Strict, and on the bridge: its inner model has other names for the parameters and would load none of them.
     model.load_state_dict(convert_tl_checkpoint(state, model.cfg), strict=True)
     return model

@@ -1,4 +1,4 @@
-"""Dropout whose masks are derived from (seed, layer, step) and carried nowhere."""
+"""Stateless dropout: masks derived from (seed, layer, step)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from mechmem.core.randomness import generator
 
 
 class StepDropout(nn.Module):
-    """Inverted dropout: in training a value is set to 0 at this rate, and divided by 1 − rate where it is kept.
+    """Inverted dropout: in training values are set to 0 at this rate, and the others divided by 1 − rate.
 
     `nn.Dropout` draws from torch's global generator. Here each layer has its own, seeded by a hash of (seed, layer,
-    step) at the start of a step, so that a resumed run draws what an uninterrupted one does. Without `begin_step` (in
-    a training loop of a user's own) it goes on from step 0's.
+    step) at the start of a step, so that a resumed run draws the same masks as an uninterrupted one. Without
+    `begin_step` (in a user's own training loop) it continues the stream of step 0.
 
     Args:
         rate: probability that a value is dropped, in [0, 1).
-        layer: number of the hidden layer it belongs to; each layer has a stream of its own.
+        layer: number of the hidden layer it belongs to; each layer has its own stream.
         seed: seed of the masks drawn before the first `begin_step`.
     """
 
@@ -32,10 +32,10 @@ class StepDropout(nn.Module):
         self._draw = generator(seed, f"dropout.{self.layer}", step)
 
     def forward(self, values: Float[Tensor, ...]) -> Float[Tensor, ...]:
-        """Drop and rescale in training; return the values as they are in evaluation."""
+        """Drop and rescale in training; return the values unchanged in evaluation."""
         if not self.training:
             return values
-        # Uniform numbers come one after the other: blocks of rows draw what the whole batch would.
+        # Uniform numbers are drawn in sequence, so blocks of rows draw the same as the whole batch.
         kept = torch.rand(values.shape, generator=self._draw) >= self.rate
         return values * (kept.to(values) / (1 - self.rate))
 
@@ -45,7 +45,7 @@ class StepDropout(nn.Module):
 
 
 def begin_step(model: nn.Module, seed: int, step: int) -> None:
-    """Give every `StepDropout` of a model its masks of an optimisation step (counted from 0)."""
+    """Start the masks of an optimisation step (counted from 0) in every `StepDropout` of a model."""
     for module in model.modules():
         if isinstance(module, StepDropout):
             module.begin_step(seed, step)

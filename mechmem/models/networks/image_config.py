@@ -13,10 +13,10 @@ from mechmem.models.networks.config import MAX_WIDTH, ModelConfig
 
 @dataclasses.dataclass(frozen=True)
 class ImageModelConfig(ModelConfig):
-    """Base of the networks for images: an encoder, and a linear readout or a projector.
+    """Base class of configs of networks for images: an encoder, and a linear readout or a projector.
 
     Attributes:
-        projector: width b of a projector in the place of the readout: Linear d → b, ReLU, Linear b → classes, both
+        projector: width b of a projector in place of the readout: Linear d → b, ReLU, Linear b → classes, both
             without biases (Anagnostidis et al. 2023); 0 for a readout with a bias.
         biases: whether fully connected layers, convolutions and the readout have biases.
     """
@@ -26,14 +26,14 @@ class ImageModelConfig(ModelConfig):
 
     @property
     def hidden_layers(self) -> int:
-        """How many layers hand something on before the readout, a projector among them."""
+        """Number of layers before the readout, including the projector."""
         return self._depth() + bool(self.projector)
 
     def _depth(self) -> int:
         raise NotImplementedError
 
     def products(self, p: int) -> int:
-        """Return about how many multiplications a forward pass takes per image of 28×28, whatever p."""
+        """Return roughly how many multiplications a forward pass takes per 28×28 image; p is not used."""
         found, below, side = 0, 1, 28
         for channels, kernel, stride in self._shapes():
             side = max(1, side // stride)
@@ -42,7 +42,7 @@ class ImageModelConfig(ModelConfig):
         return found
 
     def _shapes(self) -> Iterator[tuple[int, int, int]]:
-        """Yield channels, side of the kernel and stride of each layer; a fully connected one sees the whole image."""
+        """Yield channels, kernel side and stride of each layer; for a fully connected layer the kernel is the image."""
         raise NotImplementedError
 
     def __post_init__(self) -> None:
@@ -60,8 +60,7 @@ class ImageMLPConfig(ImageModelConfig):
     Attributes:
         projector: width of a projector, or 0.
         biases: whether there are biases.
-        masks: dropout of what the layers hand on whose masks the examples decide (`TurnOver`, `ExampleTied`); channels
-            are masked as a whole.
+        masks: dropout of the layers' outputs with one mask per example (`TurnOver`, `ExampleTied`).
         widths: neurons of each hidden layer, at most 16384; by default the MLP of Ketha & Ramaswamy 2025.
     """
 
@@ -83,15 +82,15 @@ class ImageMLPConfig(ImageModelConfig):
 
 @dataclasses.dataclass(frozen=True)
 class CNNConfig(ImageModelConfig):
-    """3×3 convolutions with ReLU, each followed by 2×2 max pooling as long as the image has two rows, then a mean.
+    """3×3 convolutions with ReLU, each followed by 2×2 max pooling while the image has two rows, then a mean.
 
     Attributes:
         projector: width of a projector, or 0.
         biases: whether there are biases.
-        masks: dropout of what the layers hand on whose masks the examples decide (`TurnOver`, `ExampleTied`); channels
-            are masked as a whole.
+        masks: dropout of the layers' outputs with one mask per example (`TurnOver`, `ExampleTied`); channels are masked
+            as a whole.
         channels: channels of each convolution, at most 16384.
-        batch_norm: whether BatchNorm stands between convolution and ReLU.
+        batch_norm: whether BatchNorm lies between convolution and ReLU.
     """
 
     kind: ClassVar[str] = "cnn"
@@ -118,10 +117,10 @@ class ResNetConfig(ImageModelConfig):
     Attributes:
         projector: width of a projector, or 0.
         biases: whether there are biases.
-        masks: dropout of what the layers hand on whose masks the examples decide (`TurnOver`, `ExampleTied`); channels
-            are masked as a whole.
-        width: channels of the first stage, doubled in each of the next; 64 in ResNet18.
-        blocks: blocks of each stage.
+        masks: dropout of the layers' outputs with one mask per example (`TurnOver`, `ExampleTied`); channels are masked
+            as a whole.
+        width: channels of the first stage, doubled in each later stage; 64 in ResNet18.
+        blocks: number of blocks of each stage.
     """
 
     kind: ClassVar[str] = "resnet"

@@ -1,4 +1,4 @@
-"""Networks for images, with a hook point wherever a layer hands on what it holds."""
+"""Networks for images, with a hook point at the output of every layer."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Smaller = Float[Tensor, "example channel_out row_out column_out"]
 
 
 class HookedImageNetwork(CheckedHooks):
-    """An encoder of layers, and a linear readout of what it ends in, through a projector or without.
+    """An encoder of layers, an optional projector and a linear readout.
 
-    Points: `layers.0.hook_hidden` and so on, what each layer hands on, (example, neuron) or (example, channel, row,
-    column); `hook_features` (example, channel), the mean over the image, where the last layer has rows and columns;
+    Points: `layers.0.hook_hidden` and so on, the output of each layer, (example, neuron) or (example, channel, row,
+    column); `hook_features` (example, channel), the mean over the image, if the last layer has rows and columns;
     `projector.hook_hidden` (example, neuron) with a projector; `hook_logits` (example, class).
 
     Parameters: those of the layers (see their classes); `projector.linear.weight` (neuron, feature) with a projector;
-    `readout.weight` (class, feature), and `readout.bias` (class) without one. All start as PyTorch has it. Without
-    biases, those of convolutions, of fully connected layers and of the readout are left out, BatchNorm's are not.
+    `readout.weight` (class, feature), and `readout.bias` (class) without a projector. All are initialised by PyTorch.
+    `biases=False` leaves out the biases of convolutions, fully connected layers and the readout, not BatchNorm's.
 
-    Masks that the examples decide act on what a layer hands on, before its hook point.
+    Example masks act on a layer's output, before its hook point.
 
     Args:
-        config: what kind of network.
+        config: kind and shape of the network.
         shape: channels, rows and columns of an image.
         n_classes: number of classes.
         seed: seed of the initialisation.
@@ -67,7 +67,7 @@ class HookedImageNetwork(CheckedHooks):
 
     @property
     def roles(self) -> Roles:
-        """What the parameters and points are for."""
+        """Roles of the parameters and points."""
         hidden = [f"layers.{number}.hook_hidden" for number in range(len(self.layers))]
         hidden += ["hook_features"] if self.hook_features is not None else []
         hidden += ["projector.hook_hidden"] if self.projector is not None else []
@@ -80,7 +80,7 @@ class HookedImageNetwork(CheckedHooks):
 
 
 class _Dense(nn.Module):
-    """ReLU of a linear map of everything below: `linear.weight` (neuron, input), `linear.bias` (neuron)."""
+    """ReLU of a linear map of the flattened input: `linear.weight` (neuron, input), `linear.bias` (neuron)."""
 
     def __init__(self, inputs: int, width: int, config: ImageModelConfig, number: int):
         super().__init__()
@@ -107,7 +107,7 @@ class _Projector(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """ReLU of a 3×3 convolution, pooled by 2 or not: `conv.weight` (channel, channel below, 3, 3), `conv.bias`."""
+    """ReLU of a 3×3 convolution, optionally pooled by 2: `conv.weight` (channel, channel below, 3, 3), `conv.bias`."""
 
     def __init__(self, below: int, channels: int, config: CNNConfig, number: int, *, pool: bool):
         super().__init__()
@@ -137,7 +137,7 @@ class _Stem(nn.Module):
 
 
 class _Residual(nn.Module):
-    """A basic block: two convolutions with BatchNorm, and what came in added before the last ReLU."""
+    """A basic block: two convolutions with BatchNorm, and a shortcut added before the last ReLU."""
 
     def __init__(self, below: int, channels: int, stride: int, config: ResNetConfig, number: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which parameters carry what an example teaches over to the units that are not its own, and how they are stopped."""
+"""Parameters through which a training example affects units outside its mask, and how to freeze them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from mechmem.models.networks.masks import Part, TurnOverDropout, mask_layers, su
 _BIAS = "a bias that no mask follows"
 
 PROBES, ROWS = 8, 16
-"""How many examples' masks are probed, and on how many inputs each: where a ReLU is closed for one it is open for
-another."""
+"""Number of example masks that are checked, and of inputs for each: a ReLU may be closed for some of them."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Leak:
-    """A way by which a training example acts on its flipped subnetwork.
+    """A parameter or module through which a training example affects its flipped subnetwork.
 
     Attributes:
-        name: the parameter, or the module.
+        name: name of the parameter or module.
         reason: why it leaks.
-        share: share of its numbers that both an example's own and its flipped subnetwork use; 1 for a module.
+        share: share of its elements that both an example's own and its flipped subnetwork use; 1 for a module.
     """
 
     name: str
@@ -42,17 +41,17 @@ class Leak:
 
 
 def find_leaks(model: nn.Module, task: Task, output: Output = Output()) -> tuple[Leak, ...]:
-    """Return what is not isolated in a network with turn-over dropout: empty where training on z leaves f^{1−m(z)} be.
+    """Return the leaks of a network with turn-over dropout; empty if training on z leaves f^{1−m(z)} unchanged.
 
-    Each parameter's gradient is taken through the own and through the flipped subnetwork of some training examples, of
-    a random combination of the logits. A number that both reach is trained by the example and used where the example is
-    said to be unknown. Parameters that are not trained cannot leak. A module whose output in training depends on the
-    other examples of a batch (BatchNorm) leaks whatever its gradients are.
+    The gradient of a random combination of the logits is taken for each parameter, through the own and through the
+    flipped subnetwork of some training examples. An element that both reach is trained by the example and used by the
+    subnetwork that should not know it. Frozen parameters cannot leak. A module whose training output depends on
+    the other examples of a batch (BatchNorm) leaks whatever its gradients are.
 
     Args:
         model: the network, trained or not; it is run in evaluation mode.
-        task: where inputs come from.
-        output: where the logits stand in what it returns.
+        task: source of the inputs.
+        output: position of the logits in the model's output.
 
     Raises:
         MissingNeedError: the network has no turn-over layer.
@@ -87,7 +86,7 @@ def _reached(
     weights: Float[Tensor, "row class"],
     output: Output,
 ) -> dict[str, Bool[Tensor, ...]]:
-    """Return which numbers of each parameter the logits of a subnetwork depend on."""
+    """Return the elements of each parameter on which the logits of a subnetwork depend."""
     with evaluating(model), subnetwork(model, part, int(example)):
         logits = output.read(model(inputs))
     slopes = torch.autograd.grad(
@@ -104,17 +103,17 @@ def _reason(model: nn.Module, name: str) -> str:
     home, _, last = name.rpartition(".")
     if "Norm" in type(model.get_submodule(home)).__name__:
         return "a gain or shift of a normalization that no mask follows"
-    # TransformerLens' biases of attention are matrices, by head.
+    # TransformerLens' attention biases are matrices, one row per head.
     bias = model.get_parameter(name).ndim < 2 or last.startswith("b_") or "bias" in last
     return _BIAS if bias else "a matrix without a masked side"
 
 
 @torch.no_grad()
 def close_leaks(model: nn.Module, leaks: tuple[Leak, ...]) -> None:
-    """Stop leaks, in place: what leaks is not trained any more, so that no example is carried over by it.
+    """Freeze what leaks, in place; call before training.
 
     Biases become 0, gains and matrices keep their values; a BatchNorm becomes the fixed map that it is in evaluation
-    mode. To be called before training.
+    mode.
     """
     modules = dict(model.named_modules())
     for leak in leaks:
@@ -131,12 +130,12 @@ def close_leaks(model: nn.Module, leaks: tuple[Leak, ...]) -> None:
 
 
 class FixedNorm(nn.Module):
-    """BatchNorm as it is in evaluation mode, in training too: its statistics never change, and nothing is coupled.
+    """BatchNorm that stays in evaluation mode: its statistics never change, and it does not couple examples.
 
-    Its parameters and buffers have the names that BatchNorm's have.
+    Its parameters and buffers have BatchNorm's names.
 
     Args:
-        norm: the BatchNorm that it stands for.
+        norm: the BatchNorm to replace.
     """
 
     running_mean: Tensor

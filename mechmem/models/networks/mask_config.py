@@ -1,4 +1,4 @@
-"""Configs of masks that the training example decides. Imports no torch."""
+"""Configs of example masks: dropout with one mask per training example. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mechmem.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class MaskConfig(Config):
-    """Base of the configs of example masks.
+    """Base class of the configs of example masks.
 
     Attributes:
-        layers: numbers of the hidden layers that are masked, from 0, negative ones from the last, as in the role
-            `hidden` (a projector is the last); () for all.
-        stream: whether a transformer's residual stream is masked too, alike in all blocks. Without it the embeddings,
-            attention and the unembedding have no masked side.
+        layers: indices of the masked hidden layers, from 0 or negative from the end, as in the role `hidden` (a
+            projector is the last); () for all.
+        stream: whether a transformer's residual stream is masked too, with the same mask in all blocks. Otherwise the
+            embeddings, attention and the unembedding have no masked side.
         seed: seed of the masks.
     """
 
@@ -34,29 +34,29 @@ class MaskConfig(Config):
         check_whole("seed of the masks", self.seed, 0)
 
     def chosen(self, count: int) -> frozenset[int]:
-        """Return the numbers of the masked layers, from 0, in a network with so many hidden layers.
+        """Return the indices of the masked layers, from 0, in a network with `count` hidden layers.
 
         Raises:
-            ConfigError: there is no such layer, or one is named twice.
+            ConfigError: there is no such layer, or a layer is given twice.
         """
         found = [layer + count if layer < 0 else layer for layer in self.layers or range(count)]
         if any(not 0 <= layer < count for layer in found) or len(set(found)) < len(found):
-            raise ConfigError(f"masked layers are different ones of 0 … {count - 1}, got {self.layers}")
+            raise ConfigError(f"masked layers must be distinct, from 0 … {count - 1}, got {self.layers}")
         return frozenset(found)
 
 
 @dataclasses.dataclass(frozen=True)
 class TurnOver(MaskConfig):
-    """Turn-over dropout: every training example trains a subnetwork of its own (Kobayashi et al., arXiv 2012.04207).
+    """Turn-over dropout: every training example trains its own subnetwork (Kobayashi et al., arXiv 2012.04207).
 
     Attributes:
-        layers: which hidden layers are masked (see `MaskConfig`).
-        stream: whether a transformer's residual stream is (see `MaskConfig`).
+        layers: the masked hidden layers (see `MaskConfig`).
+        stream: whether a transformer's residual stream is masked (see `MaskConfig`).
         seed: seed of the masks.
         keep: probability that a unit belongs to an example's own subnetwork, in (0, 1).
-        close_leaks: whether what would let an example act on the units that are not its own (biases, gains and matrices
-            without a masked side, batch statistics) is held at its initial value, biases at 0. Otherwise it is trained,
-            and influence has to be asked for with accept_leaks=True.
+        close_leaks: whether to freeze the parameters through which an example would affect units outside its mask
+            (biases, gains and matrices without a masked side, batch statistics) at their initial values, biases at 0.
+            Otherwise they are trained, and influence requires accept_leaks=True.
     """
 
     kind: ClassVar[str] = "turn_over"
@@ -78,11 +78,11 @@ class ExampleTied(MaskConfig):
     """Example-tied dropout: shared units, and memory units that few examples train (Maini et al., arXiv 2307.09542).
 
     Attributes:
-        layers: which hidden layers are masked (see `MaskConfig`).
-        stream: whether a transformer's residual stream is (see `MaskConfig`).
+        layers: the masked hidden layers (see `MaskConfig`).
+        stream: whether a transformer's residual stream is masked (see `MaskConfig`).
         seed: seed of the masks.
-        shared: share of a layer's units that every example uses, the first ones, in (0, 1); at least one.
-        memory: probability that one of the others belongs to an example, in (0, 1).
+        shared: share of a layer's units that every example uses, in (0, 1); the first units, at least one.
+        memory: probability that any other unit belongs to an example, in (0, 1).
     """
 
     kind: ClassVar[str] = "example_tied"

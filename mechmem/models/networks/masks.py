@@ -1,4 +1,4 @@
-"""Layers whose dropout mask is decided by the training example, and which of its subnetworks a network runs as."""
+"""Dropout layers with one mask per training example, and the subnetworks they define."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ Part = Literal["full", "own", "flipped", "shared"]
 
 
 class ExampleMask(nn.Module, abc.ABC):
-    """Base of dropout whose mask is a hash of (seed, layer, id of the training example).
+    """Base class of dropout whose mask is a hash of (seed, layer, id of the training example).
 
     In training every example runs through its own subnetwork, in evaluation through the full network; `subnetwork`
-    chooses another. Which examples a forward pass is of is said by `subnetwork` too, or by whatever of mechmem runs the
-    network. A final class sets `kind` and `parts` and implements `factor`.
+    chooses another. The ids of the examples in a forward pass are set by `subnetwork`, or by mechmem where it runs the
+    network itself. A final class sets `kind` and `parts` and implements `factor`.
 
     Args:
-        units: how many units the layer has.
-        layer: what tells its masks from those of other layers of the same seed.
+        units: number of units of the layer.
+        layer: label that distinguishes its masks from those of other layers with the same seed.
         seed: seed of the masks.
-        axis: the axis of the values on which the units stand: −1 for neurons, 1 for channels.
+        axis: axis of the units: −1 for neurons, 1 for channels.
 
     Attributes:
-        kind: what plugins that need such layers call them.
-        parts: the subnetworks that there are.
-        part: the one that is run, or None for the usual one.
-        ids: the examples that the next forward pass is of; one alone stands for the whole batch where it has no axis.
+        kind: name by which plugins declare that they need such layers.
+        parts: the available subnetworks.
+        part: the subnetwork to run, or None for the usual one.
+        ids: ids of the examples in the next forward pass; a scalar applies to every row.
 
     Raises:
         ConfigError: a setting is not allowed.
@@ -62,23 +62,23 @@ class ExampleMask(nn.Module, abc.ABC):
 
     @property
     def mechmem_subnetwork(self) -> tuple[Part | None, int | None]:
-        """Which subnetwork is run, and of which example where one stands for all (see `fingerprint`)."""
+        """The subnetwork to run, and the id of its example if one applies to every row (see `fingerprint`)."""
         return self.part, None if self.ids is None or self.ids.ndim else int(self.ids)
 
     @abc.abstractmethod
     def factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
-        """Return what the units of each example are multiplied with; the full network asks without ids."""
+        """Return the factor of each example's units; ids is None for the full network."""
 
     def mask(self, ids: Int[Tensor, " example"], keep: float) -> Bool[Tensor, "example unit"]:
-        """Return the units that belong to each example with this probability."""
+        """Return the mask of each example, in which a unit is kept with this probability."""
         return example_mask(ids, self.units, keep, self._key)
 
     def forward(self, values: Float[Tensor, "example ..."]) -> Float[Tensor, "example ..."]:
-        """Multiply units with what the chosen subnetwork of each example has there.
+        """Multiply the units by their factors in the chosen subnetwork of each example.
 
         Raises:
-            MissingNeedError: it is not known which examples these are.
-            ConfigError: they are as many as the rows, or the values have other units.
+            MissingNeedError: the ids of the examples are not known.
+            ConfigError: the number of ids is not that of the rows, or the values have another number of units.
         """
         part = self.part or ("own" if self.training else "full")
         axis = self.axis % values.ndim
@@ -91,28 +91,28 @@ class ExampleMask(nn.Module, abc.ABC):
     def _told(self, rows: int) -> Int[Tensor, " example"]:
         if self.ids is None:
             raise MissingNeedError(
-                "example masks need to know which examples a forward pass is of: with mm.subnetwork(model, 'own', ids):"
+                "example masks need the ids of the examples in a forward pass: with mm.subnetwork(model, 'own', ids):"
             )
         if self.ids.ndim and len(self.ids) != rows:
             raise ConfigError(f"{len(self.ids)} example ids were given for a forward pass of {rows} examples")
         return self.ids.reshape(-1)
 
     def extra_repr(self) -> str:
-        """Show the units, and the subnetwork that is run."""
+        """Show the number of units and the subnetwork to run."""
         return f"units={self.units}, part={self.part}"
 
 
 class TurnOverDropout(ExampleMask):
-    """Dropout by which each training example trains its own units; the others are its flipped subnetwork.
+    """Turn-over dropout: each training example trains its own units; the others are its flipped subnetwork.
 
     With m the example's mask and p the probability: "own" is x ⊙ m / p, "flipped" x ⊙ (1 − m) / (1 − p), which the
     example has not trained, and "full" x. (Kobayashi et al. 2020, arXiv 2012.04207, section 3; they have p = ½, and
     divide both by p.)
 
     Args:
-        units: how many units the layer has.
+        units: number of units of the layer.
         keep: p, in (0, 1).
-        layer: what tells its masks from those of other layers of the same seed.
+        layer: label that distinguishes its masks from those of other layers with the same seed.
         seed: seed of the masks.
         axis: −1 for neurons, 1 for channels.
     """
@@ -136,18 +136,18 @@ class TurnOverDropout(ExampleMask):
 
 
 class ExampleTiedDropout(ExampleMask):
-    """Dropout by which all examples train the shared units, and each a few memory units of its own.
+    """Example-tied dropout: all examples train the shared units, and each trains a few memory units of its own.
 
-    "own" is what an example trains: its shared units and its memory units. "full" is the network as it is tested, with
-    the memory units times the probability with which one belongs to an example. "shared" drops them, and multiplies the
-    shared units with (shared + memory) / shared. (Maini et al. 2023, arXiv 2307.09542, section 5, and their public
-    code.)
+    "own" is the subnetwork that an example trains: the shared units and its memory units. "full" is the network as it
+    is tested, with the memory units multiplied by the probability that one belongs to an example. "shared" drops the
+    memory units and multiplies the shared units by (shared + memory) / shared. (Maini et al. 2023, arXiv 2307.09542,
+    section 5, and their public code.)
 
     Args:
-        units: how many units the layer has.
-        shared: share of the units that are shared, in (0, 1); they are the first, at least one.
+        units: number of units of the layer.
+        shared: share of the units that are shared, in (0, 1); the first units, at least one.
         memory: probability that a memory unit belongs to an example, in (0, 1).
-        layer: what tells its masks from those of other layers of the same seed.
+        layer: label that distinguishes its masks from those of other layers with the same seed.
         seed: seed of the masks.
         axis: −1 for neurons, 1 for channels.
     """
@@ -171,7 +171,7 @@ class ExampleTiedDropout(ExampleMask):
         self.first_memory = max(1, math.ceil(shared * units - 1e-9))
 
     def factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
-        """Return what shared and memory units are multiplied with."""
+        """Return the factors of shared and memory units."""
         if ids is not None:
             found = self.mask(ids, self.memory).float()
             found[:, : self.first_memory] = 1
@@ -182,19 +182,19 @@ class ExampleTiedDropout(ExampleMask):
 
 
 def mask_layers(model: nn.Module) -> tuple[ExampleMask, ...]:
-    """Return the layers of a model whose masks the examples decide."""
+    """Return the layers of a model that have example masks."""
     return tuple(module for module in model.modules() if isinstance(module, ExampleMask))
 
 
 @contextlib.contextmanager
 def of_examples(layers: Sequence[ExampleMask], ids: Int[Tensor, "*example"]) -> Iterator[None]:
-    """Tell mask layers which examples the forward passes inside are of.
+    """Set the ids of the examples in the forward passes inside a `with`.
 
-    Where one example was chosen to stand for all (`subnetwork(model, part, 5)`), it goes on to.
+    A single id set before for every row (`subnetwork(model, part, 5)`) stays in force.
 
     Args:
         layers: the mask layers.
-        ids: one id per row, or a single one without an axis for all rows.
+        ids: one id per row, or a scalar for all rows.
     """
     before = [layer.ids for layer in layers]
     for layer in layers:
@@ -220,19 +220,19 @@ def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = N
         model: a network with mask layers, or a subject.
         part: "full"; "own", what each example trains; "flipped", the units that it does not train (turn-over dropout);
             "shared", without memory units (example-tied dropout).
-        ids: the examples that forward passes inside are of, one per row; or one id for all rows, also of what mechmem
-            itself runs inside. Without any, what mechmem runs shows each example to its own masks.
+        ids: ids of the examples in the forward passes inside, one per row; or one id for all rows, which also applies
+            to mechmem's own passes inside. Without ids, mechmem's passes apply each example's own mask.
 
     Raises:
         MissingNeedError: the network has no mask layers.
-        UnknownNameError: one of them has no such subnetwork.
+        UnknownNameError: a mask layer has no such subnetwork.
         ConfigError: the ids are not whole numbers of at least 0.
     """
     task = model.task if isinstance(model, Subject) else None
     layers = _with_part(model.model if isinstance(model, Subject) else model, part)
     found = None if ids is None else one_or_more(ids)
     if task is not None and found is not None:
-        # An id that is not the task's is a mask that no example has trained.
+        # An id that is not in the task would give a mask that no example has trained.
         found = found if not found.ndim else task.source(check_ids(task, found))
     before: list[tuple[Part | None, Tensor | None]] = [(layer.part, layer.ids) for layer in layers]
     for layer in layers:
@@ -245,11 +245,11 @@ def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = N
 
 
 def as_subnetwork(subject: Subject, part: Part) -> Subject:
-    """Return the subject with a copy of its model that runs as one of its subnetworks, for good.
+    """Return the subject with a copy of its model that always runs as one of its subnetworks.
 
     Raises:
         MissingNeedError: the network has no mask layers.
-        UnknownNameError: one of them has no such subnetwork.
+        UnknownNameError: a mask layer has no such subnetwork.
     """
     model = subject.copy_model()
     for layer in _with_part(model, part):
@@ -258,7 +258,7 @@ def as_subnetwork(subject: Subject, part: Part) -> Subject:
 
 
 def _with_part(model: nn.Module, part: Part) -> tuple[ExampleMask, ...]:
-    """Return the mask layers of a model, each of which has this subnetwork; at least one."""
+    """Return the mask layers of a model, at least one, after checking that each has this subnetwork."""
     layers = mask_layers(model)
     if not layers:
         raise MissingNeedError("the network has no layer with example masks (TurnOverDropout, ExampleTiedDropout)")
@@ -270,13 +270,13 @@ def _with_part(model: nn.Module, part: Part) -> tuple[ExampleMask, ...]:
 def mask_layer(
     config: MaskConfig | None, units: int, layer: int | str, layers: int, axis: int = -1
 ) -> ExampleMask | nn.Identity:
-    """Return the mask layer that a config asks for at a place of a network, or what leaves values as they are.
+    """Return the mask layer of a hidden layer or of the stream under a config, or the identity.
 
     Args:
         config: the masks, or None.
-        units: how many units stand there.
+        units: number of units.
         layer: number of the hidden layer, or "stream".
-        layers: how many hidden layers the network has.
+        layers: number of hidden layers of the network.
         axis: −1 for neurons, 1 for channels.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every layer of neurons is made of, and the layers after the first."""
+"""MLP for modular arithmetic, and its layers of neurons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mechmem.models.networks.nonlinearities import nonlinearity
 class NeuronLayer(nn.Module):
     """Dropout, φ, BatchNorm and example masks of one layer of neurons, with a hook point at every stage.
 
-    Points: `hook_pre` before dropout and φ; `hook_hidden` after everything, what the next layer reads; and, with
+    Points: `hook_pre` before dropout and φ; `hook_hidden` after everything, the input of the next layer; and, with
     BatchNorm, `hook_post` between φ and BatchNorm. All have shape (example, neuron).
     """
 
@@ -45,15 +45,15 @@ class NeuronLayer(nn.Module):
         self.hook_hidden = HookPoint()
 
     def neurons(self, pre: Float[Tensor, "example neuron"]) -> Float[Tensor, "example neuron"]:
-        """Return what the neurons hand on."""
+        """Return the output of the neurons."""
         hidden = self.activation(self.dropout(self.hook_pre(pre)))
         return self.hook_hidden(self.mask(hidden if self.norm is None else self.norm(self.hook_post(hidden))))
 
 
 class DeeperLayer(NeuronLayer):
-    """A layer of neurons that reads another: h' = φ(h W).
+    """A layer of neurons on top of another: h' = φ(h W).
 
-    Parameters: `W` (neuron below, neuron), and BatchNorm's where there is one.
+    Parameters: `W` (neuron below, neuron), and those of BatchNorm, if any.
 
     Args:
         config: shape, initialisation and regularization.
@@ -75,12 +75,12 @@ class DeeperLayer(NeuronLayer):
 
 @torch.no_grad()
 def initialize(weights: Tensor, config: MLPConfig, inputs: int, draw: torch.Generator) -> None:
-    """Draw initial weights in place, in the convention that the config names.
+    """Draw initial weights in place, in the config's convention.
 
     Args:
         weights: the matrix.
-        config: names the convention and the width N.
-        inputs: how many inputs a neuron of the layer has (2p in the first layer, N in the others).
+        config: convention and width N.
+        inputs: number of inputs of a neuron of the layer (2p in the first layer, N in the others).
         draw: source of the numbers.
     """
     if config.init == "pytorch":
@@ -94,12 +94,12 @@ class HookedMLP(CheckedHooks, NeuronLayer):
     """f(a, b) = W φ(U e_a + V e_b) + μ, or with further layers h' = φ(h W') before the readout W.
 
     Points: `hook_pre` (example, neuron) before dropout and φ; `hook_post` (example, neuron) after φ, only with
-    BatchNorm; `hook_hidden` (example, neuron) what the next layer reads; `hook_logits` (example, class). Further layers
-    have the same points, as `deeper.0.hook_hidden` and so on. The logits are always the last `hook_hidden` times
+    BatchNorm; `hook_hidden` (example, neuron), the input of the next layer; `hook_logits` (example, class). Further
+    layers have the same points, as `deeper.0.hook_hidden` and so on. The logits are always the last `hook_hidden` times
     `W_out`, plus `b_out`.
 
-    Parameters: `W_in` (operand·p, neuron), rows of U above rows of V (p rows where they are tied); `W_out` (neuron,
-    class); `b_out` (class) where there is a bias; `deeper.0.W` (neuron below, neuron) and so on; `norm.weight` (γ) and
+    Parameters: `W_in` (operand·p, neuron), rows of U above rows of V (p rows if they are tied); `W_out` (neuron,
+    class); `b_out` (class) with a bias; `deeper.0.W` (neuron below, neuron) and so on; `norm.weight` (γ) and
     `norm.bias` (neuron) with BatchNorm, in every layer.
 
     Args:
@@ -122,7 +122,7 @@ class HookedMLP(CheckedHooks, NeuronLayer):
         initialize(self.W_in, config, 2 * p, draw)
         initialize(self.W_out, config, config.width, draw)
         self.add_neurons(config, 0, seed)
-        # Drawn last, so that the first and the last layer start alike whatever stands between them.
+        # Drawn last, so that the first and last layers start the same whatever lies between them.
         self.deeper = nn.ModuleList(DeeperLayer(config, layer, seed, draw) for layer in range(1, config.layers))
         self.hook_logits = HookPoint()
         offset = torch.tensor([0, 0 if config.tied else p])
@@ -132,7 +132,7 @@ class HookedMLP(CheckedHooks, NeuronLayer):
 
     def forward(self, pairs: Int[Tensor, "example 2"]) -> Float[Tensor, "example class"]:
         """Return logits of the pairs (a, b)."""
-        # Two rows of the table are summed in place of a product with a one-hot matrix that is almost all zeros.
+        # Sums two rows of the table instead of multiplying by a one-hot matrix that is almost all zeros.
         hidden = self.neurons(F.embedding_bag(pairs + self.row_offset, self.W_in, mode="sum"))
         for layer in self.deeper:
             hidden = layer(hidden)
@@ -142,14 +142,14 @@ class HookedMLP(CheckedHooks, NeuronLayer):
 
     @property
     def last_norm(self) -> nn.BatchNorm1d | None:
-        """The BatchNorm between the last layer's φ and the readout, where there is one."""
+        """The BatchNorm between the last layer's φ and the readout, or None."""
         last = self.deeper[-1] if len(self.deeper) else self
         assert isinstance(last, NeuronLayer)
         return last.norm
 
     @property
     def roles(self) -> Roles:
-        """What the parameters and points are for."""
+        """Roles of the parameters and points."""
         if self.config.tied:
             embedding = Role("W_in", "p neuron -> operand p neuron", {"operand": 2})
         else:

@@ -1,4 +1,4 @@
-"""Activation functions as modules, so that a surgery can swap one for another."""
+"""Activation functions as modules, so that a surgery can swap them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ReverseReLU(nn.Module):
     """φ(x) = relu(−x)."""
 
     def forward(self, x: Float[Tensor, ...]) -> Float[Tensor, ...]:
-        """Keep the negative side, with its sign turned."""
+        """Keep the negative side, with its sign flipped."""
         return torch.relu(-x)
 
 

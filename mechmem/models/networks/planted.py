@@ -1,4 +1,4 @@
-"""Networks whose answer is known: Gromov's analytic solution, with memorizing neurons planted on request."""
+"""Networks with a known mechanism: Gromov's analytic solution, optionally with planted memorizing neurons."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mechmem.tasks.groups import CyclicGroup
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PlantedNetwork:
-    """A network with a known answer.
+    """A network with a known mechanism.
 
     Attributes:
         subject: the network and its task.
@@ -48,18 +48,18 @@ def planted_network(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> PlantedNetwork:
-    """Build a quadratic network that computes a ∘ b exactly, and memorizes chosen wrong labels exactly.
+    """Build a quadratic network that computes a ∘ b exactly and memorizes chosen wrong labels exactly.
 
     Generalizing neurons follow the analytic solution of Gromov, arXiv 2301.02679: one frequency, phases
     φ_u + φ_v = φ_w (φ_u − φ_v = φ_w for subtraction), every frequency equally often. A memorized cell (a, b) takes two
-    neurons, with (x_a + y_b)² − (x_a − y_b)² = 4 x_a y_b: one on that cell and 0 on every other.
+    neurons, with (x_a + y_b)² − (x_a − y_b)² = 4 x_a y_b, which is 4 on that cell and 0 on every other.
 
     Args:
         p: the modulus (prime for "multiply").
         op: the operation.
         width: number of generalizing neurons (default 40 per frequency; a true logit is 1 up to O(1/√width)).
-        memorized_fraction: share of the training labels that is wrong, and memorized.
-        train_fraction: share of the grid that is trained on.
+        memorized_fraction: share of the training labels that are wrong and memorized.
+        train_fraction: share of the grid in the training set.
         seed: seed of task, phases and order.
         dtype: dtype of the weights.
 
@@ -87,8 +87,8 @@ def planted_network(
 
     frequency = (torch.arange(n_rule) % n_freq + 1)[torch.randperm(n_rule, generator=draw)]
     phases = _plant_rule(u, v, w, group, frequency, op, draw)
-    # A product with 0 is 0: the neuron of a symbol outside the group fires where an operand is that symbol.
-    # It fires four times as much where both are, and still less than the 4 by which a memorized label wins there.
+    # A product with 0 is 0: the neuron of a symbol outside the group fires if an operand is that symbol.
+    # It fires four times as much if both are, still less than the 4 by which a memorized label wins there.
     u[group.outside, n_rule:first] = v[group.outside, n_rule:first] = 1.0
     w[group.outside, n_rule:first] = 0.75
     a, b = task.batch(cells)[0].unbind(1)
@@ -100,7 +100,7 @@ def planted_network(
         w[task.given(cells), columns] = sign * 0.5
         w[task.true(cells), columns] = -sign * 0.5
 
-    # float64 on request: the caller's comparison with numpy should not be limited by the storage.
+    # float64 on request, so that storage does not limit a comparison with numpy.
     model = HookedMLP(MLPConfig(width=n_neurons, activation="quadratic"), p, seed).to(dtype)
     with torch.no_grad():
         model.W_in.copy_(torch.cat([u, v]))
@@ -123,7 +123,7 @@ def _plant_rule(
     n_rule = len(frequency)
     nyquist = 2 * frequency == n
     phi_u, phi_v = 2 * torch.pi * torch.rand(2, n_rule, generator=draw, dtype=torch.float64) - torch.pi
-    # The alternating vector has a sign, not a phase; and half the weight of a cosine in the Fourier series of a delta.
+    # The alternating vector has a sign, not a phase, and half a cosine's weight in the Fourier series of a delta.
     phi_u = torch.where(nyquist, torch.pi * (phi_u > 0).double(), phi_u)
     phi_v = torch.where(nyquist, torch.pi * (phi_v > 0).double(), phi_v)
     amplitude = torch.where(nyquist, 0.5, 1.0) * (2 / n_rule) ** (1 / 3)

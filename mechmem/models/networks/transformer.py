@@ -1,4 +1,4 @@
-"""The transformer of the modular-arithmetic papers, with the points and parameters of TransformerLens."""
+"""Transformer of the modular-arithmetic papers, with the points and parameters of TransformerLens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mechmem.models.networks.masks import ExampleMask, mask_layer
 from mechmem.models.networks.nonlinearities import nonlinearity
 
 EPSILON = 1e-5
-"""What LayerNorm adds to the variance, in torch as in TransformerLens."""
+"""Term that LayerNorm adds to the variance, in torch as in TransformerLens."""
 
 Stream = Float[Tensor, "example position d_model"]
 
@@ -27,16 +27,16 @@ Stream = Float[Tensor, "example position d_model"]
 class HookedModularTransformer(CheckedHooks):
     """A transformer that reads a, b and "=" (token p) and returns the logits at the last position.
 
-    Parameters and points have the names and shapes that TransformerLens 4 gives them. Parameters: `embed.W_E`
-    (token, d_model), symbols first and "=" last; `pos_embed.W_pos` (position, d_model); `blocks.0.attn.…` and
-    `blocks.0.mlp.…` (see `HookedAttention` and `HookedTransformerMLP`); `unembed.W_U` (d_model, class), and `b_U`
-    (class) with all biases; `blocks.0.ln1`, `blocks.0.ln2`, `ln_final` with `w` and `b` (d_model) where there is
-    LayerNorm. Points: `hook_embed`, `hook_pos_embed`, those of the blocks, `ln_final.hook_scale` and
-    `ln_final.hook_normalized`, all (example, position, …); and `hook_logits` (example, class).
+    Parameters and points have their TransformerLens 4 names and shapes. Parameters: `embed.W_E` (token, d_model),
+    symbols first and "=" last; `pos_embed.W_pos` (position, d_model); `blocks.0.attn.…` and `blocks.0.mlp.…` (see
+    `HookedAttention` and `HookedTransformerMLP`); `unembed.W_U` (d_model, class), and `b_U` (class) with all biases;
+    `blocks.0.ln1`, `blocks.0.ln2`, `ln_final` with `w` and `b` (d_model) with LayerNorm. Points: `hook_embed`,
+    `hook_pos_embed`, those of the blocks, `ln_final.hook_scale` and `ln_final.hook_normalized`, all (example, position,
+    …); and `hook_logits` (example, class).
 
-    Only the last position is answered at. In training mode without dropout, as long as nothing hooks the last block or
-    `ln_final`, what these would write at the other positions is not computed: no logit depends on it. (With dropout the
-    masks that are drawn would depend on it.) In evaluation mode every point holds every position.
+    The network predicts at the last position only. In training mode without dropout, as long as nothing hooks the last
+    block or `ln_final`, their outputs at the other positions are not computed, since no logit depends on them. (With
+    dropout the masks drawn would depend on it.) In evaluation mode every point holds every position.
 
     Args:
         config: shape, initialisation and regularization.
@@ -88,7 +88,7 @@ class HookedModularTransformer(CheckedHooks):
 
     @property
     def roles(self) -> Roles:
-        """What the parameters and points are for; "neuron" is a dimension of the stream in both embedding roles."""
+        """Roles of the parameters and points; "neuron" is a dimension of the stream in both embedding roles."""
         names = [f"blocks.{number}." for number in range(self.config.layers)]
         mlp = [f"{block}mlp." for block in names] if self.config.mlp_width else []
         stream = ("hook_resid_pre", "hook_resid_mid") if mlp else ("hook_resid_pre",)
@@ -109,8 +109,8 @@ class TransformerBlock(nn.Module):
     """Attention, then an MLP, each of which reads the residual stream and adds to it.
 
     Points: `hook_resid_pre`, `hook_attn_out`, `hook_resid_mid`, `hook_mlp_out`, `hook_resid_post`, all (example,
-    position, d_model); a block of attention alone has no `hook_resid_mid` and no `hook_mlp_out`. With LayerNorm,
-    `ln1` stands before attention and `ln2` before the MLP.
+    position, d_model); an attention-only block has no `hook_resid_mid` and no `hook_mlp_out`. With LayerNorm, `ln1`
+    precedes attention and `ln2` the MLP.
 
     Args:
         config: shape and regularization.
@@ -122,7 +122,7 @@ class TransformerBlock(nn.Module):
         super().__init__()
 
         def dropout(place: int) -> StepDropout | nn.Identity:
-            # Place 0 is the embeddings'; each block has three of its own.
+            # Number 0 belongs to the embeddings; each block has three of its own.
             return _dropout(config, 3 * number + place, seed)
 
         def norm() -> HookedLayerNorm | nn.Identity:
@@ -181,7 +181,7 @@ class HookedTransformerMLP(nn.Module):
         self.hook_post = HookPoint()
 
     def forward(self, stream: Stream) -> Stream:
-        """Return what the neurons write."""
+        """Return the MLP's output."""
         pre = stream @ self.W_in
         post = self.activation(self.hook_pre(pre if self.b_in is None else pre + self.b_in))
         post = self.hook_post(self.mask(post))
@@ -194,7 +194,7 @@ class HookedLayerNorm(nn.Module):
 
     Points: `hook_scale` (example, position, 1) and `hook_normalized` (example, position, d_model), before w and b.
 
-    Centring writes to every dimension, so that where the stream is masked what comes out is masked again.
+    Centring writes to every dimension, so the output of a masked stream is masked again.
 
     Args:
         config: width of the stream, and its masks.
@@ -214,7 +214,7 @@ class HookedLayerNorm(nn.Module):
 
 
 class _Table(nn.Module):
-    """A module that holds one matrix, so that it is called what TransformerLens calls it."""
+    """A module that holds one matrix, so that the matrix gets its TransformerLens name."""
 
     def __init__(self, name: str, rows: int, columns: int):
         super().__init__()
@@ -231,7 +231,7 @@ def _stream_mask(config: TransformerConfig) -> ExampleMask | nn.Identity:
 
 @torch.no_grad()
 def _initialize(model: HookedModularTransformer, config: TransformerConfig, p: int, draw: torch.Generator) -> None:
-    """Draw initial weights in place, in the convention that the config names; the embeddings first."""
+    """Draw initial weights in place, in the config's convention; the embeddings first."""
     d_model = config.d_model
     fan_in = {"W_O": config.heads * config.head_width, "W_out": config.mlp_width}
     for name, parameter in model.named_parameters():
@@ -240,7 +240,7 @@ def _initialize(model: HookedModularTransformer, config: TransformerConfig, p: i
             continue
         embeds = kind in ("W_E", "W_pos")
         if config.init == "nanda_2023":
-            # Their unembedding has a column for "=" too, of which the std is.
+            # Their unembedding has a column for "=" too, hence p + 1.
             nn.init.normal_(parameter, 0, (p + 1 if kind == "W_U" else d_model) ** -0.5, generator=draw)
         elif embeds:
             nn.init.normal_(parameter, 0, 1, generator=draw)

@@ -1,4 +1,4 @@
-"""Reading a model: what its hook points hold, and the gradients there, streamed over the data in chunks."""
+"""Activations and gradients at hook points, streamed over the data in chunks."""
 
 from __future__ import annotations
 
@@ -41,33 +41,32 @@ def activations(
     dtype: torch.dtype | None = None,
     limit_mb: float | None = None,
 ) -> Activations:
-    """Run a subject's model over examples and return what its hook points held.
+    """Run a subject's model over examples and return the values of its hook points.
 
-    Values are detached and copied where they are seen, so that nothing the model does later, in place or not, can
-    change them; the result holds no model. Hooks that already stand on the model run first, and their edits are seen.
+    Values are detached and copied as they are seen, so that nothing the model does later, in place or not, can change
+    them; the result holds no model. Hooks already registered on the model run first, and their changes are seen.
 
     Args:
-        subject: the model and its task, or a model with its `task`. Any module with `HookPoint` submodules will do: a
+        subject: the model and its task, or a model with its `task`. Any module with `HookPoint` submodules works: a
             `HookedRootModule`, a `HookedTransformer`, a `TransformerBridge`.
-        points: names of hook points, or patterns such as "hook_*"; "*" for all. A point that a pattern matches and
-            that does not fire, or holds something else than one value per example, is left out; a point that is named
-            has to fire and to hold one.
-        ids: which examples, in which order, as a tensor, a list, a range or an array; the training set by default.
-        task: the model's task, where `subject` is a bare model.
-        roles: its roles, where it has no attribute of that name.
-        reduce: makes a running reduction per point (`Mean`, `Variance`, `Gram`, or your own); without one every
+        points: names of hook points, or patterns such as "hook_*"; "*" for all. Points matched by a pattern are left
+            out if they do not fire or do not hold one value per example; for a point given by name this is an error.
+        ids: the examples, in order, as a tensor, a list, a range or an array; the training set by default.
+        task: the model's task, if `subject` is a bare model.
+        roles: its roles, if it has no attribute of that name.
+        reduce: creates a running reduction per point (`Mean`, `Variance`, `Gram`, or your own); without one every
             example's value is kept.
         gradients: a function of (logits, given labels) that returns a loss summed over examples, or one loss per
-            example. The result's `gradients` then holds its gradient by the value of every point, example by example,
-            kept or reduced as the values are.
+            example. The result's `gradients` then holds its gradient with respect to every point's value, example by
+            example, kept or reduced like the values.
         chunk: examples per forward pass; by default as many as stay in cache.
-        device: where the results are put.
-        dtype: what floating-point results are cast to; by default they stay as they are.
-        limit_mb: most megabytes that the results may take; checked after the first chunk, before room is made for
-            all examples. None for no limit.
+        device: device of the results.
+        dtype: dtype to which floating-point results are cast; by default unchanged.
+        limit_mb: most megabytes that the results may take, checked after the first chunk and before memory for all
+            examples is allocated. None for no limit.
 
     Raises:
-        ConfigError: a model without a task; `ids` is not a list of ids; a setting is not of its kind, or out of range;
+        ConfigError: a model without a task; `ids` is not a list of ids; a setting has a wrong type or is out of range;
             the device is not available; the model is compiled; the loss is not summed over examples, or does not depend
             on the logits.
         UnknownNameError: a name or pattern matches no hook point, or an id is not one of the task's.
@@ -77,7 +76,7 @@ def activations(
         RoleError: the logits are not where the roles say (read only for `gradients`).
 
     Warns:
-        LeftoverHooksWarning: hooks that somebody left on the model take part in the run.
+        LeftoverHooksWarning: hooks that were left on the model act in the pass.
     """
     subject = subject_of(subject, task, roles)
     model, task = subject.model, subject.task
@@ -137,7 +136,7 @@ def activations(
 def _checked(
     points: object, reduce: object, gradients: object, chunk: int | None, dtype: object, limit_mb: float | None
 ) -> list[str]:
-    """Return the points' names and patterns, once every setting is of its kind."""
+    """Check the settings; return the names and patterns of the points."""
     several = list(points) if isinstance(points, Iterable) and not isinstance(points, str) else [points]
     patterns = [each for each in several if isinstance(each, str)]
     if len(patterns) < len(several):
@@ -145,7 +144,7 @@ def _checked(
             f"points is a name, a pattern or a list of them, got {points!r}; classes of modules are for mm.attach"
         )
     if reduce is not None and not callable(reduce):
-        raise ConfigError(f"reduce makes a reduction, as the class mm.Mean does when it is called; got {reduce!r}")
+        raise ConfigError(f"reduce is called to create a reduction, like the class mm.Mean; got {reduce!r}")
     if gradients is not None and not callable(gradients):
         raise ConfigError(f"gradients is a function of logits and given labels that returns a loss, got {gradients!r}")
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
@@ -168,23 +167,23 @@ class _Wanted:
         self.points: dict[str, HookPoint] = {}
         for pattern in patterns:
             matched, withheld = found.matching(pattern)
-            # The first name that a point was asked for by is the one it gets.
+            # A point is listed under the first name by which it was asked for.
             new = {name: point for name, point in matched.items() if point not in self.points.values()}
             self.points.update(new)
             self._withheld.update(withheld)
             self._asked[pattern] = [name for name, point in self.points.items() if point in matched.values()]
 
     def refuse(self, key: str, value: Tensor, block: slice) -> None:
-        """Note that a firing does not hold one value per example."""
+        """Record that a firing does not hold one value per example."""
         rows = block.stop - block.start
         self._unfit.setdefault(key, f"has shape {tuple(value.shape)}; its first axis is not the {rows} examples")
 
     def fit(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the values of firings that hold one per example, in every chunk."""
+        """Return the values of the firings that hold one value per example in every chunk."""
         return {key: value for key, value in values.items() if key not in self._unfit}
 
     def check(self, firings: Firings) -> None:
-        """Check that what was named fired and holds one value per example, and of each pattern something."""
+        """Check that each named point, and some point of each pattern, fired and holds one value per example."""
         unfit = firings.numbered(self._unfit)
         for pattern, names in self._asked.items():
             fired = firings.of(names)
@@ -197,12 +196,12 @@ class _Wanted:
                 raise ActivationError(f"{refused[0]!r} {unfit[refused[0]]}")
 
     def absent(self, firings: Firings) -> dict[str, str]:
-        """Return the points that patterns matched and that hold nothing, with the reason."""
+        """Return the points that a pattern matched but that have no value, with the reason."""
         silent = {name: "did not fire in the forward pass" for name in self.points if name not in firings}
         return self._withheld | silent | firings.numbered(self._unfit)
 
     def other_names(self) -> dict[str, str]:
-        """Return the names that a point has beside the one it was asked for by."""
+        """Return the other names of the points, each with the name by which its point was asked for."""
         return {other: name for name in self.points for other in self._found.names(name) if other != name}
 
 

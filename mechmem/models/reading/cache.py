@@ -1,4 +1,4 @@
-"""What `activations` returns: read-only tensors by the name of the point."""
+"""Read-only mapping of activations by point name, the result of `activations`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Activations(Mapping[str, Tensor]):
     """Read-only activations by point name, in the order in which the points first fired.
 
     A point that fires n times in one forward pass is kept as `name#0 … name#n−1`; asking for it unnumbered is an error.
-    A point has the name that it was asked for by; its other names are accepted too. A point that a pattern matched and
-    that holds nothing (it never fired, say) is left out, and asking for it is an error that gives the reason.
+    A point is listed under the name by which it was asked for; its other names work too. A point that a pattern matched
+    but that has no value (it never fired, say) is left out, and asking for it is an error that gives the reason.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Activations(Mapping[str, Tensor]):
 
     @property
     def gradients(self) -> Activations:
-        """Gradients of the summed loss by the value of each point, under the same names and in the same shapes.
+        """Gradients of the summed loss with respect to each point's value, under the same names and in the same shapes.
 
         Raises:
             ActivationError: none were asked for.
@@ -43,7 +43,7 @@ class Activations(Mapping[str, Tensor]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that the values and gradients take; a storage that several of them share counts once."""
+        """Memory of the values and gradients in bytes; storage shared by several of them counts once."""
         held = [*self._values.values(), *(self._gradients.values() if self._gradients is not None else ())]
         return sum({value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in held}.values())
 

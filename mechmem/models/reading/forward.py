@@ -29,7 +29,7 @@ def logits_of(
         RoleError: there are no logits where `output` says.
 
     Warns:
-        LeftoverHooksWarning: hooks that somebody left on the model take part in the run.
+        LeftoverHooksWarning: hooks that were left on the model act in the pass.
     """
     warn_of_leftovers(model)
     device, layers = device_of(model), mask_layers(model)
@@ -40,7 +40,7 @@ def logits_of(
                 returned = model(task.batch(ids[block])[0].to(device))
             found = full_precision(_checked(output.read(returned), block, task))
             if not block.start:
-                # Filled block by block: at large p a list of blocks beside their concatenation is a second table.
+                # Filled block by block: at large p, concatenating a list of blocks would need the memory twice.
                 logits = torch.empty(len(ids), task.n_classes, dtype=found.dtype)
             logits[block] = found
     return logits
@@ -49,7 +49,7 @@ def logits_of(
 def _checked(logits: Tensor, block: slice, task: Task) -> Tensor:
     expected, found = (block.stop - block.start, task.n_classes), tuple(logits.shape)
     if found != expected:
-        raise ConfigError(f"the model must return logits of shape (example, class) = {expected}, and returned {found}")
+        raise ConfigError(f"the model must return logits of shape (example, class) = {expected}, but returned {found}")
     return logits
 
 
@@ -57,7 +57,7 @@ def all_logits(subject: Subject) -> Float[Tensor, "example class"]:
     """Return logits on every id of the task, in the order of `task.ids`; the network runs once per subject and state.
 
     Warns:
-        LeftoverHooksWarning: hooks that somebody left on the model take part in the run.
+        LeftoverHooksWarning: hooks that were left on the model act in the pass.
     """
     warn_of_leftovers(subject.model)
     return subject.memo(

@@ -1,4 +1,4 @@
-"""Gradients of a loss by what hook points hold, recorded while the model runs."""
+"""Gradients of a loss with respect to the values of hook points, recorded while the model runs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mechmem.errors import ConfigError
 from mechmem.models.reading.stores import Store
 
 Loss = Callable[[Float[Tensor, "example class"], Int[Tensor, " example"]], Float[Tensor, "..."]]
-"""A loss summed over examples, or one loss per example, of the logits and the given labels."""
+"""Function of the logits and the given labels that returns a loss summed over examples, or one loss per example."""
 
 
 class Tape:
-    """Keeps the points' values in the graph of one chunk, and stores the gradients by them.
+    """Keeps the points' values in the graph of one chunk, and stores the gradients with respect to them.
 
     Args:
-        loss: what is differentiated.
-        store: where the gradients go.
-        output: where the logits stand in what the model returns.
+        loss: the loss to differentiate.
+        store: store of the gradients.
+        output: position of the logits in the model's output.
     """
 
     def __init__(self, loss: Loss, store: Store, output: Output):
@@ -38,26 +38,26 @@ class Tape:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Let autograd record, whatever the caller has turned off."""
+        """Enable autograd, even if the caller has disabled it."""
         with torch.inference_mode(False), torch.enable_grad():
             yield
 
     def record(self, key: str, value: Tensor) -> Tensor | None:
-        """Keep a value that a gradient is wanted by, and return what the model is to go on with."""
+        """Keep a value to differentiate by, and return the copy with which the model goes on."""
         if not value.is_floating_point():
             self._absent[key] = f"has no gradient: it holds {value.dtype}"
             return None
-        # Two copies: the model may change in place both what it gave the point and what it gets back.
+        # Two copies: the model may change in place both the point's input and its output.
         kept = value.clone() if value.requires_grad else value.detach().clone().requires_grad_()
         self._values[key] = kept
         return kept.clone()
 
     def end(self, returned: Any, given: Int[Tensor, " example"], block: slice) -> None:
-        """Differentiate the loss of a chunk, and let go of its graph."""
+        """Differentiate the loss of a chunk and release its graph."""
         logits = self._output.read(returned)
         loss = self._summed(logits, given)
         if not loss.requires_grad:
-            raise ConfigError("the loss of gradients= does not depend on what the hook points hold")
+            raise ConfigError("the loss of gradients= does not depend on the values of the hook points")
         values, self._values = self._values, {}
         slopes = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
         for (key, value), slope in zip(values.items(), slopes, strict=True):
@@ -77,14 +77,14 @@ class Tape:
                 twice = self._loss(torch.cat([logits, logits]), torch.cat([given, given]))
             if not torch.allclose(twice, 2 * loss.detach(), rtol=1e-3, atol=1e-6):
                 raise ConfigError(
-                    "gradients= must return a loss summed over examples: over every example twice it is "
-                    f"{float(twice):.6g}, over every example once {float(loss.detach()):.6g}"
+                    "gradients= must return a loss summed over examples: with every example twice it is "
+                    f"{float(twice):.6g}, with every example once {float(loss.detach()):.6g}"
                 )
             self._checked = True
         return loss
 
     def results(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Return the gradients by firing; and of firings that have none, the reason."""
+        """Return the gradients by firing, and the reason for each firing without one."""
         found = self.store.results()
-        shown = dict.fromkeys(found.keys() - self._reached, "has no gradient: nothing that it holds reaches the logits")
+        shown = dict.fromkeys(found.keys() - self._reached, "has no gradient: the logits do not depend on it")
         return {key: value for key, value in found.items() if key in self._reached}, self._absent | shown

@@ -1,4 +1,4 @@
-"""Logits and activations of a subject on the grid of its group: their parts, energies and cells."""
+"""Decompositions of logits and neurons over the grid of a cyclic group, computed once per subject."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mechmem.tasks.splits import LabelledSplit
 
 
 def logit_parts(subject: Subject) -> GridParts:
-    """Return row effects, column effects and rule of the logits on the grid, as they are (not centred over classes).
+    """Return row effects, column effects and rule of the logits on the grid, not centred over classes.
 
     Raises:
         MissingNeedError: the group is not cyclic, a pair is missing, or the operation is not ±.
@@ -36,7 +36,7 @@ def logit_energy(subject: Subject, *, centred: bool) -> Float[Tensor, "n half"]:
 
     Args:
         subject: its task needs a cyclic group.
-        centred: whether each cell's mean over classes, which no prediction depends on, is taken out first.
+        centred: whether each cell's mean over classes, on which no prediction depends, is subtracted first.
 
     Raises:
         MissingNeedError: the group is not cyclic, or a pair is missing.
@@ -47,7 +47,7 @@ def logit_energy(subject: Subject, *, centred: bool) -> Float[Tensor, "n half"]:
 
 
 def grid_cells(subject: Subject, ids: Int[Tensor, " example"]) -> Int[Tensor, "example 2"]:
-    """Return the positions in the group of each id's operands; (−1, −1) where one of them has none.
+    """Return the positions of each id's operands in the group; (−1, −1) if one of them is not in it.
 
     Raises:
         MissingNeedError: the group is not cyclic, or a pair is missing.
@@ -77,10 +77,10 @@ def labelled_cells(subject: Subject, split: LabelledSplit) -> LabelledCells | No
 def answering_neurons(
     subject: Subject, held: Shaped[Tensor, "example ..."], point: str
 ) -> Float[Tensor, "example neuron"]:
-    """Return a view of what a hook point holds at the position that answers.
+    """Return a view of a hook point's value at the output position.
 
     Args:
-        subject: names the answering position.
+        subject: its role `output` names the position.
         held: the point's value.
         point: its name.
 
@@ -93,7 +93,7 @@ def answering_neurons(
 
 
 def grid_frequencies(subject: Subject, point: str) -> GridFrequencies:
-    """Run the grid of pairs through the network, and return what each frequency carries of the neurons at a point.
+    """Run the grid of pairs through the network and return the frequency content of the neurons at a point.
 
     Raises:
         MissingNeedError: the group is not cyclic, or a pair is missing.

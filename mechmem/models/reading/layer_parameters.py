@@ -1,4 +1,4 @@
-"""The layers of any network, as far as they hold parameters: by name, and set to the values of another state."""
+"""Parameters and buffers of any network by layer, and copying a layer from another state."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from mechmem.core.roles import Roles
 from mechmem.errors import ConfigError, unknown_name
 
 READOUT = "readout"
-"""The layer that the role readout names, whatever it is called in the network."""
+"""Name for the layer of the role readout, whatever its name in the network."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerParameters:
-    """What a layer of a network holds.
+    """Parameters and buffers of one layer.
 
     Attributes:
-        name: the module's name; of what the network itself holds, the parameter's.
-        parameters: names of its parameters in the network. One that is used twice belongs to the layer that is listed
-            first.
-        buffers: names of the buffers that are saved with it (BatchNorm's running statistics).
+        name: the module's name; for a parameter of the root module, the parameter's name.
+        parameters: names of its parameters in the network. A shared parameter belongs to the layer listed first.
+        buffers: names of its saved buffers (BatchNorm's running statistics).
     """
 
     name: str
@@ -37,20 +36,20 @@ class LayerParameters:
 
 
 def parameter_layers(model: nn.Module, roles: Roles = Roles(), pattern: str = "") -> tuple[LayerParameters, ...]:
-    """Return a network's layers, in the order in which it lists them; the one that the role readout names is the last.
+    """Return a network's layers in the order of its modules; the layer of the role readout comes last.
 
-    Without a pattern every module that holds parameters of its own is a layer (a convolution and the BatchNorm behind
-    it are two); what the network itself holds is a layer by parameter, the readout's bias joined with its weights.
+    Without a pattern every module with parameters of its own is a layer (a convolution and the BatchNorm after it are
+    two); each parameter of the root module is a layer, with the readout's bias joined to its weights.
 
     Args:
         model: any network.
-        roles: which parameter is the readout.
-        pattern: name of a module, or a pattern such as "layers.*", in which `*` stands for dots too: of the modules
-            that match, the outermost are the layers, each with everything in it. "readout" is the layer of that role
-            where no module has the name.
+        roles: the role readout names the last layer.
+        pattern: name of a module, or a pattern such as "layers.*", in which `*` matches dots too: the outermost
+            matching modules are the layers, each with everything in it. "readout" is the layer of that role if no
+            module has the name.
 
     Raises:
-        UnknownNameError: nothing that holds parameters matches.
+        UnknownNameError: no module with parameters matches.
     """
     names = [name for name, _ in model.named_parameters()]
     buffers = [name for name, _ in model.named_buffers() if _is_saved(model, name)]
@@ -90,7 +89,7 @@ def _inside(name: str, module: str) -> bool:
 
 
 def _outermost(homes: list[str], pattern: str) -> list[str]:
-    """Return the outermost modules that a pattern matches, among the layers and all that they are in."""
+    """Return the outermost modules that a pattern matches, among the layers and their parent modules."""
     parts = [home.split(".") for home in homes]
     known = dict.fromkeys(".".join(each[:depth]) for each in parts for depth in range(1, len(each) + 1))
     matched = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
@@ -100,21 +99,21 @@ def _outermost(homes: list[str], pattern: str) -> list[str]:
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers by every name that they have."""
+    """Return parameters and buffers by each of their names."""
     return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
 
 
 @torch.no_grad()
 def copy_layer(layer: LayerParameters, source: nn.Module, target: nn.Module) -> None:
-    """Set a layer's parameters and buffers in one network to the values that they have in another, in place.
+    """Copy a layer's parameters and buffers from `source` into `target`, in place.
 
     Raises:
-        ConfigError: the other network has no such tensor, or one of another shape.
+        ConfigError: the source has no such tensor, or one of another shape.
     """
     theirs, own = named_tensors(source), named_tensors(target)
     for name in layer.tensors:
         shape = tuple(own[name].shape)
         if name not in theirs or tuple(theirs[name].shape) != shape:
             seen = f"one of shape {tuple(theirs[name].shape)}" if name in theirs else "none"
-            raise ConfigError(f"the earlier state must hold {name!r} of shape {shape}, and holds {seen}")
+            raise ConfigError(f"the earlier state must hold {name!r} of shape {shape}, but holds {seen}")
         own[name].copy_(theirs[name])

@@ -1,4 +1,4 @@
-"""The last step of a network, where it is linear in the neurons: interventions on them then need no forward pass."""
+"""Linear readout of the last layer of neurons: interventions on these neurons then need no forward pass."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mechmem.models.reading.forward import all_logits
 from mechmem.models.reading.weights import neuron_point
 
 TOLERANCE = 1e-4
-"""Largest difference between the logits and hidden · weights + bias, as a share of the largest logit, that rounding in
-float32 can explain."""
+"""Largest difference between the logits and hidden · weights + bias that float32 rounding explains, as a share of the
+largest logit."""
 
 ROUNDINGS = 2
-"""The same in half precision, in units of its rounding: the product and the sum with the bias are rounded once each."""
+"""The same for half precision, in machine epsilons: the product and the sum with the bias are rounded once each."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,10 +40,10 @@ class LinearReadout:
 
 
 def linear_readout(subject: Subject, point: str = "") -> LinearReadout:
-    """Read the last layer of neurons, and check that the logits are linear in it.
+    """Read the last layer of neurons and check that the logits are linear in it.
 
     Args:
-        subject: names the roles `hidden` and `readout`.
+        subject: a subject with the roles `hidden` and `readout`.
         point: a hook point of the role `hidden`; by default the last.
 
     Raises:
@@ -74,7 +74,7 @@ def _checked(subject: Subject, point: str) -> LinearReadout:
     if roles.bias is not None:
         bias = roles.bias.read(subject.model).cpu()
         if tuple(bias.shape) != (logits.shape[1],):
-            raise RoleError(f"bias must read as ({logits.shape[1]},), and reads as {tuple(bias.shape)}")
+            raise RoleError(f"bias must read as ({logits.shape[1]},), but reads as {tuple(bias.shape)}")
         rebuilt = rebuilt + bias
     gap, scale = float((rebuilt - logits).abs().max()), float(logits.abs().max())
     rounding = max(torch.finfo(values.dtype).eps for values in (stored, held))

@@ -1,4 +1,4 @@
-"""Gradients of logits with respect to what stands for each of the two operands."""
+"""Gradients of logits with respect to the embeddings of the two operands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mechmem.models.hooks.hooking import hooked
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
 
 ONE_HOT = "one-hot inputs"
-"""The space of the gradients where each operand has an input vector per symbol of its own."""
+"""Space of the gradients if each operand has its own input vector per symbol."""
 
 Both = tuple[Float[Tensor, "example dim"], Float[Tensor, "example dim"]]
 
@@ -29,7 +29,7 @@ class OperandGradients:
     Attributes:
         space: the point that holds the operands' embeddings, or `ONE_HOT`.
         first: gradient with respect to the first operand, on the CPU. Shape (example, dim).
-        second: with respect to the second. Shape (example, dim).
+        second: gradient with respect to the second operand. Shape (example, dim).
     """
 
     space: str
@@ -44,23 +44,22 @@ def operand_gradients(
     point: str = "",
     positions: tuple[int, int] = (0, 1),
 ) -> OperandGradients:
-    """Differentiate one logit of each example by the embeddings of its two operands.
+    """Return the gradient of one logit per example with respect to the embeddings of its two operands.
 
     A network with a residual stream holds the embeddings at two positions of its first point. One without has an input
     vector per operand and symbol, u_s and v_s, and adds those of the example; its embeddings are the one-hot inputs,
-    and the gradients' entries are ⟨u_s, g⟩ and ⟨v_s, g⟩, where g are the gradients with respect to the vectors that
-    were added.
+    and the gradients' entries are ⟨u_s, g⟩ and ⟨v_s, g⟩, where g is the gradient with respect to the added vectors.
 
     Args:
         subject: the network.
         ids: examples.
         classes: the class whose logit is differentiated, for each example.
         point: a hook point that holds (example, position, dim); by default the first of the role `residual`.
-        positions: where the two operands stand at that point.
+        positions: positions of the two operands at that point.
 
     Raises:
-        MissingNeedError: no point holds the embeddings apart and there is no input embedding, or both operands share
-            one; or the logits do not depend on them by operations with a gradient.
+        MissingNeedError: no point holds the embeddings separately and there is no input embedding, or both operands
+            share one; or the logits do not depend differentiably on them.
         UnknownNameError: there is no such point.
         ActivationError: the point holds another shape, or does not fire.
         RoleError: the input embedding does not read as (2, symbols, neurons).
@@ -70,14 +69,16 @@ def operand_gradients(
     if place:
         return OperandGradients(place, *_at_point(subject, ids, classes, place, positions))
     if roles.input_embedding is None:
-        raise MissingNeedError("no point holds the operands' embeddings apart, and no role is the input embedding")
+        raise MissingNeedError(
+            "no point holds the operands' embeddings separately, and there is no role input_embedding"
+        )
     if _shared(roles.input_embedding):
-        raise MissingNeedError("both operands share one input embedding: name a point that holds the two apart")
+        raise MissingNeedError("both operands share one input embedding: name a point that holds the two separately")
     return OperandGradients(ONE_HOT, *_at_inputs(subject, ids, classes, roles.input_embedding))
 
 
 def _shared(role: Role) -> bool:
-    """Tell whether the stored parameter lacks the operands' axis."""
+    """Return whether the stored parameter lacks the operands' axis."""
     stored, named = role.pattern.split("->")
     return named.split()[0] not in re.findall(r"\w+", stored)
 
@@ -117,12 +118,12 @@ def _at_point(subject: Subject, ids: Tensor, classes: Tensor, point: str, positi
 
 
 def _at_inputs(subject: Subject, ids: Tensor, classes: Tensor, role: Role) -> Both:
-    """Read the gradients off the input vectors themselves, in batches in which no operand occurs twice."""
+    """Read the gradients from those of the input vectors, in batches in which no operand occurs twice."""
     task, model = subject.task, subject.copy_model()
     vectors = full_precision(role.read(model).cpu())
     if vectors.ndim != 3 or vectors.shape[:2] != (2, task.symbols):
         raise RoleError(
-            f"input_embedding must read as (2, {task.symbols}, neurons), and reads as {tuple(vectors.shape)}"
+            f"input_embedding must read as (2, {task.symbols}, neurons), but reads as {tuple(vectors.shape)}"
         )
     assert task.operands is not None
     pairs = task.operands[task.rows(ids)]
@@ -142,7 +143,7 @@ def _at_inputs(subject: Subject, ids: Tensor, classes: Tensor, role: Role) -> Bo
 
 
 def _batches(pairs: Int[Tensor, "example 2"]) -> Int[Tensor, " example"]:
-    """Number the examples' batches so that no first operand, and no second, occurs twice in one."""
+    """Return each example's batch number, chosen so that no first or second operand occurs twice in a batch."""
     taken: tuple[dict[int, set[int]], dict[int, set[int]]] = ({}, {})
     number = []
     for a, b in pairs.tolist():

@@ -1,4 +1,4 @@
-"""What writes into a network's residual stream, told from the names that TransformerLens gives."""
+"""Writers of a network's residual stream, found by their TransformerLens names."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Stream = Float[Tensor, "example d_model"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Writer:
-    """One thing that adds to the residual stream at the answering position, or several that share a hook point.
+    """One part of a network that adds to the residual stream at the output position, or several with one hook point.
 
     Attributes:
-        names: what each part is called: one name, or one per attention head.
+        names: name of each part: one, or one per attention head.
         kind: "embedding", "position", "heads", "attention" (all heads and their bias in one), "neurons", "mlp" (neurons
             and their bias in one) or "bias".
         point: the hook point whose value is written; "" for a bias, which is the same on every example.
-        weights: what carries that value into the stream: (head, d_head, d_model) for heads, (neuron, d_model) for
-            neurons; None where the value is in the stream's own units already; a bias itself (d_model). On the CPU.
-        path: where in the model the weights are, as a dotted path of attributes; "" where there are none.
+        weights: weights from that value to the stream: (head, d_head, d_model) for heads, (neuron, d_model) for
+            neurons; None if the point holds the stream's own units; the bias itself (d_model) for a bias. On the CPU.
+        path: dotted path of the weights in the model; "" without weights.
     """
 
     names: tuple[str, ...]
@@ -40,10 +40,10 @@ class Writer:
     path: str = ""
 
     def write(self, value: Shaped[Tensor, "example ..."]) -> Stream:
-        """Return what all parts together add to the stream.
+        """Return the sum of what the parts add to the stream.
 
         Args:
-            value: the hook point's value at the answering position; for a bias, any tensor with one row per example.
+            value: the hook point's value at the output position; for a bias, any tensor with one row per example.
         """
         if self.kind == "heads":
             assert self.weights is not None
@@ -61,7 +61,7 @@ class Writer:
         return (self.write(value) * direction).sum(1, keepdim=True)
 
     def by_neuron(self, value: Float[Tensor, "example neuron"], direction: Stream) -> Float[Tensor, "example neuron"]:
-        """Return how far each neuron moves the stream along a direction per example; for the kind "neurons" alone."""
+        """Return how far each neuron moves the stream along a direction per example; for the kind "neurons" only."""
         assert self.kind == "neurons" and self.weights is not None
         return value * (direction @ self.weights.T)
 
@@ -71,11 +71,11 @@ class Writer:
 
 
 def residual_writers(subject: Subject) -> tuple[Writer, ...]:
-    """List everything that writes into the residual stream; the stream before `ln_final` is the sum of it all.
+    """Return the writers of the residual stream, whose sum is the stream before `ln_final`.
 
-    Read from the names of TransformerLens: `hook_embed`, `hook_pos_embed`, and for every block L `attn.hook_z` with
-    `attn.W_O` and `attn.b_O`, `mlp.hook_post` with `mlp.W_out` and `mlp.b_out`; where the weights have other names,
-    `hook_attn_out` and `hook_mlp_out` as they are. That the sum is complete is for the caller to check.
+    They are found by TransformerLens names: `hook_embed`, `hook_pos_embed`, and for every block L `attn.hook_z` with
+    `attn.W_O` and `attn.b_O`, `mlp.hook_post` with `mlp.W_out` and `mlp.b_out`; if the weights have other names,
+    `hook_attn_out` and `hook_mlp_out` instead. The caller has to check that the sum is complete.
 
     Raises:
         MissingNeedError: the network has no residual stream, or its points have other names.
@@ -120,12 +120,12 @@ def _bias(model: nn.Module, path: str, name: str) -> list[Writer]:
 
 
 def at_answer(subject: Subject, value: Shaped[Tensor, "example ..."], axes: int) -> Shaped[Tensor, "example ..."]:
-    """Return a hook point's value at the position that answers; a value without a position axis as it is.
+    """Return a hook point's value at the output position; a value without a position axis is returned unchanged.
 
     Args:
-        subject: its role `output` names the position; where it names none, the last one answers.
+        subject: its role `output` names the position; by default the last.
         value: the hook point's value.
-        axes: how many axes the value has where there is no position.
+        axes: number of axes of a value without positions.
     """
     if value.ndim == axes:
         return value
@@ -133,7 +133,7 @@ def at_answer(subject: Subject, value: Shaped[Tensor, "example ..."], axes: int)
 
 
 def tensor_at(model: nn.Module, path: str) -> Tensor | None:
-    """Return the tensor at a dotted path of attributes, detached and on the CPU, or None where there is none."""
+    """Return the tensor at a dotted path of attributes, detached and on the CPU, or None if there is none."""
     found: Any = model
     for name in path.split("."):
         found = getattr(found, name, None)
@@ -143,12 +143,12 @@ def tensor_at(model: nn.Module, path: str) -> Tensor | None:
 def values_of(
     subject: Subject, writers: tuple[Writer, ...], held: Mapping[str, Tensor]
 ) -> list[Shaped[Tensor, "example ..."]]:
-    """Return, for each writer, its hook point's value at the answering position, in float64.
+    """Return each writer's hook point value at the output position, in float64.
 
     Args:
-        subject: names the answering position.
+        subject: its role `output` names the position.
         writers: the writers.
-        held: activations by name, with every point of the writers; at least one has rows.
+        held: activations by name, with every point of the writers; at least one entry.
     """
     first = next(iter(held.values()))
     rows = first.new_zeros(len(first), 0)

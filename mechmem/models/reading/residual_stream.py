@@ -1,4 +1,4 @@
-"""A network's residual stream taken apart into what wrote it, and put together again as a check."""
+"""Decomposition of a residual stream into its writers, checked against the network's logits."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mechmem.models.reading.unembedding import StreamReadout, stream_readout
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamValues:
-    """What the writers hold on some examples, at the answering position, in float64.
+    """Values of the writers on some examples at the output position, in float64.
 
     Attributes:
         values: each writer's value, in the order of the writers; rows are examples.
         scale: the final norm's scale; None without a norm. Shape (example, 1).
         logits: the network's own logits. Shape (example, class).
-        rebuilt: the sum of all writers, through norm and unembedding. Shape (example, class).
+        rebuilt: logits of the sum of all writers, through norm and unembedding. Shape (example, class).
     """
 
     values: tuple[Shaped[Tensor, "example ..."], ...]
@@ -41,13 +41,13 @@ class StreamValues:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ResidualStream:
-    """The writers of a network, and the way from the stream to its logits.
+    """Writers of a network's residual stream, and its readout.
 
     Attributes:
         subject: the network.
-        writers: what writes into the stream, in float64.
+        writers: the writers, in float64.
         readout: norm and unembedding, in float64.
-        precision: how exactly the network computes, the rounding of its weights' number type.
+        precision: machine epsilon of the network's weights.
     """
 
     subject: Subject
@@ -57,18 +57,18 @@ class ResidualStream:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the parts of all writers are called, in order."""
+        """Names of the parts of all writers, in order."""
         return tuple(name for writer in self.writers for name in writer.names)
 
     @property
     def normalization(self) -> str:
-        """What stands before the unembedding: "none", "LayerNorm" or "RMSNorm"."""
+        """Normalisation before the unembedding: "none", "LayerNorm" or "RMSNorm"."""
         if self.readout.norm is None:
             return "none"
         return "LayerNorm" if self.readout.norm.centred else "RMSNorm"
 
     def read(self, ids: Int[Tensor, " example"]) -> StreamValues:
-        """Run the network on examples, and check that the writers sum to its logits.
+        """Run the network on examples and check that the writers sum to its logits.
 
         Raises:
             NotLinearError: they do not.
@@ -94,11 +94,11 @@ class ResidualStream:
 
 
 def residual_stream(subject: Subject, ids: Int[Tensor, " example"]) -> ResidualStream:
-    """Find a network's writers, and whether its final norm takes out the mean, from the logits of some examples.
+    """Find a network's writers, and from the logits of some examples whether its final norm subtracts the mean.
 
     Args:
         subject: the network, with the roles `residual` and `readout`.
-        ids: examples on which the two kinds of norm are tried; a few will do.
+        ids: examples on which to try both kinds of norm; a few suffice.
 
     Raises:
         MissingNeedError: there is no residual stream, or its writers have unknown names.

@@ -1,4 +1,4 @@
-"""How many examples of each split a network answers rightly."""
+"""Number of correct predictions of a network on each split."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from mechmem.tasks.splits import labelled_splits
 
 
 def split_hits(model: nn.Module, task: Task, output: Output = Output()) -> Int[Tensor, "2 split"]:
-    """Return right answers and examples of each of the four splits.
+    """Return the number of correct predictions and of examples in each of the four splits.
 
-    A split without examples, or with labels that are not known, has 0 of 0; one on which a score is not finite has −1
-    right answers.
+    A split without examples or with unknown labels has 0 of 0; one with a logit that is not finite has −1 correct
+    predictions.
 
     Args:
         model: the network; it is run in evaluation mode.
         task: its task.
-        output: where the logits stand in what it returns.
+        output: position of the logits in the model's output.
     """
     answers = torch.full((len(task.ids),), -1)
     for ids in (task.train_ids, task.test_ids):
@@ -42,6 +42,6 @@ def split_hits(model: nn.Module, task: Task, output: Output = Output()) -> Int[T
 
 
 def accuracy_row(hits: int, n: int) -> dict[str, float]:
-    """Return value, low, high (a 95 % Wilson interval) and n of an accuracy; NaN where `split_hits` found none."""
+    """Return value, low, high (95 % Wilson interval) and n of an accuracy; NaN if `split_hits` has none."""
     found = wilson(hits, n) if hits >= 0 else None
     return dataclasses.asdict(found or Estimate(math.nan, math.nan, math.nan, n))

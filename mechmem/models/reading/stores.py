@@ -1,4 +1,4 @@
-"""Running reductions over examples, for caches whose memory does not grow with the data."""
+"""Running reductions over examples, and stores that keep or reduce activations chunk by chunk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Reduction(abc.ABC):
 
     @abc.abstractmethod
     def update(self, values: Shaped[Tensor, "example ..."]) -> None:
-        """Take in one chunk of one point's activations. The tensor is the model's own: read it, never keep it."""
+        """Process one chunk of one point's activations. The tensor is the model's own: read it, never keep it."""
 
     @abc.abstractmethod
     def result(self) -> Tensor:
@@ -27,7 +27,7 @@ class Reduction(abc.ABC):
 
 
 class Mean(Reduction):
-    """Mean over examples; a chunk is summed in its own precision (at least float32), chunks in float64."""
+    """Mean over examples; each chunk is summed in its own precision (at least float32), the chunks in float64."""
 
     def __init__(self):
         self.n = 0
@@ -98,7 +98,7 @@ T = TypeVar("T")
 
 
 class Firings:
-    """Counts how often each point fires in a chunk, and checks that it is the same in every chunk."""
+    """Counts how often each point fires in a chunk, and checks that the count is the same in every chunk."""
 
     def __init__(self):
         self._fired: dict[str, int] = {}
@@ -109,7 +109,7 @@ class Firings:
         self._fired = {}
 
     def count(self, name: str) -> str:
-        """Note that a point fires, and return the number of its firing, `name#i`."""
+        """Record a firing of a point and return its numbered name, `name#i`."""
         times = self._fired.get(name, 0)
         self._fired[name] = times + 1
         return f"{name}#{times}"
@@ -133,23 +133,23 @@ class Firings:
         return name in self._fired
 
     def of(self, names: Iterable[str]) -> list[str]:
-        """Return the firings of some points, numbered where a point fired several times."""
+        """Return the firings of some points, numbered if a point fired several times."""
         times = {name: self._fired.get(name, 0) for name in names}
         return list(self.numbered({f"{name}#{i}": None for name, n in times.items() for i in range(n)}))
 
     def numbered(self, values: Mapping[str, T]) -> dict[str, T]:
-        """Drop the number of points that fired once."""
+        """Drop the number from the names of points that fired once."""
         once = {name for name, times in (self._expected or {}).items() if times == 1}
         plain = ((key.rpartition("#")[0], key) for key in values)
         return {name if name in once else key: values[key] for name, key in plain}
 
 
 class Store(abc.ABC):
-    """Takes in values chunk by chunk.
+    """Store that receives values chunk by chunk.
 
     Args:
-        device: where results are to be.
-        dtype: what floating-point results are to be cast to; None to leave them.
+        device: device of the results.
+        dtype: dtype to which floating-point results are cast; None to leave them unchanged.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype | None):
@@ -161,15 +161,15 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def put(self, key: str, block: slice, value: Tensor) -> None:
-        """Take in one chunk of one firing, one value per example. The tensor is the model's own."""
+        """Add one chunk of one firing, one value per example. The tensor is the model's own."""
 
     @abc.abstractmethod
     def nbytes(self) -> int:
-        """Return the bytes that the results will take, from the first chunk."""
+        """Return the size of the results in bytes, estimated from the first chunk."""
 
     @abc.abstractmethod
     def settle(self) -> None:
-        """Make room for every example, once the first chunk has shown the shapes."""
+        """Allocate memory for every example, once the first chunk has shown the shapes."""
 
     @abc.abstractmethod
     def results(self) -> dict[str, Tensor]:
@@ -181,8 +181,8 @@ class Keeping(Store):
 
     Args:
         n: number of examples.
-        device: where they are kept.
-        dtype: what floating-point values are cast to.
+        device: device of the tensors.
+        dtype: dtype to which floating-point values are cast; None to leave them unchanged.
     """
 
     def __init__(self, n: int, device: torch.device, dtype: torch.dtype | None):
@@ -195,7 +195,7 @@ class Keeping(Store):
         """Copy the chunk."""
         if not self._settled:
             self._values[key] = self._empty(block.stop - block.start, value)
-        # One that fires more often than in the first chunk has no place, and is an error at the end of this chunk.
+        # A firing beyond those of the first chunk has no tensor; it is an error at the end of this chunk.
         if key in self._values:
             self._values[key][block].copy_(value)
 
@@ -203,11 +203,11 @@ class Keeping(Store):
         return torch.empty((rows, *like.shape[1:]), dtype=self._cast(like), device=self._device)
 
     def nbytes(self) -> int:
-        """Return the bytes of all examples."""
+        """Return the size of all examples in bytes."""
         return sum(value[:1].numel() * value.element_size() for value in self._values.values()) * self._n
 
     def settle(self) -> None:
-        """Make room; where the first chunk was all there is, it stays as it is."""
+        """Allocate memory for all examples; a first chunk that is the only one stays as it is."""
         for key, first in self._values.items():
             if len(first) < self._n:
                 self._values[key] = self._empty(self._n, first)
@@ -223,9 +223,9 @@ class Reducing(Store):
     """Feeds every chunk to a reduction per firing.
 
     Args:
-        make: makes a reduction.
-        device: where its result is moved.
-        dtype: what a floating-point result is cast to.
+        make: creates a reduction.
+        device: device of its result.
+        dtype: dtype to which a floating-point result is cast; None to leave it unchanged.
     """
 
     def __init__(self, make: Callable[[], Reduction], device: torch.device, dtype: torch.dtype | None):
@@ -240,7 +240,7 @@ class Reducing(Store):
         self._running[key].update(full_precision(value) if value.is_floating_point() else value)
 
     def nbytes(self) -> int:
-        """Return the bytes of the reduced values."""
+        """Return the size of the reduced values in bytes."""
         return sum(value.numel() * value.element_size() for _, value in self._reduced())
 
     def settle(self) -> None:

@@ -1,4 +1,4 @@
-"""How logits are read from a residual stream: a normalisation, where there is one, and the unembedding."""
+"""Readout of logits from a residual stream: the final norm, if any, and the unembedding."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mechmem.models.hooks.points import hook_points
 from mechmem.models.reading.residual import residual_writers, tensor_at
 
 NORM = "ln_final"
-"""The module between the last block and the unembedding, where there is one."""
+"""Name of the module between the last block and the unembedding."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FinalNorm:
-    """The normalisation before the unembedding, as far as it is the same on every example.
+    """The parts of the normalisation before the unembedding that are the same on every example.
 
     Attributes:
         point: the hook point that holds the scale by which each example is divided.
-        weight: factor per dimension after it. Shape (d_model).
-        bias: what is added per dimension after that. Shape (d_model).
-        centred: whether the mean over dimensions is taken out first (LayerNorm), or not (RMSNorm).
+        weight: factor per dimension after the division. Shape (d_model).
+        bias: bias per dimension after the factor. Shape (d_model).
+        centred: whether the mean over dimensions is subtracted first (LayerNorm) or not (RMSNorm).
     """
 
     point: str
@@ -40,7 +40,7 @@ class StreamReadout:
 
     Attributes:
         weights: the unembedding. Shape (d_model, class).
-        bias: its bias; 0 where there is none. Shape (class).
+        bias: its bias; 0 if it has none. Shape (class).
         norm: the normalisation, or None.
     """
 
@@ -50,13 +50,13 @@ class StreamReadout:
 
     @property
     def offset(self) -> Float[Tensor, " class"]:
-        """What the biases of norm and unembedding add to every example's logits."""
+        """Contribution of the biases of norm and unembedding to every example's logits."""
         return self.bias if self.norm is None else self.norm.bias @ self.weights + self.bias
 
     def along(
         self, columns: Float[Tensor, "example d_model"], scale: Float[Tensor, "example 1"] | None
     ) -> Float[Tensor, "example d_model"]:
-        """Return the direction of the stream whose inner product is that of the normalised stream with `columns`.
+        """Return the direction whose inner product with the stream is that of `columns` with the normalised stream.
 
         Args:
             columns: a combination of the unembedding's columns per example.
@@ -73,7 +73,7 @@ class StreamReadout:
         """Return the logits of a stream.
 
         Args:
-            stream: the stream at the answering position, before the norm.
+            stream: the stream at the output position, before the norm.
             scale: the norm's own scale on each example; None without a norm.
         """
         if self.norm is not None and scale is not None:
@@ -82,14 +82,14 @@ class StreamReadout:
         return stream @ self.weights + self.offset
 
     def with_centring(self, centred: bool) -> StreamReadout:
-        """Return the same readout, its norm with or without centring."""
+        """Return the same readout with centring of its norm switched on or off."""
         return dataclasses.replace(self, norm=self.norm and dataclasses.replace(self.norm, centred=centred))
 
 
 def stream_readout(subject: Subject) -> StreamReadout:
-    """Return the way from the residual stream to the task's logits, in float64 on the CPU.
+    """Return the readout from the residual stream to the task's logits, in float64 on the CPU.
 
-    Its norm is taken to centre, as LayerNorm does, unless the model's `cfg` calls it an RMSNorm.
+    The norm is assumed to centre, as LayerNorm does, unless the model's `cfg` calls it an RMSNorm.
 
     Raises:
         MissingNeedError: the role `readout` is missing.
@@ -104,7 +104,7 @@ def stream_readout(subject: Subject) -> StreamReadout:
         bias = roles.bias.read(subject.model).cpu().double()[: roles.output.classes]
     if weights.ndim != 2 or weights.shape[1] != classes or tuple(bias.shape) != (classes,):
         raise RoleError(
-            f"readout and bias must read as (d_model, {classes}) and ({classes},), and read as {tuple(weights.shape)} "
+            f"readout and bias must read as (d_model, {classes}) and ({classes},), but read as {tuple(weights.shape)} "
             f"and {tuple(bias.shape)}"
         )
     point = f"{NORM}.hook_scale"
@@ -121,10 +121,10 @@ def stream_readout(subject: Subject) -> StreamReadout:
 
 
 def neuron_logit_map(subject: Subject) -> Float[Tensor, "neuron class"] | None:
-    """Return W_L, what each neuron of the last MLP adds to each logit (Nanda et al. 2023, §4.2); None without an MLP.
+    """Return W_L, the map from the last MLP's neurons to the logits (Nanda et al. 2023, §4.2); None without an MLP.
 
-    With a final norm, before the division by its scale: what a neuron writes is centred where the norm centres, and
-    multiplied by the norm's weights. In float64.
+    In float64. With a final norm the map leaves out the division by its scale: a neuron's output vector is centred if
+    the norm centres, and multiplied by the norm's weights.
 
     Raises:
         MissingNeedError: the network has no residual stream, or its points have other names.

@@ -1,4 +1,4 @@
-"""A network's input and output vectors, read by role and checked against its task."""
+"""Input and output vectors of neurons, read by role and checked against the task."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mechmem.models.reading.unembedding import neuron_logit_map
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NeuronVectors:
-    """The vectors over the symbols that a layer's neurons have.
+    """Vectors over the symbols of a layer's neurons.
 
     Attributes:
         group: the task's group.
-        point: the hook point that holds the neurons ("" where the roles name none).
-        names: "u", "v" (input vectors of the two operands) and "w" (output vector), as far as the layer has them.
-        vectors: for each name one vector per neuron, in the weights' own units; views of the parameters where their
+        point: the hook point that holds the neurons ("" if the roles name none).
+        names: those of "u", "v" (input vectors of the two operands) and "w" (output vector) that the layer has.
+        vectors: for each name one vector per neuron, in the weights' own units; views of the parameters if their
             patterns allow. Shape (symbol, neuron) each.
     """
 
@@ -36,7 +36,7 @@ class NeuronVectors:
 
 
 def neuron_point(subject: Subject, point: str = "") -> str:
-    """Return the hook point of a layer of neurons: the one named, or else the last.
+    """Return the hook point of a layer of neurons: the given one, or else the last.
 
     Raises:
         UnknownNameError: the role `hidden` holds no such point.
@@ -48,7 +48,7 @@ def neuron_point(subject: Subject, point: str = "") -> str:
 
 
 def check_no_stream(roles: Roles) -> None:
-    """Refuse a network whose embedding and readout are of a residual stream, and not of neurons.
+    """Refuse a network whose embedding and readout belong to a residual stream, not to neurons.
 
     Raises:
         MissingNeedError: the role `residual` names a stream.
@@ -56,18 +56,18 @@ def check_no_stream(roles: Roles) -> None:
     if roles.residual:
         neurons = f"; the neurons of {roles.hidden[-1]!r} have none over the symbols" if roles.hidden else ""
         raise MissingNeedError(
-            "this needs neurons with input and output vectors, and here embedding and readout are those of a residual "
+            "this needs neurons with input and output vectors, but here embedding and readout belong to a residual "
             f"stream ({roles.residual[0]!r}){neurons}"
         )
 
 
 def neuron_vectors(subject: Subject, point: str = "", model: nn.Module | None = None) -> NeuronVectors:
-    """Return the vectors of a layer's neurons: u and v in the first layer, w in the last, all three where it is one.
+    """Return the vectors of a layer's neurons: u and v for the first layer, w for the last, all three for an only one.
 
     Args:
-        subject: names the roles.
-        point: which layer, a hook point of the role `hidden`; by default the last.
-        model: whose weights are read; by default the subject's own.
+        subject: its roles name the weights.
+        point: hook point of the layer, from the role `hidden`; by default the last.
+        model: the model whose weights are read; by default the subject's own.
 
     Raises:
         MissingNeedError: no group, no frequency in it, a missing role, a layer with neither kind of vector, or a
@@ -91,7 +91,7 @@ def neuron_vectors(subject: Subject, point: str = "", model: nn.Module | None = 
         embedding = roles.input_embedding.read(model)
         if embedding.ndim != 3 or embedding.shape[:2] != (2, symbols):
             raise RoleError(
-                f"input_embedding must read as (2, {symbols}, neurons), and reads as {tuple(embedding.shape)}"
+                f"input_embedding must read as (2, {symbols}, neurons), but reads as {tuple(embedding.shape)}"
             )
         found += list(embedding)
     if last:
@@ -99,7 +99,7 @@ def neuron_vectors(subject: Subject, point: str = "", model: nn.Module | None = 
         width = found[0].shape[1] if found else None
         if readout.ndim != 2 or readout.shape[1] != classes or width not in (None, readout.shape[0]):
             wanted = "neurons" if width is None else width
-            raise RoleError(f"readout must read as ({wanted}, {classes}), and reads as {tuple(readout.shape)}")
+            raise RoleError(f"readout must read as ({wanted}, {classes}), but reads as {tuple(readout.shape)}")
         if classes != symbols:
             raise MissingNeedError(f"the classes ({classes}) are not the symbols ({symbols}) of the group")
         found.append(rearrange(readout, "neuron classes -> classes neuron"))
@@ -115,17 +115,17 @@ def neuron_weights(
     """Return the task's group, the input embedding and the readout of a network with one layer of neurons.
 
     Args:
-        subject: names the roles.
-        model: whose weights are read; by default the subject's own.
+        subject: its roles name the weights.
+        model: the model whose weights are read; by default the subject's own.
 
     Raises:
         MissingNeedError: there is no group, no frequency in it, one of the two roles is missing, or several layers or
-            a residual stream stand between the two.
+            a residual stream lie between the two.
         RoleError: a role is read in another shape than (2, symbols, neurons) or (neurons, classes).
     """
     if len(subject.roles.hidden) > 1 and not subject.roles.residual:
         layers = ", ".join(subject.roles.hidden)
-        raise MissingNeedError(f"this needs one layer of neurons with input and output vectors; here are {layers}")
+        raise MissingNeedError(f"this needs one layer of neurons with input and output vectors, not several ({layers})")
     vectors = neuron_vectors(subject, model=model)
     embedding = subject.roles.input_embedding
     assert embedding is not None
@@ -134,15 +134,15 @@ def neuron_weights(
 
 
 def layer_vectors(subject: Subject, point: str = "") -> tuple[str, dict[str, Float[Tensor, "entry neuron"]]]:
-    """Return the hook point of a layer, and its neurons' vectors on the CPU: u and v in the first layer, w in the last.
+    """Return the hook point of a layer, and its neurons' vectors on the CPU: u, v for the first layer, w for the last.
 
     Args:
-        subject: names the roles; one that is missing leaves its vectors out.
-        point: which layer, a hook point of the role `hidden`; by default the last.
+        subject: its roles name the weights; vectors of a missing role are left out.
+        point: hook point of the layer, from the role `hidden`; by default the last.
 
     Returns:
-        the point ("" where the roles name none), and by name "u", "v" (one input vector per operand) and "w" (the
-        output vector) as far as the layer has them, one column per neuron.
+        the point ("" if the roles name none), and by name those of "u", "v" (one input vector per operand) and "w" (the
+        output vector) that the layer has, one column per neuron.
 
     Raises:
         UnknownNameError: there is no such layer.
@@ -157,14 +157,14 @@ def layer_vectors(subject: Subject, point: str = "") -> tuple[str, dict[str, Flo
         embedding = roles.input_embedding.read(subject.model)
         if embedding.ndim != 3 or len(embedding) not in (1, 2):
             raise RoleError(
-                f"input_embedding must read as (1 or 2, entries, neurons), and reads as {tuple(embedding.shape)}"
+                f"input_embedding must read as (1 or 2, entries, neurons), but reads as {tuple(embedding.shape)}"
             )
         found |= dict(zip("uv", full_precision(embedding.cpu()), strict=False))
     if roles.readout is not None and (not roles.hidden or point == roles.hidden[-1]):
         readout = roles.readout.read(subject.model)
         if readout.ndim != 2 or any(vectors.shape[1] != len(readout) for vectors in found.values()):
             width = next((vectors.shape[1] for vectors in found.values()), "neurons")
-            raise RoleError(f"readout must read as ({width}, classes), and reads as {tuple(readout.shape)}")
+            raise RoleError(f"readout must read as ({width}, classes), but reads as {tuple(readout.shape)}")
         found["w"] = rearrange(full_precision(readout.cpu()), "neuron classes -> classes neuron")
     if not found:
         raise MissingNeedError(
@@ -178,10 +178,10 @@ class SymbolMatrix:
     """A matrix with one row per symbol.
 
     Attributes:
-        name: "embedding" (both operands' where they are one table, else "embedding_a" and "embedding_b"), "readout", or
+        name: "embedding" (if both operands share one table, else "embedding_a" and "embedding_b"), "readout", or
             "neuron_logits" (W_L, from the last neurons through the residual stream to the logits).
         values: its weights. Shape (symbol, column).
-        width: of a random matrix in its place, the number of independent columns; not whole for a product of two.
+        width: number of independent columns of a random matrix in its place; not whole for a product of two.
     """
 
     name: str
@@ -201,20 +201,20 @@ def symbol_matrices(subject: Subject) -> tuple[SymbolMatrix, ...]:
         raise MissingNeedError("this needs the roles input_embedding and readout")
     tables = full_precision(roles.input_embedding.read(subject.model).cpu())
     if tables.ndim != 3 or tables.shape[:2] != (2, symbols):
-        raise RoleError(f"input_embedding must read as (2, {symbols}, neurons), and reads as {tuple(tables.shape)}")
+        raise RoleError(f"input_embedding must read as (2, {symbols}, neurons), but reads as {tuple(tables.shape)}")
     names = ("embedding",) if torch.equal(tables[0], tables[1]) else ("embedding_a", "embedding_b")
     found = [SymbolMatrix(name, table, table.shape[1]) for name, table in zip(names, tables, strict=False)]
     readout = full_precision(roles.readout.read(subject.model).cpu())
     if readout.ndim != 2:
-        raise RoleError(f"readout must read as (neurons, classes), and reads as {tuple(readout.shape)}")
-    # Other classes than symbols have no place in the group.
+        raise RoleError(f"readout must read as (neurons, classes), but reads as {tuple(readout.shape)}")
+    # Classes that are not symbols have no position in the group.
     if readout.shape[1] == symbols:
         found.append(_classes("readout", readout, len(readout)))
         mapped = _mapped(subject)
         if mapped is not None:
             through, neurons = len(readout), len(mapped)
-            # Of a product of two Gaussian matrices, as many columns as give a row's share of the energy the same
-            # variance (what the rows' energies have in common cancels in a share).
+            # For a product of two Gaussian matrices: as many columns as give a row's share of the energy the same
+            # variance (a factor common to all rows' energies cancels in a share).
             found.append(_classes("neuron_logits", mapped, through * neurons / (through + neurons + 1)))
     return tuple(found)
 
@@ -223,7 +223,7 @@ def _mapped(subject: Subject) -> Float[Tensor, "neuron class"] | None:
     try:
         return neuron_logit_map(subject)
     except MissingNeedError:
-        # A plain network, where the readout is this map; or a stream whose writers have unknown names.
+        # A plain network, whose readout is this map; or a stream whose writers have unknown names.
         return None
 
 

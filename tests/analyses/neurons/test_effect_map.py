@@ -142,7 +142,7 @@ def test_a_readout_that_is_not_linear_is_refused(trained):
 
 def test_a_readout_of_a_residual_stream_is_said_to_be_one(trained):
     model = HookedModularTransformer(mm.TransformerConfig(layers=1, d_model=8, heads=2), 7)
-    with pytest.raises(MissingNeedError, match="embedding and readout are those of a residual stream") as error:
+    with pytest.raises(MissingNeedError, match="embedding and readout belong to a residual stream") as error:
         EffectMap()(mm.Subject(model, trained.task, model.roles))
     assert not isinstance(error.value, NotLinearError)
 

@@ -103,7 +103,7 @@ def test_attaching_twice_is_an_error_and_lost_points_are_taken_off():
     model = sequential()
     attached = mm.attach(model, "0")
     for again in (attached, model):
-        with pytest.raises(ConfigError, match=r"points are attached to this network already; detach\(\)"):
+        with pytest.raises(ConfigError, match=r"this network has points attached already; detach\(\)"):
             mm.attach(again)
     for other in (model[0], nn.Sequential(model), nn.Sequential(nn.Tanh(), model[0])):
         shares = f"the {type(other).__name__} shares a module with a Sequential that has points .* '0.hook_out' there"
@@ -129,7 +129,7 @@ def test_a_copy_has_weights_and_points_of_its_own():
     with torch.no_grad():
         copied[0].weight.zero_()
     assert attached(X).equal(plain) and not copied(X).equal(plain)
-    with pytest.raises(ConfigError, match="attached to this network already"):
+    with pytest.raises(ConfigError, match="this network has points attached already"):
         mm.attach(copied)
     bare = copied.detach()
     assert not hook_points(bare) and not bare[0]._forward_hooks

@@ -139,7 +139,7 @@ def test_a_hook_that_cannot_be_called_is_refused_before_the_network_runs(name):
         ):
             with pytest.raises(ConfigError) as caught:
                 call()
-            assert f"<lambda>{shown} is called as hook(value, hook=point)" in str(caught.value)
+            assert f"<lambda>{shown} cannot be called as hook(value, hook=point)" in str(caught.value)
     with pytest.raises(ConfigError, match=r"a hook is a function \(value, hook\), got a Tensor"):
         model.add_hook(point, torch.zeros(1))
     assert hooks_on(model) == 0
@@ -152,7 +152,7 @@ def test_a_hook_that_cannot_be_called_is_refused_before_the_network_runs(name):
 def test_gradients_in_a_cache_need_one_number(name):
     make, point, _, _ = NETWORKS[name]
     model, x = make()
-    with pytest.raises(ConfigError, match=r"has to be one number with a gradient; it has shape \(\d+, \d\)"):
+    with pytest.raises(ConfigError, match=r"must be a single number with a gradient; it has shape \(\d+, \d\)"):
         model.run_with_cache(x, incl_bwd=True)
     model.register_forward_hook(lambda module, args, out: out[0, 0])
     with torch.no_grad(), pytest.raises(ConfigError, match="it has no gradient"):

@@ -117,7 +117,7 @@ def test_lists_and_empty_paths_have_messages_of_their_own(unchecked_shapes):
 def test_a_compiled_network_is_refused():
     model = sequential()
     model.compile(backend="eager")
-    with pytest.raises(ConfigError, match="a compiled network may not notice hooks"):
+    with pytest.raises(ConfigError, match="a compiled network may ignore hooks"):
         mm.attach(model)
     with pytest.raises(ConfigError, match="a compiled network"):
         mm.attach(torch.compile(sequential(), backend="eager"))

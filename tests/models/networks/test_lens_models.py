@@ -123,7 +123,7 @@ def test_hooks_left_on_the_model_are_reported(subject):
     model.add_perma_hook("hook_embed", lambda value, hook: value)
     mm.activations(other, "hook_embed")
     model.add_hook("blocks.0.mlp.hook_post", lambda value, hook: value)
-    with pytest.warns(LeftoverHooksWarning, match=r"every run: blocks\.0\.mlp\.hook_post \(.*lambda"):
+    with pytest.warns(LeftoverHooksWarning, match=r"every forward pass: blocks\.0\.mlp\.hook_post \(.*lambda"):
         mm.activations(other, "hook_embed")
 
 
@@ -203,7 +203,7 @@ class TestBridge:
 
     def test_an_edit_that_the_bridge_throws_away_is_an_error(self, subject, monkeypatch):
         monkeypatch.setattr("mechmem.models.hooks.points._withheld", lambda model: {})
-        with warnings.catch_warnings(), pytest.raises(DiscardedEditError, match="hook_attn_scores' is thrown away"):
+        with warnings.catch_warnings(), pytest.raises(DiscardedEditError, match="hook_attn_scores' has no effect"):
             warnings.simplefilter("error")
             check_edit(subject, "blocks.0.attn.hook_attn_scores")
 

@@ -214,10 +214,10 @@ def test_a_network_is_as_it_was_after_a_with_that_fails():
 def test_what_cannot_be_masked_is_one_clear_error():
     model, task = built("mlp", mm.TurnOver())
     inputs = task.batch(task.train_ids[:4])[0]
-    with pytest.raises(MissingNeedError, match="which examples"):
+    with pytest.raises(MissingNeedError, match="need the ids of the examples"):
         model.train()(inputs)
     model.eval()
-    with mm.subnetwork(model, "own"), pytest.raises(MissingNeedError, match="which examples"):
+    with mm.subnetwork(model, "own"), pytest.raises(MissingNeedError, match="need the ids of the examples"):
         model(inputs)
     with mm.subnetwork(model, "own", [0, 1]), pytest.raises(ConfigError, match="2 example ids"):
         model(inputs)

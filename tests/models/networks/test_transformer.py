@@ -266,7 +266,7 @@ def test_roles_name_the_stream_and_leave_the_equals_sign_alone():
 @pytest.mark.parametrize("read", [neuron_vectors, neuron_weights, layer_vectors])
 def test_neurons_in_a_stream_have_no_vectors_over_the_symbols(read, layers):
     # As many neurons as dimensions: no shape would tell them apart.
-    with pytest.raises(MissingNeedError, match="embedding and readout are those of a residual stream"):
+    with pytest.raises(MissingNeedError, match="embedding and readout belong to a residual stream"):
         read(subject_of(network(layers=layers, d_mlp=6)))
 
 

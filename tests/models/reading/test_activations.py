@@ -344,8 +344,11 @@ def test_an_axis_that_is_the_examples_only_by_chance_is_found_out_by_the_last_ch
 
 
 WRONG = {
-    "reduce, a word": ({"reduce": "mean"}, "reduce makes a reduction, as the class mm.Mean does .*; got 'mean'"),
-    "reduce, an instance": ({"reduce": mm.Mean()}, "reduce makes a reduction, as the class mm.Mean does when"),
+    "reduce, a word": (
+        {"reduce": "mean"},
+        "reduce is called to create a reduction, like the class mm.Mean; got 'mean'",
+    ),
+    "reduce, an instance": ({"reduce": mm.Mean()}, "reduce is called to create a reduction, like the class mm.Mean"),
     "gradients": ({"gradients": True}, "gradients is a function of logits and given labels .* got True"),
     "dtype": ({"dtype": "float16"}, "dtype is a floating-point type such as torch.float16, got 'float16'"),
     "chunk, a fraction": ({"chunk": 2.5}, "chunk must be a whole number of at least 1, got 2.5"),

@@ -65,7 +65,7 @@ def test_compiled_models_are_refused(part):
         compiled = torch.compile(inner, backend="eager")
     model = nn.Sequential(nn.Linear(4, 4).double(), compiled) if part.startswith("part") else compiled
     shown = "'1' of the model" if part.startswith("part") else "the model"
-    match = f"{shown} is compiled by torch.compile, which ignores hooks put on after the first call; pass .*"
+    match = f"{shown} is compiled by torch.compile, which ignores hooks registered after the first call; pass .*"
     match += "_orig_mod" if "in place" not in part else r"\.compile\(\) was not called"
     subject = mm.Subject(model, array_task())
     for call in (lambda: mm.activations(subject), lambda: hook_points(model)):
@@ -107,7 +107,7 @@ def test_hooks_that_were_left_behind_are_reported(put_on, where):
     put_on(subject.model)
     assert len(left(subject.model)) == 1
     with pytest.warns(
-        LeftoverHooksWarning, match=f"left on it and take part in every run: {where}.*Remove them"
+        LeftoverHooksWarning, match=f"left on it and act in every forward pass: {where}.*Remove them"
     ) as seen:
         mm.activations(subject, "hook_out")
     assert len(seen) == 1
@@ -269,7 +269,7 @@ def test_two_networks_with_hooks_left_on_them_are_both_reported():
     for subject, point in zip(networks, ("hook_hidden", "hook_pre"), strict=True):
         subject.model.add_hook(point, halve)
     seen = warned(lambda: mm.patch(*networks, at="hook_hidden"))
-    assert [str(each.message).partition("run: ")[2].partition(" ")[0] for each in seen] == ["hook_hidden", "hook_pre"]
+    assert [str(each.message).partition("pass: ")[2].partition(" ")[0] for each in seen] == ["hook_hidden", "hook_pre"]
 
 
 def test_a_compiled_network_can_be_run_though_not_hooked():

@@ -101,7 +101,7 @@ def test_what_is_refused():
         linear_readout(with_roles(hidden=("hook_pre",)))
     with pytest.raises(NotLinearError, match=r"times a readout of shape \(7,\) does not give"):
         linear_readout(with_roles(readout=mm.Role("b_out", "class -> class")))
-    with pytest.raises(RoleError, match=r"bias must read as \(7,\), and reads as \(40, 7\)"):
+    with pytest.raises(RoleError, match=r"bias must read as \(7,\), but reads as \(40, 7\)"):
         linear_readout(with_roles(bias=mm.Role("W_out", "neuron class -> neuron class")))
     with torch.no_grad():
         subject.model.W_out[0, 0] = torch.nan

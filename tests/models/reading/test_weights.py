@@ -62,7 +62,7 @@ def test_layers_have_the_vectors_that_reach_the_symbols():
     assert last.names == ("w",) and last.point == "last" and torch.equal(last.vectors[0], subject.model.W_out)
     with pytest.raises(MissingNeedError, match="'middle' lies between two others"):
         neuron_vectors(subject, "middle")
-    with pytest.raises(MissingNeedError, match="one layer of neurons .* here are first, middle, last"):
+    with pytest.raises(MissingNeedError, match=r"one layer of neurons .* not several \(first, middle, last\)"):
         neuron_weights(subject)
 
 
@@ -96,16 +96,16 @@ def test_what_is_missing():
 
 def test_roles_that_do_not_fit():
     subject = subject_of(bias=True)
-    with pytest.raises(RoleError, match=r"input_embedding must read as \(2, 5, neurons\), and reads as \(10, 6\)"):
+    with pytest.raises(RoleError, match=r"input_embedding must read as \(2, 5, neurons\), but reads as \(10, 6\)"):
         neuron_vectors(changed(subject, input_embedding=mm.Role("W_in", "p neuron -> p neuron")))
     for pattern, shape in (
         ("neuron class -> class neuron", r"\(5, 6\)"),
         ("neuron class -> 1 neuron class", r"\(1, 6, 5\)"),
     ):
-        with pytest.raises(RoleError, match=rf"readout must read as \(6, 5\), and reads as {shape}"):
+        with pytest.raises(RoleError, match=rf"readout must read as \(6, 5\), but reads as {shape}"):
             neuron_vectors(changed(subject, readout=mm.Role("W_out", pattern)))
     # The last of several layers brings its own width.
     deep = Deep()
     deep.scalar = nn.Parameter(torch.tensor(0.0))
-    with pytest.raises(RoleError, match=r"readout must read as \(neurons, 5\), and reads as \(\)"):
+    with pytest.raises(RoleError, match=r"readout must read as \(neurons, 5\), but reads as \(\)"):
         neuron_vectors(mm.Subject(deep, subject.task, dataclasses.replace(DEEP, readout=mm.Role("scalar", "->"))))
