@@ -1,4 +1,4 @@
-"""One function of masks for many masks: in batches by `vmap`, as large as memory allows, or one after the other."""
+"""Batched evaluation of a function of masks, by `vmap` in batches that fit in memory or one mask at a time."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from mechmem.models.hooks.running import full_precision
 Method = Literal["vmap", "loop"]
 Masks = tuple[Bool[Tensor, "..."], ...]
 Forward = Callable[[Masks], Tensor]
-"""The logits of a block of examples, with the values that the masks choose replaced. Shape (example, class)."""
+"""Logits of a block of examples with the masked elements replaced. Shape (example, class)."""
 Edited = tuple[slice, slice, Float[Tensor, "edit example class"]]
-"""Which edits, which examples, and the logits of the edited runs."""
+"""Slice of the edits, slice of the examples, and the logits of the edited passes."""
 
 CPU_MB, DEVICE_MB = 16.0, 512.0
-"""Megabytes that the activations of a batch of edited runs may take by default: on the CPU what stays in cache."""
+"""Default limit on the activations of a batch of edited passes in megabytes; on the CPU, what stays in cache."""
 
 AT_ONCE = 32
-"""Edits that share a pass, where there are as many: what lies before the edit is then a small part of the work."""
+"""Target number of edits per pass: with so many, the network before the edit is a small part of the work."""
 
 FEWEST_ROWS = 64
-"""Examples below which a block is not cut for the sake of more edits at once."""
+"""Smallest block of examples to which a block is cut to fit more edits at once."""
 
 ROUNDINGS = 1000
-"""How far the batch may differ from a run by itself, as a share of the largest logit, in units of the rounding."""
+"""Largest difference between a batched pass and a single one, as a share of the largest logit, in machine epsilons."""
 
 
 @dataclasses.dataclass
 class Batched:
-    """How edited runs are batched, and what was found out about it on the way.
+    """Batching of edited passes: settings, and a note on what happened.
 
     Attributes:
-        method: "vmap", or "loop" for one run after the other.
-        limit_mb: memory that the activations behind the edit may take, in megabytes; None for the device's default.
-        note: why runs went one after the other although "vmap" was asked for, or "". They then go on to do so.
+        method: "vmap", or "loop" for one pass after the other.
+        limit_mb: memory for the activations after the edit, in megabytes; None for the device's default.
+        note: why edits ran one by one although "vmap" was asked for, or "". Once set, all later edits do.
     """
 
     method: Method = "vmap"
@@ -56,16 +56,15 @@ class Batched:
     def over(self, forward_on: Callable[[slice], Forward], n: int, rows: int, masks: Masks) -> Iterator[Edited]:
         """Yield the logits of every edit on every example, blocks of examples outermost.
 
-        What a forward pass computes before the first mask comes in is computed once for a whole batch: only there do
-        its tensors get an axis of edits. How large a batch may be is measured on the first edit, run by itself; with
-        this run the batch is also compared. A network for which `vmap` fails, or which it would change, is run edit by
-        edit, and `note` says so.
+        The part of a forward pass before the first mask is computed once per batch: tensors get an axis of edits only
+        there. The first edit is run alone, to measure how large a batch may be and to check the batch against it. A
+        network for which `vmap` fails or gives other logits is run edit by edit, and `note` says so.
 
         Args:
-            forward_on: makes the function of a block of examples.
+            forward_on: returns the function of masks for a block of examples.
             n: number of examples.
             rows: most examples in a block.
-            masks: one tensor per place, one row per edit.
+            masks: one tensor per point, one row per edit.
         """
         edits, rows, at_once, reference = len(masks[0]), min(n, rows), 1, None
         if self.method == "vmap" and edits > 1 and not self.note:
@@ -85,14 +84,14 @@ class Batched:
                 yield chosen, block, full_precision(logits).cpu()
 
     def _measure(self, forward: Forward, rows: int, first: Masks) -> Tensor:
-        """Run one edit by itself, note what it takes, and return its logits."""
+        """Run one edit alone, measure its memory, and return its logits."""
         with _Meter(first) as meter:
             reference = forward(first)
         self._row_bytes = max(1.0, meter.peak / rows)
         return reference
 
     def _sizes(self, rows: int, edits: int, device: torch.device) -> tuple[int, int]:
-        """Return how many examples and how many edits fit into a pass."""
+        """Return how many examples and edits fit into a pass."""
         assert self._row_bytes is not None
         limit = self.limit_mb or (CPU_MB if device.type == "cpu" else DEVICE_MB)
         room = limit * 2**20 / self._row_bytes
@@ -105,16 +104,16 @@ class Batched:
         return rows, 1
 
     def _together(self, forward: Forward, masks: Masks, reference: Tensor | None) -> Tensor | None:
-        """Return the logits of a batch, or None where they cannot be had or trusted."""
+        """Return the logits of a batch, or None if `vmap` fails or gives other logits."""
         try:
             with warnings.catch_warnings():
-                # Operations without a batching rule are looped over inside; right, and slower.
+                # Operations without a batching rule are looped over inside: correct, but slower.
                 warnings.filterwarnings("ignore", message="There is a performance drop")
                 found = torch.func.vmap(forward)(masks)
         except MechmemError:
             raise
         except Exception as error:
-            # Whatever it was, a run by itself either works or raises the network's own error.
+            # Whatever the error, a single pass either works or raises the network's own.
             first = (str(error).splitlines() or [type(error).__name__])[0]
             self.note = f"edits were run one by one: {first[:160]}"
             return None
@@ -128,7 +127,7 @@ class Batched:
 
 
 class _Meter(TorchDispatchMode):
-    """Most bytes that are held at once by what depends on some tensors; under `vmap` these are what gets an axis."""
+    """Peak memory in bytes of the tensors that depend on the given ones, which are those that `vmap` batches."""
 
     def __init__(self, roots: Masks):
         super().__init__()
@@ -137,11 +136,11 @@ class _Meter(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # torch would import its compiler, seconds, to keep it away from a method that it never sees.
+        # Otherwise torch would spend seconds importing its compiler, which never sees this method.
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation; what it makes of batched tensors is batched."""
+        """Run the operation; its results from batched tensors are batched."""
         kwargs = kwargs or {}
         found = func(*args, **kwargs)
         if any(_key(leaf) in self._batched for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)):

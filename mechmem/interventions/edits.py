@@ -1,4 +1,4 @@
-"""An edit: where in a network, which units, and what is put there."""
+"""Edits: other values at a site of a network."""
 
 from __future__ import annotations
 
@@ -27,29 +27,30 @@ _FIELDS = {"position": "positions", "head": "heads", "channel": "channels", "neu
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Edit:
-    """What a hook point holds instead, in some of its units; in all of them where none are named.
+    """Replacement values for a hook point, or for some of its units.
 
-    Units of several kinds meet: `heads=2, positions=-1` is head 2 at the last position. "each" makes one edit of each
-    unit. What is left out is not restricted: neurons of a point (example, position, neuron) are set at all positions.
+    Units of several kinds are intersected: `heads=2, positions=-1` is head 2 at the last position. "each" makes one
+    edit per unit. Kinds not given are unrestricted: neurons of a point (example, position, neuron) are replaced at all
+    positions.
 
-    Units are given by number, several numbers, a slice, one truth value per unit, or a set. Where a point has four axes
-    and is none of attention, it is not known which of them are neurons, heads or positions, and they are refused;
-    channels can always be asked for (`mechmem.interventions.layouts` has the rule).
+    Units are given by a number, several numbers, a slice, one truth value per unit, or a set. At a point with four axes
+    outside attention it is not known which axis holds neurons, heads or positions, so these are refused; channels are
+    always allowed (see `mechmem.interventions.layouts`).
 
     Attributes:
-        point: name of a hook point whose first axis is examples, `name#i` for firing i of a point that fires often; or
-            a pattern such as "blocks.*.attn.hook_z", which makes one edit at each point that it matches.
-        value: "zero"; "mean" over the training examples, per unit and position; "resample", what another training
-            example has there, drawn once per example for all edits; a number; or values of the point's own shape, such
-            as another run's activations, (example, …) in the order of the ids or one for all examples (…).
-        neurons: along the last axis.
-        channels: along the second axis, (example, channel, …), as convolutions have them.
-        heads: along the third of four axes, (example, position, head, dimension).
-        positions: along the second axis, (example, position, …).
-        name: how the edit is called; by default after what it does.
+        point: name of a hook point whose first axis is examples, `name#i` for firing i of a point that fires several
+            times; or a pattern such as "blocks.*.attn.hook_z", which makes one edit at each matching point.
+        value: "zero"; "mean" over the training examples, per unit and position; "resample", the values of another
+            training example, drawn once per example for all edits; a number; or values of the point's own shape, such
+            as activations from another pass, (example, …) in the order of the ids or one for all examples (…).
+        neurons: units on the last axis.
+        channels: units on the second axis, (example, channel, …), as in convolutions.
+        heads: units on the third of four axes, (example, position, head, dimension).
+        positions: units on the second axis, (example, position, …).
+        name: name of the edit; by default a description.
 
     Raises:
-        ConfigError: a value that is none of these, units that are not given so, or both channels and positions.
+        ConfigError: another kind of value, units given in another way, or both channels and positions.
         UnknownNameError: the value is misspelt.
     """
 
@@ -71,9 +72,9 @@ class Edit:
             _check_values(self.value)
         elif isinstance(self.value, bool) or not isinstance(self.value, int | float | np.number):
             allowed = ", ".join(get_args(Value))
-            raise ConfigError(f"an edit puts in {allowed}, a number or a tensor, got {type(self.value).__name__}")
+            raise ConfigError(f"an edit's value is {allowed}, a number or a tensor, got {type(self.value).__name__}")
         elif not math.isfinite(self.value):
-            raise ConfigError(f"an edit puts in a finite number, got {self.value}")
+            raise ConfigError(f"the value of an edit must be finite, got {self.value}")
         if self.channels is not None and self.positions is not None:
             raise ConfigError("channels and positions are both the second axis: a point has one or the other")
         for unit, which in self.chosen().items():
@@ -81,12 +82,12 @@ class Edit:
                 numbers_of(unit, which)  # type: ignore[arg-type]
 
     def chosen(self) -> dict[str, Indices | Each]:
-        """Return the units that are named, by kind."""
+        """Return the given units by kind."""
         named = {unit: getattr(self, field) for unit, field in _FIELDS.items()}
         return {unit: which for unit, which in named.items() if which is not None}
 
     def mask(self, layout: Layout) -> Bool[Tensor, ...]:
-        """Return which of one example's values are replaced, in a shape that broadcasts to one example's.
+        """Return a mask of the replaced elements of one example's value, in a shape that broadcasts to it.
 
         Raises:
             ConfigError: the point has no such units.
@@ -97,18 +98,18 @@ class Edit:
         return found
 
     def site(self, layout: Layout) -> Site:
-        """Return where the edit is made."""
+        """Return the edit's site."""
         return site_of(layout, self.chosen())  # type: ignore[arg-type]
 
     def one_by_one(self, layout: Layout) -> Iterator[Edit]:
-        """Yield this edit at a point, or one for each unit that "each" stands for, positions outermost."""
+        """Yield this edit at a point, or one per unit if units are "each", positions outermost."""
         several = [unit for unit, which in self.chosen().items() if _is_each(which)]
         for numbers in itertools.product(*(range(layout.count(unit)) for unit in several)):
             fields = {_FIELDS[unit]: number for unit, number in zip(several, numbers, strict=True)}
             yield dataclasses.replace(self, point=layout.point, **fields)
 
     def label(self) -> str:
-        """Return the edit's name, or what it does: "hook_hidden[neuron 3] → zero"."""
+        """Return the edit's name, or a description: "hook_hidden[neuron 3] → zero"."""
         if self.name:
             return self.name
         put = "values" if isinstance(self.value, Tensor | np.ndarray) else self.value
@@ -123,26 +124,26 @@ def _check_values(value: Tensor | np.ndarray) -> None:
     try:
         finite = bool(torch.isfinite(as_tensor(value)).all())
     except TypeError as error:
-        raise ConfigError(f"an edit puts in numbers, got an array of {value.dtype}") from error
+        raise ConfigError(f"the values of an edit must be numbers, got an array of {value.dtype}") from error
     if not finite:
-        raise ConfigError("an edit puts in finite numbers, and some of its values are not")
+        raise ConfigError("the values of an edit must be finite, and some are not")
 
 
 Together = Edit | tuple[Edit, ...]
-"""One intervention: an edit, or several that are made in the same run."""
+"""One intervention: an edit, or several made in the same pass."""
 
 
 def spelt_out(
     edits: Edit | Sequence[Together], layouts: Mapping[str, Sequence[Layout]]
 ) -> list[tuple[str, tuple[Edit, ...]]]:
-    """Return every intervention with its name, patterns and "each" spelt out.
+    """Return every intervention with its name, with patterns and "each" expanded.
 
     Args:
         edits: one edit, or several interventions.
-        layouts: the points that each of their names or patterns stands for.
+        layouts: the points that match each name or pattern.
 
     Raises:
-        ConfigError: "each", or a pattern of several points, among several edits of one run, or no edit.
+        ConfigError: no edit; or "each" or a pattern with several points among the edits of one intervention.
     """
     found: list[tuple[str, tuple[Edit, ...]]] = []
     for item in (edits,) if isinstance(edits, Edit) else edits:
@@ -156,7 +157,7 @@ def spelt_out(
         for edit in item:
             if len(layouts[edit.point]) > 1 or any(map(_is_each, edit.chosen().values())):
                 made = f"the pattern {edit.point!r}" if len(layouts[edit.point]) > 1 else '"each"'
-                raise ConfigError(f"{made} makes several edits, and cannot be one of those made together")
+                raise ConfigError(f"{made} makes several edits, so it cannot be one of several made together")
         together = tuple(dataclasses.replace(edit, point=layouts[edit.point][0].point) for edit in item)
         found.append((" and ".join(edit.label() for edit in together), together))
     if not found:
@@ -165,10 +166,10 @@ def spelt_out(
 
 
 def points_of(edits: Edit | Sequence[Together]) -> list[str]:
-    """Return the points of all edits, and their patterns, once each.
+    """Return the points and patterns of all edits, once each.
 
     Raises:
-        ConfigError: something among them is neither an edit nor a tuple of edits.
+        ConfigError: an intervention is neither an edit nor a tuple of edits.
     """
     points: dict[str, None] = {}
     if not isinstance(edits, Edit | Iterable):

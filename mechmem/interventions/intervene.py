@@ -1,4 +1,4 @@
-"""Interventions by the hundred: each edit's logits, and what they do to the four accuracies."""
+"""Many interventions on a network: the logits under each, and the four accuracies and losses."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ def intervene(
     limit_mb: float | None = None,
     seed: int = 0,
 ) -> Interventions:
-    """Run a network under many interventions, each by itself, many of them in one forward pass.
+    """Run a network under many interventions, one at a time in effect but many per forward pass.
 
-    The edits of one point go through the network together, by `torch.func.vmap` over what they replace: what lies
-    before the point is computed once for all of them, what lies behind it once for each. A network that cannot be run
-    so (it decides by its activations, or changes a tensor in place) is run edit by edit, and the note says why.
+    The edits of one point go through the network together, by `torch.func.vmap` over the replaced elements: the part of
+    the network before the point is computed once for all of them, the part after it once for each. A network for which
+    this fails (it branches on its activations, or changes a tensor in place) is run edit by edit, and the note says
+    why.
 
         mm.intervene(subject, mm.Edit("hook_hidden", neurons="each"))
         mm.intervene(subject, mm.Edit("blocks.*.attn.hook_z", "mean", heads="each", positions=-1))
@@ -53,22 +54,22 @@ def intervene(
 
     Args:
         subject: a subject, or a network with `HookPoint` submodules.
-        edits: an edit, or several; a tuple of edits is one intervention, made in the same run, in their order.
-        task: the network's task; goes with a network only.
+        edits: an edit, or several; a tuple of edits is one intervention, made in the same pass, in their order.
+        task: the network's task; only with a network.
         roles: the network's roles; by default its own.
         ids: the examples; by default all training and test examples.
-        logits: whether the logits are kept: edits × examples × classes numbers. Accuracies and losses always are.
+        logits: whether to keep the logits: edits × examples × classes numbers. Accuracies and losses are always kept.
         method: "vmap", or "loop" for one edit after the other.
-        limit_mb: memory that the activations of a batch may take, measured on the first edit, in megabytes; by default
-            16 on the CPU, where a batch that falls out of the cache is no faster, and 512 elsewhere.
+        limit_mb: memory for the activations of a batch in megabytes, measured on the first edit; by default 16 on the
+            CPU, where a batch larger than the cache is no faster, and 512 elsewhere.
         seed: seed of the resampling.
 
     Raises:
-        ConfigError: no edit, one that its point has no units for (or not for sure), or a setting out of range.
+        ConfigError: no edit, units that a point does not have or may not have, or a setting out of range.
         UnknownNameError: there is no such point, id or method.
-        ActivationError: a point did not fire, or holds another shape than it is given.
-        DiscardedEditError: the logits do not depend on what a point holds; of a pattern, such points are left out, and
-            the note says so.
+        ActivationError: a point did not fire, or has another shape than the given values.
+        DiscardedEditError: the logits do not depend on a point. Points matched by a pattern are left out instead, and
+            the note lists them.
     """
     if isinstance(edits, Task | Subject | nn.Module):
         raise ConfigError("a call is intervene(network, edits, task): the edits come second")
@@ -120,7 +121,7 @@ def _grouped(
     ids: Int[Tensor, " example"],
     seed: int,
 ) -> list[tuple[Int[Tensor, " member"], tuple[Place, ...]]]:
-    """Put together the interventions that put the same values at the same points: they differ by their masks only."""
+    """Group the interventions that put the same values at the same points: they differ only in their masks."""
     groups: dict[tuple[tuple[str, object], ...], list[int]] = {}
     for number, singles in enumerate(wanted):
         groups.setdefault(tuple(_key(edit) for edit in singles), []).append(number)
@@ -144,7 +145,7 @@ def _key(edit: Edit) -> tuple[str, object]:
 
 
 def _site(singles: tuple[Edit, ...], layouts: dict[str, Layout]) -> Site:
-    """Return where an intervention is made: nowhere in particular, where it is several edits."""
+    """Return the site of an intervention; several edits have no unit."""
     if len(singles) == 1:
         return singles[0].site(layouts[singles[0].point])
     points = {edit.point for edit in singles}
@@ -152,7 +153,7 @@ def _site(singles: tuple[Edit, ...], layouts: dict[str, Layout]) -> Site:
 
 
 def _labels(task: Task, ids: Int[Tensor, " example"]) -> Int[Tensor, "split example"]:
-    """Return what each split measures an example against; −1 where the example is not in it."""
+    """Return the label of each example in each split; −1 if the example is not in it."""
     rows = task.rows(ids)
     found = torch.full((len(SPLITS), len(ids)), -1)
     for split in labelled_splits(task):
@@ -165,7 +166,7 @@ def _labels(task: Task, ids: Int[Tensor, " example"]) -> Int[Tensor, "split exam
 def _outcomes(
     logits: Float[Tensor, "edit example class"], labels: Int[Tensor, "split example"]
 ) -> Float[Tensor, "outcome edit split"]:
-    """Return the number of right answers and the summed cross-entropy in nats of each edit on each split."""
+    """Return the number of correct predictions and the summed cross-entropy in nats of each edit on each split."""
     predicted = rearrange(logits.argmax(-1), "edit example -> edit 1 example")
     right = (predicted == labels).sum(-1).double()
     known = (labels >= 0).double()

@@ -1,4 +1,4 @@
-"""What the axes of a hook point are: positions, heads, channels, neurons."""
+"""Layout of a hook point: its axes of positions, heads, channels and neurons."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _WHERE = {
     "neuron": "neurons are on the last axis of (example, neuron), (example, position, neuron) and points with heads",
     "channel": "channels are on the second axis, (example, channel, …)",
     "head": "heads are on the third of four axes, (example, position, head, dimension), of points of the role heads "
-    "and those that TransformerLens calls hook_z, hook_q, …",
+    "and of those named hook_z, hook_q, … by TransformerLens",
     "position": "positions are on the second of three axes, (example, position, neuron), and of points with heads",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What one example has at a hook point.
+    """Shape and axes of one example's value at a hook point.
 
     Attributes:
         point: the hook point.
-        shape: the shape of one example's values.
-        axes: what each axis is: "position", "head", "channel", "neuron", another word for what is no unit, or "" where
-            it is not known.
+        shape: shape of one example's value.
+        axes: kind of each axis: "position", "head", "channel", "neuron", another word for an axis of no unit, or "" if
+            unknown.
     """
 
     point: str
@@ -45,14 +45,14 @@ class Layout:
     axes: tuple[str, ...]
 
     def axis(self, unit: str) -> int:
-        """Return which axis of one example's values holds the units.
+        """Return the axis of one example's value that holds the units.
 
         Raises:
             ConfigError: the point has no such axis, or it is not known which one it is.
         """
         if unit in self.axes:
             return self.axes.index(unit)
-        # Asked for by this name, the second axis is what the caller says it is, unless it is known to be another.
+        # If asked for channels, the second axis is taken for theirs unless it is known to be another.
         if unit == "channel" and (self.axes[:1] == ("",) or self.axes in (("neuron",), ("position", "neuron"))):
             return 0
         shown = f"({', '.join(map(str, ('example', *self.shape)))})"
@@ -61,7 +61,7 @@ class Layout:
         raise ConfigError(f"{self.point!r} has shape {shown} and no {unit}s: {_WHERE[unit]}{channels}")
 
     def count(self, unit: str) -> int:
-        """Return how many units of a kind there are.
+        """Return the number of units of a kind.
 
         Raises:
             ConfigError: the point has no such axis.
@@ -70,18 +70,18 @@ class Layout:
 
 
 def layout_of(subject: Subject, point: str, shape: tuple[int, ...]) -> Layout:
-    """Return what the axes of a point are.
+    """Return the layout of a point.
 
     Two axes are (example, neuron), three are (example, position, neuron), unless the point is at a convolution, a batch
-    or group norm or a pooling: then, (example, channel, …). Of more axes a shape does not tell what they are: points of
-    the role `heads` and of TransformerLens's names for attention are (example, position, head, dimension) or (example,
-    head, query, key), at an `nn.Linear` or `nn.LayerNorm` neurons are the last axis, and everywhere else nothing is
-    taken for known.
+    or group norm or a pooling: then (example, channel, …). With more axes the shape is not enough: points of the role
+    `heads` and those with TransformerLens's names for attention are (example, position, head, dimension) or (example,
+    head, query, key); at an `nn.Linear` or `nn.LayerNorm` neurons are the last axis; everywhere else the axes are
+    unknown.
 
     Args:
         subject: the network and its roles.
         point: the hook point.
-        shape: what one example has there.
+        shape: shape of one example's value there.
     """
     base, n = firing(point)[0], len(shape)
     module, name = _owner(subject.model, base), base.rpartition(".")[2]
@@ -102,7 +102,7 @@ def layout_of(subject: Subject, point: str, shape: tuple[int, ...]) -> Layout:
 
 
 def _owner(model: nn.Module, point: str) -> nn.Module | None:
-    """Return the module whose input or output a point holds, where its name says so."""
+    """Return the module whose input or output a point holds, if its name tells."""
     owner, named, _ = f".{point}".rpartition(".hook_")
     try:
         return model.get_submodule(owner[1:]) if named else None

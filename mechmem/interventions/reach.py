@@ -1,4 +1,4 @@
-"""Whether an edit at a hook point can change anything."""
+"""Check that an edit at a hook point reaches the logits."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _EXAMPLES = 4
 
 
 def check_edit(subject: Subject, point: str) -> None:
-    """Refuse a point at which edits are thrown away, so that no intervention there passes for one without effect.
+    """Refuse a point at which edits are discarded, so that they are not mistaken for edits without an effect.
 
-    Some points only show a value that the model has used already, or one that it works out a second time for show:
-    `hook_attn_scores` of a `TransformerBridge` whose attention is left to the module it wraps. The model runs on a few
-    training examples, and the point is fine if the logits depend on its value: if there is a path of derivatives from
-    it to the logits, or, where the model records none, if other values there change the logits. A path along which
-    the derivative happens to be zero is fine too. Found out once per subject and state of its model.
+    Some points only display a value that the model has already used, or computes a second time for display:
+    `hook_attn_scores` of a `TransformerBridge` whose attention is left to the wrapped module. The model runs on a few
+    training examples, and the point passes if the logits depend on its value: if there is a path of derivatives from
+    it to the logits, or, if the model records none, if other values there change the logits. A path along which the
+    derivative happens to be zero counts. The check runs once per subject and state of its model.
 
     Args:
         subject: the model, its task and its roles.
@@ -38,7 +38,7 @@ def check_edit(subject: Subject, point: str) -> None:
     """
     if not subject.memo(f"edits at {point} reach the logits", lambda: _reaches(subject, point)):
         raise DiscardedEditError(
-            f"an edit at {point!r} is thrown away: the logits do not depend on what this point holds in this model"
+            f"an edit at {point!r} has no effect: in this model the logits do not depend on the value of this point"
         )
 
 
@@ -56,11 +56,11 @@ def _reaches(subject: Subject, point: str) -> bool:
         with of_examples(mask_layers(model), subject.task.source(ids)):
             return subject.roles.output.read(model(subject.task.batch(ids)[0].to(device_of(model))))
 
-    # Whatever the caller has turned off: without a graph nothing is seen.
+    # Even if the caller has disabled gradients: without a graph the check sees nothing.
     with evaluating(model), torch.inference_mode(False), warnings.catch_warnings():
         # The bridge's own warning about such an edit; here it is an error.
         warnings.filterwarnings("ignore", message=".*The edit is discarded")
-        # A model that leaves torch and comes back may refuse to be differentiated; it is tried with other values.
+        # A model that leaves torch and returns may refuse differentiation; it is then tried with other values.
         with torch.enable_grad(), contextlib.suppress(RuntimeError):
             with hooked(model, point, cut):
                 found = logits()
@@ -74,7 +74,7 @@ def _reaches(subject: Subject, point: str) -> bool:
 
 
 def other_values(value: Tensor) -> Tensor:
-    """Return other values that are allowed at the same place."""
+    """Return different values that are valid at the same point."""
     if value.is_floating_point() or value.is_complex():
         return value + (1 + value.abs()) * torch.linspace(0.5, 1.5, value.numel()).to(value).reshape(value.shape)
-    return value.flatten().roll(1).reshape(value.shape)  # symbols and positions stay among those that there are
+    return value.flatten().roll(1).reshape(value.shape)  # symbols and positions stay valid

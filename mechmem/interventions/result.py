@@ -1,4 +1,4 @@
-"""What interventions do to a network's answers: what `intervene` returns."""
+"""Result of `intervene`: logits, accuracies and losses under each intervention."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ if TYPE_CHECKING:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Interventions(Result):
-    """Logits, accuracy and loss of a network under every one of several interventions, each by itself.
+    """Logits, accuracy and loss of a network under each of several interventions.
 
     Attributes:
-        edits: what each intervention does.
-        sites: where each is made, one row per edit: point, unit (what kind), position, head, channel, neuron.
-        ids: the examples it was run on. Shape (example).
-        n: number of these examples in each of the four splits (0 where it is empty or not known). Shape (split).
-        accuracy: share of right predictions; NaN for a split without examples. Shape (edit, split).
+        edits: description of each intervention.
+        sites: site of each, one row per edit: point, unit (its kind), position, head, channel, neuron.
+        ids: the examples. Shape (example).
+        n: number of these examples in each of the four splits (0 if it is empty or unknown). Shape (split).
+        accuracy: share of correct predictions; NaN for a split without examples. Shape (edit, split).
         loss: mean cross-entropy in nats; NaN for a split without examples. Shape (edit, split).
-        unedited_accuracy: the same of the network as it is. Shape (split).
-        unedited_loss: the same of the network as it is. Shape (split).
-        logits: the edited networks' logits, in the order of ids; None where they were not to be kept. Shape (edit,
-            example, class).
-        unedited: those of the network as it is. Shape (example, class).
-        note: what should be known about how it was done, or "".
+        unedited_accuracy: accuracy of the unedited network. Shape (split).
+        unedited_loss: loss of the unedited network. Shape (split).
+        logits: logits under each edit, in the order of ids; None if they were not kept. Shape (edit, example, class).
+        unedited: logits of the unedited network. Shape (example, class).
+        note: remarks on how the edits were run, or "".
     """
 
     edits: tuple[str, ...]
@@ -60,8 +59,8 @@ class Interventions(Result):
         """Return one row per edit and split.
 
         Columns edit, point, unit ("neuron", "head", "channel", "position", or "" for all of a point), position, head,
-        channel and neuron (its number, missing where the edit is not of one of them), split, n, accuracy, low and high
-        (Wilson's 95 % interval over examples), change (of the accuracy, from the network as it is), loss and
+        channel and neuron (its number, missing if the edit is not of a single one), split, n, accuracy, low and high
+        (Wilson's 95 % interval over examples), change (of the accuracy, from the unedited network), loss and
         loss_change (nats).
         """
         edit, split = (axis.ravel() for axis in np.indices(self.accuracy.shape))
@@ -77,10 +76,10 @@ class Interventions(Result):
         return frame
 
     def plot(self) -> go.Figure:
-        """Return the four accuracies.
+        """Return a figure of the four accuracies.
 
         Edits of the heads of several layers, or of the positions of several layers or heads, are a heatmap of the
-        change; others a row each, below the network as it is, or above 40 points in the order of their accuracy.
+        change; others are one row each below the unedited network, or beyond 40 edits points in the order of accuracy.
         """
         frame = self.to_frame().rename(columns={"edit": "name", "split": "series", "accuracy": "value"})
         frame = frame.loc[frame["n"] > 0]
@@ -102,10 +101,10 @@ class Interventions(Result):
 
 
 def _intervals(frame: pd.DataFrame) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, " row"]]:
-    """Return Wilson's interval of every accuracy; NaN where nothing was counted."""
+    """Return Wilson's interval of every accuracy; NaN for a split without examples."""
     counts = (frame["accuracy"].fillna(0) * frame["n"]).round().astype(int)
     pairs = list(zip(counts, frame["n"], strict=True))
-    # Many edits change nothing: the same count comes again and again.
+    # Many edits change nothing, so the same counts recur.
     known = {(hits, n): wilson(int(hits), int(n)) for hits, n in set(pairs)}
     ends = [(np.nan, np.nan) if known[pair] is None else (known[pair].low, known[pair].high) for pair in pairs]  # type: ignore[union-attr]
     low, high = np.array(ends).T

@@ -1,4 +1,4 @@
-"""Runs of a network in which masks say what is replaced, batched."""
+"""Batched forward passes under edits, and the points at which edits reach the logits."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from mechmem.models.reading.activations import activations
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Place:
-    """A point with what is put there, and the parts of it that each edit replaces.
+    """Replacement values at a point, and the elements that each edit replaces.
 
     Attributes:
         point: the hook point.
-        values: what is put there, block of examples by block.
-        masks: which of one example's values each edit replaces, in a shape that broadcasts to one example's. Shape
+        values: the replacement values, as a function of a block of examples.
+        masks: elements of one example's value that each edit replaces, in a shape that broadcasts to it. Shape
             (edit, …).
     """
 
@@ -40,18 +40,18 @@ class Place:
 
 
 def layouts_at(subject: Subject, patterns: Sequence[str]) -> tuple[dict[str, tuple[Layout, ...]], str]:
-    """Return the points that each name or pattern stands for, where edits are not thrown away.
+    """Return the points that match each name or pattern and at which edits reach the logits.
 
     Returns:
-        by name or pattern the points, in the order in which they fire; and what was left out of patterns, or "".
+        the points by name or pattern, in the order in which they fire; and a note on points left out, or "".
 
     Raises:
         UnknownNameError: a name or pattern matches no point.
         ActivationError: a point did not fire, or fired several times and is named without a number.
-        DiscardedEditError: the logits do not depend on what a point holds, or any point of a pattern.
+        DiscardedEditError: the logits do not depend on a named point, or on any point of a pattern.
     """
     points = hook_points(subject.model)
-    # Of one example, an axis of length 1 could not be told from the examples'.
+    # Two examples, because with one an axis of length 1 could be mistaken for the examples'.
     held = activations(subject, [firing(pattern)[0] for pattern in patterns], subject.task.ids[:1].repeat(2))
     found: dict[str, tuple[Layout, ...]] = {}
     discarded: dict[str, None] = {}
@@ -69,37 +69,37 @@ def layouts_at(subject: Subject, patterns: Sequence[str]) -> tuple[dict[str, tup
 
 
 def layout_at(subject: Subject, point: str) -> Layout:
-    """Return what the axes are of a point where edits are not thrown away.
+    """Return the layout of a point at which edits reach the logits.
 
     Args:
         subject: the network.
         point: its name, or a pattern that matches one point.
 
     Raises:
-        ConfigError: several points match, or it is not a name.
+        ConfigError: several points match, or `point` is not a string.
         UnknownNameError: there is no such point.
         ActivationError: the point did not fire, or fired several times and is named without a number.
-        DiscardedEditError: the logits do not depend on what the point holds.
+        DiscardedEditError: the logits do not depend on the point.
     """
     if not isinstance(point, str):
         raise ConfigError(f"one layer is ablated at a time, named by its hook point; got {point!r}")
     first, *others = layouts_at(subject, [point])[0][point]
     if others:
         names = ", ".join(layout.point for layout in (first, *others))
-        raise ConfigError(f"one layer is ablated at a time, and {point!r} matches {1 + len(others)}: {names}")
+        raise ConfigError(f"one layer is ablated at a time, but {point!r} matches {1 + len(others)}: {names}")
     return first
 
 
 def matches(point: str, pattern: str) -> bool:
-    """Tell whether a point, or the point that it is a firing of, is one that a pattern matches."""
+    """Return whether a pattern matches a point, or the point of a numbered firing."""
     return fnmatch.fnmatchcase(point, pattern) or fnmatch.fnmatchcase(firing(point)[0], pattern)
 
 
 def reaching(subjects: Iterable[Subject], points: Iterable[str], named: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Part points into those whose edits reach the logits of all networks, and the others.
+    """Split points into those at which edits reach the logits of all networks, and the others.
 
     Raises:
-        DiscardedEditError: one of the others is named, or all points are among them.
+        DiscardedEditError: one of the others is named, or there is no point of the first kind.
     """
     kept, lost, networks, named = [], [], list(subjects), set(named)
     for point in points:
@@ -112,12 +112,12 @@ def reaching(subjects: Iterable[Subject], points: Iterable[str], named: Iterable
                 raise
             lost.append(point)
     if not kept:
-        raise DiscardedEditError(f"edits are thrown away, because no logit depends on them: {', '.join(lost)}")
+        raise DiscardedEditError(f"edits have no effect, because no logit depends on these points: {', '.join(lost)}")
     return kept, lost
 
 
 def left_out(points: Iterable[str]) -> str:
-    """Return what is said of points that a pattern matches and that are thrown away, or ""."""
+    """Return the note on points that a pattern matches but no logit depends on, or ""."""
     names = ", ".join(points)
     return f"left out, because no logit depends on them: {names}" if names else ""
 
@@ -125,13 +125,13 @@ def left_out(points: Iterable[str]) -> str:
 def edited_logits(
     subject: Subject, ids: Int[Tensor, " example"], places: tuple[Place, ...], how: Batched
 ) -> Iterator[Edited]:
-    """Yield the logits of every edit, all of them made at the same places; one forward pass for many edits.
+    """Yield the logits under every edit, many edits per forward pass; all edits are made at the same points.
 
     Args:
-        subject: the network that is run.
-        ids: what on.
-        places: where something is replaced; each edit replaces something at all of them, in this order.
-        how: batch sizes; afterwards, what happened.
+        subject: the network to run.
+        ids: the examples.
+        places: points and replacement values; each edit replaces something at all of them, in this order.
+        how: batch sizes; receives a note on how the passes were batched.
     """
     model, output = subject.model, subject.roles.output
     device = device_of(model)

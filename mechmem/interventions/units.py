@@ -1,4 +1,4 @@
-"""The units of a network at a hook point, by number and by name: neurons, channels, attention heads, positions."""
+"""Units of a hook point, by number and by name: neurons, channels, attention heads, positions."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from mechmem.interventions.layouts import Layout
 Unit = Literal["neuron", "channel", "head", "position"]
 UNITS: tuple[str, ...] = get_args(Unit)
 Indices = int | slice | Sequence[int] | np.ndarray | Tensor | NeuronSet
-"""Which units: one number, several (−1 is the last), a slice, one truth value per unit, or a set."""
+"""Choice of units: one number, several (−1 is the last), a slice, one truth value per unit, or a set."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """Where in a network something is done; a number is None unless it is one unit of this kind.
+    """Point and units at which an edit is made; a number is None unless the site is one unit of this kind.
 
     Attributes:
-        point: the hook point, or "" where there are several.
-        unit: the smallest kind of unit that is named: "neuron", "channel", "head", "position"; "frequency" or "set" of
-            neurons; "" for everything that the point holds.
-        position: which position.
-        head: which head.
-        channel: which channel.
-        neuron: which neuron.
+        point: the hook point, or "" for several.
+        unit: the smallest kind of unit that is given: "neuron", "channel", "head", "position"; "frequency" or "set" of
+            neurons; "" for the whole point.
+        position: number of the position.
+        head: number of the head.
+        channel: number of the channel.
+        neuron: number of the neuron.
     """
 
     point: str
@@ -47,7 +47,7 @@ class Site:
 
 
 def site_of(layout: Layout, chosen: Mapping[str, Indices]) -> Site:
-    """Return where the chosen units of each kind meet.
+    """Return the site at which the chosen units of each kind intersect.
 
     Raises:
         ConfigError: the point has no such units.
@@ -62,7 +62,7 @@ def _members(unit: str, which: Indices, layout: Layout) -> Tensor:
 
 
 def site_table(sites: Sequence[Site]) -> Table:
-    """Return sites as a table that can be saved: point, unit, and nullable numbers position, head, channel, neuron."""
+    """Return sites as a saveable table: point, unit, and nullable numbers position, head, channel, neuron."""
     frame = pd.DataFrame({"point": [site.point for site in sites], "unit": [site.unit for site in sites]})
     for name in ("position", "head", "channel", "neuron"):
         frame[name] = pd.array([getattr(site, name) for site in sites], dtype="Int64")
@@ -71,12 +71,12 @@ def site_table(sites: Sequence[Site]) -> Table:
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """The units of one kind at one point.
+    """Units of one kind at one point.
 
     Attributes:
-        layout: the hook point, and what its axes are.
-        unit: what they are, one of `UNITS`.
-        positions: at which positions they are meant; None for all.
+        layout: layout of the hook point.
+        unit: kind of the units, one of `UNITS`.
+        positions: positions to which they are restricted; None for all.
 
     Raises:
         ConfigError: the point has no such units, or no such positions.
@@ -101,21 +101,21 @@ class Units:
 
     @property
     def width(self) -> int:
-        """How many there are."""
+        """Number of units."""
         return self.layout.count(self.unit)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each is called."""
+        """Name of each unit."""
         return tuple(label(self.point, self._chosen(number)) for number in range(self.width))
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """Where each is."""
+        """Site of each unit."""
         return tuple(site_of(self.layout, self._chosen(number)) for number in range(self.width))
 
     def site(self, kind: str) -> Site:
-        """Return where something is that is made of several of them."""
+        """Return the site of a unit of another kind that consists of several of these."""
         chosen: dict[str, Indices] = {} if self.positions is None else {"position": self.positions}
         return dataclasses.replace(site_of(self.layout, chosen), unit=kind)
 
@@ -123,7 +123,7 @@ class Units:
         return {**({} if self.positions is None else {"position": self.positions}), self.unit: number}
 
     def masks(self, chosen: Bool[Tensor, "set unit"]) -> Bool[Tensor, "set ..."]:
-        """Return which of one example's values belong to each set, in a shape that broadcasts to one example's."""
+        """Return a mask of the elements of one example's value in each set, in a shape that broadcasts to it."""
         found = _spread(chosen, self.unit, self.layout)
         if self.positions is None:
             return found
@@ -131,21 +131,21 @@ class Units:
 
 
 def unit_mask(unit: str, which: Indices, layout: Layout) -> Bool[Tensor, ...]:
-    """Return which values of one example belong to some units, in a shape that broadcasts to one example's.
+    """Return a mask of some units in one example's value, in a shape that broadcasts to it.
 
     Args:
         unit: one of `UNITS`.
         which: the units.
-        layout: the point, and what its axes are.
+        layout: layout of the point.
 
     Raises:
-        ConfigError: the point has no such axis, there is no such unit, or the set is another point's.
+        ConfigError: the point has no such axis, there is no such unit, or the set belongs to another point.
     """
     return _spread(_mask(unit, which, layout), unit, layout)
 
 
 def _spread(mask: Bool[Tensor, "*set unit"], unit: str, layout: Layout) -> Bool[Tensor, ...]:
-    """Put truth values of units on their axis."""
+    """Reshape truth values of units to lie on their axis."""
     axis = layout.axis(unit)
     front, back = (" ".join("1" for _ in axes) for axes in (layout.shape[:axis], layout.shape[axis + 1 :]))
     return rearrange(mask, f"... unit -> ... {front} unit {back}")
@@ -155,28 +155,28 @@ def _mask(unit: str, which: Indices, layout: Layout) -> Bool[Tensor, " unit"]:
     width, point = layout.count(unit), layout.point
     if isinstance(which, NeuronSet):
         if (which.point, len(which.mask)) != (point, width):
-            raise ConfigError(f"the set is of {which.point} ({len(which.mask)}), not of {point} ({width} {unit}s)")
+            raise ConfigError(f"the set belongs to {which.point} ({len(which.mask)} {unit}s), not {point} ({width})")
         return which.mask
     numbers = numbers_of(unit, range(width)[which] if isinstance(which, slice) else which)
     if numbers.dtype == torch.bool:
         if len(numbers) != width:
-            raise ConfigError(f"{point!r} has {width} {unit}s, and {len(numbers)} truth values say which")
+            raise ConfigError(f"{point!r} has {width} {unit}s, but {len(numbers)} truth values were given")
         return numbers
     if int(numbers.min()) < -width or int(numbers.max()) >= width:
-        raise ConfigError(f"{point!r} has {unit}s 0 … {width - 1}, and not {which!r}")
+        raise ConfigError(f"{point!r} has {unit}s 0 … {width - 1}, not {which!r}")
     mask = torch.zeros(width, dtype=torch.bool)
     mask[numbers] = True
     return mask
 
 
 def numbers_of(unit: str, which: int | Sequence[int] | np.ndarray | Tensor) -> Tensor:
-    """Return units given by number, or by a truth value each, as a tensor in one dimension.
+    """Return units given by number or by one truth value each as a one-dimensional tensor.
 
     Raises:
         ConfigError: they are given in another way, or there are none.
     """
     try:
-        # A copy of an array: torch warns about one that it could not write to.
+        # A copy of an array: torch warns about read-only ones.
         given = np.array(which) if isinstance(which, np.ndarray | np.generic) else which
         found = torch.as_tensor(given if isinstance(given, int | np.ndarray | Tensor) else list(given))
     except (TypeError, ValueError, RuntimeError) as error:
@@ -189,7 +189,7 @@ def numbers_of(unit: str, which: int | Sequence[int] | np.ndarray | Tensor) -> T
 
 
 def label(point: str, chosen: Mapping[str, Indices | str]) -> str:
-    """Return how units are called: `hook_hidden[neuron 3]`, `blocks.0.attn.hook_z[position 2, head 1]`."""
+    """Return the name of units: `hook_hidden[neuron 3]`, `blocks.0.attn.hook_z[position 2, head 1]`."""
     inside = ", ".join(_in_words(unit, which) for unit, which in chosen.items())
     return f"{point}[{inside}]" if inside else point
 

@@ -1,4 +1,4 @@
-"""What is put in the place of activations: zeros, means, other examples' values, another run's."""
+"""Replacement values of edits: zeros, means, other examples' values, given tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mechmem.models.reading.stores import Mean
 
 Value = Literal["zero", "mean", "resample"]
 Values = Callable[[slice], Tensor]
-"""What stands at a point for a block of examples: (example, …), the same for each of them (…), or a number."""
+"""Value of a point for a block of examples: (example, …), the same for each example (…), or a number."""
 
 
 def values_of(
@@ -32,13 +32,13 @@ def values_of(
     ids: Int[Tensor, " example"],
     seed: int,
 ) -> Values:
-    """Return what is put at a point, block of examples by block.
+    """Return the replacement values at a point, as a function of a block of examples.
 
     Args:
-        subject: the network that is run.
-        layout: the hook point, and what its axes are.
-        value: "zero"; "mean", over the training examples; "resample", what another training example has, drawn once
-            per example for all points; a number; or an array, (example, …) or one for all examples (…).
+        subject: the network to run.
+        layout: layout of the hook point.
+        value: "zero"; "mean" over the training examples; "resample", the values of another training example, drawn
+            once per example for all points; a number; or an array, (example, …) or one for all examples (…).
         ids: the examples.
         seed: seed of the resampling.
     """
@@ -59,12 +59,12 @@ def values_of(
 
 
 def as_tensor(values: Shaped[Tensor | np.ndarray, ...]) -> Shaped[Tensor, ...]:
-    """Return an array as a tensor; a copy, because torch warns about one that it could not write to."""
+    """Return an array as a tensor; a copy, because torch warns about read-only arrays."""
     return values if isinstance(values, Tensor) else torch.as_tensor(np.array(values))
 
 
 def held_at(subject: Subject, points: Sequence[str], ids: Int[Tensor, " example"]) -> dict[str, Tensor]:
-    """Return what a network holds at points, firing by firing, on its own device. Shape (example, …) each."""
+    """Return a network's activations at points, by firing, on the network's device. Shape (example, …) each."""
     held = activations(subject, list(dict.fromkeys(firing(point)[0] for point in points)), ids)
     return {point: held[point].to(device_of(subject.model)) for point in points}
 
@@ -83,5 +83,5 @@ def donors(task: Task, seed: int) -> Int[Tensor, " example"]:
     own = (place < len(train)).long()
     draw = torch.rand(len(task.ids), generator=generator(seed, "resample ablation"), dtype=torch.float64)
     chosen = (draw * (len(train) - own)).long()
-    # One place fewer to choose from for a training example, and its own is stepped over.
+    # A training example has one row fewer to choose from: its own is skipped.
     return train[chosen + (chosen >= place)]

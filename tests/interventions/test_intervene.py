@@ -436,13 +436,13 @@ def test_what_is_wrong_is_said():
         (lambda: mm.Edit(point, "means"), UnknownNameError, "Did you mean 'mean'"),
         (lambda: mm.Edit(point, None), ConfigError, "a number or a tensor, got NoneType"),
         (lambda: mm.Edit(point, float("nan")), ConfigError, "finite"),
-        (lambda: mm.Edit(point, neurons=NEURONS), ConfigError, "has neurons 0 … 5, and not 6"),
+        (lambda: mm.Edit(point, neurons=NEURONS), ConfigError, "has neurons 0 … 5, not 6"),
         (lambda: mm.Edit(point, neurons=[0.5]), ConfigError, "given by number"),
         (lambda: mm.Edit(point, neurons=1.5), ConfigError, "neurons are given by number, got 1.5"),
         (lambda: mm.Edit(point, neurons=True), ConfigError, "neurons are given by number, at least one, got True"),
         (lambda: mm.Edit(point, neurons="all"), ConfigError, "neurons are given by number, got 'all'"),
         (lambda: mm.Edit(point, neurons=torch.ones(2, 6).bool()), ConfigError, "given by number"),
-        (lambda: mm.Edit(point, neurons=[True, False]), ConfigError, "has 6 neurons, and 2 truth values"),
+        (lambda: mm.Edit(point, neurons=[True, False]), ConfigError, "has 6 neurons, but 2 truth values"),
         (lambda: mm.Edit(point, neurons=slice(6, 9)), ConfigError, "at least one"),
         (lambda: mm.Edit(point, neurons=[]), ConfigError, "at least one"),
         (lambda: mm.Edit(point, np.array(["a"])), ConfigError, "an array of <U1"),
@@ -462,12 +462,12 @@ def test_what_is_wrong_is_said():
             r"\(example, 3, 6\) and no heads: heads are on the third of four",
         ),
         (lambda: mm.Edit(point, channels=0, positions=1), ConfigError, "both the second axis"),
-        (lambda: mm.Edit(point, neurons=mm.NeuronSet.of([1], 4, point)), ConfigError, r"set is of .* \(4\), not of"),
+        (lambda: mm.Edit(point, neurons=mm.NeuronSet.of([1], 4, point)), ConfigError, r"set belongs to .* \(4 neurons\), not"),
         (lambda: mm.Edit(point, torch.zeros(3, 5)), ActivationError, r"cannot be given \(3, 5\)"),
         (
             lambda: [(mm.Edit(point, neurons="each"), mm.Edit(point))],
             ConfigError,
-            "cannot be one of those made together",
+            "cannot be one of several made together",
         ),
         (lambda: [], ConfigError, "no edit"),
         (lambda: [point], ConfigError, "edits, or tuples of edits"),
@@ -498,9 +498,9 @@ def test_a_point_that_no_logit_depends_on_is_refused():
             self.hook_aside(self.embed(pairs))
             return super().forward(pairs)
 
-    with pytest.raises(DiscardedEditError, match="'hook_aside' is thrown away"):
+    with pytest.raises(DiscardedEditError, match="'hook_aside' has no effect"):
         mm.intervene(subject_of(Aside), mm.Edit("hook_aside"))
-    with pytest.raises(DiscardedEditError, match="no logit depends on them: hook_aside"):
+    with pytest.raises(DiscardedEditError, match="no logit depends on these points: hook_aside"):
         mm.intervene(subject_of(Aside), mm.Edit("hook_as*"))
     found = mm.intervene(subject_of(Aside), mm.Edit("hook_*"))
     assert found.edits == ("hook_embed → zero",)

@@ -42,7 +42,9 @@ def test_an_edit_that_reaches_the_logits_is_fine(shows, point, mode):
 
 
 def test_an_edit_of_what_is_only_shown_is_an_error(shows):
-    with pytest.raises(DiscardedEditError, match="an edit at 'hook_shown' is thrown away: the logits do not depend on"):
+    with pytest.raises(
+        DiscardedEditError, match="an edit at 'hook_shown' has no effect: in this model the logits do not depend on"
+    ):
         check_edit(shows, "hook_shown")
 
 

@@ -296,7 +296,7 @@ def test_heads_are_ranked_and_ablated_by_their_effect():
         ({"units": "head", "by": "ipr"}, ScoreError, "'ipr' ranks neurons, not heads"),
         ({"units": "head", "at": "blocks.0.hook_post", "order": "random"}, ConfigError, "no heads"),
         ({"units": "channel", "at": heads[0], "positions": 0, "order": "random"}, ConfigError, "leave positions out"),
-        ({"at": heads[0], "positions": 3, "order": "random"}, ConfigError, "positions 0 … 2, and not 3"),
+        ({"at": heads[0], "positions": 3, "order": "random"}, ConfigError, "positions 0 … 2, not 3"),
         ({"units": "heads"}, UnknownNameError, "Did you mean 'head'"),
         (
             {"at": "blocks.*.hook_post"},

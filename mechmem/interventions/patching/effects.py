@@ -1,4 +1,4 @@
-"""What patching did, unit by unit: normalised effects with intervals, and accuracies before and after."""
+"""Effects of patching by unit: normalised effects with intervals, and accuracies before and after."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class PatchSide:
 
     Attributes:
         direction: "denoising" or "noising".
-        effect: (patched − receiver) / (donor − receiver) of the mean metric: 0 nothing changed, 1 the donor's
-            behaviour; NaN where the two cannot be told apart. Shape (unit).
+        effect: (patched − receiver) / (donor − receiver) of the mean metric: 0 for no change, 1 for the donor's
+            behaviour; NaN if the two cannot be distinguished. Shape (unit).
         low: lower end of its 95 % bootstrap interval over examples. Shape (unit).
         high: upper end. Shape (unit).
-        patched: mean metric of the patched runs. Shape (unit).
-        receiver: mean metric of the unpatched runs.
-        donor: mean metric of the runs that the values come from.
-        given_before: share of unpatched runs that answer their given label.
-        true_before: share of unpatched runs that answer their true label; NaN where the truth is not known.
-        given_after: the same of the patched runs. Shape (unit).
-        true_after: the same of the patched runs. Shape (unit).
+        patched: mean metric of the patched passes. Shape (unit).
+        receiver: mean metric of the unpatched passes.
+        donor: mean metric of the passes that the values come from.
+        given_before: share of unpatched passes that predict their given label.
+        true_before: share of unpatched passes that predict their true label; NaN if it is not known.
+        given_after: share of patched passes that predict their given label. Shape (unit).
+        true_after: share of patched passes that predict their true label. Shape (unit).
         reason: why there is no effect to report, or "".
     """
 
@@ -74,15 +74,15 @@ class PatchEffects(Result):
     """Normalised effects of patching, unit by unit.
 
     Attributes:
-        kind: what a unit is: "point", "neuron", "frequency", "head", "channel", "position", "set" (of neurons), or
-            "path" (what is sent along a direct path).
+        kind: kind of the units: "point", "neuron", "frequency", "head", "channel", "position", "set" (of neurons), or
+            "path" (a sender along a direct path).
         units: the units' names.
-        sites: where each unit is, one row per unit: point, unit (what kind), position, head, channel, neuron. Along a
-            path, where the sender is.
+        sites: site of each unit, one row per unit: point, unit (its kind), position, head, channel, neuron. For a path,
+            the sender's site.
         sides: one per direction.
         metric: "margin" (logits) or "probability".
-        n: examples (pairs of examples, within one network) that were patched.
-        note: what should be known about how it was done, or "".
+        n: number of patched examples (within one network, of pairs).
+        note: remarks on how the patching was done, or "".
     """
 
     kind: str
@@ -97,7 +97,7 @@ class PatchEffects(Result):
         """Return one row per direction and unit.
 
         Columns name, point, unit ("neuron", "head", "channel", "position", "frequency", "set", or "" for all of a
-        point), position, head, channel and neuron (its number, missing where it is not one of them), direction, effect,
+        point), position, head, channel and neuron (its number, missing if it is not a single one), direction, effect,
         low, high, n, mean metrics (receiver, donor, patched), accuracies before and after, reason.
         """
         return pd.concat([self._side_frame(side) for side in self.sides], ignore_index=True)
@@ -117,10 +117,10 @@ class PatchEffects(Result):
         return frame.assign(reason=side.reason)
 
     def plot(self) -> go.Figure:
-        """Return the effects.
+        """Return a figure of the effects.
 
-        Units that are the heads of several layers, or the positions of several layers or heads, are a heatmap; others a
-        row each with its interval, or above 40 points in the order of their effects.
+        The heads of several layers, or the positions of several layers or heads, are a heatmap; other units are one row
+        each with an interval, or beyond 40 units points in the order of their effects.
         """
         frame = self.to_frame().rename(columns={"effect": "value", "direction": "series"})
         reasons = [f"{side.direction}: {side.reason}" for side in self.sides if side.reason]
@@ -150,13 +150,13 @@ def effects_of(
     """Return each unit's ratio of means with its 95 % bootstrap interval, all units on the same resamples.
 
     Args:
-        patched: the metric of the patched runs.
-        receiver: that of the unpatched runs.
-        donor: that of the runs that the values come from.
+        patched: metric of the patched passes.
+        receiver: metric of the unpatched passes.
+        donor: metric of the passes that the values come from.
         seed: seed of the resampling.
 
     Returns:
-        effect, low and high, NaN where the mean of donor − receiver has an interval that includes 0; and the reason.
+        effect, low and high, and a reason; NaN if the interval of the mean of donor − receiver includes 0.
     """
     change, gap = patched - receiver, donor - receiver
     n = len(gap)
@@ -164,7 +164,7 @@ def effects_of(
     if not (found.low > 0 or found.high < 0):
         empty = torch.full((len(patched),), torch.nan, dtype=torch.float64)
         reason = (
-            f"donor and receiver cannot be told apart: their metrics differ by {found.value:.3g} "
+            f"donor and receiver cannot be distinguished: their metrics differ by {found.value:.3g} "
             f"[{found.low:.3g}, {found.high:.3g}] on average (n = {n:,})"
         )
         return empty, empty.clone(), empty.clone(), reason
@@ -177,7 +177,7 @@ def effects_of(
 
 Direction = Literal["both", "denoising", "noising"]
 Patching = Callable[[Runs, Float[Tensor, "example class"], list[str]], Iterable[Edited]]
-"""Patches runs, given the unpatched logits, unit by unit; adds to the list what should be known about how."""
+"""Patches passes unit by unit, given the unpatched logits; appends remarks on how it was done to the list."""
 
 
 def both_ways(
@@ -186,15 +186,15 @@ def both_ways(
     """Patch in one direction or both.
 
     Args:
-        pairing: which runs are patched with which, and the labels at stake.
-        patching: how a direction is patched.
+        pairing: the paired passes and the two compared labels.
+        patching: function that patches one direction.
         n_units: number of units.
         direction: "denoising", "noising" or "both".
         metric: "margin" or "probability".
         seed: seed of the bootstrap.
 
     Returns:
-        one side per direction, and what should be known.
+        one side per direction, and remarks on how it was done.
     """
     runs, (first, second) = pairing.runs, pairing.labels
     sides, notes = [], [pairing.note]
@@ -222,7 +222,7 @@ def _measure(
     target = logits_of(runs.source.model, runs.source.task, runs.source_ids, runs.source.roles.output)
     receiver, donor = (metric_of(logits, labels, metric) for logits in (before, target))
     values = torch.zeros(n_units, len(runs.ids), dtype=torch.float64)
-    # Given and true label; the last column is the unpatched run.
+    # Given and true label; the last column is the unpatched pass.
     share = torch.zeros(2, n_units + 1, dtype=torch.float64)
     for row, label in enumerate(own):
         share[row, -1] = torch.nan if label is None else (before.argmax(1) == label).double().mean()

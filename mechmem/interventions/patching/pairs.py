@@ -1,4 +1,4 @@
-"""Which runs are patched with which: pairs of examples of one network, or two networks on the same inputs."""
+"""Pairing of the passes to patch: examples of one network, or two networks on the same inputs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mechmem.math.logits import strongest_rival
 from mechmem.models.reading.forward import logits_of
 
 _COMPARED = 2**24
-"""Pairs of examples that are compared at once."""
+"""Pairs of examples compared at once."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Runs:
-    """Two sets of runs, example by example: one that is patched, and one that the values come from.
+    """Paired passes, example by example: those that are patched and those that the values come from.
 
     Attributes:
-        into: the network that is patched.
-        ids: what it runs on. Shape (example).
+        into: the patched network.
+        ids: its examples. Shape (example).
         source: the network that the values come from.
-        source_ids: what that runs on. Shape (example).
+        source_ids: its examples. Shape (example).
     """
 
     into: Subject
@@ -39,18 +39,18 @@ class Runs:
     source_ids: Int[Tensor, " example"]
 
     def back(self) -> Runs:
-        """Return the same pairs, patched the other way round."""
+        """Return the same pairs, patched in the other direction."""
         return Runs(self.source, self.source_ids, self.into, self.ids)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairing:
-    """Runs, and the two labels whose scores are compared.
+    """Paired passes and the two labels that the metric compares.
 
     Attributes:
-        runs: which runs are patched with which.
-        labels: that of the runs the values come from, and that of the runs they are put into. Shape (example) each.
-        note: what was left out, or "".
+        runs: the paired passes.
+        labels: label of the pass the values come from, and of the patched pass. Shape (example) each.
+        note: examples that were left out, or "".
     """
 
     runs: Runs
@@ -65,7 +65,7 @@ def paired(
 
     Raises:
         ConfigError: ids that do not pair, inputs that differ between the networks, or no example to patch.
-        MissingNeedError: the truth or operands that are needed are not known.
+        MissingNeedError: true labels or operands that are needed are not known.
     """
     if donor is None:
         runs, note = within(subject, ids, donor_ids, seed)
@@ -78,7 +78,7 @@ def paired(
 
 
 def check_donor(donor: object) -> None:
-    """Refuse what is neither a network nor None.
+    """Check that a donor is a network or None.
 
     Raises:
         ConfigError: it is something else.
@@ -89,23 +89,23 @@ def check_donor(donor: object) -> None:
 
 
 def within(subject: Subject, ids: Ids | None, donor_ids: Ids | None, seed: int) -> tuple[Runs, str]:
-    """Pair examples of one network; return what was left out too.
+    """Pair examples of one network; also return a note on examples left out.
 
     Raises:
         ConfigError: ids that do not pair, or no example to pair.
-        MissingNeedError: pairs are to be drawn, and operands or the truth are not known.
+        MissingNeedError: pairs are to be drawn, but operands or true labels are not known.
     """
     task = subject.task
     if donor_ids is not None:
         if ids is None:
-            raise ConfigError("donor_ids pairs with ids, which are not given")
+            raise ConfigError("donor_ids is paired with ids, which are not given")
         ids, donor_ids = check_ids(subject.task, ids, "ids"), check_ids(subject.task, donor_ids, "donor_ids")
         if len(ids) != len(donor_ids):
-            raise ConfigError(f"ids and donor_ids pair one by one, got {len(ids)} and {len(donor_ids)}")
+            raise ConfigError(f"ids and donor_ids are paired one by one, got {len(ids)} and {len(donor_ids)}")
         return Runs(subject, ids, subject, donor_ids), ""
     noisy = task.splits["train_noisy"]
     if noisy is None or task.operands is None:
-        lacking = "operands" if task.operands is None else "the truth of the training labels"
+        lacking = "operands" if task.operands is None else "the true training labels"
         raise MissingNeedError(f"pairing examples needs {lacking}; name both with ids and donor_ids, or give a donor")
     wanted = noisy if ids is None else check_ids(subject.task, ids, "ids")
     if not len(wanted):
@@ -113,8 +113,8 @@ def within(subject: Subject, ids: Ids | None, donor_ids: Ids | None, seed: int) 
     kept, chosen = partners(subject, wanted, generator(seed, "patching_pairs"))
     if not len(kept):
         raise ConfigError(
-            f"none of {len(wanted)} examples has a rightly labelled training example that shares an operand and has "
-            "another given label; name both with ids and donor_ids"
+            f"for none of {len(wanted)} examples is there a correctly labelled training example that shares an operand "
+            "and has another given label; name both with ids and donor_ids"
         )
     left = len(wanted) - len(kept)
     return Runs(subject, kept, subject, chosen), f"{left} examples have no partner and are left out" if left else ""
@@ -124,7 +124,7 @@ def between(subject: Subject, donor: Subject | nn.Module, ids: Ids | None) -> Ru
     """Pair two networks on the same inputs.
 
     Raises:
-        ConfigError: its inputs or classes differ.
+        ConfigError: their inputs or classes differ.
     """
     other = donor if isinstance(donor, Subject) else subject.with_model(donor)
     if ids is None:
@@ -159,12 +159,12 @@ def partners(
 ) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
     """Pair examples with cleanly labelled training examples that share an operand and have another given label.
 
-    One that shares the first operand is preferred; among several, one is drawn. Examples that no partner fits are left
-    out.
+    A partner that shares the first operand is preferred; among several, one is drawn. Examples without a partner are
+    left out.
 
     Args:
-        subject: its task knows operands and which labels are wrong.
-        ids: what is paired.
+        subject: its task must know the operands and which labels are wrong.
+        ids: the examples to pair.
         draw: seeded generator.
 
     Returns:

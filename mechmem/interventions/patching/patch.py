@@ -1,4 +1,4 @@
-"""Activation patching: put what one run holds at a point into another run, and see how much behaviour follows."""
+"""Activation patching: activations of one pass put into another, and how much of the behaviour follows."""
 
 from __future__ import annotations
 
@@ -41,62 +41,62 @@ def patch(
     metric: Metric = "margin",
     seed: int = 0,
 ) -> PatchEffects:
-    """Put activations of one run into another and measure how much of the other's behaviour comes with them.
+    """Patch activations from one pass into another and measure how much of the donor's behaviour follows.
 
-    Within one network (no `donor`), runs are pairs of training examples: one with a wrong given label and one with a
-    right one that shares an operand. Between two networks, runs are the same inputs in both.
+    Within one network (no `donor`), passes are paired by training examples: one with a wrong given label and one with a
+    correct label that shares an operand. Between two networks, both run on the same inputs.
 
-    *Denoising* puts the donor's activation (the right-labelled example's; the other network's) into the receiver's run,
-    *noising* the receiver's into the donor's. The metric compares the two labels at stake, that of the run the values
-    come from minus that of the run they are put into. Within one network these are the two examples' given labels.
-    Between two networks they are, from the donor to the receiver, the true label minus the given one on training
-    examples whose given label is wrong, and on all others the true label minus the strongest other class of the
-    unpatched receiver; noising changes the sign. With "margin" the metric is the difference of their logits, with
-    "probability" that of their softmax probabilities.
+    *Denoising* patches the donor's activations (those of the correctly labelled example, or of the other network) into
+    the receiver's pass, *noising* the receiver's into the donor's. The metric compares two labels: that of the pass the
+    values come from minus that of the patched pass. Within one network these are the two examples' given labels.
+    Between two networks, for denoising, they are the true label minus the given one on training examples whose given
+    label is wrong, and on all others the true label minus the strongest other class of the unpatched receiver; noising
+    changes the sign. With "margin" the metric is the difference of their logits, with "probability" that of their
+    softmax probabilities.
 
-    The effect is a ratio of means over examples, (patched − receiver) / (donor − receiver), receiver and donor being
-    the unpatched runs that values are put into and come from. Its interval is a percentile bootstrap over examples,
-    numerator and denominator resampled together: it speaks of other examples of this network, not of other networks.
-    Where the interval of the denominator includes 0 there is no effect, and a reason.
+    The effect is a ratio of means over examples, (patched − receiver) / (donor − receiver), where receiver and donor
+    are the unpatched passes that values are put into and come from. Its interval is a percentile bootstrap over
+    examples, numerator and denominator resampled together: it covers other examples of this network, not other
+    networks. If the interval of the denominator includes 0 there is no effect, only a reason.
 
-    Where the logits are linear in the patched neurons, both directions within one network have the same effect on the
+    If the logits are linear in the patched neurons, both directions within one network have the same effect on the
     margin.
 
-    Accuracies are those of the runs that are patched: on the given and true label of their own example (the receiver's
-    labels, between two networks).
+    Accuracies are those of the patched passes, on the given and true label of their own example (between two networks,
+    on the receiver's labels).
 
     Args:
         receiver: a subject, or a model with its `task`.
         donor: another network with the same inputs (a bare model gets the receiver's task); None for pairs of examples
             in one network.
-        task: the receiver's task, where the receiver is a bare model.
-        roles: its roles, where it has no attribute of that name.
-        ids: the receiver's examples. By default the wrongly labelled training examples; between two networks the test
-            examples, where there are none.
-        donor_ids: the donor's example for each of `ids`, in one network. By default drawn among the rightly labelled
-            training examples that share the first operand (the second, where none does) and have another given label.
+        task: the receiver's task, if the receiver is a bare model.
+        roles: its roles, if it has no attribute of that name.
+        ids: the receiver's examples. By default the wrongly labelled training examples; between two networks, if there
+            are none, the test examples.
+        donor_ids: the donor's example for each of `ids`, in one network. By default drawn from the correctly labelled
+            training examples that share the first operand (if none does, the second) and have another given label.
         at: hook points, or patterns such as "blocks.*.hook_*"; all by default. For neurons, frequencies and sets one
             point, by default the last of the role hidden, as for channels; for heads and positions by default the
             points of the roles heads and residual.
-        units: "point", everything that a point holds; "neuron", each neuron (last axis) of one point; "frequency", the
-            neurons that share a key frequency (shared by u, v and w, read from the receiver's weights; they are patched
-            together, and not the frequency's part of each); "head", each head (third of four axes, (example, position,
+        units: "point", the whole point; "neuron", each neuron (last axis) of one point; "frequency", the neurons that
+            share a key frequency (shared by u, v and w, read from the receiver's weights; whole neurons are patched
+            together, not their component at the frequency); "head", each head (third of four axes, (example, position,
             head, dimension)); "channel", each channel (second axis, (example, channel, …)); "position", each position
-            (second axis, (example, position, …)); or named sets of neurons. Of a point with four axes that is none of
-            attention, only channels: which of its axes are neurons or positions is not known.
-        positions: at which positions the units are patched, one or several; by default at all.
+            (second axis, (example, position, …)); or named sets of neurons. A point with four axes outside attention
+            has channels only: which of its axes are neurons or positions is not known.
+        positions: positions at which the units are patched, one or several; by default all.
         direction: "denoising", "noising" or "both".
         metric: "margin" or "probability".
         seed: seed of pairs and bootstrap.
 
     Raises:
         ConfigError: ids that do not pair, inputs that differ between the networks, no example to patch, a seed below 0,
-            or a point without such units or positions, or of which it is not known where they are.
-        MissingNeedError: the truth, operands or roles that are needed are not known.
+            or a point without such units or positions, or with unknown axes.
+        MissingNeedError: true labels, operands or roles that are needed are not known.
         UnknownNameError: there is no such point, or it exists in one network only; or an option is misspelt.
-        ActivationError: a point holds different shapes in the two networks, or did not fire.
-        ScoreError: sets of neurons of another layer, or empty ones.
-        DiscardedEditError: the logits do not depend on what a point that is named holds.
+        ActivationError: a point has different shapes in the two networks, or did not fire.
+        ScoreError: a set of neurons is empty or belongs to another layer.
+        DiscardedEditError: the logits do not depend on a named point.
 
     Source: Vig et al. 2020, arXiv 2004.12265; Meng et al. 2022, arXiv 2202.05262; for denoising, noising and metrics
     Heimersheim & Nanda 2024, arXiv 2404.15255.
@@ -135,7 +135,7 @@ def patch(
 def _units(
     runs: Runs, at: str | Sequence[str] | None, units: PatchedUnit | Mapping[str, NeuronSet], positions: Indices | None
 ) -> tuple[list[PatchUnits], str]:
-    """Return what is patched, point by point, and which points were left out."""
+    """Return the units to patch, point by point, and a note on points left out."""
     if at is None:
         at = _default_points(runs, units)
     found, left_out = patch_units.shared_points(runs, (at,) if isinstance(at, str) else at)
@@ -145,7 +145,7 @@ def _units(
         each_kind = (Units(layout, units, positions) for layout in found.values())
         return [patch_units.single_units(each) for each in each_kind], left_out
     if len(found) != 1:
-        raise ConfigError(f"neurons are patched at one point, and {at!r} names {', '.join(found)}")
+        raise ConfigError(f"neurons are patched at one point, but {at!r} names {', '.join(found)}")
     (layout,) = found.values()
     if not layout.shape:
         raise ConfigError(f"{layout.point!r} holds one number per example, not neurons")

@@ -1,4 +1,4 @@
-"""Path patching: what one part of a network tells another directly, all other parts held as they were."""
+"""Path patching: the direct effect of one part of a network on another, with all other parts frozen."""
 
 from __future__ import annotations
 
@@ -47,32 +47,31 @@ def path_patch(
     metric: Metric = "margin",
     seed: int = 0,
 ) -> PatchEffects:
-    """Measure how much behaviour goes from senders to receivers along the direct path alone, unit by unit.
+    """Measure how much behaviour passes from senders to receivers along the direct path alone, unit by unit.
 
-    Two runs are paired as in `mm.patch`. First the patched run is made again with the sender as it is in the donor's
-    run, and everything else that writes into the residual stream frozen at the values of the patched run itself, so
-    that the change reaches a receiver along the stream and no other way; what each receiver then holds is recorded.
-    Then the patched run is made once more, nothing frozen, with the receivers given what was recorded. With the logits
-    as the receiver the first of the two runs is all there is.
+    Passes are paired as in `mm.patch`. A first patched pass gives the sender its value in the donor's pass and freezes
+    everything else that writes into the residual stream at its own value, so that the change reaches a receiver only
+    along the stream; the value of each receiver is recorded. A second pass, with nothing frozen, patches the recorded
+    values into the receivers. With the logits as receiver there is only the first pass.
 
-    A freeze is at the hook point named, so that it stops what comes in before it: freeze what a head or an MLP writes,
-    or something that decides it alone (`hook_z`, `hook_post`). What is not frozen, such as the scale of a layer norm,
-    follows the change. A receiver may be frozen too: what is recorded is what it would have held.
+    Freezing a hook point blocks every path through it: freeze the output of a head or an MLP, or a point that
+    determines it (`hook_z`, `hook_post`). What is not frozen, such as the scale of a layer norm, follows the change. A
+    receiver may be frozen too: the recorded value is the one before it is replaced.
 
     Args:
-        subject: a subject, or a model with its `task`: the network that is patched.
+        subject: the network to patch: a subject, or a model with its `task`.
         donor: another network with the same inputs; None for pairs of examples in one network.
         senders: hook points, or patterns, that write into the stream.
-        receivers: hook points, or patterns, that are given what the senders told them, all in the same run; None for
-            the logits.
+        receivers: hook points, or patterns, all patched in the same pass; None for the logits.
         frozen: hook points, or patterns, of everything else that writes into the stream; by default those of the roles
-            `heads` and `hidden`. A sender sends by itself, the other senders held as they were.
-        task: the network's task, where it is a bare model.
-        roles: its roles, where it has no attribute of that name.
-        ids: the examples that are patched; by default as in `mm.patch`.
+            `heads` and `hidden`. While one sender sends, the other senders are frozen.
+        task: the network's task, if it is a bare model.
+        roles: its roles, if it has no attribute of that name.
+        ids: the examples to patch; by default as in `mm.patch`.
         donor_ids: the donor's example for each of `ids`, in one network; by default as in `mm.patch`.
-        units: what of a sender is sent by itself: the whole "point", each "head", "neuron", "channel" or "position".
-        positions: at which positions a sender sends, one or several; by default at all.
+        units: units of a sender that are sent separately: the whole "point", each "head", "neuron", "channel" or
+            "position".
+        positions: positions from which a sender sends, one or several; by default all.
         direction: "denoising", "noising" or "both".
         metric: "margin" or "probability".
         seed: seed of pairs and bootstrap.
@@ -80,12 +79,12 @@ def path_patch(
     Raises:
         ConfigError: ids that do not pair, a point without such units, a point that is sender and receiver, or a seed
             below 0.
-        MissingNeedError: the writers are not known, or the truth or operands that pairs need.
+        MissingNeedError: the writers are not known, or the true labels or operands that pairs need.
         UnknownNameError: there is no such point, or it exists in one network only; or an option is misspelt.
-        ActivationError: a point holds different shapes in the two networks, or did not fire.
-        DiscardedEditError: the logits do not depend on what a point holds; or no direct path leads from a sender to a
-            receiver, because of what is frozen between them (the message names it) or because there is none. Of
-            senders that a pattern matches such ones are left out, and the note says so.
+        ActivationError: a point has different shapes in the two networks, or did not fire.
+        DiscardedEditError: the logits do not depend on a point; or no direct path leads from a sender to a receiver,
+            because it is blocked by frozen points (listed in the message) or because there is none. Such senders are
+            left out if a pattern matches them, and the note lists them.
 
     Source: Wang et al. 2022, arXiv 2211.00593; Goldowsky-Dill et al. 2023, arXiv 2304.05969.
     """
@@ -115,7 +114,7 @@ def path_patch(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Path:
-    """Senders with their units, receivers (none for the logits), and what is frozen beside the senders."""
+    """Senders with their units, receivers (none for the logits), and the points frozen besides the senders."""
 
     senders: tuple[PatchUnits, ...]
     receivers: tuple[str, ...]
@@ -123,11 +122,11 @@ class _Path:
 
     @property
     def end(self) -> str:
-        """What the path leads to."""
+        """Name of the receivers."""
         return " + ".join(self.receivers) or "logits"
 
     def masks(self) -> tuple[Bool[Tensor, "unit ..."], ...]:
-        """Return what each unit replaces at each sender; a unit is of one sender."""
+        """Return the elements that each unit replaces at each sender; a unit belongs to one sender."""
         total, start, found = sum(len(each.names) for each in self.senders), 0, []
         for each in self.senders:
             mask = torch.zeros(total, *each.masks.shape[1:], dtype=torch.bool)
@@ -145,11 +144,11 @@ def _path(
     units: Sent,
     positions: Indices | None,
 ) -> tuple[_Path, str]:
-    """Find the points in both networks, and check that there is a path; return what was left out too."""
+    """Find the points in both networks and check that there is a path; also return a note on senders left out."""
     if frozen is None:
         frozen = (*runs.into.roles.heads, *runs.into.roles.hidden)
         if not frozen:
-            raise MissingNeedError("name what else writes into the stream with frozen=, or the roles heads and hidden")
+            raise MissingNeedError("name the other writers of the stream with frozen=, or the roles heads and hidden")
     sent, ends, held = (
         patch_units.shared_points(runs, patterns)[0] if patterns else {}
         for patterns in map(_several, (senders, receivers, frozen))
@@ -173,7 +172,7 @@ def _path(
         sender = label(first, {} if positions is None else {"position": positions})
         raise DiscardedEditError(why_shut(sender, path.end, shut[first]))
     kept = tuple(each for each in path.senders if each.point not in shut)
-    # One that sends nothing is held as it was all the same.
+    # A sender without a path is frozen all the same.
     path = dataclasses.replace(path, senders=kept, frozen=(*path.frozen, *shut))
     return path, f"left out, because no direct path leads from them: {', '.join(shut)}" if shut else ""
 
@@ -183,7 +182,7 @@ def _several(points: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _patched(runs: Runs, path: _Path, how: Batched) -> Iterator[Edited]:
-    """Yield the logits with one unit after the other sent along the path."""
+    """Yield the logits with each unit sent along the path in turn."""
     model, output = runs.into.model, runs.into.roles.output
     device = device_of(model)
     sending = [each.point for each in path.senders]
@@ -197,7 +196,7 @@ def _patched(runs: Runs, path: _Path, how: Batched) -> Iterator[Edited]:
         def forward(masks: Masks) -> Tensor:
             told: dict[str, Tensor] = {}
             with contextlib.ExitStack() as stack:
-                # Recorded before they are frozen, where they are.
+                # Recorded before frozen receivers are replaced.
                 for point in path.receivers:
                     stack.enter_context(recorded(model, point, told))
                 for point, mask in zip(sending, masks, strict=True):

@@ -1,4 +1,4 @@
-"""Whether a direct path leads from a sender to a receiver past everything that is frozen."""
+"""Check that a direct path leads from a sender to a receiver past everything frozen."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _EXAMPLES = 4
 def without_way(
     runs: Runs, senders: Mapping[str, Bool[Tensor, "unit ..."]], receivers: Sequence[str], frozen: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the senders of which no receiver takes notice, in one of the networks, while all else is frozen.
+    """Return the senders on which no receiver depends, in one of the networks, while everything else is frozen.
 
-    A sender has a way if there is a path of derivatives from what it sends to a receiver, or, where the model records
-    none, if other values there change what a receiver holds. Where only some positions send, what the derivatives are
-    there counts too: the path may be one from other positions.
+    A sender has a path if there is a path of derivatives from it to a receiver, or, if the model records none, if other
+    values there change a receiver's value. If only some positions send, the derivatives there must not all be zero,
+    since the path may start at other positions.
 
     Args:
         runs: the networks.
-        senders: points, and what of one example's values each of their units sends.
+        senders: points, and the elements of one example's value that each of their units sends.
         receivers: points; none for the logits.
-        frozen: points that are held as they are; and so are all senders but the one.
+        frozen: points frozen at their own values; all other senders are frozen too.
 
     Returns:
-        for each such sender the held points that would have passed on what it sends: empty where nothing would.
+        for each sender without a path the frozen points that block it; empty if no path exists at all.
     """
     found: dict[str, tuple[str, ...]] = {}
     for subject, ids in {
@@ -52,24 +52,24 @@ def without_way(
 
 
 def why_shut(sender: str, end: str, between: Sequence[str]) -> str:
-    """Return what is said of a sender without a way.
+    """Return the message about a sender without a path.
 
     Args:
-        sender: what it is called, with its positions where it does not send from all.
+        sender: its name, with its positions if it does not send from all.
         end: the receivers.
-        between: the held points that would have passed on what it sends.
+        between: the frozen points that block the path.
     """
     if not between:
-        return f"no path leads from {sender!r} to {end}: what it sends changes nothing there, frozen or not"
+        return f"no path leads from {sender!r} to {end}: it changes nothing there, frozen or not"
     points = ", ".join(between)
     return (
-        f"no direct path leads from {sender!r} to {end}: what goes on from it is frozen between them ({points}); "
-        "name as senders what writes into the stream, or leave the points between out of frozen="
+        f"no direct path leads from {sender!r} to {end}: every path is frozen between them ({points}); "
+        "name as senders the points that write into the stream, or leave the points between out of frozen="
     )
 
 
 class _Way:
-    """A network, on a few examples, in which points are held at what they are anyway."""
+    """A network on a few examples, with points frozen at their own values."""
 
     def __init__(
         self,
@@ -84,10 +84,10 @@ class _Way:
         self._sent = {point: mask.any(0).to(self._own[point].device) for point, mask in senders.items()}
 
     def unnoticed(self, receivers: Sequence[str], held: Sequence[str]) -> list[str]:
-        """Return the senders among the held points that no receiver depends on while they all are held."""
+        """Return the senders among the frozen points on which no receiver depends."""
         with evaluating(self._subject.model), torch.inference_mode(False):
             slopes: dict[str, Tensor | None] | None = None
-            # A model that leaves torch and comes back may refuse to be differentiated; it is tried with other values.
+            # A model that leaves torch and returns may refuse differentiation; it is then tried with other values.
             with torch.enable_grad(), contextlib.suppress(RuntimeError):
                 slopes = self._slopes(receivers, held)
             with torch.no_grad():
@@ -109,22 +109,22 @@ class _Way:
         return not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(changed, plain, strict=True))
 
     def _slopes(self, receivers: Sequence[str], held: Sequence[str]) -> dict[str, Tensor | None] | None:
-        """Return the derivative of all that the receivers hold by each sender; None where there is no path."""
+        """Return the derivative of the receivers' summed values with respect to each sender; None without a path."""
         real = [point for point in held if point in self._sent and self._own[point].is_floating_point()]
         leaves = {point: self._own[point].clone().requires_grad_() for point in real}
         told = [value.sum() for value in self._run(receivers, held, leaves) if value.requires_grad]
         if not told:
-            # No path at all, or one that is not recorded.
+            # There is no path, or it is not recorded.
             return None
         slopes = torch.autograd.grad(torch.stack(told).sum(), list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, slopes, strict=True))
 
     def _run(self, receivers: Sequence[str], held: Sequence[str], other: Mapping[str, Tensor]) -> list[Tensor]:
-        """Return what the receivers would hold, each point held at its own value or another one."""
+        """Return the receivers' values, with each point frozen at its own value or the one in `other`."""
         model, told = self._subject.model, {}
         inputs = self._subject.task.batch(self._ids)[0].to(device_of(model))
         with contextlib.ExitStack() as stack:
-            # Recorded before they are held, where they are.
+            # Recorded before frozen receivers are replaced.
             for point in receivers:
                 stack.enter_context(recorded(model, point, told))
             for point in held:

@@ -1,4 +1,4 @@
-"""What is put from one run into another: points, neurons, heads, frequencies; and the logits that come of it."""
+"""Units that can be patched, and the logits after patching each."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from mechmem.models.reading.linear_readout import LinearReadout, linear_readout
 from mechmem.models.reading.weights import neuron_weights
 
 PATCHED_ELEMENTS = 2**24
-"""Logits of patched runs held at once: 64 MB in float32."""
+"""Logits of patched passes held at once: 64 MB in float32."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PatchUnits:
-    """What is patched at one point, one unit after the other.
+    """Units of one point, to be patched one after the other.
 
     Attributes:
         point: the hook point.
         names: the units' names.
-        masks: which of one example's values belong to each, in a shape that broadcasts to one example's. Shape (unit,
-            …); (unit, neuron) where the point holds neurons and nothing else.
-        sites: where each is.
+        masks: elements of one example's value that belong to each, in a shape that broadcasts to it. Shape (unit, …);
+            (unit, neuron) if the point holds only neurons.
+        sites: site of each unit.
     """
 
     point: str
@@ -49,20 +49,20 @@ class PatchUnits:
 
 
 def shared_points(runs: Runs, patterns: Sequence[str]) -> tuple[dict[str, Layout], str]:
-    """Return the points that match, with what their axes are; the same in both networks.
+    """Return the layouts of the matching points, which must be the same in both networks.
 
-    A point that is named has to be one where edits matter; of those that a pattern matches, the others are left out.
+    Points matched by a pattern are left out if no logit depends on them; for a named point this is an error.
 
     Returns:
-        the layouts by point, in the order in which the points fire, and what was left out.
+        the layouts by point, in the order in which the points fire, and a note on points left out.
 
     Raises:
         UnknownNameError: a pattern matches no point, or a point exists in one network only.
-        ActivationError: a point did not fire, or an example has different shapes there.
-        DiscardedEditError: the logits do not depend on what a point that is named holds.
+        ActivationError: a point did not fire, or has different shapes in the two networks.
+        DiscardedEditError: the logits do not depend on a named point.
     """
     bases = [firing(pattern)[0] for pattern in patterns]
-    # Of one example, an axis of length 1 could not be told from the examples'.
+    # Two examples, because with one an axis of length 1 could be mistaken for the examples'.
     into, source = (
         {name: tuple(value.shape[1:]) for name, value in activations(subject, bases, ids[:1].repeat(2)).items()}
         for subject, ids in ((runs.into, runs.ids), (runs.source, runs.source_ids))
@@ -83,7 +83,7 @@ def shared_points(runs: Runs, patterns: Sequence[str]) -> tuple[dict[str, Layout
 
 
 def whole_point(layout: Layout, positions: Indices | None) -> PatchUnits:
-    """Return all that a point holds, at all or some positions, as one unit.
+    """Return a whole point, at all or some positions, as one unit.
 
     Raises:
         ConfigError: the point has no such positions.
@@ -92,7 +92,7 @@ def whole_point(layout: Layout, positions: Indices | None) -> PatchUnits:
     mask = torch.ones(*(1 for _ in layout.shape), dtype=torch.bool)
     for unit, which in chosen.items():
         mask = unit_mask(unit, which, layout)
-    # All that the point holds there, and so no kind of unit.
+    # The whole point has no kind of unit.
     site = dataclasses.replace(site_of(layout, chosen), unit="")
     return PatchUnits(layout.point, (label(layout.point, chosen),), rearrange(mask, "... -> 1 ..."), (site,))
 
@@ -106,7 +106,7 @@ def neuron_sets(sets: Mapping[str, NeuronSet], units: Units) -> PatchUnits:
     """Return one unit per named set.
 
     Raises:
-        ConfigError: something else than a set is named.
+        ConfigError: a value is not a set of neurons.
         ScoreError: there is no set, or one is empty or belongs to another layer.
     """
     point, width = units.point, units.width
@@ -115,9 +115,9 @@ def neuron_sets(sets: Mapping[str, NeuronSet], units: Units) -> PatchUnits:
     for name, each in sets.items():
         if not isinstance(each, NeuronSet):
             kind = type(each).__name__
-            raise ConfigError(f"units maps names to sets of neurons (mm.NeuronSet.of), and {name!r} is a {kind}")
+            raise ConfigError(f"units maps names to sets of neurons (mm.NeuronSet.of), but {name!r} is a {kind}")
         if (each.point, len(each.mask)) != (point, width):
-            raise ScoreError(f"set {name!r} is of {each.point} ({len(each.mask)} neurons), not of {point} ({width})")
+            raise ScoreError(f"set {name!r} belongs to {each.point} ({len(each.mask)} neurons), not {point} ({width})")
         if not len(each):
             raise ScoreError(f"set {name!r} is empty")
     masks = units.masks(torch.stack([each.mask for each in sets.values()]))
@@ -125,16 +125,16 @@ def neuron_sets(sets: Mapping[str, NeuronSet], units: Units) -> PatchUnits:
 
 
 def frequency_units(subject: Subject, units: Units) -> PatchUnits:
-    """Return one unit per key frequency that a neuron of this network has; neurons without one are a unit of their own.
+    """Return one unit per key frequency of this network's neurons; neurons without one form a unit of their own.
 
     Raises:
-        MissingNeedError: there is no group, a role is missing, or several layers stand between input and output.
+        MissingNeedError: there is no group, a role is missing, or several layers lie between input and output.
         ActivationError: the point does not hold the neurons that have the vectors.
     """
     group, embedding, readout = neuron_weights(subject)
     share = frequency_power(group, full_precision(embedding.cpu()), full_precision(readout.cpu()))
     if share.shape[1] != units.width:
-        raise ActivationError(f"{units.point!r} holds {units.width} neurons, and {share.shape[1]} have a key frequency")
+        raise ActivationError(f"{units.point!r} holds {units.width} neurons, but {share.shape[1]} have a key frequency")
     key = key_or_none(group, share)
     present = key.unique()
     names = tuple(f"frequency {k}" if k else "no frequency" for k in present.tolist())
@@ -143,12 +143,12 @@ def frequency_units(subject: Subject, units: Units) -> PatchUnits:
 
 
 def patched_runs(runs: Runs, units: Sequence[PatchUnits], notes: list[str]) -> Iterator[Edited]:
-    """Yield the logits with one unit replaced after the other, the units of a point in one forward pass.
+    """Yield the logits with each unit patched in turn, all units of a point in one forward pass.
 
     Args:
-        runs: what is patched with what.
-        units: what is patched, point by point; the units are numbered through.
-        notes: gets what should be known about how it was done.
+        runs: the paired passes.
+        units: the units, point by point; numbered consecutively.
+        notes: list to which remarks on how it was done are added.
     """
     bases = list(dict.fromkeys(firing(each.point)[0] for each in units))
     model, device = runs.into.model, device_of(runs.into.model)
@@ -167,7 +167,7 @@ def patched_runs(runs: Runs, units: Sequence[PatchUnits], notes: list[str]) -> I
 
 
 def readout_of(runs: Runs, units: PatchUnits) -> tuple[LinearReadout | None, str]:
-    """Return the linear readout of the patched network at the units' point and "", or None and why there is none."""
+    """Return the linear readout of the patched network at the units' point and "", or None and the reason."""
     point = units.point
     if units.masks.ndim != 2:
         return None, f"patched by forward passes: {point!r} holds more than one value per neuron"
@@ -185,17 +185,17 @@ def patched_algebra(
     """Yield the same as `patched_runs` without a forward pass: logits + Σ_m (h_source − h_into)_m · weights_m.
 
     Args:
-        runs: what is patched with what.
+        runs: the paired passes.
         units: sets of neurons of the readout's point.
         readout: the readout of the patched network.
-        logits: of the patched network on its examples, unpatched.
+        logits: the unpatched logits of the patched network on its examples.
     """
     held = full_precision(activations(runs.source, units.point, runs.source_ids)[units.point])
     change = held.to(readout.hidden) - readout.hidden[runs.into.task.rows(runs.ids)]
     n, classes = logits.shape
     width = units.masks.shape[1]
     if bool((units.masks.sum(1) == 1).all()):
-        # A rank-one change each: no product over neurons is needed.
+        # Each is a rank-one change: no product over neurons is needed.
         neuron = units.masks.int().argmax(1)
         for chosen in blocks(len(neuron), max(1, PATCHED_ELEMENTS // (n * classes))):
             moved, weights = change[:, neuron[chosen]], readout.weights[neuron[chosen]]

@@ -146,7 +146,7 @@ def test_a_second_operand_serves_where_no_first_one_does_and_lonely_examples_are
     # Clean: only (1, 0), labelled 1. Noisy: (0, 0) with 1, the same label; (0, 1) and (2, 2) share nothing with it.
     task = mm.ArrayTask(pairs, given_, true, train)
     model = nn.Module()
-    with pytest.raises(ConfigError, match="none of 3 examples has a rightly labelled"):
+    with pytest.raises(ConfigError, match="for none of 3 examples is there a correctly labelled"):
         patch(model, task=task)
     from mechmem.interventions.patching.pairs import partners
 
@@ -283,9 +283,9 @@ def test_own_activations_change_nothing(planted):
 def test_a_donor_like_the_receiver_has_no_effect_to_report(planted):
     found = patch(planted.subject, planted.subject.copy_model(), units="neuron")
     for side in found.sides:
-        assert "cannot be told apart" in side.reason and "by 0 [0, 0]" in side.reason
+        assert "cannot be distinguished" in side.reason and "by 0 [0, 0]" in side.reason
         assert side.effect.isnan().all() and side.low.isnan().all()
-    assert "cannot be told apart" in found.plot().layout.annotations[-1].text
+    assert "cannot be distinguished" in found.plot().layout.annotations[-1].text
     single = patch(planted.subject, rule_only(planted), ids=planted.cells[:1])
     assert "n = 1" in single.sides[0].reason
 
@@ -361,9 +361,9 @@ def test_what_is_refused(planted):
         patch(subject, direction="up")
     with pytest.raises(UnknownNameError, match="no metric 'loss'"):
         patch(subject, metric="loss")
-    with pytest.raises(ConfigError, match="pair one by one, got 3 and 2"):
+    with pytest.raises(ConfigError, match="paired one by one, got 3 and 2"):
         patch(subject, ids=ids[:3], donor_ids=ids[:2])
-    with pytest.raises(ConfigError, match="pairs with ids"):
+    with pytest.raises(ConfigError, match="paired with ids"):
         patch(subject, donor_ids=ids[:2])
     with pytest.raises(ConfigError, match="two networks run on the same ids"):
         patch(subject, rule_only(planted), donor_ids=ids[:2])
@@ -371,11 +371,11 @@ def test_what_is_refused(planted):
         patch(subject, ids=ids[:0])
     with pytest.raises(UnknownNameError, match="no example id 999"):
         patch(subject, ids=torch.tensor([999]), donor_ids=ids[:1])
-    with pytest.raises(ConfigError, match="at one point, and 'hook_\\*' names hook_pre, hook_hidden, hook_logits"):
+    with pytest.raises(ConfigError, match="at one point, but 'hook_\\*' names hook_pre, hook_hidden, hook_logits"):
         patch(subject, units="neuron", at="hook_*")
     with pytest.raises(ScoreError, match="set 'none' is empty"):
         patch(subject, units={"none": mm.NeuronSet.of([], len(planted.memorizing), "hook_hidden")})
-    with pytest.raises(ScoreError, match="is of hook_hidden .4 neurons., not of hook_hidden"):
+    with pytest.raises(ScoreError, match="belongs to hook_hidden .4 neurons., not hook_hidden"):
         patch(subject, units={"small": mm.NeuronSet.of([1], 4, "hook_hidden")})
     with pytest.raises(ScoreError, match="no set of neurons"):
         patch(subject, units={})
@@ -599,7 +599,7 @@ def test_points_that_no_logit_depends_on_are_left_out_or_refused():
     subject = mm.Subject(Aside(), noisy_task())
     found = patch(subject, **apart(subject))
     assert "hook_aside" not in found.units and "no logit depends on them: hook_aside" in found.note
-    with pytest.raises(DiscardedEditError, match="'hook_aside' is thrown away"):
+    with pytest.raises(DiscardedEditError, match="'hook_aside' has no effect"):
         patch(subject, at="hook_aside", **apart(subject))
 
 

@@ -201,14 +201,14 @@ def test_what_is_refused_and_nothing_is_left():
         ({"senders": "blocks.0.hook_pots"}, UnknownNameError, "no hook point 'blocks.0.hook_pots'"),
         ({"senders": ()}, ConfigError, "at least one sender"),
         ({"senders": "blocks.0.hook_post", "units": "head"}, ConfigError, "no heads"),
-        ({"senders": first, "positions": 3}, ConfigError, "has positions 0 … 2, and not 3"),
+        ({"senders": first, "positions": 3}, ConfigError, "has positions 0 … 2, not 3"),
         ({"senders": first, "units": "heads"}, UnknownNameError, "Did you mean 'head'"),
         ({"senders": first, "direction": "up"}, UnknownNameError, "no direction 'up'"),
     ):
         with pytest.raises(error, match=said):
             path_patch(subject, **settings, **pairs)
     bare = mm.Subject(subject.model, subject.task, mm.Roles(output=subject.roles.output))
-    with pytest.raises(MissingNeedError, match="name what else writes into the stream"):
+    with pytest.raises(MissingNeedError, match="name the other writers of the stream"):
         path_patch(bare, senders=first, **pairs)
     assert "nothing is frozen" in path_patch(bare, senders=first, frozen=(), **pairs).note
     assert sum(len(p._forward_hooks) for p in hook_points(subject.model).values()) == 0
