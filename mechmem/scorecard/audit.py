@@ -1,4 +1,4 @@
-"""`audit`: fill the scorecard."""
+"""Audit of a network: `audit` fills the scorecard."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ DEFAULT_EXTRACTORS = (
     "energy_ranked",
     "diagonal",
 )
-"""What is read out of a network unless something else is asked for; what the task cannot carry is left out."""
+"""Extractors of an audit by default, as far as the task fits them."""
 
 LAYER_EXTRACTOR = "masc@hidden.{}"
-"""What is read out of every layer of the role `hidden` beside, where inputs are not pairs."""
+"""Additional default extractor for every layer of the role `hidden`, if inputs are not pairs."""
 
 TASK_NEEDS = ("pairs", "group", "operation")
 
@@ -54,23 +54,23 @@ def audit(
     train: Train | None = None,
     progress: bool = False,
 ) -> Scorecard:
-    """Set every extractor beside its controls, what it was told, and the network's held-out structure.
+    """Set every extractor beside its controls, its prior knowledge, and the network's held-out structure.
 
-    Twins come from the arguments, from step 0 of the run (the untrained one) or from the retrainer; without any their
-    cells are empty and say why, and the sentence says "uncontrolled".
+    Twins come from the arguments, from step 0 of the run (the untrained one) or from the retrainer; the cells of a
+    missing twin are empty and give the reason, and the sentence says "uncontrolled".
 
     Args:
-        subject: the network with its task; several (runs that differ in their seed) are pooled.
-        extractors: one or several names, e.g. "frequency+quadratic"; by default all that the task can carry.
+        subject: the network with its task; several (runs with different seeds) are pooled.
+        extractors: one or several names, e.g. "frequency+quadratic"; by default all that fit the task.
         untrained: the network at its initialisation.
         one_step: the network after one gradient step.
         noise_only: the same network trained on labels uniform over all classes.
-        train: trains a network on a task like the subject's; makes the noise-only twin.
-        progress: whether training a twin shows a bar.
+        train: trains a network on a task like the subject's; used for the noise-only twin.
+        progress: whether to show a progress bar while a twin is trained.
 
     Raises:
-        UnknownNameError: there is no extractor of a name.
-        ConfigError: nothing to audit, or twins were passed for several subjects.
+        UnknownNameError: there is no such extractor.
+        ConfigError: there is nothing to audit, or twins were passed for several subjects.
     """
     extractors = [extractors] if isinstance(extractors, str) else extractors
     if not isinstance(subject, Subject):
@@ -108,18 +108,18 @@ def audit_logits(
     *,
     name: str = "logits",
 ) -> Scorecard:
-    """Audit a network of which only the logits are at hand.
+    """Audit a network of which only the logits are available.
 
     Args:
         logits: one row per id of the task, in the order of `task.ids`; or the grid (a, b, class).
         task: the task that the network was trained on.
-        extractors: one or several names; by default all that read nothing but logits and that the task can carry.
-        name: how the network is called.
+        extractors: one or several names; by default all that read only logits and fit the task.
+        name: the network's name.
 
     Raises:
         ConfigError: the shape does not fit the task, or a value is not finite.
     """
-    # A copy: numpy may hand out views that torch cannot take, or must not write to.
+    # A copy: numpy views may be read-only, or of a kind that torch does not accept.
     table = torch.as_tensor(np.array(logits)) if isinstance(logits, np.ndarray) else logits
     if table.ndim == 3:
         if task.operands is None or table.shape[:2] != (task.symbols, task.symbols):
@@ -133,21 +133,21 @@ def audit_logits(
 
 
 def _stopped(subject: Subject) -> dict[str, str]:
-    """Say what ended training early: a run stopped on test accuracy has looked at test labels."""
+    """Return the accuracy that stopped training early, if any: stopping on test accuracy has used test labels."""
     ended = None if subject.run is None else subject.run.finished()
     reason = "" if ended is None else str(ended["reason"])
     return {"stopped_by": reason} if any(split in reason for split in SPLITS) else {}
 
 
 def _default(subject: Subject) -> list[Extractor]:
-    """Take the default extractors that the task can carry; a missing role makes an empty row, with its reason."""
+    """Return the default extractors that fit the task; a missing role gives an empty row with its reason."""
     layers = range(len(subject.roles.hidden) if subject.task.operands is None else 0)
     every = [extractor(name) for name in (*DEFAULT_EXTRACTORS, *(LAYER_EXTRACTOR.format(layer) for layer in layers))]
     return [each for each in every if not any(need in TASK_NEEDS for need in each.missing(subject))]
 
 
 def _as_control(subject: Subject, name: str, model: nn.Module) -> Subject:
-    """Put a control's model in the subject's place; a table of logits has none of the network's roles."""
+    """Return the subject with a control's model; a table of logits has none of the network's roles."""
     roles = subject.roles if name in NETWORK_CONTROLS else Roles()
     return dataclasses.replace(subject, model=model, roles=roles, run=None, retrainer=None)
 
@@ -188,14 +188,13 @@ def _test_cell(each: Extractor, subject: Subject | str) -> Cell:
 def split_accuracies(predictor: Predictor, task: Task) -> dict[str, Cell]:
     """Score a predictor on the four splits.
 
-    The predictor is asked for all training ids at once: which ids are asked for together would tell it which labels
-    are wrong.
+    The predictor gets all training ids at once: ids grouped by split would reveal which labels are wrong.
     """
     answers, wanted = _answers(predictor, task.test_ids), task.true(task.test_ids)
     tests = {"test": _accuracy(answers, wanted)}
     if "test_in_group" in _split_names(task):
         assert task.group is not None and task.operands is not None and wanted is not None
-        # A factor of 0 makes the answer 0 whatever the rule; cells with one say nothing about it.
+        # A factor of 0 makes the answer 0 whatever the rule, so cells with one carry no evidence about it.
         inside = ~torch.isin(task.operands[task.rows(task.test_ids)], task.group.outside).any(1)
         tests["test_in_group"] = _accuracy(answers[inside], wanted[inside], "every test input has a factor of 0")
     noisy = task.noisy
@@ -213,7 +212,7 @@ def split_accuracies(predictor: Predictor, task: Task) -> dict[str, Cell]:
 
 
 def _answers(predictor: Predictor, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-    """Return a predictor's answers; a large grid's scores are let go here, before the next are made."""
+    """Return the predicted classes, so that a large grid's logits are freed before the next are computed."""
     return answers_of(predictor(ids))
 
 

@@ -1,4 +1,4 @@
-"""A "network" that is nothing but a table of logits: how logits from elsewhere, and controls, enter an audit."""
+"""Controls of an audit: twins of the network, and predictors from the given labels alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from mechmem.models.reading.twins import Train, twin
 
 
 class LogitTable(nn.Module):
-    """Looks its logits up by input.
+    """A network that looks up its logits by input, for logits from elsewhere and for controls.
 
     Args:
         logits: one row per id of the task, in the order of `task.ids`.
-        task: the task whose inputs the table answers.
+        task: the task whose inputs the table covers.
 
     Raises:
         ConfigError: the table's shape does not fit the task, a value is not finite, or two ids share an input.
@@ -34,7 +34,7 @@ class LogitTable(nn.Module):
             raise ConfigError(
                 f"logits must have one row per id and one column per class, {expected}, got {tuple(logits.shape)}"
             )
-        # The extremes take one pass; a mask of p³ entries would be another table.
+        # The extremes take one pass; a mask would take as many elements as the table.
         if logits.numel() and not all(bool(torch.isfinite(extreme)) for extreme in logits.aminmax()):
             raise ConfigError("logits contain NaN or infinity")
         self.logits: Tensor
@@ -42,7 +42,7 @@ class LogitTable(nn.Module):
         inputs = task.batch(task.ids)[0]
         self._row = {key: row for row, key in enumerate(_keys(inputs))}
         if len(self._row) != len(inputs):
-            raise ConfigError("two ids of the task have the same input, so a table cannot tell them apart")
+            raise ConfigError("two ids of the task have the same input, so a table cannot distinguish them")
 
     def forward(self, inputs: Shaped[Tensor, "example ..."]) -> Float[Tensor, "example class"]:
         """Return the stored rows of these inputs.
@@ -64,14 +64,14 @@ def _keys(inputs: Tensor) -> list[bytes]:
 
 
 RIDGE_LIMIT = 12_000
-"""Training examples above which kernel ridge is left out: its matrix would take more than about 1 GB."""
+"""Most training examples for kernel ridge: with more its matrix would take more than about 1 GB."""
 
 RIDGE = {"kernel": "rbf", "gamma": 0.5, "alpha": 1e-3}
-"""Kernel and penalty, fixed: on two-hot pairs the kernel takes three values, for two, one and no common operand."""
+"""Fixed kernel and penalty: on two-hot pairs the kernel has three values, for two, one and no common operand."""
 
 
 def label_grid(task: Task) -> Float[Tensor, "example class"]:
-    """One-hot of the given labels on training examples, 0 elsewhere, in the order of `task.ids`."""
+    """Return the given labels of training examples as one-hot logits, 0 elsewhere, in the order of `task.ids`."""
     table = torch.zeros(len(task.ids), task.n_classes)
     # Written in place: one-hot integers would take twice the table's size.
     table[task.rows(task.train_ids), task.given(task.train_ids)] = 1
@@ -79,9 +79,9 @@ def label_grid(task: Task) -> Float[Tensor, "example class"]:
 
 
 def kernel_ridge(task: Task) -> Float[Tensor, "example class"]:
-    """Kernel ridge regression on the one-hot given labels, predicted on every id.
+    """Return the predictions of kernel ridge regression on the one-hot given labels, for every id.
 
-    Inputs are the two operands, one-hot side by side, where they are pairs, and the flattened inputs otherwise.
+    The features are the two operands, one-hot side by side, if inputs are pairs, and the flattened inputs otherwise.
 
     Raises:
         MissingNeedError: the training set is too large for a dense kernel matrix.
@@ -99,10 +99,10 @@ def kernel_ridge(task: Task) -> Float[Tensor, "example class"]:
 
 
 NETWORK_CONTROLS: tuple[TwinKind, ...] = ("untrained", "one_step", "noise_only")
-"""Twins of the network: shown beside every extractor."""
+"""Twins of the network, shown beside every extractor."""
 
 LABEL_CONTROLS = ("label_grid", "kernel_ridge")
-"""Predictors made from the given labels alone: shown beside extractors that read nothing but logits."""
+"""Predictors from the given labels alone, shown beside extractors that read only logits."""
 
 
 def control_models(
@@ -111,10 +111,10 @@ def control_models(
     """Return each control's model, or the reason why there is none.
 
     Args:
-        subject: the network to be controlled.
-        given: twins that the caller made himself, by kind.
+        subject: the audited network.
+        given: twins passed by the caller, by kind.
         train: trains a network on a task like the subject's; used for the noise-only twin.
-        progress: whether training a twin shows a bar.
+        progress: whether to show a progress bar while a twin is trained.
     """
     models: dict[str, nn.Module | str] = {}
     for kind in NETWORK_CONTROLS:
@@ -123,6 +123,6 @@ def control_models(
     for name, build in (("label_grid", label_grid), ("kernel_ridge", kernel_ridge)):
         try:
             models[name] = LogitTable(build(subject.task), subject.task)
-        except (MechmemError, ValueError) as error:  # scikit-learn's, of inputs that are not finite
+        except (MechmemError, ValueError) as error:  # ValueError: scikit-learn refuses inputs that are not finite
             models[name] = str(error).splitlines()[0]
     return models

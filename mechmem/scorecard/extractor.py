@@ -3,7 +3,7 @@
 raw                          the network's own logits
 frequency+quadratic          filter, swap the activation, read the logits
 frequency(part=R)            settings in parentheses, by name or in order
-additive_free                a readout alone
+additive_free                only a readout
 frequency+additive_free      a surgery, then a readout
 """
 
@@ -26,8 +26,8 @@ class Extractor:
     """A way to read generalization out of a network.
 
     Attributes:
-        surgeries: applied in order, each to a copy.
-        readout: applied to what is left.
+        surgeries: the surgeries in order, each applied to a copy.
+        readout: the readout of the resulting network.
     """
 
     surgeries: tuple[Surgery, ...]
@@ -40,7 +40,7 @@ class Extractor:
 
     @property
     def name(self) -> str:
-        """The chain's name; the readout is left out where it is the logits."""
+        """The chain's name; the readout is left out if it is the logits."""
         labels = [part.label() for part in self.surgeries]
         if self.readout.name != "logits":
             labels.append(self.readout.label())
@@ -48,20 +48,20 @@ class Extractor:
 
     @property
     def knows(self) -> frozenset[str]:
-        """Everything that any part was told."""
+        """Prior knowledge of all parts together."""
         return frozenset().union(*(part.told() for part in self.parts))
 
     @property
     def cites(self) -> str:
-        """The parts' sources."""
+        """Sources of the parts."""
         return "; ".join(dict.fromkeys(part.cites for part in self.parts))
 
     def missing(self, subject: Subject) -> list[str]:
-        """List what the parts need and the subject does not have."""
+        """Return the needs of the parts that the subject does not have."""
         return sorted({need for part in self.parts for need in part.missing(subject)})
 
     def control(self) -> Extractor | None:
-        """Return the same chain with its parts replaced by their controls, or None where no part has one."""
+        """Return the same chain with each part replaced by its control, or None if no part has one."""
         found = [part.stand_in() for part in self.parts]
         if not any(found):
             return None
@@ -82,7 +82,7 @@ def extractor(name: str) -> Extractor:
     """Parse an extractor's name.
 
     Raises:
-        UnknownNameError: a part or one of its settings does not exist; the nearest is named.
+        UnknownNameError: a part or one of its settings does not exist; the message suggests the nearest.
         ConfigError: the name cannot be read, a setting is not allowed, or a readout is not the last part.
     """
     check_name(name, "extractor")

@@ -1,4 +1,4 @@
-"""Pooling the scorecards of several runs, and setting scorecards side by side."""
+"""Pooled scorecard of several runs, and comparison of scorecards."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def pool(cards: Sequence[Scorecard], name: str = "") -> Scorecard:
     """Pool several runs: every figure becomes its mean over runs, with a 95 % Student interval.
 
     Args:
-        cards: scorecards with the same extractors, of runs that differ in their seed.
-        name: name of the pooled card; by default the first one's.
+        cards: scorecards with the same extractors, of runs with different seeds.
+        name: name of the pooled card; by default the first card's.
 
     Raises:
         ConfigError: there is no card, or the cards list different extractors.
@@ -75,7 +75,7 @@ def _mean(estimates: Sequence[Estimate | None]) -> Estimate | None:
 
 
 def _share(estimates: Sequence[Estimate | None]) -> Estimate | None:
-    """Pool shares; Student's interval knows nothing of their being between 0 and 1."""
+    """Pool shares, with Student's interval clipped to 0 … 1."""
     mean = _mean(estimates)
     return None if mean is None else dataclasses.replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
 
@@ -131,7 +131,7 @@ def compare(cards: Sequence[Scorecard]) -> Comparison:
     """Set scorecards side by side.
 
     Raises:
-        ConfigError: there is none, or two have the same name.
+        ConfigError: there is no scorecard, or two have the same name.
     """
     cards = tuple(cards)
     if not all(isinstance(card, Scorecard) for card in cards):

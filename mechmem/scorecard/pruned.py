@@ -1,4 +1,4 @@
-"""Networks without some of their neurons, or without some of their frequencies."""
+"""Copies of a network without some of its neurons or frequencies."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from mechmem.models.reading.weights import neuron_weights
 
 
 def pruned(subject: Subject, kept: NeuronSet) -> Subject:
-    """Return the subject with a copy of its model in which all other neurons' weights are zero.
+    """Return the subject with a copy of its model in which the weights of all other neurons are zero.
 
-    The readout's rows become zero; where the layer is the network's only one, so do the input embedding's columns, so
-    that nothing of a removed neuron is left for a surgery that comes after. In a network with a residual stream the
-    neurons' rows of their block's output matrix (`mlp.W_out`) become zero, in whichever block they are.
+    The readout's rows become zero; if the layer is the network's only one, so do the input embedding's columns, so that
+    later surgeries find nothing of a removed neuron. In a network with a residual stream the neurons' rows of their
+    block's output matrix (`mlp.W_out`) become zero, in any block.
 
     Args:
-        subject: names the role `readout`.
-        kept: the neurons that stay, of the last layer; with a residual stream, of any.
+        subject: a subject with the role `readout`.
+        kept: the neurons to keep, of the last layer; with a residual stream, of any layer.
 
     Raises:
-        MissingNeedError: the readout is not named, or the neurons are not those that it reads; or they write into the
-            residual stream by no matrix that is known.
-        ScoreError: no neuron stays, or the set has another width than the layer.
+        MissingNeedError: there is no role readout, or it does not read these neurons; or the matrix by which they write
+            into the residual stream is not known.
+        ScoreError: no neuron would stay, or the set has another width than the layer.
     """
     roles, model = subject.roles, subject.copy_model()
     if not len(kept):
@@ -43,7 +43,7 @@ def pruned(subject: Subject, kept: NeuronSet) -> Subject:
     if roles.readout is None:
         raise MissingNeedError("neurons are removed through the role readout, which is missing")
     if roles.hidden and kept.point != roles.hidden[-1]:
-        raise MissingNeedError(f"the readout reads {roles.hidden[-1]!r}, and these neurons are those of {kept.point!r}")
+        raise MissingNeedError(f"the readout reads {roles.hidden[-1]!r}, but these neurons belong to {kept.point!r}")
     readout = roles.readout.read(model)
     gone = _others(kept, len(readout)).to(readout.device)
     roles.readout.write(model, readout.masked_fill(rearrange(gone, "neuron -> neuron 1"), 0))
@@ -54,16 +54,16 @@ def pruned(subject: Subject, kept: NeuronSet) -> Subject:
 
 def _others(kept: NeuronSet, width: int) -> Bool[Tensor, " neuron"]:
     if width != len(kept.mask):
-        raise ScoreError(f"the set is of {len(kept.mask)} neurons, and the layer has {width}")
+        raise ScoreError(f"the set has {len(kept.mask)} neurons, but the layer has {width}")
     return ~kept.mask
 
 
 def _silence(subject: Subject, model: nn.Module, kept: NeuronSet) -> None:
-    """Set what all other neurons of a layer write into the residual stream to zero, in place."""
+    """Zero the output weights of all other neurons of a layer, in place."""
     found = [each for each in residual_writers(subject) if each.kind == "neurons" and each.point == kept.point]
     if not found:
         raise MissingNeedError(
-            f"the neurons of {kept.point!r} write into the residual stream by no matrix that is known here; silence "
+            f"the matrix by which the neurons of {kept.point!r} write into the residual stream is not known; ablate "
             "them at their hook point instead, with mm.ablate or mm.intervene"
         )
     weights = attrgetter(found[0].path)(model)
@@ -80,14 +80,14 @@ def check_frequencies(frequencies: int | Iterable[int]) -> tuple[int, ...]:
     given = (frequencies,) if isinstance(frequencies, int) and not isinstance(frequencies, bool) else frequencies
     found = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else ()
     if not found or not all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in found):
-        raise ConfigError(f"frequencies are whole numbers from 1 on, one or several as in (3, 7); got {frequencies!r}")
+        raise ConfigError(f"frequencies are whole numbers ≥ 1, one or several as in (3, 7); got {frequencies!r}")
     return tuple(sorted(set(found)))
 
 
 def at_frequencies(
     group: Group, vectors: Float[Tensor, "symbol neuron"], frequencies: Iterable[int]
 ) -> Float[Tensor, "symbol neuron"]:
-    """Return the vectors' part at these frequencies: no constant, and nothing on symbols outside the group."""
+    """Return the component of the vectors at these frequencies, without constant and 0 on symbols outside the group."""
     part = torch.zeros_like(vectors)
     for k in frequencies:
         part += group.keep(vectors, torch.full((vectors.shape[1],), k))
@@ -97,11 +97,11 @@ def at_frequencies(
 def remove_frequencies(subject: Subject, frequencies: Iterable[int]) -> Subject:
     """Return the subject with a copy of its model whose vectors u, v and w lack these frequencies.
 
-    The vectors' constants, the readout's bias and symbols without a place in the group stay as they are.
+    The vectors' constants, the readout's bias and symbols outside the group stay unchanged.
 
     Args:
-        subject: needs a group, and the roles input_embedding and readout of one layer of neurons.
-        frequencies: numbered from 1.
+        subject: a subject with a group, and the roles input_embedding and readout of one layer of neurons.
+        frequencies: the frequencies to remove, numbered from 1.
 
     Raises:
         ConfigError: the group has no such frequency.

@@ -1,4 +1,4 @@
-"""What surgeries that leave a part of the network standing have in common."""
+"""Base classes of surgeries that keep some neurons or frequencies."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mechmem.scorecard.pruned import check_frequencies
 
 @dataclasses.dataclass(frozen=True)
 class RankedNeurons(Surgery):
-    """Base of surgeries on the share of the neurons at one end of a ranking.
+    """Base class of surgeries on the share of the neurons at one end of a ranking.
 
     Attributes:
-        by: the score's name, e.g. "ipr(two_sided)"; it is what the surgery is told.
+        by: the score's name, e.g. "ipr(two_sided)"; its prior knowledge is the surgery's.
         fraction: share of the neurons, at least half a neuron.
         end: "high" or "low".
     """
@@ -35,16 +35,16 @@ class RankedNeurons(Surgery):
         check_choice("end of a ranking", self.end, get_args(End))
 
     def wants(self) -> frozenset[str]:
-        """What the score needs, and the readout."""
+        """The needs of the score, and the readout."""
         return self.needs | named("neuron_scores", self.by).wants()
 
     def told(self) -> frozenset[str]:
-        """What the score is told; one that reads input vectors knows that there are two of them."""
+        """The prior knowledge of the score; a score that reads input vectors also knows that there are two of them."""
         pairs = frozenset({"pairs"}) if "role:input_embedding" in self.wants() else frozenset()
         return self.knows | pairs | named("neuron_scores", self.by).told()
 
     def stand_in(self) -> Surgery | None:
-        """The same with as many neurons at random."""
+        """The control: the same with as many random neurons."""
         return None if self.by.startswith("random") else dataclasses.replace(self, by="random")
 
     def chosen(self, subject: Subject) -> NeuronSet:
@@ -52,7 +52,7 @@ class RankedNeurons(Surgery):
 
         Raises:
             MissingNeedError: the subject lacks something that the score needs.
-            ScoreError: the share is no neuron, or the scores cannot rank neurons.
+            ScoreError: the share is less than one neuron, or the scores cannot rank neurons.
         """
         self.require(subject)
         return named("neuron_scores", self.by)(subject).take(self.fraction, self.end)
@@ -60,7 +60,7 @@ class RankedNeurons(Surgery):
 
 @dataclasses.dataclass(frozen=True)
 class SomeFrequencies(Surgery):
-    """Base of surgeries on some frequencies of the vectors u, v and w of every neuron.
+    """Base class of surgeries on some frequencies of the vectors u, v and w of every neuron.
 
     Attributes:
         frequencies: one frequency or several, numbered from 1, e.g. (3, 7).
@@ -73,7 +73,7 @@ class SomeFrequencies(Surgery):
     frequencies: int | tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
-        """Validate; a single frequency and a tuple of it are the same."""
+        """Validate; a single frequency becomes a tuple."""
         object.__setattr__(self, "frequencies", self.numbers)
 
     @property

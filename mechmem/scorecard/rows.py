@@ -1,4 +1,4 @@
-"""A line of the scorecard: one extractor, its cells, and its controls."""
+"""Rows of the scorecard: one extractor, its cells and its controls."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Cell:
 @record
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One extractor's line.
+    """One extractor's row.
 
     Attributes:
         extractor: its name.
-        knows: what it was told, tokens of `needs.KNOWLEDGE`, sorted.
+        knows: its prior knowledge, tokens of `needs.KNOWLEDGE`, sorted.
         cites: its source.
-        splits: a cell for each of the four splits; and `test_in_group`, the test cells without a factor of 0, where
-            some symbol has no place in the task's group.
+        splits: a cell for each of the four splits; and `test_in_group`, the test cells without a factor of 0, if some
+            symbol is not in the task's group.
         controls: test accuracy of the same extractor on each control that applies to it.
         n_test: number of test examples.
     """
@@ -55,4 +55,4 @@ CONTROL_TITLES = {
     "label_grid": "label grid",
     "kernel_ridge": "kernel ridge",
 }
-"""Controls in the order in which they are shown, and how they are written."""
+"""Titles of the controls, in display order."""

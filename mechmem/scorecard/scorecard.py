@@ -1,4 +1,4 @@
-"""The scorecard: extractors × splits, beside controls, label votes and held-out structure."""
+"""Scorecard: extractors × splits, beside controls, label votes and held-out structure."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scorecard(Result):
-    """What can be read out of a network, and whether it is in the network or only in its labels.
+    """Accuracies that can be read out of a network, and evidence on whether they come from it or only from its labels.
 
     Attributes:
         name: the network's name.
         task: plain values that describe its task.
-        chance: accuracy of a blind guess, 1 / classes.
-        rows: one per extractor.
-        votes: what the training labels say without any network.
+        chance: accuracy of a random guess, 1 / classes.
+        rows: one row per extractor.
+        votes: votes of the training labels, without any network.
         structure: the network's held-out structure.
         verdicts: one verdict per run.
     """
@@ -49,12 +49,12 @@ class Scorecard(Result):
 
     @property
     def verdict(self) -> str:
-        """The verdict that all runs share, or "mixed"."""
+        """The verdict of all runs if they agree, or "mixed"."""
         return self.verdicts[0] if len(set(self.verdicts)) == 1 else "mixed"
 
     @property
     def uncontrolled(self) -> list[str]:
-        """Controls that are missing from every row that they apply to."""
+        """Controls that are missing from every row to which they apply."""
         names = [name for name in CONTROL_TITLES if any(name in row.controls for row in self.rows)]
         cells = {name: [row.controls[name] for row in self.rows if name in row.controls] for name in names}
         return [name for name in names if all(cell.estimate is None for cell in cells[name])]
@@ -63,13 +63,13 @@ class Scorecard(Result):
         """Return the row of an extractor.
 
         Raises:
-            KeyError: it is not in the table.
+            KeyError: the extractor is not in the table.
         """
         return {row.extractor: row for row in self.rows}[extractor]
 
     @property
     def sentence(self) -> str:
-        """The finding in plain words."""
+        """The finding as a sentence."""
         return finding(self)
 
     def to_frame(self) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What surgeries that keep the strongest frequencies of a matrix have in common."""
+"""Base class of surgeries that keep the strongest frequencies of a matrix."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ Choice = Literal["energy", "random"]
 
 @dataclasses.dataclass(frozen=True)
 class CountedFrequencies(Surgery):
-    """Base of surgeries that keep so many frequencies of all vectors of a matrix together.
+    """Base class of surgeries that keep a number of frequencies, the same for all vectors of a matrix.
 
     Attributes:
-        count: how many frequencies stay, of a group that has more; by default 20 in 56, as in the paper (at least one).
-        by: "energy", those with the most; or "random", which is the control.
+        count: number of frequencies to keep, fewer than the group has; by default 20 of 56, as in the paper (at least
+            one).
+        by: "energy" for those with the most energy, or "random", which is the control.
         seed: seed of the random choice.
     """
 
@@ -42,26 +43,28 @@ class CountedFrequencies(Surgery):
         check_whole("seed", self.seed, 0)
 
     def label(self) -> str:
-        """The name with its changed settings: an alias is another word for the plugin here, not for a setting."""
+        """The name with its changed settings: here an alias names the plugin, not a setting."""
         label = super().label()
         return self.name if label in self.aliases else label
 
     def stand_in(self) -> Surgery | None:
-        """The same with as many frequencies at random."""
+        """The control: the same with as many random frequencies."""
         return None if self.by == "random" else dataclasses.replace(self, by="random")
 
     def kept_part(
         self, group: Group, vectors: Float[Tensor, "symbol neuron"], stream: str
     ) -> Float[Tensor, "symbol neuron"]:
-        """Return the vectors without the other frequencies, in float64 on the CPU; constants and outsiders stay.
+        """Return the vectors without the other frequencies, in float64 on the CPU.
+
+        Constants and the entries of symbols outside the group stay.
 
         Args:
             group: the group of the symbols.
             vectors: one column per neuron.
-            stream: what a random choice is drawn for.
+            stream: name of the random stream of a random choice.
 
         Raises:
-            MissingNeedError: the group has no frequency, or no more than are kept.
+            MissingNeedError: the group has no frequency, or no more than would be kept.
         """
         n = group.n_frequencies
         if not n:
@@ -69,7 +72,7 @@ class CountedFrequencies(Surgery):
         count = max(1, round(n * 20 / 56)) if self.count is None else self.count
         if count >= n:
             raise MissingNeedError(
-                f"{self.name!r} is to keep {count} frequencies and the group has {n}: nothing would be removed"
+                f"{self.name!r} keeps {count} frequencies and the group has {n}: nothing would be removed"
             )
         vectors = vectors.double().cpu()
         if self.by == "energy":

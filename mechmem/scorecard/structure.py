@@ -1,7 +1,7 @@
-"""Held-out structure: is the rule computed on inputs whose labels the network never saw?
+"""Held-out structure: evidence that a network computes the rule on inputs whose labels it never saw.
 
-Only logits of held-out inputs are read. What depends on one operand alone is taken out first, on held-out cells only;
-a fit that saw training cells would carry their labels over.
+Only logits of held-out inputs are read. Effects of a single operand are subtracted first, fitted on held-out cells
+only; a fit that saw training cells would carry their labels over.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from mechmem.models.reading.forward import all_logits
 Verdict = Literal["rule", "labels_only", "refused", "mixed"]
 
 Z_THRESHOLD = 3.0
-"""Z above which κ is more than a renaming of the classes gives by chance."""
+"""Z above which κ exceeds what a random renaming of the classes gives."""
 
 LEAST_CELLS_PER_SYMBOL = 4
-"""With fewer held-out cells than this times p, row and column effects take up most of what there is to see."""
+"""Fewest held-out cells in units of p: with fewer, row and column effects absorb most of the signal."""
 
 SYMMETRIC = "the network cannot tell (a, b) from (b, a)"
 
@@ -41,14 +41,14 @@ class Structure:
     """How much of the rule a network shows on inputs whose labels it never saw.
 
     Attributes:
-        S: mean over pairs of held-out cells with one true answer of ⟨z_i, z_j⟩ / classes: 1 for any function of the
-            answer, 0 for none. None where refused. Biased by about .0005, so not used for detection.
+        S: mean of ⟨z_i, z_j⟩ / classes over pairs of held-out cells with the same true answer: 1 for any function of
+            the answer, 0 for none. None if refused. Biased by about .0005, so not used for detection.
         kappa: mean z at the true class over √(classes − 1), in [−1, 1]; 1 for one-hot truth.
         Z: κ in standard deviations of its distribution over all renamings of the classes.
-        heldout_vote: share of the answers whose held-out cells together name them.
-        verdict: "rule", "labels_only" or "refused"; "mixed" where runs that are pooled differ.
-        reason: why the verdict was refused, or why what shows is no rule, or "".
-        reference_kappa: κ that the training labels themselves have on training cells, 1 − ξ·p/(p − 1); None if unknown.
+        heldout_vote: share of the answers for which the summed z of their held-out cells is highest at the answer.
+        verdict: "rule", "labels_only" or "refused"; "mixed" if pooled runs differ.
+        reason: why the verdict was refused, or why the structure is not the rule, or "".
+        reference_kappa: κ of the training labels themselves on training cells, 1 − ξ·p/(p − 1); None if unknown.
         n_test: number of held-out cells.
     """
 
@@ -66,7 +66,7 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     """Measure a subject's held-out structure.
 
     Args:
-        subject: its task needs inputs that are pairs, and at least 4 held-out cells per symbol; otherwise refused.
+        subject: its task must have pairs as inputs and at least 4 held-out cells per symbol; otherwise refused.
         seed: seed of the bootstrap over answers.
     """
     task = subject.task
@@ -78,7 +78,7 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
         return _refused(f"{n_test} held-out cells are too few; at least 4p = {needed} are needed", n_test)
     rows = task.rows(task.test_ids)
     logits, truth = all_logits(subject)[rows], task.true(task.test_ids)
-    # The extremes of a table with a NaN are NaN; testing every number would take several more tables of its size.
+    # The extremes of a table with a NaN are NaN; testing every element would take several more tables of its size.
     if not all(bool(torch.isfinite(extreme)) for extreme in logits.aminmax()):
         return _refused("the held-out logits are not finite", n_test)
     assert truth is not None
@@ -87,7 +87,7 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     verdict: Verdict = "rule" if Z > Z_THRESHOLD and vote.low > 1 / task.n_classes else "labels_only"
     reason = ""
     if verdict == "rule" and symmetric(logits, task.operands[rows]):
-        # To such a network (a, b) and (b, a) are one input, whose label it has seen where either was trained on.
+        # To such a network (a, b) and (b, a) are one input, whose label it has seen if either was trained on.
         unseen = ~answer_given_to_mirror(task)
         if not unseen.any():
             verdict, reason = "refused", f"{SYMMETRIC}, and every held-out answer was the label of a trained mirror"
@@ -97,9 +97,10 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
 
 
 def symmetric(logits: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"]) -> bool:
-    """Tell whether the logits of (a, b) and (b, a) are the same wherever both cells are given (and some are).
+    """Return whether the logits of (a, b) and (b, a) agree whenever both cells are given; False if there are no such.
 
-    Tied inputs make a network so. One trained to a symmetric rule is so only nearly: nothing but rounding is allowed.
+    They agree in a network with tied inputs. Training on a symmetric rule makes them agree only nearly, which is not
+    enough: only rounding errors are allowed.
     """
     n = int(pairs.max()) + 1
     place = torch.full((n, n), -1)
@@ -117,7 +118,7 @@ def symmetric(logits: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"])
 
 
 def answer_given_to_mirror(task: Task) -> Bool[Tensor, " test"]:
-    """Tell of each held-out (a, b) whether (b, a) was trained on with the true answer of (a, b) as its given label."""
+    """Return whether the given label of the training cell (b, a) is the true answer of each held-out (a, b)."""
     assert task.operands is not None
     labels = torch.full((task.symbols, task.symbols), -1)
     labels[tuple(task.operands[task.rows(task.train_ids)].T)] = task.given(task.train_ids)
@@ -128,7 +129,7 @@ def answer_given_to_mirror(task: Task) -> Bool[Tensor, " test"]:
 def standardised_residual(
     logits: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"], symbols: int
 ) -> Float[Tensor, "cell class"]:
-    """Take row and column effects out of the logits and z-score each cell over classes (0 where nothing is left)."""
+    """Subtract row and column effects from the logits and z-score each cell over classes (0 if nothing is left)."""
     residual = additive_residual(logits, pairs, symbols)
     if _energy(residual) <= NEGLIGIBLE * _energy(logits):
         return residual.zero_()
@@ -148,7 +149,7 @@ def statistics(
 ) -> tuple[Estimate, Estimate, float, Estimate]:
     """Return κ, S, Z and the held-out vote of standardised residuals; intervals bootstrap over answers.
 
-    Cells that share an answer are not independent, so the outcomes are the answers, not the cells.
+    Cells that share an answer are not independent, so answers are resampled, not cells.
     """
     n_classes = z.shape[1]
     summed = _summed(z, truth)
@@ -182,7 +183,7 @@ def _summed(z: Float[np.ndarray, "cell class"], truth: Int[np.ndarray, " cell"])
 
 
 def label_kappa(subject: Subject) -> float | None:
-    """Return κ of the training labels on the training cells, 1 − ξ·p/(p − 1): what a perfect fit of them would show."""
+    """Return κ of the training labels on the training cells, 1 − ξ·p/(p − 1), which a perfect fit would have."""
     noisy = subject.task.noisy
     if noisy is None:
         return None

@@ -1,4 +1,4 @@
-"""What the training labels alone say about the test set: majority votes, without any network."""
+"""Majority votes of the training labels: predictions for the test set without any network."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class LabelVote:
 
     Attributes:
         name: "by answer" or "by group".
-        knows: what the vote is told.
-        test: its accuracy on the test set; None where it cannot be held.
+        knows: prior knowledge that the vote uses.
+        test: its accuracy on the test set; None if the vote is impossible.
         slope: for the vote by group, the slope j of a + j·b that the labels chose; None otherwise.
-        reason: why it could not be held, or "".
+        reason: why the vote is impossible, or "".
     """
 
     name: str
@@ -39,9 +39,9 @@ BY_GROUP = ("given_labels", "input_group", "pairs")
 
 
 def vote_by_answer(task: Task) -> LabelVote:
-    """Predict for each test cell the label that training cells with the same true answer carry most often.
+    """Predict for each test cell the most frequent label of training cells with the same true answer.
 
-    An answer without training cells names nothing and counts as wrong; ties go to the lowest class.
+    A test cell whose answer has no training cells counts as wrong; ties go to the lowest class.
     """
     truth = task.true(task.train_ids)
     wanted = task.true(task.test_ids)
@@ -54,8 +54,8 @@ def vote_by_answer(task: Task) -> LabelVote:
 def vote_by_group(task: Task) -> LabelVote:
     """Pick the slope j whose lines a + j·b = const carry the most uneven labels, then vote along those lines.
 
-    Told the group of the inputs, not the operation. Cells with an operand outside the group (a factor of 0) form one
-    line of their own. Unevenness is Σ count² over (line, label), which a line of one label maximises.
+    This uses the group of the inputs, not the operation. Cells with an operand outside the group (a factor of 0) form
+    one line of their own. Unevenness is Σ count² over (line, label), highest if each line has a single label.
     """
     if not isinstance(task.group, CyclicGroup) or task.operands is None:
         return LabelVote("by group", BY_GROUP, None, reason="the task has no cyclic group")
@@ -83,7 +83,7 @@ def vote_by_group(task: Task) -> LabelVote:
 def _majority(
     key: Int[Tensor, " train"], labels: Int[Tensor, " train"], wanted: Int[Tensor, " test"], n_keys: int, n_classes: int
 ) -> Int[Tensor, " test"]:
-    """Return the most frequent label of each wanted key, or −1 where the key was never seen."""
+    """Return the most frequent label of each wanted key, or −1 for a key that was never seen."""
     counts = torch.bincount(key * n_classes + labels, minlength=n_keys * n_classes).reshape(n_keys, n_classes)
     best = torch.where(counts.sum(1) > 0, counts.argmax(1), -1)
     return best[wanted]

@@ -1,4 +1,4 @@
-"""The scorecard in words and as an HTML table."""
+"""Wording of the scorecard's finding, and its HTML table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SPLIT_TITLES = {
 
 
 def figure(estimate: Estimate | None) -> str:
-    """Write an accuracy in percent, without the sign: 100 and 0 only where they are exact."""
+    """Write an accuracy in percent, without the sign: 100 and 0 only if exact."""
     if estimate is None:
         return "–"
     value = 100 * estimate.value
@@ -49,7 +49,7 @@ def with_interval(estimate: Estimate | None) -> str:
 
 
 def finding(card: Scorecard) -> str:
-    """Say in plain words where the recovered accuracy is."""
+    """Return the finding as a sentence: whether the recovered accuracy is in the network or only in its labels."""
     structure = card.structure
     name = card.name.replace("_", " ")
     if card.verdict == "refused":
@@ -71,7 +71,7 @@ def finding(card: Scorecard) -> str:
 
 
 def _evidence(structure: Structure) -> list[str]:
-    """Write κ, Z and the held-out vote; spaces and minus signs that no line break or font tears apart."""
+    """Write κ, Z and the held-out vote, with no-break spaces and true minus signs."""
     assert structure.kappa is not None and structure.Z is not None
     values = [f"κ = {structure.kappa.value:.2f}", f"Z = {structure.Z:.1f}"]
     vote = f"held-out vote {percent(structure.heldout_vote)}"
@@ -79,7 +79,7 @@ def _evidence(structure: Structure) -> list[str]:
 
 
 def structure_line(structure: Structure) -> str:
-    """Write the held-out structure with its intervals in a line."""
+    """Write the held-out structure with its intervals in one line."""
     if structure.S is None or structure.kappa is None or structure.Z is None:
         return f"held-out structure: refused, {structure.reason}"
     reference = "" if structure.reference_kappa is None else f" (the labels' own {structure.reference_kappa:.3f})"
@@ -93,13 +93,13 @@ def structure_line(structure: Structure) -> str:
 
 
 def vote_line(vote: LabelVote) -> str:
-    """Write what a vote of the training labels gives in a line."""
+    """Write the accuracy of a vote of the training labels in one line."""
     slope = "" if vote.slope is None else f" (chose slope {vote.slope})"
     return f"vote of the training labels {vote.name}{slope}: {with_interval(vote.test) if vote.test else vote.reason}"
 
 
 def _best(card: Scorecard) -> str:
-    """Set the most that any extractor reads beside what the labels alone give."""
+    """Write the highest test accuracy of any extractor beside that of a vote of the labels."""
     best = _most_read(card)
     if best is None:
         return "no extractor could be applied"
@@ -112,7 +112,7 @@ def _best(card: Scorecard) -> str:
 
 
 def _beside_controls(card: Scorecard) -> str:
-    """Set the most that any extractor reads beside the most that the same extractor reads on a control."""
+    """Write the highest test accuracy of any extractor beside the same extractor's highest on a control."""
     best = _most_read(card)
     if best is None:
         return "no extractor could be applied"
@@ -127,7 +127,7 @@ def _beside_controls(card: Scorecard) -> str:
 
 
 def _most_read(card: Scorecard) -> Row | None:
-    """Return the row of the highest test accuracy; None where there is none."""
+    """Return the row with the highest test accuracy, or None if there is no such accuracy."""
     rows = [row for row in card.rows if row.splits["test"].estimate is not None]
     return max(rows, key=lambda row: row.splits["test"].estimate.value, default=None)  # pyright: ignore[reportOptionalMemberAccess]
 

@@ -462,7 +462,11 @@ def test_what_is_wrong_is_said():
             r"\(example, 3, 6\) and no heads: heads are on the third of four",
         ),
         (lambda: mm.Edit(point, channels=0, positions=1), ConfigError, "both the second axis"),
-        (lambda: mm.Edit(point, neurons=mm.NeuronSet.of([1], 4, point)), ConfigError, r"set belongs to .* \(4 neurons\), not"),
+        (
+            lambda: mm.Edit(point, neurons=mm.NeuronSet.of([1], 4, point)),
+            ConfigError,
+            r"set belongs to .* \(4 neurons\), not",
+        ),
         (lambda: mm.Edit(point, torch.zeros(3, 5)), ActivationError, r"cannot be given \(3, 5\)"),
         (
             lambda: [(mm.Edit(point, neurons="each"), mm.Edit(point))],

@@ -17,11 +17,11 @@ from mechmem.models.reading.forward import all_logits
 
 @dataclasses.dataclass(frozen=True)
 class AdditiveFree(Readout):
-    """Subtract from the logits what depends on a alone and on b alone; predict from what is left.
+    """Subtract from the logits the effects of a alone and of b alone; predict from the residual.
 
-    The effects are fitted per class by least squares on the cells being predicted, and on no others: a fit that saw
-    training cells would carry their labels over. It is told only that inputs are pairs, so it is the baseline that any
-    extractor which claims to be blind to structure has to beat.
+    The effects are fitted per class by least squares on the predicted cells only: a fit that saw training cells would
+    carry their labels over. The only prior knowledge is that inputs are pairs, so this is the baseline for any
+    extractor that claims to be blind to structure.
     """
 
     name: ClassVar[str] = "additive_free"

@@ -1,4 +1,4 @@
-"""The nearest class mean of a layer."""
+"""Nearest class mean of a layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logits rebuilt from the modes that the task's own operation uses."""
+"""Logits rebuilt from the modes of the task's operation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mechmem.tasks.grid import answer_sign
 class Diagonal(Readout):
     """Keep modes (k, k) of the logits over both operands, for every class; (k, −k) for subtraction.
 
-    What is left is, per class, a function of a ∘ b alone: the mean over the cells that share an answer. It is told the
-    operation, and reads training cells too, so it recovers whatever a vote of the labels would.
+    The result is, per class, a function of a ∘ b alone: the mean over the cells that share an answer. This readout
+    knows the operation and reads training cells too, so it recovers whatever a vote of the labels would.
     """
 
     name: ClassVar[str] = "diagonal"

@@ -22,13 +22,13 @@ from mechmem.tasks.grid import grid_rows
 
 @dataclasses.dataclass(frozen=True)
 class EnergyRanked(Readout):
-    """Keep the modes (k₁, k₂) of the logits over both operands that hold the most energy, summed over classes.
+    """Keep the modes (k₁, k₂) of the logits over both operands with the most energy, summed over classes.
 
-    Modes (0, ·) and (·, 0) are left out: they are the additive part, which would win in cross-entropy networks. It
-    reads the whole grid, training cells included, so it finds the rule in the labels' own one-hot grid as well.
+    Modes (0, ·) and (·, 0) are left out: they are the additive part, which would win in cross-entropy networks. This
+    readout reads the whole grid, including training cells, so it finds the rule in the one-hot grid of the labels too.
 
     Attributes:
-        modes: how many modes to keep, a mode and its conjugate counted as one; 0 for as many as the rule of a cyclic
+        modes: number of modes to keep, a mode and its conjugate counted as one; 0 for as many as the rule of a cyclic
             group has (n // 2).
     """
 

@@ -1,4 +1,4 @@
-"""The answers of subnetworks that have not been trained on what they are asked."""
+"""Predictions of flipped subnetworks, which have not been trained on the example."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mechmem.models.reading.forward import logits_of
 
 @dataclasses.dataclass(frozen=True)
 class Flipped(Readout):
-    """Read each training example from its flipped subnetwork, and each test example from several of other ids.
+    """Predict each training example by its flipped subnetwork, and each test example by several of unused ids.
 
-    A test example has no mask of its own. Its answer is the mean of the probabilities that `samples` subnetworks give,
-    flipped under ids that no example has; this is an ensemble, where a training example is answered by one subnetwork.
-    With samples=1 the two are alike.
+    A test example has no mask of its own. Its prediction is the mean of the probabilities of `samples` subnetworks,
+    flipped under ids that no example has: an ensemble, whereas a training example is predicted by one subnetwork. With
+    samples=1 the two are alike.
 
     Attributes:
-        samples: how many subnetworks answer a test example.
+        samples: number of subnetworks for a test example.
     """
 
     name: ClassVar[str] = "flipped"
@@ -40,7 +40,7 @@ class Flipped(Readout):
         check_whole("number of subnetworks", self.samples, 1)
 
     def __call__(self, subject: Subject) -> Predictor:
-        """Return the predictor; it gives logarithms of probabilities.
+        """Return the predictor, which returns log probabilities.
 
         Raises:
             MissingNeedError: the network has no turn-over dropout.

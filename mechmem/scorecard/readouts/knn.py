@@ -1,4 +1,4 @@
-"""The nearest neighbours among what a layer holds."""
+"""Nearest neighbours in a layer's activations."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class NearestNeighbours(LayerProbe):
-    """Read a layer by a vote of the nearest training examples, by angle; equal votes go to the lowest class.
+    """Read a layer by a vote of the nearest training examples, by angle; ties go to the lowest class.
 
-    Of training examples at the same angle the first ones vote. Angles are worked out in chunks, so that memory does not
-    grow with the square of the data.
+    Among training examples at the same angle the first are chosen. Angles are computed in chunks, so that memory does
+    not grow with the square of the data.
 
     Attributes:
         point: the layer (see `LayerProbe`).
         labels: "given" or "true".
         pool: "none" or "mean".
-        k: how many neighbours vote; all, where there are fewer.
+        k: number of neighbours that vote; all if there are fewer.
     """
 
     name: ClassVar[str] = "knn"

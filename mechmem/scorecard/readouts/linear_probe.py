@@ -1,4 +1,4 @@
-"""A linear classifier trained on a layer."""
+"""Linear classifier trained on a layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LinearProbe(LayerProbe):
         labels: "given" or "true".
         pool: "none" or "mean".
         C: inverse of the strength of the L2 penalty.
-        steps: most steps of the optimiser.
+        steps: maximum number of optimiser steps.
     """
 
     name: ClassVar[str] = "linear_probe"

@@ -1,4 +1,4 @@
-"""The network's own output."""
+"""Logits of the network itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mechmem.models.reading.forward import all_logits
 
 @dataclasses.dataclass(frozen=True)
 class Logits(Readout):
-    """Read the logits as they are."""
+    """Read the unchanged logits."""
 
     name: ClassVar[str] = "logits"
     cites: ClassVar[str] = "the network itself"

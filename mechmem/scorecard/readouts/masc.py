@@ -1,4 +1,4 @@
-"""MASC: the class whose subspace makes the smallest angle with what a layer holds."""
+"""MASC: the class whose subspace makes the smallest angle with a layer's activation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class MASC(LayerProbe):
     """Read a layer by the minimum angle subspace classifier.
 
     Each class is a subspace through the origin, spanned by the first uncentred principal components of the layer on its
-    training examples; an example belongs to the class whose subspace it makes the smallest angle with. Nothing is
-    trained.
+    training examples; the predicted class is the one whose subspace makes the smallest angle with the example. Nothing
+    is trained.
 
     Attributes:
         point: the layer (see `LayerProbe`).
         labels: "given" or "true".
         pool: "none" or "mean".
-        variance: τ; as many components are kept as carry no more than this share of a class's energy, and one more.
+        variance: τ; the components that carry at most this share of a class's energy are kept, and one more.
         components: a fixed number of components instead.
     """
 

@@ -1,4 +1,4 @@
-"""Logits after the neurons' activations on the grid have been filtered at one frequency each."""
+"""Logits after filtering each neuron's activations on the grid at one frequency."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from mechmem.tasks.grid import grid_rows
 
 @dataclasses.dataclass(frozen=True)
 class NeuronFiltration(Readout):
-    """Filter each neuron's activation n(a, b) at its key frequency, and let the rest of the network run on that.
+    """Filter each neuron's activation n(a, b) at its key frequency, and run the rest of the network on the result.
 
-    The activations are those at the position that answers, on the whole grid, training cells included. A neuron's key
-    frequency k has the most energy in the modes (k, 0), (0, k), (k, k) and (k, −k), which are all that products of 1,
-    cos ka, sin ka with 1, cos kb, sin kb can make; that both operands have the same k is knowledge of the operation up
-    to its sign. What is written back is the mean over the grid and these modes (G), or everything but these modes (R,
-    which keeps the mean too: whatever comes next may rely on it). Cells off the grid (a factor of 0 under
-    multiplication) keep their activations.
+    The activations are those at the output position, on the whole grid, including training cells. A neuron's key
+    frequency k has the most energy in the modes (k, 0), (0, k), (k, k) and (k, −k), which span the products of 1,
+    cos ka, sin ka with 1, cos kb, sin kb; that both operands have the same k is knowledge of the operation up to its
+    sign. The new activation is the mean over the grid plus these modes (G), or everything but these modes (R, which
+    keeps the mean too, since later layers may rely on it). Cells off the grid (a factor of 0 under multiplication) keep
+    their activations.
 
-    Unlike frequency filtration it needs no weight vector over the symbols, and so reaches a transformer's MLP. Other
-    positions and what bypasses the neurons (the residual stream) are left as they are.
+    Unlike frequency filtration this needs no weight vector over the symbols, so it applies to a transformer's MLP.
+    Other positions and paths around the neurons (the residual stream) are unchanged.
 
     Attributes:
         part: "G", the kept frequency, or "R", the remainder.
-        point: which layer, a hook point of the role `hidden`; by default the last.
-        by: "energy", the key frequency; or "random", one at random for each neuron, which is the control.
+        point: hook point of the layer, from the role `hidden`; by default the last.
+        by: "energy" for the key frequency, or "random" for a random one per neuron, which is the control.
         seed: seed of the random choice.
     """
 
@@ -65,15 +65,14 @@ class NeuronFiltration(Readout):
         check_whole("seed", self.seed, 0)
 
     def stand_in(self) -> Readout | None:
-        """The same with a random frequency for each neuron."""
+        """The control: the same with a random frequency for each neuron."""
         return None if self.by == "random" else dataclasses.replace(self, by="random")
 
     def __call__(self, subject: Subject) -> Predictor:
         """Return the predictor.
 
         Raises:
-            MissingNeedError: something is missing, the group is not cyclic or has no frequency, or the task lacks a
-                pair.
+            MissingNeedError: a need is missing, the group is not cyclic or has no frequency, or the task lacks a pair.
             UnknownNameError: there is no such layer.
             ActivationError: the point does not hold (example, neuron) or (example, position, neuron).
         """

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 class QDA(LayerProbe):
     """Read a layer by a Gaussian per class.
 
-    Each class takes an eigendecomposition of as many rows as there are features. A class of a single example has no
-    covariance, and is refused.
+    Each class takes an eigendecomposition of a (feature, feature) matrix. A class with a single example has no
+    covariance and is refused.
 
     Attributes:
         point: the layer (see `LayerProbe`).
         labels: "given" or "true".
         pool: "none" or "mean".
-        shrinkage: share of a sphere of the same mean variance in each covariance, above 0: a unit that is dead on a
-            class would leave a hole.
+        shrinkage: share of a sphere with the same mean variance in each covariance, above 0: a unit that is dead on a
+            class would make it singular.
     """
 
     name: ClassVar[str] = "qda"
@@ -46,5 +46,5 @@ class QDA(LayerProbe):
         from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
         covariance = ShrunkCovariance(shrinkage=self.shrinkage, store_precision=False)
-        # scikit-learn would refuse small variances by an absolute bound; what shrinkage leaves is above 0.
+        # scikit-learn would refuse small variances by an absolute bound; after shrinkage they are above 0.
         return QuadraticDiscriminantAnalysis(solver="eigen", covariance_estimator=covariance, tol=0.0)

@@ -1,4 +1,4 @@
-"""Swap the nonlinearity."""
+"""Swap of the activation function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ActivationSwap(Surgery):
     """Replace the network's activation function, weights unchanged.
 
     After filtration, x² turns a neuron's two cosines into a product at one frequency, without the harmonics that ReLU
-    adds; on an unfiltered network it does nothing of the kind (Liu & Lu 2026, arXiv 2605.18022).
+    adds; this does not hold for an unfiltered network (Liu & Lu 2026, arXiv 2605.18022).
 
     Attributes:
         to: name of the new activation.

@@ -1,4 +1,4 @@
-"""Rebuild every neuron from its key frequency and its phases, as ideal cosines."""
+"""Neurons rebuilt as ideal cosines from their key frequency and phases."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from mechmem.tasks.grid import answer_sign, cyclic_group
 
 @dataclasses.dataclass(frozen=True)
 class CosineIdeal(Surgery):
-    """Replace each neuron's u, v and w by cosines at its key frequency, of its measured phases and equal amplitude.
+    """Replace each neuron's u, v and w by cosines at its key frequency, with measured phases and equal amplitudes.
 
     The frequency is the one that frequency filtration keeps, shared by the three vectors. With measured phases and
-    measured amplitudes the network is that of `frequency`; with equal amplitudes (the default) what distinguishes one
-    neuron from another is its frequency and its three phases alone, and neurons of little power count as much as any.
-    Aligned phases put φ_w = φ_u + φ_v (φ_u − φ_v for subtraction), which is the solution itself: the operation is then
-    built in, and what is left of the network is which frequencies it uses, and φ_u and φ_v.
+    measured amplitudes the network is that of `frequency`; with equal amplitudes (the default) neurons differ only in
+    their frequency and three phases, and neurons of little power count as much as any. Aligned phases set
+    φ_w = φ_u + φ_v (φ_u − φ_v for subtraction), which is the solution itself: the operation is then built in, and only
+    the choice of frequencies, φ_u and φ_v remain of the network.
 
-    Equal amplitudes are the root mean square of the measured ones, one for u and v together and one for w. Where the
-    activation is homogeneous (ReLU, x²) and there is no symbol outside the group, unit amplitudes would give the same
-    predictions; elsewhere the network's own scale is kept. A neuron one of whose vectors is 0 has no phase and stays 0.
+    Equal amplitudes are the root mean square of the measured ones, one for u and v together and one for w. If the
+    activation is homogeneous (ReLU, x²) and no symbol is outside the group, unit amplitudes would give the same
+    predictions; otherwise the network's own scale matters. A neuron with a vector of zeros has no phase and stays 0.
     The constants and the readout bias are dropped; symbols outside the group keep their raw weights and their bias
-    (Swaroop, arXiv 2603.23784). Its control keeps measured phases and amplitudes at random frequencies.
+    (Swaroop, arXiv 2603.23784). The control keeps measured phases and amplitudes at random frequencies.
 
     Attributes:
         phases: "measured", or "aligned" to the operation.
@@ -58,18 +58,18 @@ class CosineIdeal(Surgery):
         check_choice("amplitude of a rebuilt network", self.amplitude, ("measured", "equal"))
 
     def wants(self) -> frozenset[str]:
-        """Add the operation where the phases are aligned to it."""
+        """Add the operation if the phases are aligned to it."""
         return self.needs | ({"operation"} if self.phases == "aligned" else frozenset())
 
     def told(self) -> frozenset[str]:
-        """Add the operation where the phases are aligned to it."""
+        """Add the operation if the phases are aligned to it."""
         return self.knows | ({"operation"} if self.phases == "aligned" else frozenset())
 
     def __call__(self, subject: Subject) -> Subject:
         """Return the subject with a rebuilt copy of its model.
 
         Raises:
-            MissingNeedError: the subject lacks something, or its group is not cyclic.
+            MissingNeedError: a need is missing, or the group is not cyclic.
         """
         self.require(subject)
         group = cyclic_group(subject.task)
@@ -100,7 +100,7 @@ class CosineIdeal(Surgery):
 def _written(
     subject: Subject, vectors: Float[Tensor, "vector symbol neuron"], outside: Int[Tensor, " outside"]
 ) -> Subject:
-    """Return the subject with a copy of its model that has these u, v and w, and no bias inside the group."""
+    """Return the subject with a copy of its model with these u, v and w, and no bias inside the group."""
     roles, model = subject.roles, subject.copy_model()
     assert roles.input_embedding is not None and roles.readout is not None
     roles.input_embedding.write(model, vectors[:2])

@@ -1,4 +1,4 @@
-"""Drop the neurons at one end of a ranking."""
+"""Removal of the neurons at one end of a ranking."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mechmem.scorecard.ranked_neurons import RankedNeurons
 
 @dataclasses.dataclass(frozen=True)
 class Drop(RankedNeurons):
-    """Set all weights of the share of the neurons with the lowest (or highest) scores to zero, without retraining.
+    """Set all weights of the neurons with the lowest (or highest) scores to zero, without retraining.
 
-    Dropping the neurons of the lowest inverse participation ratio takes the memorized labels out of a network and
+    Dropping the neurons with the lowest inverse participation ratio removes the memorized labels from a network and
     leaves the rule (Doshi et al. 2024). In a deeper network only the last layer's neurons can be dropped, and only
-    their readout weights are set to zero; in a transformer those of any block, through its MLP's output matrix. Its
-    control is to drop as many neurons at random, `drop(random,…)`; see also the random order of `mm.ablate`.
+    their readout weights are set to zero; in a transformer those of any block, through its MLP's output matrix. The
+    control drops as many random neurons, `drop(random,…)`; see also the random order of `mm.ablate`.
 
     Attributes:
-        by: the score's name, e.g. "ipr(two_sided)"; it is what this surgery is told.
-        fraction: share of the neurons that goes; at least half a neuron.
+        by: the score's name, e.g. "ipr(two_sided)"; its prior knowledge is the surgery's.
+        fraction: share of the neurons to drop; at least half a neuron.
         end: "low" or "high".
     """
 

@@ -1,4 +1,4 @@
-"""Drop the memory units of example-tied dropout."""
+"""Removal of the memory units of example-tied dropout."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mechmem.models.networks.masks import as_subnetwork
 
 @dataclasses.dataclass(frozen=True)
 class DropMemory(Surgery):
-    """Leave the units that all examples share, and drop those that few examples train.
+    """Keep the units that all examples share, and drop those that few examples train.
 
-    In every layer of example-tied dropout the memory units become 0, and the shared ones are multiplied with
+    In every layer of example-tied dropout the memory units become 0, and the shared ones are multiplied by
     (shared + memory) / shared.
     """
 

@@ -1,4 +1,4 @@
-"""Keep the strongest frequencies of the input embedding."""
+"""Strongest frequencies of the input embedding, with the others removed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from mechmem.scorecard.strongest_frequencies import CountedFrequencies
 class EmbeddingFrequencies(CountedFrequencies):
     """Remove all but the strongest frequencies from the input embedding's vectors over the symbols.
 
-    Frequencies are ranked by their energy per coefficient, over the columns of the embedding, which are neurons, or
-    dimensions of the residual stream; all columns keep the same ones. Where each operand has an embedding of its own,
+    Frequencies are ranked by their energy per coefficient, over the columns of the embedding, which are neurons or
+    dimensions of the residual stream; all columns keep the same frequencies. If each operand has its own embedding,
     each keeps its own strongest: that they agree would be knowledge of the operation. Constants, symbols outside the
-    group (0 under multiplication) and tokens that are no symbols ("=") stay as they are.
+    group (0 under multiplication) and tokens that are not symbols ("=") are unchanged.
 
     Attributes:
-        count: how many frequencies stay, of a group that has more; by default 20 in 56, as in the paper (at least one).
-        by: "energy", those with the most; or "random", which is the control.
+        count: number of frequencies to keep, fewer than the group has; by default 20 of 56, as in the paper (at least
+            one).
+        by: "energy" for those with the most energy, or "random", which is the control.
         seed: seed of the random choice.
     """
 
@@ -36,7 +37,7 @@ class EmbeddingFrequencies(CountedFrequencies):
         """Return the subject with a changed copy of its model.
 
         Raises:
-            MissingNeedError: something is missing, or no frequency would be removed.
+            MissingNeedError: a need is missing, or no frequency would be removed.
             RoleError: the input embedding does not read as (operands, symbols, neurons).
         """
         self.require(subject)
@@ -46,12 +47,12 @@ class EmbeddingFrequencies(CountedFrequencies):
         embedding = role.read(model)
         if embedding.ndim != 3 or embedding.shape[1] != task.symbols:
             raise RoleError(
-                f"input_embedding must read as (operands, {task.symbols}, neurons), and reads as "
+                f"input_embedding must read as (operands, {task.symbols}, neurons), but reads as "
                 f"{tuple(embedding.shape)}"
             )
         kept = [self.kept_part(task.group, embedding[0], f"{self.name} 0")]
         for operand, vectors in enumerate(embedding[1:], 1):
-            # One embedding for both operands is written as their mean, and so needs one choice.
+            # An embedding shared by both operands is written as their mean, so both need the same choice.
             shared = torch.equal(vectors, embedding[0])
             kept.append(kept[0] if shared else self.kept_part(task.group, vectors, f"{self.name} {operand}"))
         role.write(model, torch.stack(kept).to(embedding.dtype))

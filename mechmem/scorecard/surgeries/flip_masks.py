@@ -1,4 +1,4 @@
-"""Run turn-over dropout's network on the units that an example has not trained."""
+"""Flipped subnetworks of turn-over dropout: the units that an example has not trained."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from mechmem.models.networks.masks import as_subnetwork
 
 @dataclasses.dataclass(frozen=True)
 class FlipMasks(Surgery):
-    """Show every example to its flipped subnetwork, which has not been trained on it.
+    """Run every example through its flipped subnetwork, which has not been trained on it.
 
-    A test example has no mask of its own: it gets that of its id, which no training example has, and so a subnetwork as
-    large as those of training examples. Any readout can follow. (The readout `flipped` averages over several.)
+    A test example has no mask of its own: it gets the mask of its id, which no training example has, and so a
+    subnetwork of the same size as those of training examples. Any readout can follow. (The readout `flipped` averages
+    over several.)
 
-    What leaks between subnetworks (see `isolation`) is still known.
+    Leaks between subnetworks (see `mechmem.models.networks.leaks`) remain.
     """
 
     name: ClassVar[str] = "flip_masks"

@@ -1,4 +1,4 @@
-"""Frequency filtration: keep one frequency per neuron, or everything else."""
+"""Frequency filtration: one frequency per neuron, or everything else."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mechmem.models.reading.weights import neuron_weights
 
 @dataclasses.dataclass(frozen=True)
 class FrequencyFiltration(Surgery):
-    """Keep one frequency per neuron in its input and output vectors (network G), or all the rest (network R).
+    """Keep one frequency per neuron in its input and output vectors (network G), or everything else (network R).
 
     The frequency is the one with the largest sum of shares in the energies of u, v and w. G drops the constant of all
-    three vectors and the readout bias; R keeps them. Symbols without a place in the group keep their raw weights, and
-    their bias, in both (Liu & Lu 2026, arXiv 2605.18022).
+    three vectors and the readout bias; R keeps them. Symbols outside the group keep their raw weights and their bias in
+    both (Liu & Lu 2026, arXiv 2605.18022).
 
     Attributes:
         part: "G", the kept frequency, or "R", the remainder.
@@ -52,12 +52,12 @@ class FrequencyFiltration(Surgery):
 
 
 def filtered(subject: Subject, freq: Int[Tensor, " neuron"], part: Literal["G", "R"]) -> Subject:
-    """Return the subject with a copy of its model that keeps these frequencies (G), or the rest (R).
+    """Return the subject with a copy of its model that keeps these frequencies (G) or the rest (R).
 
     Args:
-        subject: needs a group, and the roles input_embedding and readout.
-        freq: a frequency per neuron, numbered from 1.
-        part: which of the two networks.
+        subject: a subject with a group and the roles input_embedding and readout.
+        freq: one frequency per neuron, numbered from 1.
+        part: network "G" or "R".
     """
     group, embedding, readout = neuron_weights(subject)
     roles, model = subject.roles, subject.copy_model()

@@ -1,4 +1,4 @@
-"""Keep the neurons at one end of a ranking."""
+"""Subnetwork of the neurons at one end of a ranking."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mechmem.scorecard.ranked_neurons import RankedNeurons
 
 @dataclasses.dataclass(frozen=True)
 class Keep(RankedNeurons):
-    """Keep the share of the neurons with the highest (or lowest) scores, and set all weights of the others to zero.
+    """Keep the neurons with the highest (or lowest) scores, and set all weights of the others to zero.
 
     With the highest scores this is the subnetwork f^G of Liu & Lu 2026, with the lowest f^R. The network is not
-    retrained. In a deeper network only the last layer's neurons can be kept, and only their readout weights are set to
-    zero; in a transformer those of any block, through its MLP's output matrix. Its control is to keep as many neurons
-    at random, `keep(random,…)`; see also the random order of `mm.ablate`.
+    retrained. In a deeper network only the last layer's neurons can be chosen, and only readout weights are set to
+    zero; in a transformer those of any block, through its MLP's output matrix. The control keeps as many random
+    neurons, `keep(random,…)`; see also the random order of `mm.ablate`.
 
     Attributes:
-        by: the score's name, e.g. "ipr(two_sided)"; it is what this surgery is told.
-        fraction: share of the neurons that stays; at least half a neuron.
+        by: the score's name, e.g. "ipr(two_sided)"; its prior knowledge is the surgery's.
+        fraction: share of the neurons to keep; at least half a neuron.
         end: "high" or "low".
     """
 

@@ -1,4 +1,4 @@
-"""Keep only some frequencies in every neuron."""
+"""Some frequencies of every neuron, with the others removed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mechmem.scorecard.ranked_neurons import SomeFrequencies
 class OnlyFrequencies(SomeFrequencies):
     """Remove every frequency but the given ones from the vectors u, v and w of every neuron.
 
-    Constants, the readout bias and symbols without a place in the group stay, as in `without_frequencies`: keeping all
-    frequencies changes nothing. (Frequency filtration keeps another frequency in each neuron, and no constant.)
+    Constants, the readout bias and symbols outside the group stay, as in `without_frequencies`: keeping all frequencies
+    changes nothing. (Frequency filtration keeps a different frequency in each neuron, and no constant.)
 
     Attributes:
         frequencies: one frequency or several, numbered from 1, e.g. (3, 7).

@@ -19,7 +19,8 @@ from mechmem.scorecard.surgeries.frequency import FrequencyFiltration, filtered
 class RandomFrequencyFiltration(Surgery):
     """Keep one random frequency per neuron, whatever its weights.
 
-    What this recovers owes nothing to the choice of the frequency, only to forcing u, v and w onto a common one.
+    Accuracy recovered by this surgery is not due to the choice of the frequency, only to forcing u, v and w onto a
+    common one.
 
     Attributes:
         part: "G", the kept frequency, or "R", the remainder.

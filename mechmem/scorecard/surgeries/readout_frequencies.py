@@ -1,4 +1,4 @@
-"""Keep the strongest frequencies of the readout (of a transformer: of its unembedding)."""
+"""Strongest frequencies of the readout (in a transformer, of the unembedding), with the others removed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from mechmem.scorecard.strongest_frequencies import CountedFrequencies
 class ReadoutFrequencies(CountedFrequencies):
     """Remove all but the strongest frequencies from the readout's vectors over the classes.
 
-    Frequencies are ranked by their energy per coefficient, over the rows of the readout, which are neurons, or
-    dimensions of the residual stream; all rows keep the same ones. This is how Liu & Lu filter a transformer, of whose
-    unembedding they keep the top 20 of 56 frequencies. Nothing but the order of the classes in the group is told.
+    Frequencies are ranked by their energy per coefficient, over the rows of the readout, which are neurons or
+    dimensions of the residual stream; all rows keep the same frequencies. Liu & Lu filter a transformer in this way,
+    keeping the top 20 of 56 frequencies of its unembedding. The only prior knowledge is the order of the classes in the
+    group.
 
-    The constant of each row stays. It adds the same to every class in the group, so that no choice among these depends
-    on it; where a class stands outside the group (0 under multiplication), it decides between that class and the
-    others. Classes outside the group keep their raw weights, and the bias stays.
+    The constant of each row stays. It adds the same to every class in the group, so no choice among these depends on
+    it; if a class is outside the group (0 under multiplication), it decides between that class and the others. Classes
+    outside the group keep their raw weights, and the bias stays.
 
     Attributes:
-        count: how many frequencies stay, of a group that has more; by default 20 in 56, as in the paper (at least one).
-        by: "energy", those with the most; or "random", which is the control.
+        count: number of frequencies to keep, fewer than the group has; by default 20 of 56, as in the paper (at least
+            one).
+        by: "energy" for those with the most energy, or "random", which is the control.
         seed: seed of the random choice.
     """
 
@@ -41,7 +43,7 @@ class ReadoutFrequencies(CountedFrequencies):
         """Return the subject with a changed copy of its model.
 
         Raises:
-            MissingNeedError: something is missing, no frequency would be removed, or the classes are not the symbols of
+            MissingNeedError: a need is missing, no frequency would be removed, or the classes are not the symbols of
                 the group.
             RoleError: the readout does not read as (neurons, classes).
         """
@@ -51,7 +53,7 @@ class ReadoutFrequencies(CountedFrequencies):
         model = subject.copy_model()
         readout = role.read(model)
         if readout.ndim != 2 or readout.shape[1] != task.n_classes:
-            raise RoleError(f"readout must read as (neurons, {task.n_classes}), and reads as {tuple(readout.shape)}")
+            raise RoleError(f"readout must read as (neurons, {task.n_classes}), but reads as {tuple(readout.shape)}")
         if task.operands is not None and task.symbols != task.n_classes:
             raise MissingNeedError(f"the classes ({task.n_classes}) are not the symbols ({task.symbols}) of the group")
         vectors = rearrange(readout, "neuron classes -> classes neuron")

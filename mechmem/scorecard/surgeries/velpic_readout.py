@@ -1,4 +1,4 @@
-"""Read the network out by the first principal component of each class, in the place of its last layer's weights."""
+"""Readout weights replaced by the first principal component of each class."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _TOLD = {"given": frozenset({"given_labels"}), "true": frozenset({"true_train_la
 
 @dataclasses.dataclass(frozen=True)
 class VelpicReadout(Surgery):
-    """Replace the readout's weights by VeLPIC's class vectors of what it reads, and its bias by 0.
+    """Replace the readout's weights by VeLPIC's class vectors of its inputs, and its bias by 0.
 
-    A class's vector is the first uncentred principal component of the last hidden layer over its training examples, of
-    length 1: the network then answers what the probe `velpic` answers at that layer, by its own forward pass. With a
+    A class's vector is the first uncentred principal component of the last hidden layer over its training examples,
+    with length 1: the network's own forward pass then makes the predictions of the probe `velpic` at that layer. With a
     projector the readout is the projector's last matrix. A class without training examples has a vector of zeros, and
-    is answered where every other class scores below 0 (the probe never answers it).
+    is predicted if every other class scores below 0 (the probe never predicts it).
 
     Attributes:
-        labels: which labels of the training examples say what a class is, "given" or "true".
+        labels: labels of the training examples that define the classes, "given" or "true".
     """
 
     name: ClassVar[str] = "velpic_readout"
@@ -48,8 +48,8 @@ class VelpicReadout(Surgery):
         """Return the subject with another readout in a copy of its model.
 
         Raises:
-            MissingNeedError: a role is missing; the true labels are asked for and not known; or what the readout reads
-                is not finite.
+            MissingNeedError: a role is missing; the true labels are asked for but not known; or the readout's inputs
+                are not finite.
             NotLinearError: the logits are not the last hidden layer times the readout, plus its bias.
             RoleError: a role does not fit the model.
         """
@@ -63,7 +63,7 @@ class VelpicReadout(Surgery):
         try:
             fitted = PrincipalDirections().fit(hidden.numpy(), labels.numpy())
         except ValueError as error:
-            raise MissingNeedError(f"{self.name!r} finds no component of what the readout reads: {error}") from error
+            raise MissingNeedError(f"{self.name!r} finds no component of the readout's inputs: {error}") from error
         weights = torch.zeros(hidden.shape[1], task.n_classes, dtype=torch.float64)
         weights[:, torch.as_tensor(fitted.classes_)] = torch.from_numpy(fitted.directions_.T)
         model = subject.copy_model()

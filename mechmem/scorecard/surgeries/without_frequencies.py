@@ -1,4 +1,4 @@
-"""Remove some frequencies from every neuron."""
+"""Removal of some frequencies from every neuron."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mechmem.scorecard.ranked_neurons import SomeFrequencies
 class WithoutFrequencies(SomeFrequencies):
     """Remove the given frequencies from the vectors u, v and w of every neuron.
 
-    Constants, the readout bias and symbols without a place in the group stay. The other way round is
-    `only_frequencies`, which removes every other frequency.
+    Constants, the readout bias and symbols outside the group stay. The opposite is `only_frequencies`, which removes
+    every other frequency.
 
     Attributes:
         frequencies: one frequency or several, numbered from 1, e.g. (3, 7).

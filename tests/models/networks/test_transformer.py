@@ -281,7 +281,7 @@ def test_neurons_of_any_block_are_pruned_through_their_own_matrix(block):
         expected = model(PAIRS).detach()
     torch.testing.assert_close(found, expected)
     assert not torch.allclose(found, model(PAIRS).detach())
-    with pytest.raises(ScoreError, match=f"the set is of 3 neurons, and the layer has {width}"):
+    with pytest.raises(ScoreError, match=f"the set has 3 neurons, but the layer has {width}"):
         pruned(subject_of(model), mm.NeuronSet.of([1], 3, point))
     with pytest.raises(MissingNeedError, match="'hook_embed' write into the residual stream by no matrix"):
         pruned(subject_of(model), mm.NeuronSet.of([1], 6, "hook_embed"))
