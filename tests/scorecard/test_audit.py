@@ -317,7 +317,7 @@ def test_what_cannot_be_audited_is_refused_in_a_line(planted):
         mm.audit(subject.model)
     with pytest.raises(ConfigError, match="untrained= takes a network, got a Subject"):
         mm.audit(subject, untrained=subject)
-    with pytest.raises(ConfigError, match=r"must return logits of shape .*, and returned"):
+    with pytest.raises(ConfigError, match=r"must return logits of shape .*, but returned"):
         mm.audit(mm.Subject(OneHotMLP(13, 4).layers[0:0], subject.task))
     with pytest.raises(ConfigError, match="compare takes scorecards"):
         mm.compare([subject])
