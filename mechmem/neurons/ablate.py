@@ -50,42 +50,41 @@ def ablate(
 ) -> PruningCurves:
     """Ablate the neurons (or heads, or channels) of one layer cumulatively, and measure the four splits along the way.
 
-    Where the logits are linear in the neurons, a curve is one product with the readout, taken in groups and summed up;
-    the network is not run again. Elsewhere, and at any other hook point, the network is run at every point with the
-    ablated units' activations replaced, many points of the curves in one forward pass; no hook is left behind. A
-    neuron of a point (example, position, neuron) is ablated at all positions, unless `positions` says where.
+    If the logits are linear in the neurons, a curve is one product with the readout, taken in groups and summed; the
+    network is not run again. Otherwise, and at any other hook point, the network runs at every step of the curve with
+    the ablated units' activations replaced, many steps in one forward pass. Neurons of a point (example, position,
+    neuron) are ablated at all positions unless `positions` is given.
 
     Args:
         subject: a subject, or a network with `HookPoint` submodules.
-        task: the network's task; goes with a network only.
+        task: the network's task; only with a network.
         roles: the network's roles; by default its own.
-        by: a score's name, or scores of your own; by default "ipr" where the layer's neurons have vectors over the
-            symbols of a group, and elsewhere the rise of the training loss when a unit is ablated alone,
+        by: a score's name, or scores of your own; by default "ipr" if the layer's neurons have vectors over the symbols
+            of a group, and otherwise the rise of the training loss when a unit is ablated alone,
             "ablation_effect(train,measure=loss)". The random order needs none.
         order: one or several of "low" (lowest score first), "high" (highest first) and "random".
-        value: what a unit's activations are replaced with: "zero", their "mean" over the training examples, at each
-            position its own, or "resample", what they are on another training example, drawn once per example for all
-            units.
+        value: replacement for a unit's activations: "zero", their "mean" over the training examples at each position,
+            or "resample", their value on another training example, drawn once per example for all units.
         points: number of steps from none to all of the neurons.
         draws: number of random orders.
-        at: a hook point, or a pattern that matches one; by default the scores' own, or the last of the role `hidden`
+        at: a hook point, or a pattern that matches one; by default that of the scores, or the last of the role `hidden`
             (of the role `heads`).
-        units: what is ablated: a "neuron", on the last axis; a "channel", on the second, (example, channel, …); or a
-            "head", on the third of four, (example, position, head, dimension). Of four axes that are not known to be
-            attention's, only channels.
-        positions: at which positions of (example, position, …), one or several; by default at all.
-        method: "algebra", which never re-runs the network and gives way to hooks where the logits are not linear in the
-            neurons (the result's `note` then says so); or "hooks".
+        units: units to ablate: "neuron", on the last axis; "channel", on the second, (example, channel, …); or "head",
+            on the third of four, (example, position, head, dimension). A point with four axes outside attention has
+            only channels.
+        positions: positions of (example, position, …), one or several; by default all.
+        method: "algebra", which does not run the network, or "hooks". If the logits are not linear in the neurons,
+            "algebra" falls back to hooks and the result's `note` says so.
         seed: seed of the random orders and of the resampling.
-        losses: whether cross-entropies are measured too; they take more time than the accuracies.
+        losses: whether to measure cross-entropies too; they take more time than the accuracies.
 
     Raises:
-        UnknownNameError: there is no such score, order, value, method or hook point; the nearest is named.
-        ScoreError: the scores are not finite, or not those of this layer.
-        ConfigError: `by` is "frequency", which is no score but an analysis; a number is out of range; `at` matches
-            several points; or the point has no such units (or not for sure) or positions.
-        MissingNeedError: the score lacks something, or no layer of neurons is named.
-        DiscardedEditError: the logits do not depend on what the point holds.
+        UnknownNameError: there is no such score, order, value, method or hook point; the message suggests the nearest.
+        ScoreError: the scores are not finite, or belong to another layer.
+        ConfigError: `by` is "frequency", which is an analysis, not a score; a number is out of range; `at` matches
+            several points; or the point does not have, or may not have, such units or positions.
+        MissingNeedError: a need of the score is missing, or no layer of neurons is named.
+        DiscardedEditError: the logits do not depend on the point.
     """
     subject = subject_of(subject, task, roles)
     if not isinstance(order, str | Sequence):
@@ -110,7 +109,7 @@ def ablate(
     where = linear or Units(layout_at(subject, point), units, positions)
     width = where.hidden.shape[1] if isinstance(where, LinearReadout) else where.width
     if scores is not None and len(scores.values) != width:
-        raise ScoreError(f"{scores.score!r} has {len(scores.values)} scores, and {point!r} {width} {units}s")
+        raise ScoreError(f"{scores.score!r} has {len(scores.values)} scores, but {point!r} has {width} {units}s")
     curves = [(name, draw) for name in wanted for draw in range(draws if name == "random" else 1)]
     orders = torch.stack([_order(scores, width, name, draw, seed) for name, draw in curves])
     removed = torch.unique((torch.arange(points + 1, dtype=torch.float64) * width / points).round().long())
@@ -141,7 +140,7 @@ def _default_point(subject: Subject, units: str) -> str:
 
 
 def _scores(subject: Subject, by: str | NeuronScores | None, at: str, units: str) -> NeuronScores:
-    """Return the scores of the layer that is ablated."""
+    """Return the scores of the ablated layer."""
     roles = subject.roles
     if isinstance(by, NeuronScores):
         found = by
@@ -153,7 +152,7 @@ def _scores(subject: Subject, by: str | NeuronScores | None, at: str, units: str
     elif not isinstance(by, str):
         raise ConfigError(f"by is a score's name or NeuronScores, got {type(by).__name__}")
     elif by == "frequency" and by not in plugins("neuron_scores"):
-        raise ConfigError("a frequency is no single neuron: use the analysis 'frequency_ablation'")
+        raise ConfigError("a frequency is not a single neuron: use the analysis 'frequency_ablation'")
     else:
         ranking = named("neuron_scores", by)
         if units != "neuron" and getattr(ranking, "units", None) == "neuron":
@@ -165,14 +164,14 @@ def _scores(subject: Subject, by: str | NeuronScores | None, at: str, units: str
             ranking = dataclasses.replace(ranking, point=at)  # type: ignore[call-arg]
         found = ranking(subject)
     if at and found.point != at:
-        raise ScoreError(f"{found.score!r} ranks the neurons of {found.point!r}, not those of {at!r}")
+        raise ScoreError(f"{found.score!r} ranks the neurons of {found.point!r}, not of {at!r}")
     return found
 
 
 def _linear(
     subject: Subject, point: str, method: str, units: str, positions: Indices | None
 ) -> tuple[LinearReadout | None, str]:
-    """Return the readout where the algebraic path can be taken, or None and why the network has to be run."""
+    """Return the readout if the algebraic path is possible, or None and why the network has to be run."""
     if method == "hooks":
         return None, ""
     try:
@@ -186,7 +185,7 @@ def _linear(
 
 
 def _order(scores: NeuronScores | None, width: int, order: str, draw: int, seed: int) -> Int[Tensor, " neuron"]:
-    """Return a layer's neurons in the order in which they go."""
+    """Return a layer's neurons in the order of their ablation."""
     if order == "random":
         return torch.randperm(width, generator=generator(seed, "ablation order", draw))
     assert scores is not None

@@ -1,4 +1,4 @@
-"""Which units have to go before an example's prediction flips: one flipping set per example."""
+"""Flipping sets: the units to ablate before an example's prediction flips, one set per example."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from mechmem.models.reading.linear_readout import LinearReadout, linear_readout
 Removed = Literal["neuron", "channel"]
 
 BLOCK_ELEMENTS = 2**22
-"""Numbers per tensor while several examples are worked on at once: 16 MB in float32."""
+"""Elements per tensor when several examples are processed at once: 16 MB in float32."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FlippingSets:
-    """What was removed for each of some examples.
+    """Units ablated for each of some examples.
 
     Attributes:
-        removed: the units that were removed, whether that was enough or not. Shape (example, unit).
+        removed: the ablated units, whether they sufficed or not. Shape (example, unit).
         flipped: whether the prediction is no longer the given label. Shape (example).
-        collateral: share of the fitted others that were lost along with it. Shape (example).
+        collateral: share of the other fitted examples that were lost too. Shape (example).
     """
 
     removed: Bool[Tensor, "example unit"]
@@ -43,12 +43,12 @@ class FlippingSets:
 
 
 def flipping_readout(subject: Subject, point: str, units: Removed) -> tuple[LinearReadout | None, str]:
-    """Return the readout that sets follow from where the logits are linear in a layer, or None and what is done then.
+    """Return the readout if the logits are linear in a layer, or None and a note on how sets are found instead.
 
     Args:
         subject: the network and its roles.
         point: the hook point of the units.
-        units: what is removed there.
+        units: kind of the ablated units.
     """
     note = f"found by running the network without {units}s"
     if units != "neuron" or point not in subject.roles.hidden:
@@ -67,15 +67,15 @@ def sets_by_algebra(
     most: int,
     elements: int,
 ) -> FlippingSets:
-    """Remove neurons greedily, by what the weights of the readout say, for many examples at once.
+    """Ablate neurons greedily, using the weights of the readout, for many examples at once.
 
     Args:
-        readout: the layer.
-        chosen: rows of examples that are fitted.
-        others: rows of the examples to be spared; an example that is among them is not spared from itself.
+        readout: the readout of the layer.
+        chosen: rows of fitted examples.
+        others: rows of the examples to spare; a chosen example among them is left out for its own set.
         given: given labels of all rows.
         most: largest size of a set.
-        elements: most numbers in one tensor.
+        elements: most elements in one tensor.
     """
     width, classes = readout.weights.shape
     rows = elements // max(1, len(others) * classes, width * classes)
@@ -93,24 +93,24 @@ def sets_by_running(
     most: int,
     rows: int,
 ) -> tuple[FlippingSets, str]:
-    """Remove units greedily, one example after the other, each with the others in one pass through the network.
+    """Ablate units greedily, one example at a time, each together with the others in one pass through the network.
 
     Args:
         subject: the network.
         point: the hook point of the units, or a pattern that matches one.
-        units: what is removed there.
-        chosen: rows of examples that are fitted.
-        others: rows of the examples to be spared; an example that is among them is not spared from itself.
+        units: kind of the ablated units.
+        chosen: rows of fitted examples.
+        others: rows of the examples to spare; a chosen example among them is left out for its own set.
         most: largest size of a set.
-        rows: how many examples go through the network at once.
+        rows: examples per forward pass.
 
     Returns:
         the sets, and the name of the point.
 
     Raises:
         UnknownNameError: there is no such hook point.
-        ConfigError: the point has no such units, or not for sure.
-        DiscardedEditError: the logits do not depend on what the point holds.
+        ConfigError: the point does not have, or may not have, such units.
+        DiscardedEditError: the logits do not depend on the point.
     """
     where = Units(layout_at(subject, point), units)
     model, ids = subject.copy_model().requires_grad_(False), subject.task.ids
@@ -150,7 +150,7 @@ def _by_algebra(
     for _ in range(min(most, len(weights))):
         if not len(active):
             break
-        # Of a loss by a gate on neuron m: h_m Σ_c (softmax_c − [c is the label]) w_mc.
+        # Derivative of a loss with respect to a gate on neuron m: h_m Σ_c (softmax_c − [c is the label]) w_mc.
         gate = -own[active] * (_residual(logits[active], label[active]) @ weights.T)
         if len(others):
             pull = _residual(other_logits[active], other_label) * rearrange(share[active], "s other -> s other 1")
@@ -166,7 +166,7 @@ def _by_algebra(
 
 
 def _residual(logits: Float[Tensor, "*row class"], labels: Int[Tensor, " *label"]) -> Float[Tensor, "*row class"]:
-    """Derivative of the cross-entropy by the logits: softmax, less one at the label."""
+    """Return the derivative of the cross-entropy with respect to the logits: softmax, minus one at the label."""
     return logits.softmax(-1) - torch.nn.functional.one_hot(labels, logits.shape[-1])
 
 
@@ -174,9 +174,9 @@ def _residual(logits: Float[Tensor, "*row class"], labels: Int[Tensor, " *label"
 def _gated(
     subject: Subject, model: nn.Module, where: Units, ids: Int[Tensor, " _"], gone: Bool[Tensor, " unit"], rows: int
 ) -> tuple[Bool[Tensor, " example"], Float[Tensor, " unit"]]:
-    """Return which examples are right without some units, and by a gate on each unit the derivative of the objective.
+    """Return which predictions are correct without some units, and the objective's derivative for a gate on each unit.
 
-    The objective is the others' mean loss less that of the first example.
+    The objective is the mean loss of the others minus that of the first example.
     """
     task, device, masks = subject.task, device_of(model), mask_layers(model)
     axis, shape = where.layout.axis(where.unit), where.layout.shape

@@ -1,4 +1,4 @@
-"""Accuracy and loss on the four splits along pruning curves, by algebra and through hooks."""
+"""Measurement of pruning curves: accuracy and loss on the four splits, by algebra or through hooks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import LabelledSplit, labelled_splits
 
 Measured = tuple[Int[Tensor, " split"], Float[Tensor, "curve point split"], Float[Tensor, "curve point split"]]
-"""Number of examples, accuracy, loss."""
+"""Number of examples, accuracy and loss."""
 
 _BLOCK = 2**18
-"""Logits per block of examples: a megabyte in float32. Longer ones fall out of cache, shorter ones cost more calls."""
+"""Logits per block of examples: 1 MB in float32. Larger blocks fall out of cache, smaller ones cost more calls."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class _Part:
 
 
 def _parts(task: Task) -> list[_Part]:
-    """Return the clean, the noisy and the test examples, as far as there are any and their labels are known."""
+    """Return the clean, noisy and test examples, leaving out empty splits and those with unknown labels."""
     found: dict[str, list[LabelledSplit]] = {}
     for split in labelled_splits(task):
         # The same examples with both of their labels.
@@ -72,13 +72,13 @@ class _Tally:
     def add(
         self, part: _Part, correct: Tensor, loss: Tensor, where: tuple[Any, ...] = (slice(None), slice(None))
     ) -> None:
-        """Add counts of right answers and summed losses of some of a part's examples, one per labelling."""
+        """Add counts of correct predictions and summed losses of some of a part's examples, one per labelling."""
         for column, split in enumerate(part.splits):
             self._sums[0, *where, split] += correct[..., column]
             self._sums[1, *where, split] += loss[..., column]
 
     def measured(self) -> Measured:
-        """Return means; those over no example are not numbers."""
+        """Return means; NaN for a split without examples."""
         accuracy, loss = self._sums / self._n
         return self._n, accuracy, loss
 
@@ -100,7 +100,7 @@ def by_algebra(
     bias = torch.zeros_like(linear.logits[0]) if roles.bias is None else roles.bias.read(subject.model).cpu()
     mean = linear.hidden[task.rows(task.train_ids)].mean(0, dtype=torch.float64).to(linear.hidden.dtype)
     constant = torch.zeros_like(mean) if value == "zero" else mean
-    # Nothing is added to the bias where every neuron is zero: ties are then ties to the last bit.
+    # Nothing is added to the bias if every neuron is zero, so that ties are exact to the last bit.
     emptied = bias.to(linear.logits) if value == "zero" else bias.to(linear.logits) + mean @ linear.weights
     donor = donors(task, seed) if value == "resample" else None
     for part in parts:
@@ -137,10 +137,10 @@ def by_hooks(
     seed: int,
     losses: bool,
 ) -> tuple[Measured, str]:
-    """Measure by running the network at every point of every curve, the ablated units' activations replaced.
+    """Measure by running the network at every point of every curve with the ablated units' activations replaced.
 
     Returns:
-        what was measured, and what should be known about how.
+        the measurements, and a note on how the passes were batched, or "".
     """
     task, parts = subject.task, _parts(subject.task)
     tally = _Tally(parts, len(orders), len(removed))

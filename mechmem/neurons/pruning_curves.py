@@ -1,4 +1,4 @@
-"""Pruning curves: what `ablate` returns."""
+"""Pruning curves, the result of `ablate`."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class PruningCurves(Result):
     """Accuracy and loss on the four splits while the neurons of one layer are ablated cumulatively, without retraining.
 
     Attributes:
-        score: the score that the neurons were ranked by ("" where only random orders were asked for).
+        score: the score by which the neurons were ranked ("" with random orders only).
         point: the hook point that holds the neurons.
-        value: what a neuron's activation was replaced with: "zero", "mean" or "resample".
+        value: replacement for a neuron's activation: "zero", "mean" or "resample".
         method: "algebra" (from the readout) or "hooks" (by running the network).
         orders: each curve's order: "low" (lowest score first), "high" or "random".
         draws: each curve's number among those of its order.
         removed: number of neurons ablated at each point. Shape (point).
         width: number of neurons of the layer.
-        n: number of examples of each of the four splits (0 where it is empty or not known). Shape (split).
-        accuracy: share of right predictions; NaN for a split without examples. Shape (curve, point, split).
-        loss: mean cross-entropy in nats; NaN for a split without examples, or where losses were not asked for. Shape
+        n: number of examples of each of the four splits (0 if it is empty or unknown). Shape (split).
+        accuracy: share of correct predictions; NaN for a split without examples. Shape (curve, point, split).
+        loss: mean cross-entropy in nats; NaN for a split without examples, or if losses were not asked for. Shape
             (curve, point, split).
-        note: what should be known about the measurement, or "".
-        units: what was ablated: "neuron", "channel" or "head"; read so wherever neurons are spoken of above.
+        note: remarks on the measurement, or "".
+        units: kind of the ablated units, called neurons above: "neuron", "channel" or "head".
     """
 
     score: str
@@ -78,7 +78,7 @@ class PruningCurves(Result):
         return pd.DataFrame(values)
 
     def at(self, order: Order, fraction: float) -> pd.DataFrame:
-        """Return the four splits where this share of the neurons is gone (at the nearest point measured).
+        """Return the four splits with this share of the neurons ablated (at the nearest measured point).
 
         Columns split, n, accuracy, low, high, loss, removed, fraction. The 95 % interval is Wilson's over examples
         for one curve, and Student's over draws, around their mean, for several.
@@ -103,7 +103,7 @@ class PruningCurves(Result):
         return frame.assign(removed=removed, fraction=removed / self.width)
 
     def plot(self) -> go.Figure:
-        """Return one panel per order; of several random orders the mean, with a band from the lowest to the highest."""
+        """Return a figure, one panel per order; several random orders show as a mean with a band of their range."""
         keys = ["order", "fraction", "split"]
         found = self.to_frame().groupby(keys, sort=False)["accuracy"].agg(["mean", "min", "max"]).reset_index()
         count = {order: self.orders.count(order) for order in self.orders}

@@ -1,4 +1,4 @@
-"""What a single neuron does to the answers, where the logits are linear in it: no forward pass is needed."""
+"""Effect of a single neuron on the predictions, without a forward pass: the logits must be linear in it."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ LABELLED = {
     "train_noisy_true": "train_noisy",
     "test": "test",
 }
-"""Which examples each row of the effects is about; "train" stands in where it is not known which labels are wrong."""
+"""Examples of each row of the effects; "train" is used if it is not known which labels are wrong."""
 
 
 @record
 @dataclasses.dataclass(frozen=True)
 class RemovalEffect:
-    """What removing one neuron does to one split.
+    """Effect of ablating one neuron on one split.
 
     Attributes:
-        split: the split; margins and accuracies are of its labels (given ones on "train_noisy" and "train").
-        n: number of examples, 0 where the split is empty or not known (every other figure is then None).
+        split: the split; margins and accuracies refer to its labels (given ones on "train_noisy" and "train").
+        n: number of examples, 0 if the split is empty or unknown (all other figures are then None).
         accuracy: accuracy of the whole network, with its Wilson interval.
         accuracy_without: accuracy without the neuron, with its Wilson interval.
         accuracy_change: the second minus the first, with an interval bootstrapped over answers.
         margin_change: change of the mean margin (logit of the label minus the largest other) in logits, likewise.
-        lost: examples that were right and are wrong without the neuron.
-        gained: examples that were wrong and are right without it.
+        lost: number of examples predicted correctly only with the neuron.
+        gained: number of examples predicted correctly only without it.
     """
 
     split: str
@@ -63,9 +63,9 @@ class RaisedCells:
         ids: ids of the examples. Shape (cell).
         operands: their pairs (a, b). Shape (cell, 2).
         given: their given labels. Shape (cell).
-        true: their true labels, −1 where not known. Shape (cell).
-        contribution: h_m (w_my − mean_c w_mc), what the neuron adds to the given label's logit minus the mean over
-            classes. Shape (cell).
+        true: their true labels, −1 if unknown. Shape (cell).
+        contribution: h_m (w_my − mean_c w_mc), the neuron's contribution to the given label's logit minus its mean
+            over classes. Shape (cell).
     """
 
     ids: Int[Tensor, " cell"]
@@ -75,7 +75,7 @@ class RaisedCells:
     contribution: Float[Tensor, " cell"]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per cell: a, b, given, true, noisy (missing where the truth is not known), contribution."""
+        """Return one row per cell: a, b, given, true, noisy (missing if the true label is unknown), contribution."""
         unknown = (self.true < 0).numpy()
         columns: dict[str, Any] = {
             "a": self.operands[:, 0].numpy(),
@@ -89,7 +89,7 @@ class RaisedCells:
 
 
 def removal_effects(task: Task, last: LinearReadout, m: int) -> Iterator[RemovalEffect]:
-    """Yield what removing neuron m (an activation of 0 on every example) does to each split."""
+    """Yield the effect on each split of ablating neuron m (setting its activation to 0 on every example)."""
     without = last.logits - torch.outer(last.hidden[:, m], last.weights[m])
     for split, examples in LABELLED.items():
         if split == "train" and task.noisy is not None:
@@ -103,7 +103,7 @@ def removal_effects(task: Task, last: LinearReadout, m: int) -> Iterator[Removal
         rows = task.rows(ids)
         before, after = margins(last.logits[rows], labels), margins(without[rows], labels)
         right, still = last.logits[rows].argmax(1) == labels, without[rows].argmax(1) == labels
-        # Cells of one answer are not independent of each other, so that answers are resampled.
+        # Cells with the same answer are not independent, so answers are resampled.
         unit = (labels if truth is None else truth).numpy()
         changes = torch.stack([still.double() - right.double(), (after - before).double()]).numpy()
         change, margin_change = means_over_answers(changes, unit)
@@ -123,10 +123,10 @@ def raised_cells(task: Task, last: LinearReadout, m: int, count: int) -> RaisedC
     """Return the training examples whose given label neuron m supports most.
 
     Args:
-        task: its inputs are pairs.
-        last: the layer of the neuron.
-        m: the neuron.
-        count: how many to return at most; those it does not support are left out.
+        task: a task whose inputs are pairs.
+        last: the readout of the neuron's layer.
+        m: number of the neuron.
+        count: most examples to return; those that the neuron does not support are left out.
     """
     assert task.operands is not None
     given, rows = task.given(task.train_ids), task.rows(task.train_ids)
@@ -134,7 +134,7 @@ def raised_cells(task: Task, last: LinearReadout, m: int, count: int) -> RaisedC
     raised = last.hidden[rows, m] * (weight[given] - weight.mean())
     top = torch.argsort(raised, descending=True, stable=True)[: min(count, int((raised > 0).sum()))]
     ids = task.train_ids[top]
-    # A task answers for a set of ids only where it knows them all, so each is asked for alone.
+    # A task returns true labels only if it knows those of all given ids, so each id is asked for alone.
     truth = [task.true(ids[place : place + 1]) for place in range(len(ids))]
     known = torch.tensor([-1 if label is None else int(label) for label in truth], dtype=torch.long)
     return RaisedCells(ids, task.operands[rows[top]], given[top], known, raised[top])

@@ -29,7 +29,7 @@ DEFAULT_SCORES = (
     "ablation_effect(train_noisy,measure=loss)",
     "weight_norm",
 )
-"""A network that fits its training set loses no accuracy with any one neuron, so the effects are those on the loss."""
+"""Default scores. Effects are on the loss: a network that fits its training set loses no accuracy with one neuron."""
 
 
 @record
@@ -41,9 +41,9 @@ class ScoreTable(TableOfScores[NeuronScores]):
         names: the scores that could be computed, with their settings.
         values: their values, each in its own unit. Shape (score, neuron), neurons in the network's order.
         point: the hook point that holds the layer's neurons.
-        higher: what a high value of each score is taken to mean.
-        notes: what should be known about a score, by name; only where there is something.
-        reasons: why a score that was asked for is not among them, by name.
+        higher: interpretation of a high value of each score.
+        notes: remarks on the scores that have any, by name.
+        reasons: why a score that was asked for is missing, by name.
     """
 
     names: tuple[str, ...]
@@ -68,12 +68,12 @@ class ScoreTable(TableOfScores[NeuronScores]):
 
         Args:
             seed: seed of the resampling.
-            resamples: number of bootstrap resamples; one in which a score is constant counts as no correlation.
+            resamples: number of bootstrap resamples; the correlation is 0 in a resample in which a score is constant.
 
         Returns:
             a frame with one row per pair and the columns score, other, correlation, low, high (95 % interval), n
             (neurons) and reason (why there is no correlation, or ""). The neurons of one network were trained together:
-            the interval is about which neurons happened to be there, not about another training run.
+            the interval covers the sampling of neurons, not another training run.
         """
         rows = []
         values = self.values.double().numpy()
@@ -107,16 +107,16 @@ def scores(
     Args:
         subject: a subject (a trained run, say), or a network.
         names: the scores, e.g. "ipr" or "ablation_effect(train_noisy)"; all of the same layer.
-        task: the network's task; goes with a bare network.
+        task: the network's task; only with a network.
         roles: the network's roles; by default its own.
 
     Returns:
-        the scores that could be computed, and why the others could not.
+        the scores that could be computed, and the reasons why others could not.
 
     Raises:
         UnknownNameError: there is no such score, or no such setting of it.
         ConfigError: a name cannot be read, one is given twice, or none is given.
-        ScoreError: not one score could be computed; the message holds every reason.
+        ScoreError: no score could be computed; the message holds every reason.
     """
     subject = subject_of(subject, task, roles)
     parsed = [named("neuron_scores", name) for name in ((names,) if isinstance(names, str) else names)]
@@ -128,7 +128,7 @@ def scores(
     first = next(iter(found.values()))
     for name, each in list(found.items()):
         if (each.point, len(each.values)) != (first.point, len(first.values)):
-            reasons[name] = f"its neurons are those of {each.point!r}, the first score's of {first.point!r}"
+            reasons[name] = f"its neurons belong to {each.point!r}, those of the first score to {first.point!r}"
             del found[name]
     return ScoreTable(
         names=tuple(found),

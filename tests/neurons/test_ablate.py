@@ -219,7 +219,7 @@ def test_what_is_wrong_is_said():
         ablate(subject, by=mm.NeuronScores("mine", torch.full((13,), torch.nan), "hook_hidden"))
     with pytest.raises(ScoreError, match="4 scores.*13 neurons"):
         ablate(subject, by=mm.NeuronScores("mine", torch.arange(4.0), "hook_hidden"))
-    with pytest.raises(ScoreError, match="not those of"):
+    with pytest.raises(ScoreError, match="ranks the neurons of .*, not of"):
         ablate(subject, by=mm.NeuronScores("mine", torch.arange(13.0), "hook_pre"), at="hook_hidden")
     with pytest.raises(MissingNeedError, match="no layer of neurons"):
         ablate(subject.model, subject.task, roles=mm.Roles(), order="random")

@@ -1,4 +1,4 @@
-"""What a split loses when one neuron is removed."""
+"""Effect of ablating one neuron on the accuracy or loss of a split."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ _TOLD: dict[str, frozenset[str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class AblationEffect(Score):
-    """Rank neurons by what a split loses when each is removed alone, the others as they are.
+    """Rank neurons by the loss of accuracy, or rise of loss, on a split when each is ablated alone.
 
-    Positive where the neuron helps: the drop of the accuracy, or the rise of the mean cross-entropy in nats. Where the
-    logits are linear in the layer, they follow from a rank-1 step and the network is not run again; otherwise it is
-    run with a hook at the layer, many neurons in one pass, and the note says so. Where the point holds (example,
-    position, neuron), a neuron is removed at all positions, unless one is named.
+    Positive if the neuron helps: the drop of the accuracy, or the rise of the mean cross-entropy in nats. If the logits
+    are linear in the layer, they follow from a rank-1 step and the network is not run again; otherwise it is run with a
+    hook at the layer, many neurons in one pass, and the note says so. At a point (example, position, neuron) a neuron
+    is ablated at all positions unless one is given.
 
     Attributes:
-        split: the examples that count: "train_clean", "train_noisy" (with their given labels), "train_noisy_true" (the
-            same with their true ones), "train" (all, with given labels; asks for no knowledge of the noise), "test".
-        value: what an activation is replaced by: "zero", or its "mean" over the training set, at each position its own.
-        measure: "accuracy", or "loss" for cross-entropy, which sees what is too small to flip a prediction.
+        split: the examples: "train_clean", "train_noisy" (with their given labels), "train_noisy_true" (the same with
+            their true labels), "train" (all, with given labels; needs no knowledge of the noise), "test".
+        value: replacement for an activation: "zero", or its "mean" over the training set at each position.
+        measure: "accuracy", or "loss" for cross-entropy, which also changes if no prediction flips.
         point: any hook point with such units; by default the last of the role `hidden` (of the role `heads`).
-        units: what is removed: a "neuron", on the point's last axis; a "channel", on its second, (example, channel, …);
-            or a "head", on its third of four, (example, position, head, dimension). Of four axes that are not known to
-            be attention's, only channels.
-        position: at which position of (example, position, …); by default at all.
+        units: units to ablate: "neuron", on the point's last axis; "channel", on its second, (example, channel, …); or
+            "head", on its third of four, (example, position, head, dimension). A point with four axes outside attention
+            has only channels.
+        position: a position of (example, position, …); by default all.
     """
 
     name: ClassVar[str] = "ablation_effect"
@@ -79,26 +79,26 @@ class AblationEffect(Score):
         check_choice("measure", self.measure, get_args(Measure))
         check_choice("unit", self.units, get_args(Ranked))
         if self.position is not None and (isinstance(self.position, bool) or not isinstance(self.position, int)):
-            raise ConfigError(f"position is one position's number, got {self.position!r}")
+            raise ConfigError(f"position is the number of one position, got {self.position!r}")
 
     def wants(self) -> frozenset[str]:
-        """What holds the units."""
+        """The role that names the point, unless a point is given."""
         if self.point:
             return frozenset()
         return frozenset({"role:heads"}) if self.units == "head" else self.needs
 
     def told(self) -> frozenset[str]:
-        """What the labels of the split tell."""
+        """Prior knowledge in the labels of the split."""
         return _TOLD[self.split]
 
     def __call__(self, subject: Subject) -> NeuronScores:
         """Return the scores.
 
         Raises:
-            MissingNeedError: the subject lacks something, or the split is empty or cannot be known.
+            MissingNeedError: a need is missing, or the split is empty or unknown.
             UnknownNameError: there is no such hook point.
-            ConfigError: the point has no such units (or not for sure) or position, or is a pattern of several.
-            DiscardedEditError: the logits do not depend on what the point holds.
+            ConfigError: the point does not have, or may not have, such units or position, or several points match.
+            DiscardedEditError: the logits do not depend on the point.
         """
         self.require(subject)
         point = self._point(subject)
@@ -114,7 +114,7 @@ class AblationEffect(Score):
         return NeuronScores(self.label(), effect, point, self.higher, note)
 
     def _readout(self, subject: Subject, point: str) -> tuple[LinearReadout | None, str]:
-        """Return the readout that effects follow from, or None and what is done instead."""
+        """Return the readout if the logits are linear in the layer, or None and a note on the measurement."""
         note = f"measured by running the network without each {self.units}"
         if self.units != "neuron" or self.position is not None or point not in subject.roles.hidden:
             return None, note
@@ -154,7 +154,7 @@ class AblationEffect(Score):
         labels: Int[Tensor, " example"],
         how: Batched,
     ) -> Float[Tensor, " unit"]:
-        """Run the network with one unit removed after the other."""
+        """Run the network with each unit ablated in turn."""
         values = values_of(subject, where.layout, self.value, ids, 0)
         place = Place(where.point, values, where.masks(torch.eye(where.width).bool()))
         before = self._loss(logits_of(subject.model, subject.task, ids, subject.roles.output), labels)
@@ -166,7 +166,7 @@ class AblationEffect(Score):
         return total / len(ids)
 
     def _loss(self, logits: Float[Tensor, "row class"], labels: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-        """What is lost on each row: 0 or 1, or nats."""
+        """Return each row's error (0 or 1) or cross-entropy in nats."""
         if self.measure == "loss":
             return F.cross_entropy(logits, labels, reduction="none").double()
         return (logits.argmax(1) != labels).double()
@@ -179,7 +179,7 @@ def _examples(subject: Subject, split: Split) -> tuple[Int[Tensor, " example"], 
     if ids is None:
         raise MissingNeedError(f"the split {split} needs the true labels of all training examples (use split=train)")
     if not len(ids):
-        raise MissingNeedError(f"the split {split} needs at least one example, and is empty")
+        raise MissingNeedError(f"the split {split} is empty")
     labels = task.true(ids) if split in ("train_noisy_true", "test") else task.given(ids)
     if labels is None:
         raise MissingNeedError(f"the split {split} needs true labels that are not known")

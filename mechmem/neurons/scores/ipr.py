@@ -23,15 +23,15 @@ Which = Literal["all", "u", "v", "w"]
 class InverseParticipationRatio(Score):
     """Rank neurons by how concentrated their vectors are in frequency.
 
-    The inverse participation ratio of a vector is (‖x̂‖₄ / ‖x̂‖₂)⁴ over its Fourier coefficients, the constant's among
-    them. A neuron's is the mean over its vectors u, v and w (Doshi et al. 2024), or that of w alone (Liu & Lu 2026).
-    "one_sided" takes the coefficients of the real FFT, so that a pure cosine has 1 (the figures of Doshi et al.'s
-    code); "two_sided" those of the full DFT, where it has ½ (the formula of their paper).
+    The inverse participation ratio of a vector is (‖x̂‖₄ / ‖x̂‖₂)⁴ over its Fourier coefficients, including the
+    constant's. A neuron's is the mean over its vectors u, v and w (Doshi et al. 2024), or that of w alone (Liu & Lu
+    2026). "one_sided" takes the coefficients of the real FFT, so that a pure cosine has 1 (the figures of Doshi et
+    al.'s code); "two_sided" those of the full DFT, where it has ½ (the formula of their paper).
 
     Attributes:
         convention: "one_sided" or "two_sided".
         of: "all" for the mean over the layer's vectors, or one of "u", "v", "w".
-        point: which layer of neurons; by default the last.
+        point: the layer of neurons; by default the last.
     """
 
     name: ClassVar[str] = "ipr"
@@ -53,7 +53,7 @@ class InverseParticipationRatio(Score):
         """Return the scores.
 
         Raises:
-            MissingNeedError: the subject lacks something, or the layer has no such vector.
+            MissingNeedError: a need is missing, or the layer has no such vector.
         """
         self.require(subject)
         found = neuron_vectors(subject, self.point)

@@ -1,4 +1,4 @@
-"""Which neurons have to go before a memorized example is forgotten."""
+"""Neurons that have to be ablated before a memorized example is forgotten."""
 
 from __future__ import annotations
 
@@ -26,33 +26,32 @@ Among = Literal["train_noisy", "train"]
 
 @dataclasses.dataclass(frozen=True)
 class NeuronFlipping(Score):
-    """Rank neurons by how many memorized examples cannot be forgotten without them.
+    """Rank neurons by how many memorized examples have them in their flipping set.
 
-    For each of a sample of fitted examples, neurons are removed greedily until the prediction is no longer the given
-    label: each time the one whose removal most raises the example's loss while sparing other examples, to first order
-    (the largest Σ w·g, with g the gradient of mean(other losses) − loss, both with what is removed so far). The score
-    is the share of the sample whose flipping set holds the neuron. The note reports the mean size of the sets, and the
-    share of the other fitted examples that are lost along with them.
+    For each of a sample of fitted examples, neurons are ablated greedily until the prediction is no longer the given
+    label: each time the one whose ablation most raises the example's loss while sparing other examples, to first order
+    (the largest Σ w·g, with g the gradient of mean(other losses) − loss, given the neurons ablated so far). The score
+    is the share of the sample whose flipping set holds the neuron. The note reports the mean size of the sets and the
+    share of the other fitted examples that are lost with them.
 
-    Where the logits are linear in the layer, gradients and removals follow from its weights; otherwise the network is
-    run, and differentiated, once per sampled example and removal, and the note says so. A channel is removed at all
-    places of the image, a neuron at all positions of a sequence.
+    If the logits are linear in the layer, gradients and ablations follow from its weights; otherwise the network is run
+    and differentiated once per sampled example and ablation, and the note says so. A channel is ablated on the whole
+    image, a neuron at all positions of a sequence.
 
-    Deviations from the paper: units of one layer are removed, where the paper removes channels of the whole network;
-    the gradient is that at the examples as they are, where the paper adds 1 % noise to them; the loss is cross-entropy,
-    whatever the network was trained with. An example that is not flipped after `most` removals has no flipping set and
+    Deviations from the paper: units of one layer are ablated, whereas the paper ablates channels of the whole network;
+    the gradient is taken at the unchanged examples, whereas the paper adds 1 % noise; the loss is cross-entropy,
+    whatever the network was trained with. An example that is not flipped after `most` ablations has no flipping set and
     counts for no neuron.
 
     Attributes:
-        examples: how many fitted examples are sampled, at most.
-        others: how many other training examples are to be spared.
+        examples: largest number of fitted examples to sample.
+        others: number of other training examples to spare.
         most: largest size of a flipping set.
         seed: seed of both samples.
         among: "train_noisy" samples memorized examples (fitted wrong labels); "train" samples all fitted training
             examples, and needs no knowledge of the noise.
         point: any hook point with such units; by default the last of the role `hidden`.
-        units: what is removed: a "neuron", on the point's last axis; or a "channel", on its second, (example, channel,
-            …).
+        units: units to ablate: "neuron", on the point's last axis; or "channel", on its second, (example, channel, …).
     """
 
     name: ClassVar[str] = "neuron_flipping"
@@ -79,21 +78,21 @@ class NeuronFlipping(Score):
         check_choice("unit", self.units, get_args(Removed))
 
     def wants(self) -> frozenset[str]:
-        """What holds the units."""
+        """The role that names the point, unless a point is given."""
         return frozenset() if self.point else self.needs
 
     def told(self) -> frozenset[str]:
-        """The noise is known only where wrongly labelled examples are picked out."""
+        """The noise is prior knowledge only if wrongly labelled examples are sampled."""
         return self.knows if self.among == "train_noisy" else frozenset({"given_labels"})
 
     def __call__(self, subject: Subject) -> NeuronScores:
         """Return the scores.
 
         Raises:
-            MissingNeedError: the subject lacks something, or no example of the split is fitted.
+            MissingNeedError: a need is missing, or no example of the split is fitted.
             UnknownNameError: there is no such hook point.
-            ConfigError: the point has no such units, or not for sure.
-            DiscardedEditError: the logits do not depend on what the point holds.
+            ConfigError: the point does not have, or may not have, such units.
+            DiscardedEditError: the logits do not depend on the point.
         """
         self.require(subject)
         point = self.point or subject.roles.hidden[-1]
@@ -115,21 +114,21 @@ class NeuronFlipping(Score):
         return NeuronScores(self.label(), score, point, self.higher, "; ".join(filter(None, (note, how))))
 
     def _readout(self, subject: Subject, point: str) -> tuple[LinearReadout | None, str]:
-        """Return the readout that sets follow from, or None and what is done instead."""
+        """Return the readout if the logits are linear in the layer, or None and a note on how sets are found."""
         return flipping_readout(subject, point, self.units)
 
     def _sample(self, subject: Subject) -> tuple[Int[Tensor, " sampled"], Int[Tensor, " other"]]:
-        """Draw rows of fitted examples, and of other training examples."""
+        """Draw rows of fitted examples and of other training examples."""
         task = subject.task
         ids = task.train_ids if self.among == "train" else task.splits["train_noisy"]
         if ids is None:
             raise MissingNeedError(
-                f"{self.name} needs to know which labels are wrong; use among=train where it is not known"
+                f"{self.name} needs to know which labels are wrong; use among=train if it is not known"
             )
         rows = task.rows(ids)
         fitted = rows[all_logits(subject)[rows].argmax(1) == task.given(ids)]
         if not len(fitted):
-            raise MissingNeedError(f"{self.name} needs fitted examples, and none of {len(rows)} in {self.among} is")
+            raise MissingNeedError(f"{self.name} needs fitted examples, but none of {len(rows)} in {self.among} is")
         draw = generator(self.seed, "neuron flipping")
         chosen = fitted[torch.randperm(len(fitted), generator=draw)[: self.examples]]
         rest = task.rows(task.train_ids)

@@ -1,4 +1,4 @@
-"""Random numbers, as a control."""
+"""Random ranking, as a control."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mechmem.models.reading.weights import neuron_point
 
 @dataclasses.dataclass(frozen=True)
 class RandomRanking(Score):
-    """Rank neurons at random, uniformly in [0, 1): what any other ranking has to beat.
+    """Rank neurons at random, uniformly in [0, 1): the control of any other ranking.
 
     Attributes:
         seed: seed of the draw.
-        point: which layer of neurons; by default the last.
+        point: the layer of neurons; by default the last.
     """
 
     name: ClassVar[str] = "random"
@@ -45,7 +45,7 @@ class RandomRanking(Score):
         """
         self.require(subject)
         point = neuron_point(subject, self.point)
-        # The width is the point's own; no role but `hidden` is asked for.
+        # The width is read at the point, so that no role but `hidden` is needed.
         width = activations(subject, point, ids=subject.task.train_ids[:1])[point].shape[-1]
         drawn = torch.rand(width, generator=generator(self.seed, "random score"), dtype=torch.float64)
         return NeuronScores(self.label(), drawn, point, self.higher)

@@ -1,4 +1,4 @@
-"""How strongly a neuron can drive the logits."""
+"""Largest effect that a neuron can have on a logit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mechmem.models.reading.weights import layer_vectors
 
 @dataclasses.dataclass(frozen=True)
 class Strength(Score):
-    """Rank neurons by the largest step that they could move a logit.
+    """Rank neurons by the largest change that they could make to a logit.
 
-    ‖w‖_∞ · φ(‖u‖_∞ + ‖v‖_∞), with φ the network's own activation. Nothing of the task enters, so that it serves
-    where the Fourier structure is unknown (the paper finds it above the IPR for multiplication).
+    ‖w‖_∞ · φ(‖u‖_∞ + ‖v‖_∞), with φ the network's own activation. It uses nothing of the task, so it applies if the
+    Fourier structure is unknown (the paper finds it better than the IPR for multiplication).
 
     Attributes:
         point: the layer of neurons; it must be the network's only one, with input and output vectors.
@@ -38,7 +38,7 @@ class Strength(Score):
         """Return the scores.
 
         Raises:
-            MissingNeedError: the subject lacks something, or the layer has no input or no output vector.
+            MissingNeedError: a need is missing, or the layer has no input or no output vector.
             RoleError: the role activation names no submodule, or several for one layer.
         """
         self.require(subject)
@@ -49,12 +49,12 @@ class Strength(Score):
                 f"strength needs a layer with input and output vectors; layer {point!r} has {', '.join(found)}"
             )
         activation = _activation(subject)
-        # The module may keep its parameters elsewhere than the vectors were read to.
+        # The module's parameters may be on another device than the vectors.
         like = next(activation.parameters(), inputs[0])
         with torch.no_grad():
             largest = torch.stack([vectors.abs().amax(0) for vectors in inputs]).sum(0)
             driven = activation(largest.to(like)).to(largest)
-        note = "" if driven.any() else "φ(‖u‖_∞ + ‖v‖_∞) is 0 for every neuron, so the score ranks none before another"
+        note = "" if driven.any() else "φ(‖u‖_∞ + ‖v‖_∞) is 0 for every neuron, so the score is the same for all"
         return NeuronScores(self.label(), found["w"].abs().amax(0) * driven, point, self.higher, note)
 
 

@@ -1,4 +1,4 @@
-"""Length of a neuron's vectors."""
+"""Norm of a neuron's vectors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Which = Literal["all", "u", "v", "w"]
 class WeightNorm(Score):
     """Rank neurons by the L2 norm of their weights.
 
-    The plainest score there is: what another one finds beyond the size of the weights, it finds beyond this one. With
-    "all" it is the norm of the layer's vectors u, v and w put end to end.
+    The simplest score, and so a baseline for all others. With "all" it is the norm of the layer's vectors u, v and w,
+    concatenated.
 
     Attributes:
         of: "all", or one of "u", "v" (input vectors of the operands) and "w" (output vector).
-        point: which layer of neurons; by default the last.
+        point: the layer of neurons; by default the last.
     """
 
     name: ClassVar[str] = "weight_norm"
@@ -42,7 +42,7 @@ class WeightNorm(Score):
         check_choice("vector", self.of, get_args(Which))
 
     def wants(self) -> frozenset[str]:
-        """Only the role that holds the vector, where one is named."""
+        """Only the role of the vector, if `of` names one."""
         if self.of == "all":
             return self.needs
         return frozenset({"role:readout" if self.of == "w" else "role:input_embedding"})
@@ -51,7 +51,7 @@ class WeightNorm(Score):
         """Return the scores.
 
         Raises:
-            MissingNeedError: the subject lacks something, or the layer has no such vector.
+            MissingNeedError: a need is missing, or the layer has no such vector.
         """
         self.require(subject)
         point, found = layer_vectors(subject, self.point)

@@ -111,7 +111,7 @@ def test_a_change_of_the_weights_is_seen():
 
 
 def test_splits_that_are_empty_or_unknown_are_refused():
-    with pytest.raises(MissingNeedError, match="train_noisy needs at least one example"):
+    with pytest.raises(MissingNeedError, match="train_noisy is empty"):
         score("ablation_effect(train_noisy)")(subject_of(fraction=0.0))
     subject = subject_of()
     task = subject.task
@@ -179,7 +179,7 @@ def test_heads_and_positions_that_are_not_there():
     assert score("ablation_effect(train,point=blocks.0.hook_po*)")(subject).point == "blocks.0.hook_post"
     with pytest.raises(ConfigError, match="no positions"):
         score("ablation_effect(position=0)")(subject_of())
-    with pytest.raises(ConfigError, match="one position's number, got 'last'"):
+    with pytest.raises(ConfigError, match="the number of one position, got 'last'"):
         score("ablation_effect(position=last)")
     with pytest.raises(UnknownNameError, match="Did you mean 'head'"):
         score("ablation_effect(units=heads)")
