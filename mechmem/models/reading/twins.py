@@ -1,4 +1,4 @@
-"""The same network trained otherwise, or not at all: found on disk, or made."""
+"""Twins: the same network trained differently or not at all, from disk or retrained."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def twin(
     train: Train | None = None,
     progress: bool = False,
 ) -> nn.Module | str:
-    """Return a network's twin, or why there is none.
+    """Return a network's twin, or the reason why there is none.
 
-    The untrained twin is step 0 of the run where it is on disk; every other one is made by the retrainer, which may
-    train it.
+    The untrained twin is step 0 of the run if that is on disk; all others come from the retrainer, which may train
+    them.
 
     Args:
         subject: the network.
-        kind: which twin.
-        given: the twin itself, where the caller has it.
-        train: trains a network on a task like the subject's; makes the noise-only twin in the retrainer's place.
-        progress: whether training shows a bar.
+        kind: kind of the twin.
+        given: the twin itself, if the caller has it.
+        train: trains a network on a task like the subject's; used for the noise-only twin instead of the retrainer.
+        progress: whether to show a progress bar during training.
     """
     if given is not None:
         return given
@@ -53,6 +53,6 @@ def twin(
 
 
 def twin_subject(subject: Subject, kind: TwinKind) -> tuple[Subject | None, str]:
-    """Return the subject with a twin in the network's place and "", or None and why there is none."""
+    """Return the subject with a twin as its network and "", or None and the reason why there is none."""
     found = twin(subject, kind)
     return (None, found) if isinstance(found, str) else (subject.with_model(found), "")
