@@ -1,7 +1,7 @@
-"""Frozen configs that validate themselves, hash to a digest, and survive JSON.
+"""Base class of frozen configs, with validation, a digest and conversion to and from JSON values.
 
-This module and every `config.py` below it import no torch, so that the command line can build, check and refuse
-a configuration before anything heavy is loaded.
+This module and every config module import no torch, so that the command line can build, check and refuse a config
+before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from mechmem.errors import ConfigError, unknown_name
 _KINDS: dict[str, type[Config]] = {}
 
 LATER = {"later": True}
-"""Metadata of a field that configs did not always have: at its default, digests are what they were without it."""
+"""Metadata of a field that was added later: at its default it does not change the digest."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Base of all configs. A subclass names itself with `kind`, which JSON files carry."""
+    """Base class of all configs. JSON files contain the `kind` of a subclass."""
 
     kind: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Register the subclass under its `kind`, refusing a name that is taken."""
+        """Register the subclass under its `kind`; refuse a name that is taken."""
         super().__init_subclass__(**kwargs)
         kind = cls.__dict__.get("kind", "")
         if not kind:
@@ -39,9 +39,9 @@ class Config:
         _KINDS[kind] = cls
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values only; nested configs become dicts that carry their `kind`.
+        """Return plain values only; nested configs become dicts with their `kind`.
 
-        A setting that was added later (`LATER`) is left out at its default.
+        A field that was added later (`LATER`) is left out at its default.
         """
         values: dict[str, Any] = {"kind": self.kind}
         for field in dataclasses.fields(self):
@@ -55,11 +55,11 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild a config from `to_dict`.
+        """Rebuild a config from the result of `to_dict`.
 
         Raises:
             ConfigError: a field is missing or unknown, or the values do not validate.
-            UnknownNameError: no config of this `kind` exists.
+            UnknownNameError: there is no config of this `kind`.
         """
         if not isinstance(values, Mapping) or "kind" not in values:
             raise ConfigError("a config is a mapping with a 'kind'")
@@ -94,7 +94,7 @@ class Config:
 
 
 def check_choice(setting: str, value: str, allowed: Collection[str]) -> None:
-    """Refuse a name that is not one of `allowed`, naming the nearest."""
+    """Refuse a name that is not in `allowed`, suggesting the nearest."""
     if value not in allowed:
         raise unknown_name(setting, str(value), allowed)
 
@@ -112,7 +112,7 @@ def check_fraction(setting: str, value: float) -> None:
 
 
 def check_number(setting: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
-    """Refuse anything not finite, not greater than `above`, or less than `least`."""
+    """Refuse anything that is not finite, not greater than `above`, or less than `least`."""
     wanted = f"greater than {above}" if above is not None else f"at least {least}"
     finite = isinstance(value, int | float) and math.isfinite(value)
     if not finite or (above is not None and value <= above) or (least is not None and value < least):

@@ -1,4 +1,4 @@
-"""What tells one state of a network from another: its weights bit by bit, its modules and its hooks."""
+"""Fingerprint of a network's state: its weights bit by bit, its modules and its hooks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 SUBNETWORK = "mechmem_subnetwork"
-"""Property by which a layer of example masks says which subnetwork it runs, as something that can be compared."""
+"""Name of the property of a mask layer that returns the subnetwork it runs, as a comparable value."""
 
 _AT_ONCE = 2**17
-"""Numbers that are summed at once: with their weights they stay in the cache."""
+"""Numbers summed at once: with their weights they stay in the cache."""
 
 
 def fingerprint(model: nn.Module) -> tuple[Any, ...]:
-    """Return what changes whenever a parameter or buffer, a submodule, a hook or a chosen subnetwork does.
+    """Return a value that changes whenever a parameter, buffer, submodule, hook or chosen subnetwork does.
 
-    The weights are read, every time: versions that torch keeps are blind to what a fused optimizer, `.data` or numpy
-    writes. Plain attributes and a replaced `forward` are not part of it, but for which subnetwork example masks run.
+    The weights are read every time: torch's version counters miss what a fused optimizer, `.data` or numpy writes.
+    Plain attributes and a replaced `forward` are not part of it, except for the subnetwork that example masks run.
     """
     tensors = tuple(
         (str(tensor.dtype), tensor.device, None if is_lazy(tensor) else (tuple(tensor.shape), checksum(tensor)))
@@ -35,10 +35,10 @@ def fingerprint(model: nn.Module) -> tuple[Any, ...]:
 
 @torch.no_grad()
 def checksum(tensor: Tensor) -> int:
-    """Return a sum over the bits of a tensor, on its device, that depends on the place of each.
+    """Return a position-dependent sum over the bits of a tensor, computed on its device.
 
-    Pieces of at most 32 bits are multiplied by a random 64-bit number per place: also where only signs change, or two
-    values change places, two tensors share the sum with a probability below 1e-9.
+    Pieces of at most 32 bits are multiplied by a random 64-bit number per position. Two different tensors, even if they
+    differ only in signs or in the order of two values, have the same sum with a probability below 1e-9.
     """
     flat = tensor.detach().to_dense().contiguous().flatten()
     narrow = {1: torch.uint8, 2: torch.int16}.get(flat.element_size(), torch.int32)

@@ -1,4 +1,4 @@
-"""What mechmem asks of the group that a task's symbols form."""
+"""Interface of the group that a task's symbols form."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 @runtime_checkable
 class Group(Protocol):
-    """The group that a task's symbols form; what "frequency" means is its business (an irrep, in general)."""
+    """The group that a task's symbols form; it defines what a "frequency" is (in general an irrep)."""
 
     @property
     def n_frequencies(self) -> int:
-        """How many nontrivial frequencies a real vector over the symbols has; numbered from 1."""
+        """Number of nontrivial frequencies of a real vector over the symbols; numbered from 1."""
         ...
 
     def power(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
@@ -27,24 +27,24 @@ class Group(Protocol):
 
     @property
     def multiplicity(self) -> Int[Tensor, " freq"]:
-        """How many coefficients of the transform make up the constant (1) and each frequency (2, or 1 at Nyquist).
+        """Number of transform coefficients of the constant (1) and of each frequency (2, or 1 at Nyquist).
 
-        Of an irrep of degree d these are d², and 2d² of two complex conjugates together.
+        An irrep of degree d has d², two complex conjugate ones together 2d².
         """
         ...
 
     def keep(
         self, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]
     ) -> Float[Tensor, "symbol neuron"]:
-        """Each vector's part at its own frequency, 1 … n_frequencies (0 would be the trivial one)."""
+        """Each vector's component at its own frequency, 1 … n_frequencies (0 would be the trivial one)."""
         ...
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the frequencies 1 … n_frequencies are called: their numbers, or names of representations."""
+        """Names of the frequencies 1 … n_frequencies: their numbers, or names of representations."""
         ...
 
     @property
     def outside(self) -> Int[Tensor, " symbol"]:
-        """Symbols that have no place in the group (0 under multiplication)."""
+        """Symbols that are not in the group (0 under multiplication)."""
         ...

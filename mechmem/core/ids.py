@@ -1,4 +1,4 @@
-"""Lists of example ids, as they are given to a call."""
+"""Checks and conversion of lists of example ids."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mechmem.errors import ConfigError
 
 
 def check_ids(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
-    """Return a list of a task's example ids as a tensor; `name` is what the caller's argument is called.
+    """Return a list of a task's example ids as a tensor; `name` is the caller's name for the argument.
 
     Raises:
-        ConfigError: it is not at least one whole number, in one dimension. A mask is none.
+        ConfigError: it is not a one-dimensional list of at least one whole number. A mask is refused too.
         UnknownNameError: an id is not one of the task's.
     """
     found = as_ids(ids, name)
@@ -25,10 +25,10 @@ def check_ids(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"
 
 
 def as_ids(ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
-    """Return a list of example ids, of whatever task, as a tensor.
+    """Return a list of example ids of any task as a tensor.
 
     Raises:
-        ConfigError: it is not at least one whole number, in one dimension. A mask is none.
+        ConfigError: it is not a one-dimensional list of at least one whole number. A mask is refused too.
     """
     try:
         found = ids if isinstance(ids, Tensor) else torch.tensor(np.asarray(ids))
@@ -44,38 +44,38 @@ def as_ids(ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
 
 
 def check_distinct(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
-    """Return a list of different ids of a task as a tensor.
+    """Return a list of distinct ids of a task as a tensor.
 
     Raises:
-        ConfigError: it is no list of ids (see `check_ids`), or one is repeated.
+        ConfigError: it is not a list of ids (see `check_ids`), or an id is repeated.
         UnknownNameError: an id is not one of the task's.
     """
     found = check_ids(task, ids, name)
     values, counts = found.unique(return_counts=True)
     if len(values) < len(found):
-        raise ConfigError(f"{name} are different ids, and {int(values[counts > 1][0])} is repeated")
+        raise ConfigError(f"{name} must be distinct ids, but {int(values[counts > 1][0])} is repeated")
     return found
 
 
 def check_sources(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " source"]:
-    """Return a list of different training examples of a task, as they are without augmentation, as a tensor.
+    """Return a list of distinct ids of a task's training examples without augmentation, as a tensor.
 
     Raises:
-        ConfigError: it is no list of different ids (see `check_distinct`), or one is no such example's.
+        ConfigError: it is not a list of distinct ids (see `check_distinct`), or an id belongs to no such example.
         UnknownNameError: an id is not one of the task's.
     """
     found = check_distinct(task, ids, name)
     strangers = found[~torch.isin(found, task.sources)]
     if len(strangers):
-        raise ConfigError(f"{name} are training examples, and {int(strangers[0])} is none")
+        raise ConfigError(f"{name} must be training examples, but {int(strangers[0])} is not one")
     return found
 
 
 def one_or_more(ids: Ids | int) -> Int[Tensor, "*example"]:
-    """Return ids of examples that need not be a task's, or a single one without an axis, as a tensor.
+    """Return example ids of any task, or a single id as a scalar, as a tensor.
 
     Raises:
-        ConfigError: they are not whole numbers of at least 0.
+        ConfigError: they are not whole numbers ≥ 0.
     """
     try:
         found = torch.as_tensor(ids)

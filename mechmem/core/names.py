@@ -1,4 +1,4 @@
-"""How plugins are named in text: `name`, `name(value,key=value)`, `name@point`, and chains joined by plus signs."""
+"""Parser of plugin names: `name`, `name(value,key=value)`, `name@point`, and chains joined by plus signs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _TERM = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<settings>.*)\))?\s*(?:
 
 
 def check_name(name: object, what: str) -> None:
-    """Refuse what is no text.
+    """Refuse a name that is not a string.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: the name is something else.
     """
     if not isinstance(name, str):
         raise ConfigError(f"{what}: expected a name, got {name!r}")
 
 
 def split_outside(text: str, separator: str) -> list[str]:
-    """Split at a separator that stands outside all parentheses and quotes."""
+    """Split at a separator outside all parentheses and quotes."""
     parts, depth, quote, current = [], 0, "", ""
     for character in text:
         if quote:
@@ -44,7 +44,7 @@ def split_outside(text: str, separator: str) -> list[str]:
 
 
 def _closed(settings: str) -> bool:
-    """Tell whether every parenthesis that is opened is closed, and none before it is opened."""
+    """Return whether the parentheses are balanced."""
     depth = 0
     for part in re.findall(r"'[^']*'|\"[^\"]*\"|[()]", settings):
         depth += (part == "(") - (part == ")")
@@ -54,16 +54,16 @@ def _closed(settings: str) -> bool:
 
 
 def build(classes: Mapping[str, type[P]], term: str, whole: str, what: str) -> P:
-    """Build the plugin that a term names; settings are given by name, or in the order of the fields.
+    """Build the plugin of a term; settings are given by name, or in the order of the fields.
 
     Args:
-        classes: the plugins that may be named.
+        classes: the allowed plugins by name.
         term: the text, e.g. "keep(ipr(two_sided),fraction=0.3)".
-        whole: the text that the term is a part of, for errors.
-        what: what is being read ("extractor", "score"), for errors.
+        whole: the whole text that contains the term, for errors.
+        what: kind of thing being parsed ("extractor", "score"), for errors.
 
     Raises:
-        UnknownNameError: there is no such plugin, or it has no such setting; the nearest is named.
+        UnknownNameError: there is no such plugin, or it has no such setting; the message suggests the nearest.
         ConfigError: the term cannot be read, or a setting is not allowed.
     """
     check_name(term, what)
@@ -92,12 +92,12 @@ def build(classes: Mapping[str, type[P]], term: str, whole: str, what: str) -> P
 
 
 def _value(text: str, as_text: bool) -> Any:
-    """Return the Python value that a setting stands for; a field of text takes anything as it is written."""
+    """Return the Python value of a setting; a string field takes anything as written."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-    # A hook point may be called "1".
+    # A hook point may be named "1".
     return text if as_text and not isinstance(value, str) else value
 
 

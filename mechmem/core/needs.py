@@ -1,4 +1,4 @@
-"""What a plugin may need of a subject, and what it may be told."""
+"""Needs of plugins, and the prior knowledge they may declare."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ KNOWLEDGE = {
     "checkpoints": "earlier states of the network",
     "test_labels": "the test labels (an optimistic figure)",
 }
-"""What an extractor may be told, token by token; an extractor declares a subset, checked by contract tests."""
+"""Tokens of prior knowledge; an extractor declares those that it uses, checked by contract tests."""
 
 
 def has(subject: Subject, need: str) -> bool:
-    """Tell whether a subject has what a plugin declares in `needs`, e.g. "role:input_embedding" or "pairs"."""
+    """Return whether a subject has something that a plugin lists in `needs`, e.g. "role:input_embedding" or "pairs"."""
     kind, _, value = need.partition(":")
     if kind == "role":
         return bool(getattr(subject.roles, value))

@@ -1,8 +1,8 @@
-"""The kinds of plugin, and how they are found.
+"""Base classes of the kinds of plugin, and the registry that finds plugins.
 
-A plugin is one frozen dataclass in one file of its kind's folder (see `HOMES`), found by being there; other packages
-add theirs through an entry point of the group `mechmem.<kind>` (`mechmem.surgeries`, …). Its fields are its parameters;
-its class attributes say how it is named, what it needs, what it is told and where it comes from.
+A plugin is one frozen dataclass in one file of its kind's folder (see `HOMES`), found automatically; other packages add
+theirs through an entry point of the group `mechmem.<kind>` (`mechmem.surgeries`, …). Its fields are its parameters; its
+class attributes give its name, its needs, its prior knowledge and its source.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from mechmem.errors import ConfigError, MissingNeedError, unknown_name
 
 @dataclasses.dataclass(frozen=True)
 class Plugin:
-    """Base of the plugin kinds. A final class sets the class attributes and implements its kind's call.
+    """Base class of the kinds of plugin. A final class sets the class attributes and implements its kind's call.
 
     Attributes:
-        name: how it is called in an extractor's name or a table.
+        name: its name in an extractor's name or a table.
         needs: what the subject must have: "role:input_embedding", "pairs", "group", "operation",
             "augmentation", "turn_over", "example_tied", "run", "retrainer".
-        knows: what it is told, tokens of `needs.KNOWLEDGE`.
-        cites: the source.
+        knows: its prior knowledge, tokens of `needs.KNOWLEDGE`.
+        cites: its source.
         aliases: short names for settings of the fields, e.g. {"quadratic": {"to": "quadratic"}}.
-        control: name of the plugin that stands in for this one as its own control, or "".
+        control: name of the plugin that serves as this one's control, or "".
     """
 
     name: ClassVar[str] = ""
@@ -51,7 +51,7 @@ class Plugin:
     control: ClassVar[str] = ""
 
     def label(self) -> str:
-        """How this instance is written in an extractor's name: an alias, or the name with its changed fields."""
+        """This instance's name in an extractor's name: an alias, or the name with its changed fields."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         changed = {f.name: values[f.name] for f in dataclasses.fields(self) if values[f.name] != f.default}
         for alias, preset in self.aliases.items():
@@ -62,15 +62,15 @@ class Plugin:
         return f"{self.name}({','.join(f'{key}={value}' for key, value in changed.items())})"
 
     def wants(self) -> frozenset[str]:
-        """What this instance needs: `needs`, and whatever its settings add."""
+        """The needs of this instance: `needs`, and those that its settings add."""
         return self.needs
 
     def told(self) -> frozenset[str]:
-        """What this instance is told: `knows`, and whatever its settings add."""
+        """The prior knowledge of this instance: `knows`, and what its settings add."""
         return self.knows
 
     def stand_in(self) -> Plugin | None:
-        """This instance's own control: the plugin that `control` names, with the settings that both have; or None."""
+        """This instance's control: the plugin that `control` names, with the settings that both have; or None."""
         if not self.control:
             return None
         kind = next(kind for kind, base in KINDS.items() if isinstance(self, base))
@@ -79,10 +79,10 @@ class Plugin:
         return cls(**{name: getattr(self, name) for name in shared})
 
     def missing(self, subject: Subject) -> list[str]:
-        """List what this plugin needs and the subject does not have.
+        """Return the needs of this plugin that the subject does not have.
 
         Raises:
-            ConfigError: it is no Subject.
+            ConfigError: `subject` is not a Subject.
         """
         if not isinstance(subject, Subject):
             made = "mm.Subject(model, task, roles)"
@@ -90,10 +90,10 @@ class Plugin:
         return [need for need in sorted(current(need, NEEDS) for need in self.wants()) if not has(subject, need)]
 
     def require(self, subject: Subject) -> None:
-        """Raise `MissingNeedError` where the subject lacks something, and `ConfigError` where it is none."""
+        """Raise `MissingNeedError` if a need is missing, and `ConfigError` if `subject` is not a Subject."""
         missing = self.missing(subject)
         if missing:
-            hint = " (multiplication has one where the modulus is prime; ArrayTask takes operation=)"
+            hint = " (multiplication has one if the modulus is prime; ArrayTask takes operation=)"
             needed = ", ".join(missing) + (hint if "group" in missing else "")
             raise MissingNeedError(f"{self.name or type(self).__name__!r} needs {needed}")
 
@@ -103,15 +103,14 @@ class Surgery(Plugin):
 
     @abc.abstractmethod
     def __call__(self, subject: Subject) -> Subject:
-        """Return a subject with a changed copy of the model; the one given is left as it was."""
+        """Return a subject with a changed copy of the model; the original is unchanged."""
 
 
 class Readout(Plugin):
     """A way to get predictions out of a network.
 
     Attributes:
-        reads: "logits" where it reads nothing else, so that a table of labels can stand in as a control;
-            "network" otherwise.
+        reads: "logits" if it reads nothing else, so that a table of labels can serve as a control; "network" otherwise.
     """
 
     reads: ClassVar[Literal["logits", "network"]] = "logits"
@@ -125,7 +124,7 @@ class Score(Plugin):
     """A number per neuron, by which neurons can be ranked.
 
     Attributes:
-        higher: what a high score is taken to mean, in a few words.
+        higher: interpretation of a high score, in a few words.
     """
 
     higher: ClassVar[str] = ""
@@ -138,12 +137,12 @@ class Score(Plugin):
 class ExampleScore(Plugin):
     """A number per training example, by which examples can be ranked.
 
-    A final class implements `measure`; the examples are always the task's un-augmented training examples, in order.
+    A final class implements `measure`; the examples are always the task's unaugmented training examples, in order.
 
     Attributes:
-        higher: what a high score is taken to mean, in a few words.
-        suspect: the end at which wrong labels are looked for; fixed by what the score is, never by what it finds.
-        unit: what the values are measured in, or "".
+        higher: interpretation of a high score, in a few words.
+        suspect: the end at which wrong labels are expected; fixed in advance, never chosen by the result.
+        unit: unit of the values, or "".
     """
 
     higher: ClassVar[str] = ""
@@ -154,7 +153,7 @@ class ExampleScore(Plugin):
         """Return the scores.
 
         Raises:
-            MissingNeedError: the subject lacks something.
+            MissingNeedError: a need is missing.
             ScoreError: a score is not a number.
         """
         self.require(subject)
@@ -163,7 +162,7 @@ class ExampleScore(Plugin):
         return ExampleScores(self.label(), ids, values.double(), self.higher, self.suspect, self.unit, note)
 
     def of_one_state(self) -> bool:
-        """Whether it looks at one state of a network, and so can be followed over training."""
+        """Whether the score uses a single state of a network, so that it can be followed over training."""
         return not self.wants() & {"run", "retrainer", *NEEDS} and "checkpoints" not in self.told()
 
     @abc.abstractmethod
@@ -179,10 +178,10 @@ class Analysis(Plugin):
         """Return the result."""
 
     def for_run(self, subject: Subject) -> Callable[[Subject], Result]:
-        """Return what measures each checkpoint of the subject's run: this, unless something is common to them all.
+        """Return the measurement of each checkpoint of the subject's run: this, unless they share something.
 
         Raises:
-            MissingNeedError: the subject lacks something.
+            MissingNeedError: a need is missing.
         """
         return self
 
@@ -203,7 +202,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "example_scores": ("mechmem.examples.scores",),
     "analyses": tuple(f"mechmem.analyses.{wing}" for wing in ("neurons", "logits", "layers", "runs", "examples")),
 }
-"""The packages in which each kind is looked for; every module in them holds one plugin."""
+"""The packages of each kind; every module in them holds one plugin."""
 
 _CALLED = {"neuron_scores": "score", "example_scores": "score of examples", "analyses": "analysis"}
 
@@ -217,7 +216,7 @@ def _load(entry: importlib.metadata.EntryPoint) -> type[Plugin]:
 
 @functools.cache
 def plugins(kind: str) -> dict[str, type[Plugin]]:
-    """Find every plugin of a kind ("surgeries", "readouts", "neuron_scores", "example_scores", "analyses"), by name.
+    """Return every plugin of a kind ("surgeries", "readouts", "neuron_scores", "example_scores", "analyses") by name.
 
     Raises:
         UnknownNameError: there is no such kind.
@@ -261,15 +260,15 @@ def named(kind: Literal["analyses"], name: str, /, **settings: Any) -> Analysis:
 @overload
 def named(kind: str, name: str, /, **settings: Any) -> Plugin: ...
 def named(kind: str, name: str, /, **settings: Any) -> Plugin:
-    """Return the plugin of a kind that a text names, e.g. "ipr(two_sided)" or "partition(by=ipr)".
+    """Return a plugin by its name with settings, e.g. "ipr(two_sided)" or "partition(by=ipr)".
 
     Args:
         kind: the kind of plugin.
-        name: its name, with settings in parentheses or without.
+        name: its name, optionally with settings in parentheses.
         settings: settings as Python values; they override those in parentheses.
 
     Raises:
-        UnknownNameError: there is no such plugin, or no such setting of it; the nearest is named.
+        UnknownNameError: there is no such plugin, or no such setting of it; the message suggests the nearest.
         ConfigError: the name cannot be read, or a setting is not allowed.
     """
     found = build(plugins(kind), name, name, _CALLED.get(kind, KINDS[kind].__name__.lower()))

@@ -1,7 +1,6 @@
-"""Where every random number comes from: a hash of (seed, stream, step), never a global state.
+"""Random numbers derived from a hash of (seed, stream, step), never from global state.
 
-Because a step's randomness is derived and not carried, a resumed run needs no generator state and equals
-an uninterrupted one bit for bit.
+A resumed run therefore needs no generator state and equals an uninterrupted one bit for bit.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ def derive_seed(seed: int, stream: str, step: int = 0) -> int:
 
     Args:
         seed: the seed of the config.
-        stream: what the randomness is for ("init", "split", "label_noise", "order", …).
-        step: the optimisation step, where the stream is drawn from at every step.
+        stream: purpose of the randomness ("init", "split", "label_noise", "order", …).
+        step: the optimisation step, for streams that are used at every step.
     """
     text = f"{int(seed)}|{stream}|{int(step)}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
 def generator(seed: int, stream: str, step: int = 0) -> torch.Generator:
-    """Return a CPU generator for one stream; draws are made on the CPU so that devices agree."""
+    """Return a CPU generator for one stream; drawing on the CPU makes devices agree."""
     import torch
 
     return torch.Generator().manual_seed(derive_seed(seed, stream, step))

@@ -1,4 +1,4 @@
-"""Names that changed: the old one works for one release, with a `DeprecationWarning` that gives the new one.
+"""Renamed names: the old one works for one release, with a `DeprecationWarning` that gives the new one.
 
 Imports no torch.
 """
@@ -14,19 +14,19 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _INSIDE = ("mechmem", "dataclasses", "jaxtyping")
-"""Packages whose frames stand between a name and the line that used it; jaxtyping's do where shapes are checked."""
+"""Packages whose frames lie between a name and the line that used it; jaxtyping's do when shapes are checked."""
 
 NEEDS = {"recipe": "retrainer"}
-"""What plugins need of a subject, by the name that it had before."""
+"""New names of plugins' needs by the old ones."""
 
 
 def current(name: str, renamed: dict[str, str], where: str = "") -> str:
-    """Return the name that something has now; for an old one, warn the caller outside this package.
+    """Return the current form of a name; for an old one, warn the caller outside this package.
 
     Args:
         name: the name that was used.
         renamed: new names by the old ones.
-        where: what the name belongs to, written before it ("mechmem.").
+        where: prefix that shows what the name belongs to ("mechmem.").
     """
     if name not in renamed:
         return name

@@ -1,4 +1,4 @@
-"""What plugins return: frozen, documented, drawable, storable."""
+"""Base classes of results: records with a table, a figure, and lossless saving."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _repr(self: Any) -> str:
-    """Return fields by name: shapes in the place of numbers, and what is long cut short."""
+    """Return the fields by name, with shapes in place of tensors, and long values abbreviated."""
     shown = (f"{field.name}={_short(getattr(self, field.name))}" for field in dataclasses.fields(self))
     return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -29,15 +29,15 @@ def _short(value: object) -> str:
 
 
 class Saved:
-    """Base of records that are saved to a file and loaded again."""
+    """Base class of records that can be saved to a file and loaded again."""
 
     def save(self, path: str | Path) -> None:
-        """Save without loss to one safetensors file."""
+        """Save losslessly to one safetensors file."""
         storage.save_record(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Load what `save` wrote.
+        """Load a file written by `save`.
 
         Raises:
             RunDirectoryError: the file is damaged or holds something else.
@@ -50,7 +50,7 @@ class Saved:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result(Saved, abc.ABC):
-    """Base of what analyses return: frozen, documented field by field, drawable, storable."""
+    """Base class of results: frozen records with a table and a figure."""
 
     @abc.abstractmethod
     def to_frame(self) -> pd.DataFrame:

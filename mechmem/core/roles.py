@@ -1,4 +1,4 @@
-"""Where a tensor stands in what a module returns: in a tuple, a dict, a dataclass, or one inside another."""
+"""Roles of a model's parameters and points, and paths to tensors inside a module's output."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def pick(value: Any, path: str) -> Any:
     """Return the element at a path.
 
     Args:
-        value: what a module returned, or was given.
-        path: keys joined by dots, a position for a tuple or list: "0", "logits", "past_key_values.1"; "" for the value
+        value: output or input of a module.
+        path: keys joined by dots, positions for tuples and lists: "0", "logits", "past_key_values.1"; "" for the value
             itself.
 
     Raises:
@@ -33,7 +33,7 @@ def pick(value: Any, path: str) -> Any:
 
 
 def put(value: Any, path: str, element: Any) -> Any:
-    """Return a copy of the value, of its own type, that has another element at the path; the rest is shared.
+    """Return a copy of the value, of the same type, with another element at the path; the rest is shared.
 
     Raises:
         UnknownNameError: there is no such element.
@@ -44,10 +44,10 @@ def put(value: Any, path: str, element: Any) -> Any:
     known = _known(value, key, path)
     inside = _elements(value, path)[known]
     new = put(inside, rest or _known(inside, rest, path), element) if further else element
-    # A HuggingFace output is a mapping and a dataclass; as a dataclass it keeps both in step.
+    # A HuggingFace output is a mapping and a dataclass; replacing it as a dataclass keeps both in step.
     if _is_record(value):
         return dataclasses.replace(value, **{known: new})
-    if isinstance(value, Mapping):  # copied, not rebuilt: a defaultdict is not made from its items
+    if isinstance(value, Mapping):  # copied, not rebuilt: a defaultdict cannot be built from its items
         copied = copy.copy(value)
         copied[next(own for own in value if str(own) == known)] = new  # pyright: ignore[reportIndexIssue]
         return copied
@@ -78,7 +78,7 @@ def _is_record(value: Any) -> bool:
 
 
 def _elements(value: Any, path: str) -> dict[str, Any]:
-    """Return the elements of a value by key; positions count for tuples and lists."""
+    """Return the elements of a value by key; for tuples and lists by position."""
     if isinstance(value, Mapping):
         return {str(key): element for key, element in value.items()}
     if _is_record(value):
@@ -97,15 +97,15 @@ def _known(value: Any, key: str, path: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """How one of a model's parameters is read as a matrix with named axes, and written back.
+    """Reading of a model's parameter as a matrix with named axes, and writing it back.
 
     Attributes:
         parameter: the parameter's name, or several names that are stacked along a new first axis.
         pattern: an einops pattern from the stored shape to "operand p neuron" (input embedding) or "neuron classes"
             (readout). An axis missing on the left is repeated when read and averaged when written (tied inputs).
         sizes: axis sizes that the pattern cannot infer.
-        first: only so many entries of the stored first axis are read and written (the symbols of a vocabulary that has
-            other tokens behind them); None for all.
+        first: number of entries of the stored first axis to read and write (the symbols of a vocabulary in which other
+            tokens follow); None for all.
     """
 
     parameter: str | tuple[str, ...]
@@ -124,7 +124,7 @@ class Role:
         return (self.parameter,) if isinstance(self.parameter, str) else self.parameter
 
     def read(self, model: nn.Module) -> Float[Tensor, ...]:
-        """Return the parameter in the role's shape, detached; a view where the pattern allows one.
+        """Return the parameter in the role's shape, detached; a view if the pattern allows one.
 
         Raises:
             RoleError: there is no such parameter, or the pattern does not fit its shape.
@@ -132,7 +132,7 @@ class Role:
         return self.arrange([_parameter(model, name).detach() for name in self.names])
 
     def arrange(self, stored: Sequence[Tensor]) -> Float[Tensor, ...]:
-        """Bring tensors of the stored shape (parameters, or their gradients) into the role's shape."""
+        """Rearrange tensors of the stored shape (parameters, or their gradients) to the role's shape."""
         chosen = [self._chosen(tensor) for tensor in stored]
         try:
             tensors = chosen[0] if isinstance(self.parameter, str) else torch.stack(chosen)
@@ -144,10 +144,10 @@ class Role:
             ) from error
 
     def write(self, model: nn.Module, value: Float[Tensor, ...]) -> None:
-        """Store a value of the role's shape back into the parameter, in place.
+        """Write a value of the role's shape into the parameter, in place.
 
         Raises:
-            RoleError: there is no such parameter, or the value is not of the role's shape.
+            RoleError: there is no such parameter, or the value does not have the role's shape.
         """
         expected, found = tuple(self.read(model).shape), tuple(value.shape)
         if found != expected:
@@ -178,13 +178,14 @@ def _parameter(model: nn.Module, name: str) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Where the logits of an example stand in what a model returns.
+    """Position of the logits in a model's output.
 
     Attributes:
-        element: for a model that returns a tuple, dict or dataclass, the logits' place in it, e.g. "logits" or "0".
-        position: for a model of sequences, which returns (example, position, class), the position that answers; −1 is
-            the last. Hidden values with a position axis are read there too.
-        classes: only the first so many columns are the task's classes; None for all.
+        element: for a model that returns a tuple, dict or dataclass, the path of the logits in it, e.g. "logits" or
+            "0".
+        position: for a sequence model, which returns (example, position, class), the position whose logits are the
+            prediction; −1 is the last. Hidden values with a position axis are read there too.
+        classes: number of leading columns that are the task's classes; None for all.
     """
 
     element: str = ""
@@ -210,29 +211,29 @@ class Output:
         axes = 2 if self.position is None else 3
         if found.ndim != axes or (self.position is not None and not -found.shape[1] <= self.position < found.shape[1]):
             wanted = "(example, class)" if axes == 2 else f"(example, position, class) with a position {self.position}"
-            raise RoleError(f"the logits must have shape {wanted}, and have {tuple(found.shape)}")
+            raise RoleError(f"the logits must have shape {wanted}, but have {tuple(found.shape)}")
         answering = found if self.position is None else found[:, self.position]
         return answering[:, : self.classes]
 
 
 @dataclasses.dataclass(frozen=True)
 class Roles:
-    """What the parts of a model are for. A part left out makes the plugins that need it refuse, not guess.
+    """Roles of a model's parameters and points. Plugins that need a role refuse if it is missing; they do not guess.
 
-    In a network with a residual stream (`residual` is not empty) what the input embedding writes and the readout reads
-    are dimensions of that stream, not neurons: there the axis called neuron below is the stream's.
+    In a network with a residual stream (`residual` is not empty) the input embedding writes and the readout reads
+    dimensions of that stream, not neurons: the axis called neuron below is then the stream's.
 
     Attributes:
-        input_embedding: read as "operand p neuron".
-        readout: read as "neuron classes".
+        input_embedding: parameter read as "operand p neuron".
+        readout: parameter read as "neuron classes".
         bias: the readout's bias, read as "class".
-        activation: name of the submodule that is the nonlinearity, or names of several.
-        hidden: names of the hook points that hold the neurons, in layer order; of one, the name alone will do, as
-            for `residual` and `heads`.
+        activation: name of the activation function's submodule, or several names.
+        hidden: names of the hook points that hold the neurons, in layer order; a single one may be given as a string,
+            here and for `residual` and `heads`.
         logits: name of the hook point that holds the logits.
-        residual: names of the hook points that hold the residual stream, in order; empty where there is none.
-        heads: names of the hook points that hold what attention heads read, (example, position, head, dimension).
-        output: where the logits stand in what the model returns.
+        residual: names of the hook points that hold the residual stream, in order; empty if there is none.
+        heads: names of the hook points of the heads' outputs before W_O, (example, position, head, dimension).
+        output: position of the logits in the model's output.
     """
 
     input_embedding: Role | None = None
@@ -246,8 +247,8 @@ class Roles:
     output: Output = Output()
 
     def __post_init__(self) -> None:
-        """Take a single name for a tuple of one."""
+        """Turn a single name into a tuple."""
         for name in ("hidden", "residual", "heads"):
             points = getattr(self, name)
-            # A string would pass for a tuple of its letters.
+            # A string would be taken for a tuple of its letters.
             object.__setattr__(self, name, (points,) if isinstance(points, str) else tuple(points))

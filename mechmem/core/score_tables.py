@@ -1,4 +1,4 @@
-"""Base of tables of scores: several scores of the same neurons or examples, by name."""
+"""Base class of tables of scores: several scores of the same neurons or examples, by name."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ R = TypeVar("R")
 
 
 class TableOfScores(Result, abc.ABC, Generic[Scores]):
-    """Base of tables of scores; a final class has a field `reasons`: why a score is missing, by name."""
+    """Base class of tables of scores; a final class has a field `reasons`: why a score is missing, by name."""
 
-    # Not a field of this class, which is no dataclass: each final class keeps its own order of fields.
+    # Not a field of this class, which is not a dataclass: each final class keeps its own order of fields.
     reasons: Any
 
     @abc.abstractmethod
@@ -41,7 +41,7 @@ class TableOfScores(Result, abc.ABC, Generic[Scores]):
 
     @abc.abstractmethod
     def _ranked(self, scores: Scores) -> Float[np.ndarray, " unit"]:
-        """Return the finite values that ranks are taken of."""
+        """Return the finite values to rank."""
 
     def __getitem__(self, name: str) -> Scores:
         """Return one score by name.
@@ -58,18 +58,18 @@ class TableOfScores(Result, abc.ABC, Generic[Scores]):
         return found[name]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per neuron or example: the columns that identify it, then a column per score."""
+        """Return one row per neuron or example: the columns that identify it, then one column per score."""
         return self._units().assign(**{name: each.values.numpy() for name, each in self._scores().items()})
 
     def plot(self) -> go.Figure:
-        """Return the matrix of Spearman's rank correlations; a score that has the same value everywhere is blank."""
+        """Return a figure of the matrix of Spearman's rank correlations; a constant score is blank."""
         found = self._scores()
         matrix = rank_correlations(np.stack([self._ranked(each) for each in found.values()]))
         return signed_matrix(matrix, tuple(found), z_title="Spearman's rank correlation")
 
 
 def computed(scores: Sequence[P], compute: Callable[[P], R]) -> tuple[dict[str, R], dict[str, str]]:
-    """Compute every score that can be; return what was found and why the others are missing, each by label."""
+    """Compute every score that is possible; return the results and the reasons for missing ones, each by label."""
     found: dict[str, R] = {}
     reasons: dict[str, str] = {}
     for each in scores:

@@ -1,4 +1,4 @@
-"""Neurons by number: scores that rank them, and sets of them."""
+"""Scores of neurons and of examples, and sets of neurons."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class NeuronSet:
     """A set of the neurons of one layer; `&`, `|`, `-` and `~` combine sets of the same layer.
 
     Attributes:
-        mask: which neurons belong to it. Shape (neuron).
+        mask: whether each neuron belongs to it. Shape (neuron).
         point: the hook point that holds the layer's neurons.
     """
 
@@ -40,7 +40,7 @@ class NeuronSet:
     point: str
 
     def __post_init__(self) -> None:
-        """Validate: `~` on whole numbers would be arithmetic."""
+        """Validate: `~` on integers would be arithmetic."""
         if self.mask.dtype != torch.bool or self.mask.ndim != 1:
             looks = f"{self.mask.dtype} of shape {tuple(self.mask.shape)}"
             raise ScoreError(f"a set of neurons is one truth value per neuron, got {looks}; see NeuronSet.of")
@@ -106,8 +106,8 @@ class NeuronScores(Result):
         score: the score's name, with its settings.
         values: the scores, in the network's order; all finite. Shape (neuron).
         point: the hook point that holds the layer's neurons.
-        higher: what a high score is taken to mean.
-        note: what should be known about them, or "".
+        higher: interpretation of a high score.
+        note: remarks on the scores, or "".
 
     Raises:
         ScoreError: a score is not finite.
@@ -132,7 +132,7 @@ class NeuronScores(Result):
     def order(self, first: End = "low") -> Int[Tensor, " neuron"]:
         """Return all neurons by score, the lowest (or highest) first.
 
-        Ties go by number, and the two orders are each other's reverse: no neuron stands at both ends.
+        Ties are ordered by number. The two orders are each other's reverse, so no neuron is at both ends.
         """
         check_choice("end of a ranking", first, ("low", "high"))
         order = torch.argsort(self.values, stable=True)
@@ -143,7 +143,7 @@ class NeuronScores(Result):
 
         Raises:
             ConfigError: the fraction is outside [0, 1].
-            ScoreError: the share is less than half a neuron, so that the set would be empty.
+            ScoreError: the share is less than half a neuron, so the set would be empty.
         """
         check_fraction("fraction of neurons", fraction)
         count = round(fraction * len(self.values))
@@ -156,7 +156,7 @@ class NeuronScores(Result):
         return pd.DataFrame({"neuron": range(len(self.values)), "score": self._plain()})
 
     def _plain(self) -> Float[np.ndarray, " neuron"]:
-        # numpy has no bfloat16, and takes no tensor that is on a device or carries gradients.
+        # numpy has no bfloat16, and accepts no tensor that is on a device or requires gradients.
         values = self.values.detach().cpu()
         return values.to(torch.promote_types(values.dtype, torch.float32)).numpy()
 
@@ -166,7 +166,7 @@ class NeuronScores(Result):
 
 
 def with_unit(score: str, unit: str) -> str:
-    """Return what an axis of a score's values is called."""
+    """Return the axis title of a score's values."""
     return f"{score} ({unit})" if unit else score
 
 
@@ -178,14 +178,14 @@ class ExampleScores(Result):
     Attributes:
         score: the score's name, with its settings.
         ids: the examples. Shape (example).
-        values: the scores; infinite where what is counted never came. Shape (example).
-        higher: what a high score is taken to mean.
-        suspect: the end at which wrong labels are looked for, "high" or "low", whatever the labels show.
-        unit: what the values are measured in, or "".
-        note: what should be known about them, or "".
+        values: the scores; infinite if the event never occurred. Shape (example).
+        higher: interpretation of a high score.
+        suspect: the end at which wrong labels are expected, "high" or "low", fixed in advance.
+        unit: unit of the values, or "".
+        note: remarks on the scores, or "".
 
     Raises:
-        ScoreError: a score is not a number, or there is not one per example.
+        ScoreError: a score is not a number, or the number of scores is not that of the examples.
     """
 
     score: str
@@ -212,14 +212,14 @@ class ExampleScores(Result):
 
     @property
     def suspicion(self) -> Float[Tensor, " example"]:
-        """The values turned so that high ones are suspect."""
+        """The values with their sign chosen so that high ones are suspect."""
         return self.values.double() if self.suspect == "high" else -self.values.double()
 
     def most(self, count: int, end: End | None = None) -> Int[Tensor, " chosen"]:
-        """Return the ids of this many examples at one end, the extreme first; ties go in the order of the ids.
+        """Return the ids of a number of examples at one end, the most extreme first; ties keep the order of the ids.
 
         Args:
-            count: how many; all, where there are fewer.
+            count: number of examples; all if there are fewer.
             end: "high" or "low"; by default the suspect end.
         """
         check_whole("number of examples", count, 1)

@@ -1,4 +1,4 @@
-"""Intervals and nulls. Every number that mechmem prints carries one of these."""
+"""Statistics of one number: intervals, rank correlation, and a null for matched classes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Estimate:
 
 
 def wilson(successes: int, n: int) -> Estimate | None:
-    """Return a proportion with its Wilson score interval, or None where nothing was counted."""
+    """Return a proportion with its Wilson score interval, or None if n is 0."""
     if n == 0:
         return None
     interval = scipy_stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
@@ -57,10 +57,10 @@ def bootstrap(
     seed: int,
     resamples: int = 2000,
 ) -> Estimate:
-    """Percentile bootstrap of a statistic over units that are resampled together.
+    """Return a statistic with its percentile bootstrap interval over units; columns are resampled together.
 
     Args:
-        statistic: takes the columns and `axis=-1`, reduces that axis.
+        statistic: function of the columns and `axis=-1` that reduces this axis.
         columns: one array per argument of the statistic, all of the same length.
         seed: seed of the resampling.
         resamples: number of bootstrap resamples.
@@ -84,9 +84,9 @@ def bootstrap(
 def rank_correlation(
     left: Float[np.ndarray, "*resample unit"], right: Float[np.ndarray, "*resample unit"], axis: int = -1
 ) -> Float[np.ndarray, "*resample"]:
-    """Return Spearman's rank correlation along an axis, ties at their mean rank; 0 where one of the two is constant.
+    """Return Spearman's rank correlation along an axis, ties at their mean rank; 0 if one of the two is constant.
 
-    A statistic for `bootstrap`: scipy's own takes no resamples at once.
+    Suitable for `bootstrap`, unlike scipy's own, which does not accept batches of resamples.
     """
     ranks = [scipy_stats.rankdata(values, axis=axis) for values in (left, right)]
     a, b = (rank - rank.mean(axis, keepdims=True) for rank in ranks)
@@ -95,24 +95,24 @@ def rank_correlation(
 
 
 def rank_correlations(values: Float[np.ndarray, "series unit"]) -> Float[np.ndarray, "series series"]:
-    """Return Spearman's rank correlation of every pair of series; NaN where one of the two is constant."""
+    """Return Spearman's rank correlation of every pair of series; NaN if one of the two is constant."""
     found = np.array([[rank_correlation(left, right) for right in values] for left in values], dtype=float)
     constant = (values == values[:, :1]).all(1)
     return np.where(constant[:, None] | constant, np.nan, found.reshape(len(values), len(values)))
 
 
 def matching_z_score(scores: Float[np.ndarray, "answer class"]) -> float:
-    """Z of the diagonal sum of a matrix against all renamings of its columns.
+    """Return the z-score of a matrix's diagonal sum among all permutations of its columns.
 
-    The null permutes class names. Its mean and variance are known in closed form (Hoeffding 1951, eq. 10), so no
-    permutation is drawn and the value has no Monte-Carlo error.
+    The null permutes class names. Its mean and variance are known in closed form (Hoeffding 1951, eq. 10), so the value
+    has no Monte Carlo error.
 
     Args:
         scores: entry [a, c] is the evidence for class c summed over the cells whose true answer is a; rows of
             answers without cells are zero.
 
     Returns:
-        (diagonal sum − mean) / standard deviation; 0 where every renaming gives the same sum.
+        (diagonal sum − mean) / standard deviation; 0 if every permutation gives the same sum.
     """
     n = len(scores)
     if scores.shape != (n, n):

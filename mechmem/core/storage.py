@@ -1,6 +1,6 @@
-"""Files that are either whole or absent, and results that come back exactly as they were saved.
+"""Atomic file writes, and lossless saving and loading of records.
 
-Everything is safetensors or JSON: nothing that is loaded here can execute code.
+Everything is safetensors or JSON: nothing loaded here can execute code.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def record(cls: type[T]) -> type[T]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success flush it to disk and rename it into place."""
+    """Yield a temporary path beside `path`; on success flush the file to disk and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -50,7 +50,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text so that a reader sees the old file or the new one, never half of it."""
+    """Write text so that a reader sees the old file or the new one, never a part of it."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -77,10 +77,10 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with whole_file(path) as temporary:
         try:
-            # None where there is none: without tensors, safetensors writes an empty mapping as a file it cannot read.
+            # None instead of an empty mapping, which safetensors writes without tensors as a file it cannot read.
             safetensors.torch.save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
         except safetensors.SafetensorError as error:
-            # A full disk arrives here under a name of its own; callers know it as what it is.
+            # safetensors reports a full disk as its own error; callers expect OSError.
             raise OSError(f"cannot write {path}: {error}") from error
 
 
@@ -100,7 +100,7 @@ def encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     """Turn records, containers and numbers into JSON values; tensors go into `tensors` under a key."""
     if isinstance(value, torch.Tensor | np.ndarray):
         key = f"t{len(tensors)}"
-        # A copy: torch warns about arrays it could write through to, and pandas hands out read-only ones.
+        # A copy: pandas may return read-only arrays, about which torch warns.
         tensors[key] = value if isinstance(value, torch.Tensor) else torch.as_tensor(np.array(value))
         return {"$tensor": key}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -122,7 +122,7 @@ def encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
 
 
 def decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Undo `encode`. Only classes marked with `record` are ever built."""
+    """Undo `encode`. Only classes decorated with `record` are built."""
     if not isinstance(value, dict):
         return value
     containers: dict[str, Callable[[Any], Any]] = {"$tuple": tuple, "$list": list, "$frozenset": frozenset}
@@ -149,7 +149,7 @@ def save_record(value: Any, path: Path) -> None:
 
 
 def load_record(path: Path) -> Any:
-    """Load what `save_record` wrote.
+    """Load a record written by `save_record`.
 
     Raises:
         RunDirectoryError: the file is missing, damaged or holds no record.

@@ -25,21 +25,21 @@ TwinKind = Literal["untrained", "one_step", "noise_only", "clean_labels"]
 
 
 class Retrainer(Protocol):
-    """How a model was trained, so that its controls can be made."""
+    """Training procedure of a model, for training its twins."""
 
     def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
-        """Return the twin of the same initialisation; "noise_only" labels are uniform, "clean_labels" true."""
+        """Return the twin with the same initialisation; "noise_only" labels are uniform, "clean_labels" true."""
         ...
 
     def retrained(
         self, *, without: Int[Tensor, " example"] | None = None, seed: int | None = None, progress: bool = False
     ) -> nn.Module:
-        """Return the network trained again: without some training examples, or with another seed than its own."""
+        """Return the network retrained without some training examples, or with another seed."""
         ...
 
 
 class RunFiles(Protocol):
-    """What plugins may read from a run directory."""
+    """The parts of a run directory that plugins may read."""
 
     @property
     def path(self) -> Path: ...  # noqa: D102
@@ -49,7 +49,7 @@ class RunFiles(Protocol):
         ...
 
     def finished(self) -> Mapping[str, Any] | None:
-        """{"step", "reason"} of a run that has ended: why, where it was before its last step."""
+        """{"step", "reason"} of a finished run; the reason is given if it ended before its last step."""
         ...
 
     def checkpoint_steps(self) -> list[int]:
@@ -64,18 +64,18 @@ class RunFiles(Protocol):
 @renamed_fields(**NEEDS)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """What every plugin takes: a model, its task, what its parts are for, and where it came from.
+    """Input of every plugin: a model with its task, the roles of its parts, and its origin.
 
-    What is computed of the model is kept until its parameters, buffers, submodules or hooks are others or hold other
-    values. A changed plain attribute (`model.scale = 2`) or `forward` cannot be seen: make a new subject after that.
+    Values computed from the model are cached until its parameters, buffers, submodules or hooks change. A changed plain
+    attribute (`model.scale = 2`) or `forward` is not detected: create a new subject after that.
 
     Attributes:
         model: the network; plugins never change it (surgeries copy it).
         task: the data it was trained on.
-        roles: what its parameters and points are for.
+        roles: roles of its parameters and points.
         run: the run directory it came from, or None.
-        retrainer: how to train its twins, or None.
-        name: how it is called in tables and reports.
+        retrainer: trains its twins, or None.
+        name: its name in tables and reports.
     """
 
     model: nn.Module
@@ -99,14 +99,14 @@ class Subject:
         return "\n  ".join([f"Subject {self.name!r}", *lines])
 
     def memo(self, key: str, compute: Callable[[], T]) -> T:
-        """Compute something of this subject once, and again once its model has changed."""
+        """Return a cached value, computed anew only if the model has changed."""
         state = fingerprint(self.model)
         if key not in self._memo or self._memo[key][0] != state:
             self._memo[key] = state, compute()
         return self._memo[key][1]
 
     def with_model(self, model: nn.Module) -> Subject:
-        """Return the same subject with another model; nothing computed from the old one is kept."""
+        """Return the same subject with another model and an empty cache."""
         return dataclasses.replace(self, model=model)
 
     def copy_model(self) -> nn.Module:
@@ -115,12 +115,12 @@ class Subject:
 
 
 def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:
-    """Return what a call was given as a subject: a subject as it is, or a model with its task.
+    """Return a call's arguments as a subject: a subject unchanged, or a model with its task.
 
     Args:
         model: a subject, or a network.
-        task: the network's task; goes with a network only.
-        roles: the network's roles; by default its own attribute `roles`, where it has one.
+        task: the network's task; only with a network.
+        roles: the network's roles; by default its own attribute `roles`, if any.
 
     Raises:
         ConfigError: a network without a task, or a subject with one.

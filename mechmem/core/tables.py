@@ -1,4 +1,4 @@
-"""Tables that survive saving: the columns of a pandas frame as tensors and tuples."""
+"""Saveable tables: the columns of a pandas frame as tensors and tuples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Column:
 
     @classmethod
     def of(cls, series: pd.Series) -> Column:
-        """Take over a column; a categorical one keeps its values, not its categories."""
+        """Convert a pandas column; a categorical one keeps its values, not its categories."""
         if isinstance(series.dtype, pd.CategoricalDtype):
             series = series.astype(object)
         if isinstance(series.dtype, np.dtype) and series.dtype.kind in "bif":
@@ -63,7 +63,7 @@ class Table:
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Table:
-        """Take over a frame; rows are numbered anew."""
+        """Convert a frame; rows are renumbered."""
         return cls({str(name): Column.of(series) for name, series in frame.items()})
 
     @functools.cached_property
@@ -76,10 +76,10 @@ class Table:
 
 
 def under_each_other(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Concatenate frames; where one lacks a column of another its entries are missing."""
+    """Concatenate frames; entries of a column that a frame lacks are missing."""
     columns = list(dict.fromkeys(column for frame in frames for column in frame.columns))
     if all(list(frame.columns) == columns for frame in frames):
         return pd.concat(frames, ignore_index=True)
-    # Row by row: pandas would take the dtype of a column that is missing from a frame into account.
+    # Row by row: otherwise a column missing from a frame would affect the dtype that pandas chooses.
     rows = [row for frame in frames for row in frame.to_dict("records")]
     return pd.DataFrame(rows, columns=pd.Index(columns))

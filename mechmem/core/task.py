@@ -18,22 +18,22 @@ from mechmem.errors import MissingNeedError, UnknownNameError
 T = TypeVar("T")
 
 Ids = Int[Tensor, " _"] | Sequence[int | np.integer] | Int[np.ndarray, " _"]
-"""What `mechmem.core.ids` takes for a list of ids: a tensor, a list, a range or an array of whole numbers."""
+"""A list of ids as `mechmem.core.ids` accepts it: a tensor, a list, a range or an array of whole numbers."""
 
 Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
-"""Scores for examples by id. It is called once with all training ids and once with all test ids, never with one
-split of the training set: the choice of ids must not tell it which labels are wrong."""
+"""Logits of examples by id. It is called once with all training ids and once with all test ids, never with one split
+of the training set: the choice of ids must not reveal which labels are wrong."""
 
 
 class Task(abc.ABC):
-    """Examples by stable id: inputs, the labels given in training, the truth, and the split.
+    """Examples by stable id: inputs, given labels, true labels and the split.
 
     Attributes:
         n_classes: number of classes.
-        ids: every id the task can make inputs for, labelled or not (the whole grid for modular arithmetic).
+        ids: every id for which the task has inputs, labelled or not (the whole grid for modular arithmetic).
         train_ids: ids of the training set.
         test_ids: ids of the held-out set.
-        augmented: whether `batch(ids, step)` makes another view of its inputs at every step.
+        augmented: whether `batch(ids, step)` returns another view of its inputs at every step.
         title: the task in a few words, e.g. "a + b mod 59"; "" where there is no more to say than its class.
     """
 
@@ -49,27 +49,27 @@ class Task(abc.ABC):
 
     @property
     def sources(self) -> Int[Tensor, " example"]:
-        """Ids of the training examples without augmentation: what probes of layers are fitted to."""
+        """Ids of the training examples without augmentation, to which probes are fitted."""
         return self.train_ids
 
     def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-        """Return the ids of the examples that these are fixed views of; of any other example its own."""
+        """Return the ids of the examples of which these are fixed views; other examples have their own id."""
         return ids
 
     @abc.abstractmethod
     def batch(
         self, ids: Int[Tensor, " example"], step: int | None = None
     ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
-        """Return model inputs and given labels of these ids; `step` picks the augmented view, where there is one."""
+        """Return model inputs and given labels of these ids; `step` picks the augmented view, if any."""
 
     @abc.abstractmethod
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
-        """Return true labels of these ids, or None where the truth is not known for all of them."""
+        """Return true labels of these ids, or None if they are not known for all of them."""
 
     @property
     @abc.abstractmethod
     def digest(self) -> str:
-        """Hash of everything that defines the task; part of every artifact made from it."""
+        """Hash of everything that defines the task; part of every file made from it."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -105,13 +105,13 @@ class Task(abc.ABC):
 
     @functools.cached_property
     def noisy(self) -> torch.Tensor | None:
-        """Which training examples carry a false label, in the order of `train_ids`; None where not known."""
+        """Which training examples have a wrong label, in the order of `train_ids`; None if not known."""
         truth = self.true(self.train_ids)
         return None if truth is None else truth != self.given(self.train_ids)
 
     @functools.cached_property
     def splits(self) -> dict[str, Int[Tensor, " example"] | None]:
-        """Ids of `train_clean`, `train_noisy` and `test`; None for a split that cannot be known."""
+        """Ids of `train_clean`, `train_noisy` and `test`; None for an unknown split."""
         noisy = self.noisy
         return {
             "train_clean": None if noisy is None else self.train_ids[~noisy],
@@ -121,7 +121,7 @@ class Task(abc.ABC):
 
     @property
     def symbols(self) -> int:
-        """How many symbols an operand can take; the grid of inputs has this side.
+        """Number of symbols that an operand can take, the side of the grid of inputs.
 
         Raises:
             MissingNeedError: the inputs are not pairs.

@@ -200,9 +200,9 @@ def test_an_output_finds_the_logits(output, returned):
     [
         (Output(), (torch.zeros(4, 3), None), "a tuple, not logits; .*one of '0'"),
         (Output("logit"), {"logits": torch.zeros(4, 3)}, "Did you mean 'logits'"),
-        (Output(), torch.zeros(4, 2, 3), r"shape \(example, class\), and have \(4, 2, 3\)"),
-        (Output(position=2), torch.zeros(4, 2, 3), r"with a position 2, and have \(4, 2, 3\)"),
-        (Output(position=-1), torch.zeros(4, 3), r"position -1, and have \(4, 3\)"),
+        (Output(), torch.zeros(4, 2, 3), r"shape \(example, class\), but have \(4, 2, 3\)"),
+        (Output(position=2), torch.zeros(4, 2, 3), r"with a position 2, but have \(4, 2, 3\)"),
+        (Output(position=-1), torch.zeros(4, 3), r"position -1, but have \(4, 3\)"),
         (Output("0"), (None,), "a NoneType, not logits; .*no tensor"),
     ],
 )

@@ -93,9 +93,9 @@ def test_what_cannot_be_removed_is_refused(subject):
     for seeds in (0, -1, True, [], [1, 1], [-1]):
         with pytest.raises(ConfigError, match="seed"):
             mm.data_value(subject, {"x": ids[:2]}, seeds=seeds)
-    with pytest.raises(ConfigError, match="'x' are training examples"):
+    with pytest.raises(ConfigError, match="'x' must be training examples"):
         mm.data_value(subject, {"x": subject.task.test_ids[:1]}, seeds=[5])
-    with pytest.raises(ConfigError, match="'x' are different ids"):
+    with pytest.raises(ConfigError, match="'x' must be distinct ids"):
         mm.data_value(subject, {"x": ids[[0, 1, 0]]}, seeds=[5])
     with pytest.raises(MissingNeedError, match="how the network was trained"):
         mm.data_value(mm.Subject(subject.model, subject.task), {"x": ids[:2]})

@@ -230,11 +230,11 @@ def test_examples_that_are_left_out_are_never_seen(monkeypatch):
 
 def test_bad_input_is_one_clear_error(subject):
     train, test = subject.task.train_ids, subject.task.test_ids
-    with pytest.raises(ConfigError, match="sources are training examples"):
+    with pytest.raises(ConfigError, match="sources must be training examples"):
         mm.influence(subject, test[:2])
-    with pytest.raises(ConfigError, match="sources are different ids, and .* is repeated"):
+    with pytest.raises(ConfigError, match="sources must be distinct ids, but .* is repeated"):
         mm.influence(subject, train[[0, 1, 0]])
-    with pytest.raises(ConfigError, match="targets are different ids"):
+    with pytest.raises(ConfigError, match="targets must be distinct ids"):
         mm.influence(subject, train[:2], test[[0, 0]])
     with pytest.raises(UnknownNameError, match="no example id"):
         mm.influence(subject, train[:2], [10**6])
@@ -247,7 +247,7 @@ def test_bad_input_is_one_clear_error(subject):
     for bad in (plain, subject.__class__(subject.model, subject.task)):
         with pytest.raises(MissingNeedError):
             mm.leave_one_out(bad)
-    with pytest.raises(ConfigError, match="examples are training examples"):
+    with pytest.raises(ConfigError, match="examples must be training examples"):
         mm.leave_one_out(subject, test[:1])
     with pytest.raises(MissingNeedError, match="no training to repeat"):
         mm.leave_one_out(mm.load(subject.run.path, step=0), train[:1])
