@@ -9,15 +9,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechmem.plotting.style import INK, SPLITS, SplitStyle, styled
+from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLITS, SplitStyle, log_steps, styled
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 """Okabe and Ito's colours, in the order in which series without a style of their own get them."""
 
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "pentagon")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-LEFT_OF_ONE = 0.5
-"""Where zero stands on a log axis of steps."""
 
 
 def plain_style(name: str, position: int) -> SplitStyle:
@@ -71,10 +69,7 @@ def lines(
     _show_once(figure)
     styled(figure, height + 24 * (len(panels) > 1))
     if log_x:
-        top = float(frame["x"].to_numpy(float).max(initial=1))
-        powers = 10 ** np.arange(len(str(int(top))))
-        ticks = {"tickvals": [LEFT_OF_ONE, *powers.tolist()], "ticktext": ["0", *(f"{power:,}" for power in powers)]}
-        figure.update_xaxes(type="log", **ticks)
+        log_steps(figure, float(frame["x"].to_numpy(float).max(initial=1)))
     figure.update_xaxes(title_text=x_title)
     figure.update_yaxes(title_text=y_title, col=1)
     if "panel" in frame:

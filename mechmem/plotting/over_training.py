@@ -10,9 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from scipy.special import stdtrit
 
-from mechmem.plotting.lines import LEFT_OF_ONE, PALETTE, lines
+from mechmem.plotting.lines import PALETTE, lines
 from mechmem.plotting.progress import STYLES
-from mechmem.plotting.style import FAINT, SPLITS, SplitStyle
+from mechmem.plotting.style import FAINT, LEFT_OF_ONE, SPLITS, SplitStyle
 
 X_TITLE = "training step (log scale)"
 STRUCTURE_STYLES = {

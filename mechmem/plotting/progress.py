@@ -11,8 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechmem.plotting.lines import LEFT_OF_ONE, PALETTE, plain_style
-from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval, styled
+from mechmem.plotting.lines import PALETTE, plain_style
+from mechmem.plotting.style import FAINT, INK, LEFT_OF_ONE, SPLITS, SplitStyle, interval, log_steps, styled
 
 STYLES: Mapping[str, SplitStyle] = {"train": SplitStyle("train (given labels)", INK, "cross", "longdash"), **SPLITS}
 SHADES = ("#eef4fa", "#fdf1e7", "#ebf6f2")
@@ -127,9 +127,8 @@ def phases_figure(
     styled(figure, total)
     _phases(figure, spans, len(panels))
     top = float(curves["x"].to_numpy(float).max())
-    powers = 10 ** np.arange(len(str(int(top))))
-    ticks = {"tickvals": [LEFT_OF_ONE, *powers.tolist()], "ticktext": ["0", *(f"{power:,}" for power in powers)]}
-    figure.update_xaxes(type="log", range=[np.log10(LEFT_OF_ONE * 0.9), np.log10(top * 1.1)], **ticks)
+    log_steps(figure, top)
+    figure.update_xaxes(range=[np.log10(LEFT_OF_ONE * 0.9), np.log10(top * 1.1)])
     figure.update_xaxes(title_text="training step (log scale)", row=len(panels))
     _legends(figure, len(panels))
     _write_below(figure, notes)

@@ -16,6 +16,8 @@ import plotly.graph_objects as go
 
 INK, FAINT, GRID = "#222222", "#6b6b6b", "#e3e3e3"
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
+LEFT_OF_ONE = 0.5
+"""Where zero stands on a log axis of steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,3 +83,10 @@ def add_chance(figure: go.Figure, chance: float, **line: list[float]) -> None:
     """Add a dotted line, named in the legend, where a blind guess stands."""
     look = {"color": INK, "width": 1, "dash": "dot"}
     figure.add_scatter(**line, mode="lines", line=look, name=f"chance ({chance:.1%})", hoverinfo="skip")
+
+
+def log_steps(figure: go.Figure, top: float) -> None:
+    """Make the x axes logarithmic, with ticks at the powers of ten up to `top` and at 0, which stands left of 1."""
+    powers = 10 ** np.arange(len(str(int(top))))
+    ticks = {"tickvals": [LEFT_OF_ONE, *powers.tolist()], "ticktext": ["0", *(f"{power:,}" for power in powers)]}
+    figure.update_xaxes(type="log", **ticks)

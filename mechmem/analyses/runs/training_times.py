@@ -16,8 +16,7 @@ from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
-from mechmem.plotting.lines import LEFT_OF_ONE
-from mechmem.plotting.style import INK, SPLITS
+from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLITS
 from mechmem.tasks.config import SPLITS as SPLIT_NAMES
 
 if TYPE_CHECKING:
