@@ -10,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.config import check_number, check_whole
 from mechmem.core.randomness import derive_seed, generator
 from mechmem.errors import ConfigError, TrainingFailedError
 from mechmem.models.hooks.running import block_rows, resolve_device
@@ -36,7 +37,7 @@ Report = Callable[[int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What decides the networks, number by number.
+    """Everything that decides the networks, number by number.
 
     Attributes:
         config: how each is trained; its seed and `seed` together decide theirs.
@@ -44,6 +45,10 @@ class Plan:
         seed: seed of the subsets and of the networks.
         logits: whether logits on the test examples are kept.
         device: where they are trained.
+        steps: number of steps, if another than the config's; goes into `config`.
+
+    Raises:
+        ConfigError: it is not the config of a training, or a setting is not allowed.
     """
 
     config: TrainConfig
@@ -51,6 +56,21 @@ class Plan:
     seed: int
     logits: bool
     device: str
+    steps: dataclasses.InitVar[int | None] = None
+
+    def __post_init__(self, steps: int | None) -> None:
+        """Validate, and leave out of the config what only decides what is recorded."""
+        config = self.config
+        if not isinstance(config, TrainConfig):
+            raise ConfigError(f"train_subsets takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
+        if config.left_out:
+            raise ConfigError("train_subsets draws each network's examples itself: the config's left_out must be ()")
+        check_whole("seed", self.seed, 0)
+        check_number("fraction of the training examples", self.fraction, above=0)
+        taken = config.steps if steps is None else steps
+        plain = dataclasses.replace(config, steps=taken, stop_when="", evaluations=1, checkpoints=1)
+        object.__setattr__(self, "config", plain)
+        object.__setattr__(self, "fraction", float(self.fraction))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

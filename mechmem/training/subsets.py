@@ -15,12 +15,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechmem.core import storage
-from mechmem.core.config import check_choice, check_number, check_whole
+from mechmem.core.config import check_choice, check_whole
 from mechmem.core.ids import as_ids
 from mechmem.core.results import Saved
 from mechmem.core.storage import record
 from mechmem.core.task import Ids, Task
-from mechmem.errors import ConfigError, RunDirectoryError, UnknownNameError
+from mechmem.errors import RunDirectoryError, UnknownNameError
 from mechmem.math.detection import SubsetEstimate, influence, memorization
 from mechmem.tasks.config import SPLITS
 from mechmem.training.config import TrainConfig
@@ -133,7 +133,10 @@ def train_subsets(
         RunDirectoryError: a file in `out` is damaged.
         TrainingFailedError: a loss is not a number, or a process died.
     """
-    plan, workers = _plan(config, fraction, seed, steps, logits, device, workers, networks)
+    plan = Plan(config, fraction, seed, bool(logits), device, steps)
+    check_whole("networks", networks, 1)
+    check_whole("workers", workers, 1)
+    workers = min(workers, networks)
     check_choice("way to train subset networks", how, get_args(How))
     trainer = SubsetTrainer(plan)
     size = stack_size(trainer, how, workers)
@@ -167,30 +170,6 @@ def train_subsets(
                     _write(folder / _name(unit), answers)
                 report.step(done, _accuracies(trainer.task, found))
     return _assembled(trainer.task, [found[unit] for unit in _units(networks, size or 1)], chosen)
-
-
-def _plan(
-    config: TrainConfig,
-    fraction: float,
-    seed: int,
-    steps: int | None,
-    logits: bool,
-    device: str,
-    workers: int,
-    networks: int,
-) -> tuple[Plan, int]:
-    if not isinstance(config, TrainConfig):
-        raise ConfigError(f"train_subsets takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
-    if config.left_out:
-        raise ConfigError("train_subsets draws the examples of each network itself: the config's left_out must be ()")
-    check_whole("networks", networks, 1)
-    check_whole("workers", workers, 1)
-    check_whole("seed", seed, 0)
-    check_number("fraction of the training examples", fraction, above=0)
-    taken = config.steps if steps is None else steps
-    # What decides only what is recorded on the way decides none of the networks.
-    plain = dataclasses.replace(config, steps=taken, stop_when="", evaluations=1, checkpoints=1)
-    return Plan(plain, float(fraction), seed, bool(logits), device), min(workers, networks)
 
 
 def _units(networks: int, size: int) -> Iterator[range]:
