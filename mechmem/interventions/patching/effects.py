@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -196,44 +196,56 @@ def both_ways(
     Returns:
         one side per direction, and remarks on how it was done.
     """
-    runs, (first, second) = pairing.runs, pairing.labels
     sides, notes = [], [pairing.note]
-    for name, side, labels in (("denoising", runs, (first, second)), ("noising", runs.back(), (second, first))):
-        if direction in ("both", name):
-            # Between two networks, accuracies are measured with the receiver's labels.
-            own = runs.into.task.given(side.ids), runs.into.task.true(side.ids)
-            sides.append(_measure(name, side, patching, n_units, labels, own, metric, seed, notes))
+    for way in _ways(pairing):
+        if direction in ("both", way.name):
+            sides.append(_measure(way, patching, n_units, metric, seed, notes))
     return tuple(sides), "; ".join(filter(None, dict.fromkeys(notes)))
 
 
-def _measure(
-    direction: str,
-    runs: Runs,
-    patching: Patching,
-    n_units: int,
-    labels: tuple[Tensor, Tensor],
-    own: tuple[Tensor, Tensor | None],
-    metric: Metric,
-    seed: int,
-    notes: list[str],
-) -> PatchSide:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Way:
+    """Runs to patch in one direction, and the labels that are read before and after.
+
+    Attributes:
+        name: "denoising" or "noising".
+        runs: which runs are patched with which.
+        labels: the two labels of the metric, the donor's first. Shape (example) each.
+        own: the given and the true labels that accuracies are measured with. Shape (example) each.
+    """
+
+    name: str
+    runs: Runs
+    labels: tuple[Int[Tensor, " example"], Int[Tensor, " example"]]
+    own: tuple[Int[Tensor, " example"], Int[Tensor, " example"] | None]
+
+
+def _ways(pairing: Pairing) -> Iterator[_Way]:
+    runs, (first, second) = pairing.runs, pairing.labels
+    for name, side, labels in (("denoising", runs, (first, second)), ("noising", runs.back(), (second, first))):
+        # Between two networks, accuracies are measured with the receiver's labels.
+        yield _Way(name, side, labels, (runs.into.task.given(side.ids), runs.into.task.true(side.ids)))
+
+
+def _measure(way: _Way, patching: Patching, n_units: int, metric: Metric, seed: int, notes: list[str]) -> PatchSide:
     """Patch in one direction; return the effects, and add to the notes."""
+    runs, labels = way.runs, way.labels
     before = logits_of(runs.into.model, runs.into.task, runs.ids, runs.into.roles.output)
     target = logits_of(runs.source.model, runs.source.task, runs.source_ids, runs.source.roles.output)
     receiver, donor = (metric_of(logits, labels, metric) for logits in (before, target))
     values = torch.zeros(n_units, len(runs.ids), dtype=torch.float64)
     # Given and true label; the last column is the unpatched pass.
     share = torch.zeros(2, n_units + 1, dtype=torch.float64)
-    for row, label in enumerate(own):
+    for row, label in enumerate(way.own):
         share[row, -1] = torch.nan if label is None else (before.argmax(1) == label).double().mean()
     for chosen, block, logits in patching(runs, before, notes):
         values[chosen, block] = metric_of(logits, (labels[0][block], labels[1][block]), metric)
-        for row, label in enumerate(own):
+        for row, label in enumerate(way.own):
             right = torch.nan if label is None else (logits.argmax(-1) == label[block]).double().sum(1)
             share[row, chosen] += right / len(runs.ids)
     effect, low, high, reason = effects_of(values, receiver, donor, seed)
     return PatchSide(
-        direction,
+        way.name,
         effect=effect,
         low=low,
         high=high,
