@@ -199,26 +199,12 @@ class FourierNull:
     classes: Int[Tensor, " drawn"]
 
 
-def fourier_null(
-    group: WaveGroup,
-    symbols: int,
-    names: tuple[str, ...],
-    *,
-    operation: str,
-    tied: bool,
-    alpha: float,
-    bound: float,
-    neurons: int,
-    seed: int,
-) -> FourierNull:
-    """Calibrate the classification on random neurons; computed once per process and set of arguments.
+@dataclasses.dataclass(frozen=True)
+class NullSettings:
+    """The random neurons that a classification is calibrated on.
 
-    The share's threshold is the 1 − α quantile of one draw; the rates are measured on another, independent one. A
-    random neuron's alignment error is uniform, so that it lies within ±π/4 with probability ¼ (½ at the Nyquist
-    frequency, where it is 0 or π): about α/4 of random neurons are called generalizing.
-
-    Args:
-        group: the group that the symbols form; hashable.
+    Attributes:
+        group: the group that the symbols form.
         symbols: number of symbols, those outside the group among them.
         names: the vectors that a neuron has.
         operation: the task's operation, or "".
@@ -228,41 +214,50 @@ def fourier_null(
         neurons: random neurons per draw.
         seed: seed of the draws.
     """
-    return copy.deepcopy(_null(group, symbols, names, operation, tied, alpha, bound, neurons, seed))
+
+    group: WaveGroup
+    symbols: int
+    names: tuple[str, ...]
+    operation: str
+    tied: bool
+    alpha: float
+    bound: float
+    neurons: int
+    seed: int
+
+
+def fourier_null(settings: NullSettings) -> FourierNull:
+    """Calibrate the classification on random neurons; computed once per process and settings.
+
+    The share's threshold is the 1 − α quantile of one draw; the rates are measured on another, independent one. A
+    random neuron's alignment error is uniform, so that it lies within ±π/4 with probability ¼ (½ at the Nyquist
+    frequency, where it is 0 or π): about α/4 of random neurons are called generalizing.
+    """
+    return copy.deepcopy(_null(settings))
 
 
 @functools.lru_cache(maxsize=32)
-def _null(
-    group: WaveGroup,
-    symbols: int,
-    names: tuple[str, ...],
-    operation: str,
-    tied: bool,
-    alpha: float,
-    bound: float,
-    neurons: int,
-    seed: int,
-) -> FourierNull:
-    draw = generator(seed, "fourier_null")
+def _null(settings: NullSettings) -> FourierNull:
+    draw = generator(settings.seed, "fourier_null")
 
     def random_neurons() -> FourierFeatures:
-        vectors = [torch.randn(symbols, neurons, generator=draw) for _ in names]
-        if tied:
+        vectors = [torch.randn(settings.symbols, settings.neurons, generator=draw) for _ in settings.names]
+        if settings.tied:
             vectors[1] = vectors[0]
-        return fourier_features(group, names, vectors)
+        return fourier_features(settings.group, settings.names, vectors)
 
-    threshold = float(torch.quantile(random_neurons().share.double(), 1 - alpha))
+    threshold = float(torch.quantile(random_neurons().share.double(), 1 - settings.alpha))
     found = random_neurons()
-    error = alignment_error(found, operation)
-    classes = neuron_classes(found, error, threshold, bound)
-    common = wilson(int((found.share > threshold).sum()), neurons)
+    error = alignment_error(found, settings.operation)
+    classes = neuron_classes(found, error, threshold, settings.bound)
+    common = wilson(int((found.share > threshold).sum()), settings.neurons)
     assert common is not None
     drawn = slice(0, DRAWN_NULL)
     return FourierNull(
-        neurons=neurons,
+        neurons=settings.neurons,
         share_threshold=threshold,
         common_rate=common,
-        generalizing_rate=None if error is None else wilson(int((classes == GENERALIZING).sum()), neurons),
+        generalizing_rate=None if error is None else wilson(int((classes == GENERALIZING).sum()), settings.neurons),
         share=found.share,
         ipr=found.ipr_one_sided.mean(0),
         phase=found.phase[:, drawn].clone(),

@@ -14,6 +14,7 @@ from mechmem.math.fourier_neurons import (
     MEMORIZING,
     MIXED,
     OUTSIDE,
+    NullSettings,
     alignment_error,
     fourier_features,
     fourier_null,
@@ -21,7 +22,9 @@ from mechmem.math.fourier_neurons import (
 )
 from mechmem.tasks.groups import CyclicGroup
 
-NULL = {"operation": "add", "tied": False, "alpha": 0.01, "bound": math.pi / 4, "neurons": 20_000, "seed": 0}
+
+def null_settings(p, names="uvw", *, tied=False, seed=0):
+    return NullSettings(CyclicGroup(p), p, tuple(names), "add", tied, 0.01, math.pi / 4, neurons=20_000, seed=seed)
 
 
 def random_vectors(p, neurons, seed=0, dtype=torch.float64):
@@ -116,7 +119,7 @@ def test_most_of_a_layer_may_be_dead():
 )
 def test_random_neurons_pass_at_the_stated_rate(p, names, tied):
     """On a third draw; the margin covers its own error and the threshold's, four standard deviations each."""
-    null = fourier_null(CyclicGroup(p), p, tuple(names), **{**NULL, "tied": tied})
+    null = fourier_null(null_settings(p, names, tied=tied))
     n, alpha = 20_000, 0.01
     vectors = random_vectors(p, n, seed=9, dtype=torch.float32)
     vectors[1] = vectors[0] if tied else vectors[1]
@@ -131,18 +134,16 @@ def test_random_neurons_pass_at_the_stated_rate(p, names, tied):
 
 
 def test_a_null_for_untied_vectors_would_not_do_for_tied_ones():
-    group = CyclicGroup(59)
-    free, tied = (fourier_null(group, 59, tuple("uvw"), **{**NULL, "tied": tied}) for tied in (False, True))
+    free, tied = (fourier_null(null_settings(59, tied=tied)) for tied in (False, True))
     assert tied.share_threshold > 1.05 * free.share_threshold
 
 
 def test_the_null_is_drawn_once_and_nobody_can_spoil_it():
-    group = CyclicGroup(7)
-    first = fourier_null(group, 7, tuple("uvw"), **NULL)
+    first = fourier_null(null_settings(7))
     wanted = first.share.clone()
     first.share.zero_()
-    assert torch.equal(fourier_null(group, 7, tuple("uvw"), **NULL).share, wanted)
-    other = fourier_null(group, 7, tuple("uvw"), **{**NULL, "seed": 1})
+    assert torch.equal(fourier_null(null_settings(7)).share, wanted)
+    other = fourier_null(null_settings(7, seed=1))
     assert other.share_threshold != first.share_threshold
 
 

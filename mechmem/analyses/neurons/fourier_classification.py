@@ -27,6 +27,7 @@ from mechmem.math.fourier_neurons import (
     V_SIGN,
     FourierFeatures,
     FourierNull,
+    NullSettings,
     alignment_error,
     fourier_features,
     fourier_null,
@@ -273,23 +274,24 @@ class FourierClassification(Analysis):
         errors = {operation: alignment_error(features, operation) for operation in asked}
         alignment = {operation: error for operation, error in errors.items() if error is not None}
         operation = subject.task.operation if subject.task.operation in alignment else ""
-        null = fourier_null(
+        settings = NullSettings(
             group,
             subject.task.symbols,
             found.names,
-            operation=operation or "",
+            operation=operation,
             tied=found.names[:2] == ("u", "v") and torch.equal(*vectors[:2]),
             alpha=self.false_positive_rate,
             bound=self.max_alignment_error,
             neurons=self.null_neurons,
             seed=self.seed,
         )
+        null = fourier_null(settings)
         threshold, bound = null.share_threshold, self.max_alignment_error
         return FourierClassificationResult(
             features=features,
-            classes=neuron_classes(features, alignment.get(operation or ""), threshold, bound),
+            classes=neuron_classes(features, alignment.get(operation), threshold, bound),
             alignment=alignment,
-            operation=operation or "",
+            operation=operation,
             point=found.point,
             frequencies=group.n_frequencies,
             false_positive_rate=self.false_positive_rate,
