@@ -23,7 +23,7 @@ from mechmem.interventions.runs import layout_at
 from mechmem.interventions.units import Indices, Units
 from mechmem.interventions.values import Value
 from mechmem.models.reading.linear_readout import LinearReadout, linear_readout
-from mechmem.neurons.pruning import by_algebra, by_hooks
+from mechmem.neurons.pruning import Curves, by_algebra, by_hooks
 from mechmem.neurons.pruning_curves import Order, PruningCurves
 from mechmem.neurons.scores.ablation_effect import AblationEffect
 
@@ -113,10 +113,11 @@ def ablate(
     curves = [(name, draw) for name in wanted for draw in range(draws if name == "random" else 1)]
     orders = torch.stack([_order(scores, width, name, draw, seed) for name, draw in curves])
     removed = torch.unique((torch.arange(points + 1, dtype=torch.float64) * width / points).round().long())
+    asked = Curves(orders, removed, value, seed, losses)
     if isinstance(where, LinearReadout):
-        measured, how = by_algebra(subject, where, orders, removed, value, seed, losses), ""
+        measured, how = by_algebra(subject, where, asked), ""
     else:
-        measured, how = by_hooks(subject, where, orders, removed, value, seed, losses)
+        measured, how = by_hooks(subject, where, asked)
     return PruningCurves(
         "" if scores is None else scores.score,
         point,

@@ -30,6 +30,25 @@ _BLOCK = 2**18
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Curves:
+    """The curves to measure.
+
+    Attributes:
+        orders: the layer's units in the order in which they are ablated. Shape (curve, unit).
+        removed: how many of them are ablated at each point. Shape (point).
+        value: what their activations are replaced with.
+        seed: seed of the examples that "resample" takes.
+        losses: whether cross-entropies are measured too.
+    """
+
+    orders: Int[Tensor, "curve unit"]
+    removed: Int[Tensor, " point"]
+    value: Value
+    seed: int
+    losses: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Part:
     """Examples that lie in one split or in two, and what their predictions are compared with.
 
@@ -63,11 +82,11 @@ def _parts(task: Task) -> list[_Part]:
 class _Tally:
     """Running counts and sums over examples, by curve, point and split."""
 
-    def __init__(self, parts: list[_Part], curves: int, points: int):
+    def __init__(self, parts: list[_Part], curves: Curves):
         self._n = torch.zeros(len(SPLITS), dtype=torch.long)
         for part in parts:
             self._n[list(part.splits)] = len(part.rows)
-        self._sums = torch.zeros(2, curves, points, len(SPLITS), dtype=torch.float64)
+        self._sums = torch.zeros(2, len(curves.orders), len(curves.removed), len(SPLITS), dtype=torch.float64)
 
     def add(
         self, part: _Part, correct: Tensor, loss: Tensor, where: tuple[Any, ...] = (slice(None), slice(None))
@@ -83,42 +102,34 @@ class _Tally:
         return self._n, accuracy, loss
 
 
-def by_algebra(
-    subject: Subject,
-    linear: LinearReadout,
-    orders: Int[Tensor, "curve neuron"],
-    removed: Int[Tensor, " point"],
-    value: Value,
-    seed: int,
-    losses: bool,
-) -> Measured:
+def by_algebra(subject: Subject, linear: LinearReadout, curves: Curves) -> Measured:
     """Measure from the readout, without running the network."""
     task, roles = subject.task, subject.roles
     parts = _parts(task)
-    tally = _Tally(parts, len(orders), len(removed))
-    weights = linear.weights[orders]
+    tally = _Tally(parts, curves)
+    weights = linear.weights[curves.orders]
     bias = torch.zeros_like(linear.logits[0]) if roles.bias is None else roles.bias.read(subject.model).cpu()
     mean = linear.hidden[task.rows(task.train_ids)].mean(0, dtype=torch.float64).to(linear.hidden.dtype)
-    constant = torch.zeros_like(mean) if value == "zero" else mean
+    constant = torch.zeros_like(mean) if curves.value == "zero" else mean
     # Nothing is added to the bias if every neuron is zero, so that ties are exact to the last bit.
-    emptied = bias.to(linear.logits) if value == "zero" else bias.to(linear.logits) + mean @ linear.weights
-    donor = donors(task, seed) if value == "resample" else None
+    emptied = bias.to(linear.logits) if curves.value == "zero" else bias.to(linear.logits) + mean @ linear.weights
+    donor = donors(task, curves.seed) if curves.value == "resample" else None
     for part in parts:
         for block in blocks(len(part.rows), max(64, _BLOCK // task.n_classes)):
             rows = part.rows[block]
             full, replacement, bare = linear.logits[rows], constant, emptied.expand(len(rows), -1)
             if donor is not None:
                 replacement, bare = linear.hidden[donor[rows]], linear.logits[donor[rows]]
-            change = linear.hidden[rows] - replacement if value != "zero" else linear.hidden[rows]
+            change = linear.hidden[rows] - replacement if curves.value != "zero" else linear.hidden[rows]
             found = cumulative_ablation(
                 _classes_first(change),
                 weights,
-                orders,
-                removed,
+                curves.orders,
+                curves.removed,
                 _classes_first(bare),
                 _classes_first(full),
                 part.labels[:, block],
-                losses=losses,
+                losses=curves.losses,
             )
             tally.add(part, *found)
     return tally.measured()
@@ -128,36 +139,28 @@ def _classes_first(values: Float[Tensor, "example column"]) -> Float[Tensor, "co
     return rearrange(values, "example column -> column example").contiguous()
 
 
-def by_hooks(
-    subject: Subject,
-    where: Units,
-    orders: Int[Tensor, "curve unit"],
-    removed: Int[Tensor, " point"],
-    value: Value,
-    seed: int,
-    losses: bool,
-) -> tuple[Measured, str]:
+def by_hooks(subject: Subject, where: Units, curves: Curves) -> tuple[Measured, str]:
     """Measure by running the network at every point of every curve with the ablated units' activations replaced.
 
     Returns:
         the measurements, and a note on how the passes were batched, or "".
     """
     task, parts = subject.task, _parts(subject.task)
-    tally = _Tally(parts, len(orders), len(removed))
-    place_in_order = orders.argsort(1)
-    gone = rearrange(place_in_order, "curve unit -> curve 1 unit") < rearrange(removed, "point -> 1 point 1")
+    tally = _Tally(parts, curves)
+    place_in_order = curves.orders.argsort(1)
+    gone = rearrange(place_in_order, "curve unit -> curve 1 unit") < rearrange(curves.removed, "point -> 1 point 1")
     masks = where.masks(rearrange(gone, "curve point unit -> (curve point) unit"))
     how = Batched()
     for part in parts:
         ids = task.ids[part.rows]
-        place = Place(where.point, values_of(subject, where.layout, value, ids, seed), masks)
+        place = Place(where.point, values_of(subject, where.layout, curves.value, ids, curves.seed), masks)
         for edits, block, logits in edited_logits(subject, ids, (place,), how):
             for edit, found in zip(range(edits.start, edits.stop), logits, strict=True):
                 columns = _classes_first(found)
                 hits, nats = zip(
-                    *(outcomes(columns, labels, losses=losses) for labels in part.labels[:, block]), strict=True
+                    *(outcomes(columns, labels, losses=curves.losses) for labels in part.labels[:, block]), strict=True
                 )
                 correct = torch.stack([each.count_nonzero() for each in hits])
                 loss = torch.stack([torch.tensor(torch.nan) if each is None else each.double().sum() for each in nats])
-                tally.add(part, correct, loss, divmod(edit, len(removed)))
+                tally.add(part, correct, loss, divmod(edit, len(curves.removed)))
     return tally.measured(), how.note
