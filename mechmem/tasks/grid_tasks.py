@@ -1,4 +1,4 @@
-"""What tasks that are built from a config have in common."""
+"""Tasks built from a config, and those on the grid of symbol pairs, with the ways to choose the cells trained on."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mechmem.core.randomness import generator
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.tasks.config import GroupConfig, ModularConfig, TaskConfig, is_prime
+from mechmem.tasks.config import GroupConfig, ModularConfig, SplitKind, TaskConfig, is_prime
 from mechmem.tasks.groups import CyclicGroup, FiniteGroup, group_named
 from mechmem.tasks.label_noise import apply_noise
-from mechmem.tasks.splits import training_mask
 
 
 class ConfiguredTask(Task):
@@ -92,6 +92,34 @@ class GridTask(ConfiguredTask):
         if not (0 <= a < n and 0 <= b < n):
             raise UnknownNameError(f"no cell ({a}, {b}): operands lie in 0 … {n - 1}")
         return a * n + b
+
+
+def training_mask(answers: Int[Tensor, " cell"], fraction: float, kind: SplitKind, seed: int) -> Bool[Tensor, " cell"]:
+    """Tell for each cell whether it is trained on.
+
+    Args:
+        answers: true answer of each cell.
+        fraction: share of the cells (for "answers": of the answers) that is trained on.
+        kind: "random", "stratified" or "answers"; see `ModularConfig.split`.
+        seed: seed of the task.
+    """
+    draw = generator(seed, "split")
+    if kind == "answers":
+        n_answers = int(answers.max()) + 1
+        return (torch.randperm(n_answers, generator=draw) < round(fraction * n_answers))[answers]
+    order = torch.randperm(len(answers), generator=draw)
+    if kind == "stratified":
+        # Rank each cell within its answer, then take the lowest ranks over all answers alike.
+        shuffled = answers[order]
+        within = torch.empty_like(order)
+        by_answer = torch.argsort(shuffled, stable=True)
+        counts = torch.bincount(shuffled)
+        starts = torch.cumsum(counts, 0) - counts
+        within[order[by_answer]] = torch.arange(len(answers)) - torch.repeat_interleave(starts, counts)
+        return within < torch.round(fraction * counts)[answers]
+    mask = torch.zeros(len(answers), dtype=torch.bool)
+    mask[order[: round(fraction * len(answers))]] = True
+    return mask
 
 
 def answers(op: str, p: int) -> Int[Tensor, "p p"]:
