@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from mechmem.core.group import Group
@@ -106,8 +106,12 @@ class Task(abc.ABC):
     @functools.cached_property
     def noisy(self) -> torch.Tensor | None:
         """Which training examples have a wrong label, in the order of `train_ids`; None if not known."""
-        truth = self.true(self.train_ids)
-        return None if truth is None else truth != self.given(self.train_ids)
+        return self.is_noisy(self.train_ids)
+
+    def is_noisy(self, ids: Int[Tensor, " example"]) -> Bool[Tensor, " example"] | None:
+        """Return which of these examples have a wrong label; None if the truth of any is not known."""
+        truth = self.true(ids)
+        return None if truth is None else truth != self.given(ids)
 
     @functools.cached_property
     def splits(self) -> dict[str, Int[Tensor, " example"] | None]:

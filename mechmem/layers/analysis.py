@@ -13,7 +13,6 @@ from mechmem.core.config import check_choice
 from mechmem.core.plugins import Analysis
 from mechmem.core.randomness import generator
 from mechmem.core.subject import Subject
-from mechmem.core.task import Task
 from mechmem.layers.features import Pool, named_layers
 
 
@@ -50,19 +49,6 @@ class LayerAnalysis(Analysis):
         """
         self.require(subject)
         return named_layers(subject, self.points, self.pool)
-
-
-def source_splits(task: Task) -> dict[str, Int[Tensor, " example"]]:
-    """Return ids of un-augmented training examples by split, and of test examples; some may be none.
-
-    The splits are "train_clean", "train_noisy" and "test"; where it is not known which labels are wrong, "train" and
-    "test".
-    """
-    truth = task.true(task.sources)
-    if truth is None:
-        return {"train": task.sources, "test": task.test_ids}
-    noisy = truth != task.given(task.sources)
-    return {"train_clean": task.sources[~noisy], "train_noisy": task.sources[noisy], "test": task.test_ids}
 
 
 def some(ids: Int[Tensor, " example"], limit: int, seed: int) -> Int[Tensor, " chosen"]:

@@ -16,12 +16,13 @@ from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.layers.answers import Marks, noise_fit
 from mechmem.layers.features import INPUTS, layer_features, read_layers
+from mechmem.layers.noise_fit import noise_fit
 from mechmem.layers.probe import Labels, LayerProbe, cross_validated
 from mechmem.layers.table import NETWORKS, OUTPUT, LayerProbes
 from mechmem.math.logits import answers_of
 from mechmem.models.reading.twins import twin
+from mechmem.tasks.splits import Marks
 
 __all__ = ["INPUTS", "OUTPUT", "LayerProbes", "probe_layers"]
 
@@ -98,7 +99,7 @@ def probe_layers(
         correct=torch.stack([marks.counts(each) for each in answers]),
         both=torch.stack([marks.both(answers[0], each) for each in answers[1:]]),
         output=torch.stack([marks.counts(each) for each in outputs]),
-        n=marks.member.sum(1),
+        n=marks.n,
         noise_fit=noise_fit(subject, trained.output[: len(subject.task.sources)]),
         cross_validated=values,
         chosen="" if unknown else trained.layers[int(values[1:].nan_to_num(-1).argmax())],
@@ -129,7 +130,7 @@ class _Bench:
     ):
         self.task, self.reader, self.points = task, reader, points
         self.folds, self.seed, self.limit_mb = folds, seed, limit_mb
-        self.marks = Marks(task)
+        self.marks = Marks(task, "sources")
         self.held_out: list[_HeldOut] = []
 
     def at_inputs(self, subject: Subject) -> Int[Tensor, " example"]:

@@ -1,14 +1,23 @@
-"""The four splits of a task: which examples each holds, and the labels they are measured against."""
+"""The four splits of a task: which examples each holds, and the labels that predictions on it are compared with."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechmem.core.task import Task
+from mechmem.math.logits import NOT_FINITE
 from mechmem.tasks.config import SPLITS
+
+Examples = Literal["training", "sources"]
+"""Which training examples are split: all that are trained on, or those that fixed augmented views are made from."""
+
+NOT_IN_SPLIT = -1
+"""In the place of a label where an example is not in a split."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,9 +25,10 @@ class LabelledSplit:
     """The examples of a split.
 
     Attributes:
-        name: one of the four splits.
+        name: one of the four splits, or "train" for all training examples.
         ids: its examples. Shape (example).
-        labels: what they are measured against: given labels in "train_noisy", true ones elsewhere. Shape (example).
+        labels: what they are measured against: given labels in "train_noisy" and "train", true ones elsewhere.
+            Shape (example).
         truth: their true labels; examples that share one are not independent of each other. Shape (example).
     """
 
@@ -28,13 +38,94 @@ class LabelledSplit:
     truth: Int[Tensor, " example"]
 
 
-def labelled_splits(task: Task) -> list[LabelledSplit]:
+def split_ids(task: Task, examples: Examples = "training") -> dict[str, Int[Tensor, " example"]]:
+    """Return the ids of each split, some of which may be empty.
+
+    The splits are "train_clean", "train_noisy" and "test"; or "train" and "test" if it is unknown which training labels
+    are wrong.
+    """
+    ids = _training_ids(task, examples)
+    noisy = task.is_noisy(ids)
+    training = {"train": ids} if noisy is None else {"train_clean": ids[~noisy], "train_noisy": ids[noisy]}
+    return {**training, "test": task.test_ids}
+
+
+def split_names(noisy: Bool[Tensor, " example"] | None, n: int) -> tuple[str, ...]:
+    """Return the split of each of n training examples: as in `split_ids`, "train" if it is unknown which are noisy."""
+    if noisy is None:
+        return ("train",) * n
+    return tuple("train_noisy" if each else "train_clean" for each in noisy.tolist())
+
+
+def labelled_splits(task: Task, examples: Examples = "training") -> list[LabelledSplit]:
     """List the splits that have examples and known labels, in the order of `SPLITS`."""
+    ids = split_ids(task, examples)
     found = []
     for name in SPLITS:
-        ids = task.splits[name.removesuffix("_true")]
-        truth = task.true(ids) if ids is not None and len(ids) else None
-        if ids is not None and truth is not None:
-            labels = task.given(ids) if name == "train_noisy" else truth
-            found.append(LabelledSplit(name, ids, labels, truth))
+        own = ids.get(name.removesuffix("_true"))
+        truth = task.true(own) if own is not None and len(own) else None
+        if own is not None and truth is not None:
+            labels = task.given(own) if name == "train_noisy" else truth
+            found.append(LabelledSplit(name, own, labels, truth))
     return found
+
+
+def training_set(task: Task, examples: Examples = "training") -> LabelledSplit:
+    """Return all training examples with their given labels, which stand for the true ones where these are unknown."""
+    ids = _training_ids(task, examples)
+    given, truth = task.given(ids), task.true(ids)
+    return LabelledSplit("train", ids, given, given if truth is None else truth)
+
+
+def split_labels(
+    task: Task, ids: Int[Tensor, " example"], examples: Examples = "training"
+) -> Int[Tensor, "split example"]:
+    """Return what each split measures these examples against; `NOT_IN_SPLIT` where an example is not in it."""
+    rows = task.rows(ids)
+    found = torch.full((len(SPLITS), len(ids)), NOT_IN_SPLIT)
+    for split in labelled_splits(task, examples):
+        known = torch.full((len(task.ids),), NOT_IN_SPLIT)
+        known[task.rows(split.ids)] = split.labels
+        found[SPLITS.index(split.name)] = known[rows]
+    return found
+
+
+class Marks:
+    """Counts of correct predictions on each of the four splits.
+
+    Args:
+        task: the task.
+        examples: which training examples are split.
+
+    Attributes:
+        ids: the examples that predictions are of: the training examples, then the test examples. Shape (example).
+        member: whether an example is in a split; none is in one that is empty or not known. Shape (split, example).
+        n: examples of each split. Shape (split).
+    """
+
+    def __init__(self, task: Task, examples: Examples = "training"):
+        self.ids = torch.cat([_training_ids(task, examples), task.test_ids])
+        self._labels = split_labels(task, self.ids, examples)
+        self.member = self._labels != NOT_IN_SPLIT
+        self.n = self.member.sum(1)
+
+    def right(self, answers: Int[Tensor, "*layer example"]) -> Bool[Tensor, "*layer split example"]:
+        """Return which predictions are correct in which split."""
+        return (answers[..., None, :] == self._labels) & self.member
+
+    def counts(self, answers: Int[Tensor, "*layer example"]) -> Int[Tensor, "*layer split"]:
+        """Return correct predictions of each split; −1 where it is empty or unknown, or where one is `NOT_FINITE`."""
+        found = self.right(answers).sum(-1)
+        lost = ((answers[..., None, :] == NOT_FINITE) & self.member).any(-1) | ~self.member.any(-1)
+        return torch.where(lost, -1, found)
+
+    def both(
+        self, one: Int[Tensor, "*layer example"], other: Int[Tensor, "*layer example"]
+    ) -> Int[Tensor, "*layer split"]:
+        """Return how many examples of each split both predict correctly; −1 as in `counts`."""
+        lost = (self.counts(one) < 0) | (self.counts(other) < 0)
+        return torch.where(lost, -1, (self.right(one) & self.right(other)).sum(-1))
+
+
+def _training_ids(task: Task, examples: Examples) -> Int[Tensor, " example"]:
+    return task.sources if examples == "sources" else task.train_ids

@@ -9,7 +9,7 @@ from held_layers import held
 import mechmem as mm
 from mechmem.analyses.layers.feature_norms import FeatureNorms
 from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
-from mechmem.layers.analysis import some, source_splits
+from mechmem.layers.analysis import some
 from mechmem.layers.features import held_by
 
 LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
@@ -62,22 +62,6 @@ def test_a_point_that_fires_twice_is_no_layer():
     twice.model.forward = lambda x: [twice.model.layers[0].hook_hidden(x) for _ in range(2)][0]
     with pytest.raises(ActivationError, match="fires several times"):
         FeatureNorms("layers.0.*")(twice)
-
-
-def test_splits_are_of_sources():
-    given = torch.tensor([0, 0, 0, 1, 0, 1])
-    one = subject(given=given)
-    assert {name: ids.tolist() for name, ids in source_splits(one.task).items()} == {
-        "train_clean": [0, 2, 3],
-        "train_noisy": [1],
-        "test": [4, 5],
-    }
-    unknown = subject(true=torch.where(TRAIN, -1, LABELS))
-    assert {name: ids.tolist() for name, ids in source_splits(unknown.task).items()} == {
-        "train": [0, 1, 2, 3],
-        "test": [4, 5],
-    }
-    assert source_splits(subject().task)["train_noisy"].tolist() == []
 
 
 def test_some_are_drawn_with_the_seed_and_kept_in_order():

@@ -12,10 +12,11 @@ from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError
-from mechmem.layers.answers import Marks, noise_fit
+from mechmem.layers.noise_fit import noise_fit
 from mechmem.layers.probe_layers import LayerProbes, probe_layers
 from mechmem.math.comparisons import paired_difference, paired_ratio
 from mechmem.scorecard.extractor import extractor
+from mechmem.tasks.splits import Marks
 
 CLASSES, N = 4, 800
 GOOD, BAD = 0.95, 0.6
@@ -197,7 +198,7 @@ def test_probes_are_fitted_to_the_originals_with_their_own_labels():
     scores = [extractor("knn(k=3)@hook_held")(each)(task.test_ids) for each in (plain, subject)]
     assert torch.equal(*scores)
     # Views come in for nothing but the fit of their own labels.
-    marks = Marks(task)
+    marks = Marks(task, "sources")
     assert len(marks.ids) == N and (marks.ids < N).all()
     answers = torch.zeros(len(task.sources), dtype=torch.long)
     assert noise_fit(subject, answers).value < 0.5 and noise_fit(plain, base.task.given(task.sources)).value == 1

@@ -17,7 +17,7 @@ from mechmem.core.stats import across_runs
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
-from mechmem.layers.analysis import LayerAnalysis, some, source_splits
+from mechmem.layers.analysis import LayerAnalysis, some
 from mechmem.layers.features import held_by
 from mechmem.math.representations import FEWEST_CLOUD as FEWEST
 from mechmem.math.representations import QUANTITIES, cloud_geometry, radius_of_chance
@@ -26,6 +26,7 @@ from mechmem.plotting.layers import LAYER_STYLES as STYLES
 from mechmem.plotting.layers import layer_lines
 from mechmem.plotting.layout import stack
 from mechmem.plotting.style import FAINT, SplitStyle
+from mechmem.tasks.splits import labelled_splits, split_ids, training_set
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -222,16 +223,9 @@ def _mean(values: Float[Tensor, " cloud"], power: int) -> dict[str, float]:
 
 def _labelled(task: Task) -> tuple[dict[str, tuple[Tensor, Tensor]], str]:
     """Return ids and labels of each split that has examples, and why there are not all."""
-    splits = source_splits(task)
-    found = {"train": (task.sources, task.given(task.sources))}
-    note = "it is not known which training labels are wrong" if "train" in splits else ""
-    for split in ("train_clean", "train_noisy"):
-        ids = splits.get(split)
-        if ids is not None and len(ids):
-            found[split] = ids, task.given(ids)
-        elif ids is not None:
-            note = f"{split} is empty"
-    truth = task.true(splits["train_noisy"]) if "train_noisy" in found else None
-    if truth is not None:
-        found["train_noisy_true"] = splits["train_noisy"], truth
-    return found | {"test": (task.test_ids, task.given(task.test_ids))}, note
+    ids = split_ids(task, "sources")
+    note = "".join(f"{name} is empty" for name, own in ids.items() if not len(own))
+    if "train" in ids:
+        note = "it is not known which training labels are wrong"
+    splits = [training_set(task, "sources"), *labelled_splits(task, "sources")]
+    return {split.name: (split.ids, split.labels) for split in splits}, note

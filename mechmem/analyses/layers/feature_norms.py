@@ -15,11 +15,12 @@ from mechmem.core.results import Result
 from mechmem.core.stats import across_runs
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
-from mechmem.layers.analysis import LayerAnalysis, source_splits
+from mechmem.layers.analysis import LayerAnalysis
 from mechmem.layers.features import held_by
 from mechmem.math.blocks import blocks
 from mechmem.math.comparisons import ratio_of_means
 from mechmem.plotting.layers import layer_lines
+from mechmem.tasks.splits import split_ids
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -122,7 +123,7 @@ class FeatureNorms(LayerAnalysis):
             UnknownNameError: there is no such point.
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
-        layers, splits = self.layers(subject), source_splits(subject.task)
+        layers, splits = self.layers(subject), split_ids(subject.task, "sources")
         ids = torch.cat(list(splits.values()))
         norms = torch.empty(len(layers), len(ids), dtype=torch.float64)
         widths = torch.empty(len(layers), dtype=torch.long)

@@ -17,7 +17,7 @@ from mechmem.core.results import Result
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, unknown_name
-from mechmem.layers.analysis import LayerAnalysis, some, source_splits
+from mechmem.layers.analysis import LayerAnalysis, some
 from mechmem.layers.features import held_by
 from mechmem.math.representations import FEWEST, centred_gram, cka_of_grams
 from mechmem.models.reading.twins import twin_subject
@@ -26,6 +26,7 @@ from mechmem.plotting.layers import layer_lines, short
 from mechmem.plotting.matrices import Panel, heatmaps
 from mechmem.plotting.style import SPLITS as SPLIT_STYLES
 from mechmem.plotting.style import SplitStyle
+from mechmem.tasks.splits import split_ids
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -207,7 +208,7 @@ class LayerSimilarity(LayerAnalysis):
 def _twins(subject: Subject) -> tuple[dict[str, Subject], list[str]]:
     """Return the twins that can be made, and why others cannot."""
     before, why = twin_subject(subject, UNTRAINED)
-    noisy = source_splits(subject.task).get("train_noisy")
+    noisy = split_ids(subject.task, "sources").get("train_noisy")
     if noisy is not None and not len(noisy):
         clean, why_clean = None, "no clean-label twin: no training label is wrong, and it would be this network"
     else:

@@ -16,9 +16,10 @@ from mechmem.core.results import Result
 from mechmem.core.stats import bootstrap, wilson
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
-from mechmem.layers.analysis import LayerAnalysis, some, source_splits
+from mechmem.layers.analysis import LayerAnalysis, some
 from mechmem.layers.votes import Distance, layer_votes, settled_from
 from mechmem.plotting.layers import depth_bars
+from mechmem.tasks.splits import split_ids
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -146,7 +147,7 @@ class PredictionDepth(LayerAnalysis):
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
         layers = self.layers(subject)
-        task, splits = subject.task, source_splits(subject.task)
+        task, splits = subject.task, split_ids(subject.task, "sources")
         train, test = (some(ids, self.limit, self.seed) for ids in (task.sources, task.test_ids))
         votes = layer_votes(subject, layers, train, test, self.k, self.distance)
         ids = torch.cat([train, test])
