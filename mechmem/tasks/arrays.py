@@ -123,6 +123,10 @@ class ArrayTask(Task):
         """Return rows of the inputs and the given labels."""
         return self.inputs[ids], self._given[ids]
 
+    def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+        """Return the labels given in training (on test ids, the true ones), without a copy of the inputs."""
+        return self._given[ids]
+
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
         """Return the true labels, or None where one of them is not known."""
         labels = self._true[ids]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mechmem.core.roles import Output
 from mechmem.core.task import Task
 from mechmem.models.reading.forward import logits_of
+from mechmem.tasks.config import SPLITS
+from mechmem.tasks.splits import labelled_splits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,27 +44,15 @@ def evaluate(model: nn.Module, task: Task, loss: str = "cross_entropy", output: 
     logits = logits_of(model, task, task.ids, output)
     prediction = logits.argmax(1)
     given = task.given(task.ids)
-    known = [task.true(ids) for ids in (task.train_ids, task.test_ids)]
     truth = torch.full_like(given, -1)
-    for ids, labels in zip((task.train_ids, task.test_ids), known, strict=True):
-        if labels is not None:
-            truth[task.rows(ids)] = labels
-    row: dict[str, float | None] = {
-        "train_loss": float(loss_of(logits[task.rows(task.train_ids)], given[task.rows(task.train_ids)], loss))
-    }
-    for name, split, labels in (
-        ("train_clean", "train_clean", given),
-        ("train_noisy", "train_noisy", given),
-        ("train_noisy_true", "train_noisy", truth),
-        ("test", "test", truth),
-    ):
-        ids = task.splits[split]
-        if ids is None or not len(ids):
-            row[name] = row[f"{name}_loss"] = None
-            continue
-        rows = task.rows(ids)
-        row[name] = float((prediction[rows] == labels[rows]).double().mean())
-        row[f"{name}_loss"] = float(F.cross_entropy(logits[rows].double(), labels[rows]))
+    trained = task.rows(task.train_ids)
+    row: dict[str, float | None] = {"train_loss": float(loss_of(logits[trained], given[trained], loss))}
+    row |= {key: None for split in SPLITS for key in (split, f"{split}_loss")}
+    for split in labelled_splits(task):
+        rows = task.rows(split.ids)
+        truth[rows] = split.truth
+        row[split.name] = float((prediction[rows] == split.labels).double().mean())
+        row[f"{split.name}_loss"] = float(F.cross_entropy(logits[rows].double(), split.labels))
     return Evaluation(row, prediction == given, prediction == truth)
 
 

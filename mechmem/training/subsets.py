@@ -23,6 +23,7 @@ from mechmem.core.task import Ids, Task
 from mechmem.errors import RunDirectoryError, UnknownNameError
 from mechmem.math.detection import SubsetEstimate, influence, memorization
 from mechmem.tasks.config import SPLITS
+from mechmem.tasks.splits import labelled_splits
 from mechmem.training.config import TrainConfig
 from mechmem.training.progress import reporter
 from mechmem.training.subset_pool import in_processes
@@ -227,13 +228,9 @@ def _read(path: Path, unit: range, trainer: SubsetTrainer) -> Answers | None:
 def _accuracies(task: Task, found: dict[range, Answers]) -> dict[str, Any]:
     """Return the four accuracies, as means over networks, as the trainer's history has them."""
     predictions = torch.cat([answers.predictions for answers in found.values()])
-    row: dict[str, Any] = {}
-    for name in SPLITS:
-        ids = task.splits[name.removesuffix("_true")]
-        labels = None if ids is None or not len(ids) else task.true(ids) if name.endswith("_true") else task.given(ids)
-        row[name] = None
-        if ids is not None and labels is not None:
-            row[name] = float((predictions[:, task.rows(ids)] == labels).double().mean())
+    row: dict[str, Any] = dict.fromkeys(SPLITS)
+    for split in labelled_splits(task):
+        row[split.name] = float((predictions[:, task.rows(split.ids)] == split.labels).double().mean())
     return row
 
 
