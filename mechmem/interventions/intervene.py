@@ -26,7 +26,7 @@ from mechmem.interventions.units import Site, site_table
 from mechmem.interventions.values import Values, values_of
 from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.config import SPLITS
-from mechmem.tasks.splits import labelled_splits
+from mechmem.tasks.splits import split_labels
 
 
 def intervene(
@@ -80,7 +80,7 @@ def intervene(
     check_whole("seed", seed, 0)
     task = subject.task
     ids = torch.cat([task.train_ids, task.test_ids]) if ids is None else check_ids(task, ids)
-    labels = _labels(task, ids)
+    labels = split_labels(task, ids)
     found, left_out = layouts_at(subject, points_of(edits))
     wanted = spelt_out(edits, found)
     layouts = {layout.point: layout for each in found.values() for layout in each}
@@ -150,17 +150,6 @@ def _site(singles: tuple[Edit, ...], layouts: dict[str, Layout]) -> Site:
         return singles[0].site(layouts[singles[0].point])
     points = {edit.point for edit in singles}
     return Site(points.pop() if len(points) == 1 else "")
-
-
-def _labels(task: Task, ids: Int[Tensor, " example"]) -> Int[Tensor, "split example"]:
-    """Return the label of each example in each split; −1 if the example is not in it."""
-    rows = task.rows(ids)
-    found = torch.full((len(SPLITS), len(ids)), -1)
-    for split in labelled_splits(task):
-        known = torch.full((len(task.ids),), -1)
-        known[task.rows(split.ids)] = split.labels
-        found[SPLITS.index(split.name)] = known[rows]
-    return found
 
 
 def _outcomes(

@@ -14,8 +14,7 @@ from mechmem.core.stats import Estimate, wilson
 from mechmem.core.task import Task
 from mechmem.math.logits import answers_of
 from mechmem.models.reading.forward import logits_of
-from mechmem.tasks.config import SPLITS
-from mechmem.tasks.splits import labelled_splits
+from mechmem.tasks.splits import Marks
 
 
 def split_hits(model: nn.Module, task: Task, output: Output = Output()) -> Int[Tensor, "2 split"]:
@@ -29,16 +28,9 @@ def split_hits(model: nn.Module, task: Task, output: Output = Output()) -> Int[T
         task: its task.
         output: position of the logits in the model's output.
     """
-    answers = torch.full((len(task.ids),), -1)
-    for ids in (task.train_ids, task.test_ids):
-        logits = logits_of(model, task, ids, output)
-        answers[task.rows(ids)] = answers_of(logits)
-    found = torch.zeros(2, len(SPLITS), dtype=torch.long)
-    for split in labelled_splits(task):
-        own = answers[task.rows(split.ids)]
-        hits = -1 if (own < 0).any() else int((own == split.labels).sum())
-        found[:, SPLITS.index(split.name)] = torch.tensor([hits, len(own)])
-    return found
+    marks = Marks(task)
+    predicted = torch.cat([answers_of(logits_of(model, task, ids, output)) for ids in (task.train_ids, task.test_ids)])
+    return torch.stack([marks.counts(predicted).where(marks.n > 0, 0), marks.n])
 
 
 def accuracy_row(hits: int, n: int) -> dict[str, float]:
