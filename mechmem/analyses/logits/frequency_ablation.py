@@ -24,6 +24,7 @@ from mechmem.plotting.lines import lines
 from mechmem.plotting.spectra import frequency_axis, numbered
 from mechmem.scorecard.pruned import remove_frequencies
 from mechmem.tasks.config import SPLITS
+from mechmem.tasks.splits import Marks
 from mechmem.training.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class FrequencyAblation(Analysis):
             neurons=torch.bincount(key, minlength=group.n_frequencies + 1)[1:],
             labels=group.labels,
             strongest=strongest,
-            n=torch.tensor([_size(subject, split) for split in SPLITS]),
+            n=Marks(subject.task).n,
             accuracy=measured[..., 0],
             loss=measured[..., 1],
         )
@@ -168,8 +169,3 @@ def _measured(subject: Subject, removed: Sequence[set[int]]) -> Iterator[list[li
         ).row
         pairs = [(row[split], row[f"{split}_loss"]) for split in SPLITS]
         yield [[float("nan") if value is None else value for value in pair] for pair in pairs]
-
-
-def _size(subject: Subject, split: str) -> int:
-    ids = subject.task.splits[split.removesuffix("_true")]
-    return 0 if ids is None else len(ids)

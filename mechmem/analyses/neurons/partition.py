@@ -24,6 +24,7 @@ from mechmem.neurons.pruning_curves import SPLITS, PruningCurves
 from mechmem.plotting.lines import lines
 from mechmem.scorecard.extractor import RAW, extractor
 from mechmem.scorecard.pruned import pruned
+from mechmem.tasks.splits import Marks
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -221,13 +222,6 @@ def _best(curves: PruningCurves, order: str, most: int) -> int:
 def _correct(subject: Subject, name: str) -> tuple[Int[Tensor, " split"], Int[Tensor, " split"]]:
     """Return the numbers of right predictions and of examples on the four splits."""
     task, predictor = subject.task, extractor(name)(subject)
-    predicted = torch.empty(len(task.ids), dtype=torch.long)
-    for ids in (task.train_ids, task.test_ids):
-        predicted[task.rows(ids)] = predictor(ids).argmax(1)
-    correct, n = torch.zeros(2, len(SPLITS), dtype=torch.long)
-    for place, split in enumerate(SPLITS):
-        ids = task.splits[split.removesuffix("_true")]
-        labels = None if ids is None else task.given(ids) if split == "train_noisy" else task.true(ids)
-        if ids is not None and labels is not None:
-            correct[place], n[place] = (predicted[task.rows(ids)] == labels).sum(), len(ids)
-    return correct, n
+    marks = Marks(task)
+    predicted = torch.cat([predictor(ids).argmax(1) for ids in (task.train_ids, task.test_ids)])
+    return marks.right(predicted).sum(1), marks.n

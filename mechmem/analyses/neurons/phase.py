@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,11 +19,10 @@ from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
 from mechmem.models.reading.forward import all_logits
 from mechmem.plotting.lines import PALETTE
-from mechmem.plotting.style import INK, SPLITS, styled
-from mechmem.tasks.config import LabelNoise
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mechmem.plotting.style import INK, styled
+from mechmem.plotting.style import SPLITS as STYLES
+from mechmem.tasks.config import SPLITS, LabelNoise
+from mechmem.tasks.splits import labelled_splits, training_set
 
 COEXISTENCE, PARTIAL, FULL = "Coexistence", "Partial Inversion", "Full Inversion"
 MEMORIZATION, FORGETTING, UNDECIDED = "Memorization", "Forgetting/Confusion", "Undecided"
@@ -144,7 +143,7 @@ class PhaseResult(Result):
             **ends,
             mode="markers",
             marker={
-                "symbol": SPLITS["test"].symbol,
+                "symbol": STYLES["test"].symbol,
                 "size": 10,
                 "color": INK,
                 "line": {"color": "white", "width": 1.5},
@@ -194,18 +193,15 @@ class Phase(Analysis):
         wrong = None if task.noisy is None else float(task.noisy.double().mean())
         noise, source = (self.noise, "as told") if self.noise is not None else _replaced(task, wrong)
         predicted = all_logits(subject).argmax(1)
-        train = _accuracy(task, predicted, task.train_ids, task.given(task.train_ids))
-        assert train is not None
-        splits: dict[str, Estimate | None] = {}
-        for name, split in (*((s, s) for s in ("train_clean", "train_noisy")), ("train_noisy_true", "train_noisy")):
-            ids = task.splits[split]
-            labels = None if ids is None else task.true(ids) if name == "train_noisy_true" else task.given(ids)
-            splits[name] = _accuracy(task, predicted, ids, labels)
-        splits["test"] = test = _accuracy(task, predicted, task.test_ids, task.true(task.test_ids))
-        assert test is not None
-        noisy = splits["train_noisy"]
+        accuracies = {
+            split.name: wilson(int((predicted[task.rows(split.ids)] == split.labels).sum()), len(split.ids))
+            for split in (training_set(task), *labelled_splits(task))
+        }
+        train, test, noisy = accuracies.pop("train"), accuracies.get("test"), accuracies.get("train_noisy")
+        assert train is not None and test is not None
         phase = phase_of(train.value, test.value, noise, None if noisy is None else noisy.value)
         reason = _reason(train.value, test.value, noise, noisy)
+        splits = {split: accuracies.get(split) for split in SPLITS}
         return PhaseResult(phase, reason, train, test, splits, noise, source, wrong)
 
 
@@ -217,12 +213,6 @@ def _replaced(task: Task, wrong: float | None) -> tuple[float, str]:
     if wrong is None:
         raise MissingNeedError("'phase' needs to know which training labels are wrong, or its setting noise")
     return wrong, "the share of training labels that is wrong"
-
-
-def _accuracy(task: Task, predicted: Tensor, ids: Tensor | None, labels: Tensor | None) -> Estimate | None:
-    if ids is None or labels is None:
-        return None
-    return wilson(int((predicted[task.rows(ids)] == labels).sum()), len(ids))
 
 
 def _reason(train: float, test: float, noise: float, noisy: Estimate | None) -> str:
