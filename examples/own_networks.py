@@ -108,7 +108,7 @@ def show(subject, curves, effects):
     for split in ("train_clean", "train_noisy", "test"):
         print(f"  ablate half of {curves.point}: {split} {whole[split]:.2f} -> {half[split]:.2f}")
     for row in effects.to_frame().nlargest(4, "effect").itertuples():
-        print(f"  patch {row.unit}: effect {row.effect:.2f} [{row.low:.2f}, {row.high:.2f}]")
+        print(f"  patch {row.name}: effect {row.effect:.2f} [{row.low:.2f}, {row.high:.2f}]")
     arguments.out.mkdir(parents=True, exist_ok=True)
     curves.plot().write_html(arguments.out / f"{subject.name}_ablated.html", include_plotlyjs="cdn")
     effects.plot().write_html(arguments.out / f"{subject.name}_patched.html", include_plotlyjs="cdn")
