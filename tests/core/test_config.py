@@ -100,6 +100,7 @@ def test_digest_is_the_same_in_another_process_and_needs_no_torch():
         (lambda: ModularConfig(p=2, train_fraction=0.5, noise=LabelNoise(0.1, "bijective")), "odd prime"),
         (lambda: ModularConfig(seed=-1), "seed"),
         (lambda: LabelNoise(math.nan), "label noise must lie"),
+        (lambda: LabelNoise(-0.1), "label noise must lie"),
         (lambda: LabelNoise(2.0), "label noise must lie"),
         (lambda: MLPConfig(width=0), "width must be a whole number of at least 1"),
         (lambda: MLPConfig(width=16385), "at most 16384"),
