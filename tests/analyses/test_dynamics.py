@@ -298,6 +298,7 @@ def test_a_step_that_could_not_be_measured_is_left_out():
     assert len(lines) == 12 and lines["test, c1"] == ([5], [6])
 
 
+@pytest.mark.slow
 def test_no_line_of_any_analysis_has_two_values_at_a_step(run, monkeypatch):
     shown = []
     monkeypatch.setattr(

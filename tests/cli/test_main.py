@@ -91,6 +91,7 @@ def test_train_prints_json(capsys, run):
     assert printed["step"] == 40 and 0 <= printed["test"] <= 1
 
 
+@pytest.mark.slow
 def test_audit_writes_a_scorecard_and_a_report(capsys, run, tmp_path):
     out = tmp_path / "audit"
     for _ in range(2):  # an earlier audit may be written over
@@ -193,6 +194,7 @@ def test_reproduce_refuses_in_one_line(capsys, tmp_path):
     assert "notes.txt" in refused(capsys, "reproduce", "doshi_2024", "--out", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_ledger_is_printed_or_written_as_json(capsys, tmp_path):
     command = ["reproduce", "liu_lu_2026", "--scale", "smoke", "--claims", "mnist"]
     assert main([*command, "--out", str(tmp_path / "r")]) == 0

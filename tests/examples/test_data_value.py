@@ -27,6 +27,7 @@ def subject():
     return mm.train(CONFIG, progress=False)
 
 
+@pytest.mark.slow
 def test_removing_wrong_labels_helps_and_removing_a_class_harms(subject, tmp_path):
     task = subject.task
     ids = task.train_ids

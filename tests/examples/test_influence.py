@@ -65,6 +65,7 @@ def test_most_helpful_and_most_harmful_are_the_ends_of_a_row(subject):
         found.helpful(-5)
 
 
+@pytest.mark.slow
 def test_networks_with_other_masks_are_averaged_with_their_error(subject):
     others = [subject]
     for seed in (1, 2):
@@ -134,6 +135,7 @@ def toy():
     return task, groups
 
 
+@pytest.mark.slow
 def test_influence_has_the_sign_of_leaving_one_out_on_a_convex_problem():
     task, groups = toy()
     inputs, given = task.batch(task.train_ids)
@@ -181,6 +183,7 @@ def test_an_example_that_stands_twice_is_known_without_itself():
     assert values[:5].mean() < 0.2 * values[5:].mean()
 
 
+@pytest.mark.slow
 def test_leaving_an_example_out_is_measured_by_retraining(subject):
     ids = subject.task.train_ids[:2]
     found = mm.leave_one_out(subject, ids)

@@ -79,6 +79,7 @@ def test_readings_below_a_limit_hold_what_the_layers_hold(limit_mb, readings, po
     assert not any(module._forward_hooks for module in subject.model.modules())
 
 
+@pytest.mark.slow
 def test_the_table_is_the_same_below_any_limit():
     one, two = (mm.probe_layers(counted(), probe="knn(k=3)", limit_mb=limit, folds=2) for limit in (4096, 0))
     assert torch.equal(one.correct, two.correct) and torch.equal(one.output, two.output)

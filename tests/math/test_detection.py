@@ -21,6 +21,7 @@ def cases(draw):
     return scores, wanted, weights
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(max_examples=200, deadline=None)
 def test_area_and_average_precision_are_scikit_learns(case):
@@ -36,6 +37,7 @@ def test_area_and_average_precision_are_scikit_learns(case):
         np.testing.assert_allclose(figures[1], average_precision_score(wanted, scores, sample_weight=row), atol=1e-12)
 
 
+@pytest.mark.slow
 @given(cases())
 @settings(max_examples=100, deadline=None)
 def test_precision_is_the_mean_over_all_orders_of_ties(case):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,7 @@ def test_units_belong_to_an_example_at_the_given_rate_and_independently():
         assert abs(between) < 0.01 and abs(after) < 0.01
 
 
+@pytest.mark.slow
 def test_masks_are_the_same_in_another_process():
     code = (
         "import torch; from mechmem.math.example_masks import example_mask as m;"

@@ -106,6 +106,7 @@ def test_nothing_left_predicts_the_lowest_class(method):
     assert found["loss"].tolist() == pytest.approx([np.log(7)] * 4)
 
 
+@pytest.mark.slow
 def test_the_order_by_ipr_takes_memorization_out_of_a_planted_network():
     planted = mm.planted_network(11, memorized_fraction=0.2)
     share = planted.memorizing.double().mean().item()

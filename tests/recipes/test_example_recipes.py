@@ -67,6 +67,7 @@ def test_the_loss_that_is_gone_early_is_a_share(run):
     assert 0 < found[liu.EARLY] < 1 and found["self-influence"] > 0
 
 
+@pytest.mark.slow
 def test_the_truth_is_that_of_the_network_without_masks(run, monkeypatch):
     monkeypatch.setattr(liu, "NETWORKS", 6)
     found = single(liu.truth(run))
@@ -82,6 +83,7 @@ def test_the_truth_is_that_of_the_network_without_masks(run, monkeypatch):
     assert set(found) == {f"correlation of {name}" for name in ("self_influence", *liu.CHEAP)}
 
 
+@pytest.mark.slow
 def test_the_harmful_examples_are_those_that_worsen_others_and_not_themselves(run):
     found = single(kobayashi.cleansed(run))
     task = run.task

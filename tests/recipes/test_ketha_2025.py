@@ -88,6 +88,7 @@ def test_losses_are_counted_from_the_networks_own_peak_after_the_first_step(task
     assert found["train noisy during training", 99.0] == 0.9
 
 
+@pytest.mark.slow
 def test_a_clean_trained_network_is_probed_by_the_labels_of_the_noisy_arms(task, monkeypatch):
     config = SimpleNamespace(task=task.config)
     monkeypatch.setattr(measured, "_run", lambda _subject: SimpleNamespace(config=config))

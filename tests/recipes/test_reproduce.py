@@ -14,7 +14,9 @@ from mechmem.recipes.trials import expected_seconds, measurements, recipe, recip
 RECIPES = sorted(recipes())
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "doshi_2024" else name for name in RECIPES]
+)
 def test_recipes_are_whole(name):
     found = recipes()[name]
     keys = [claim.key for claim in found.claims]

@@ -196,6 +196,7 @@ def test_the_training_set_is_asked_for_as_a_whole(planted):
     assert sorted(map(len, asked)) == sorted([len(task.train_ids), len(task.test_ids)])
 
 
+@pytest.mark.slow
 def test_runs_are_pooled():
     subjects = [mm.planted_network(7, memorized_fraction=0.3, train_fraction=0.5, seed=s).subject for s in range(3)]
     cards = [mm.audit(subject) for subject in subjects]

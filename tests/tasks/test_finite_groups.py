@@ -336,7 +336,9 @@ ANY_GROUP = {
 }
 
 
-@pytest.mark.parametrize("kind", ["analyses", "neuron_scores", "surgeries", "readouts"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("analyses", marks=pytest.mark.slow), "neuron_scores", "surgeries", "readouts"]
+)
 def test_plugins_work_or_say_what_they_need(kind, trained):
     for name, cls in plugins(kind).items():
         if any(field.default is dataclasses.MISSING for field in dataclasses.fields(cls)):

@@ -40,6 +40,7 @@ def test_digits_are_those_of_scikit_learn():
     assert torch.equal(given, torch.from_numpy(labels)[task.ids]) and torch.equal(task.true(task.ids), given)
 
 
+@pytest.mark.slow
 def test_mnist_is_shuffled_and_balanced():
     task = build_task(ImageConfig("mnist5k", train=1000, test=500))
     assert task.shape == (1, 28, 28)

@@ -110,6 +110,7 @@ def test_an_interrupt_keeps_the_state_reached(tmp_path, monkeypatch):
     assert mm.load(tmp_path / "run").run.checkpoint_steps() == [0, 1, 3, 12, 17]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_resumes_to_the_same_bits(whole, tmp_path):
     code = f"""
 import os, signal, torch

@@ -175,6 +175,7 @@ def test_networks_do_not_depend_on_how_many_there_are_but_on_seeds():
         assert (changed.test_logits - few.test_logits).abs().min() > 0
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_networks():
     trained = quiet(PAIRS, workers=2, networks=2)
     assert trained.how == "loop" and torch.equal(quiet(PAIRS, how="loop", networks=2).test_logits, trained.test_logits)

@@ -23,6 +23,7 @@ def table(result, state="retrained"):
     return frame.loc[frame["state"] == state].pivot(index="layer", columns="split", values="value")[list(SPLITS)]
 
 
+@pytest.mark.slow
 def test_clean_examples_bring_back_the_rule_and_not_the_memory():
     subject = two_paths()
     found = mm.analyse(subject, "layer_retraining", labels="clean", steps=1500)

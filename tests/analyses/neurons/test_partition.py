@@ -47,6 +47,7 @@ def test_chosen_sets_are_pure_and_the_first_best_of_their_curves(net):
     assert len(found.bottom) == (-gap["f^R"]).loc[: most + 1 - len(found.top)].idxmax()
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(st.integers(0, 1000), st.integers(2, 40), st.sampled_from(["ipr", "random(seed=3)", "strength"]))
 def test_sets_are_disjoint_and_not_empty(seed, fractions, by):

@@ -65,6 +65,7 @@ def slopes(model, inputs, labels):
     return total
 
 
+@pytest.mark.slow
 @given(isolated_networks(), st.integers(0, 9))
 @settings(max_examples=40, deadline=None)
 def test_an_examples_gradient_is_zero_on_all_that_its_flipped_subnetwork_uses(config, place):

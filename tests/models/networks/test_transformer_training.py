@@ -13,7 +13,6 @@ from mechmem.training.optimizers import Optimizers
 SMALL = mm.TransformerConfig(d_model=32, heads=2)
 
 
-@pytest.mark.slow
 def test_a_clean_task_is_generalized():
     task = mm.ModularConfig(p=23, noise=mm.LabelNoise(0))
     config = mm.TrainConfig(task, SMALL, lr=0.01, weight_decay=1.0, steps=600, evaluations=40, stop_when="test >= 0.9")
