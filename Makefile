@@ -8,10 +8,17 @@ ARGS ?=
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-TESTS_TL39 := tests/models tests/interventions tests/neurons tests/core/test_roles.py
+# One thread per worker: two processes of two threads each slow each other down many times over on two cores. A module's
+# tests share the networks that they train, and stay in one worker; tests/conftest.py says in which order they are begun.
+TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+# What depends on how hooks are put into a network and read from it, without the checks of shapes.
+TESTS_TL39 := tests/models/hooks tests/models/reading tests/interventions \
+  tests/models/networks/test_lens_models.py tests/models/networks/test_checkpoints.py
+UNCHECKED := --strict-markers --strict-config -q --import-mode=importlib
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tl39 lint docs bench clean
+.PHONY: help demo test test-all fast-tests all-tests test-tl39 lint held-lint docs bench clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -21,13 +28,26 @@ help: ## show this list
 demo: $(VENV)/.stamp-mechmem ## train two networks on wrong labels, audit them, write a report to OUT
 	$(BIN)/mechmem demo --out $(OUT) $(ARGS)
 
-# One thread per worker: two processes of two threads each slow each other down many times over on two cores.
-test: lint ## linters, type checker, import layers, then the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+test: $(VENV)/.stamp-test ## the tests that take under 2 s of CPU each; beside them linters, type checker and import layers
+	@$(MAKE) --no-print-directory -j2 fast-tests held-lint
+
+test-all: $(VENV)/.stamp-test ## every test, and the same beside them
+	@$(MAKE) --no-print-directory -j2 all-tests held-lint
+
+fast-tests:
+	$(TESTS) -m "not slow" $(ARGS)
+
+all-tests:
+	$(TESTS) $(ARGS)
+
+# What lint says comes in one piece, so that it can be read between the dots of the tests.
+held-lint:
+	@said=$$(mktemp); $(MAKE) --no-print-directory lint >$$said 2>&1; status=$$?; echo; cat $$said; rm -f $$said; exit $$status
 
 # HookedTransformer is in transformer_lens 3 only, and in an environment there can be one of the two.
-test-tl39: $(TL39)/.stamp-test ## the tests of hooked models once more, on transformer_lens 3.9, in an environment of its own
-	OMP_NUM_THREADS=1 $(TL39)/bin/python -m pytest -n 2 -p no:cacheprovider $(TESTS_TL39) $(ARGS)
+test-tl39: $(TL39)/.stamp-test ## the tests of hooks once more, on transformer_lens 3.9, in an environment of its own
+	OMP_NUM_THREADS=1 $(TL39)/bin/python -m pytest -n 2 -p no:cacheprovider -o addopts="$(UNCHECKED)" -m "not slow" \
+	  $(TESTS_TL39) $(ARGS)
 
 lint: $(VENV)/.stamp-test ## linters, type checker and import layers alone
 	$(BIN)/ruff check .
@@ -62,10 +82,12 @@ $(VENV)/.stamp-test: $(VENV)/.stamp-venv pyproject.toml constraints.txt
 	$(INSTALL) -e ".[test]"
 	@touch $@ $(VENV)/.stamp-mechmem
 
-$(TL39)/.stamp-test: pyproject.toml constraints.txt constraints-tl39.txt
-	$(PYTHON) -m venv $(TL39)
-	$(TL39)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -c constraints-tl39.txt \
-	  -e . beartype hypothesis pytest pytest-xdist
+# It sees the packages of the first environment, and holds what transformer_lens 3.9 must have otherwise: no second torch.
+SITE_PACKAGES = -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+$(TL39)/.stamp-test: $(VENV)/.stamp-test constraints-tl39.txt
+	$(BIN)/python -m venv --clear --without-pip $(TL39)
+	$(BIN)/python $(SITE_PACKAGES) >"$$($(TL39)/bin/python $(SITE_PACKAGES))/first.pth"
+	$(TL39)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -c constraints-tl39.txt transformer_lens
 	@touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-venv pyproject.toml constraints.txt
