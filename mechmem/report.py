@@ -1,4 +1,4 @@
-"""The report on audited networks, and how pages are written: one HTML file that loads nothing."""
+"""Report on audited networks, one HTML file that loads nothing, and the functions that write such pages."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 if TYPE_CHECKING:
     from mechmem.scorecard.scorecard import Scorecard
 
+SCORECARD_CAPTION = (
+    "Each filled mark is the network's accuracy on one split, read out by the extractor on the left; each open grey "
+    "mark is the test accuracy of the same extractor on a control. Accuracy that a control reaches too is no evidence "
+    "of a rule in the network."
+)
+
 
 def write_html(template: str, path: Path, **context: Any) -> None:
     """Render a template of `mechmem/templates/` into one file.
@@ -50,13 +56,6 @@ def embedded(figure: go.Figure) -> dict[str, Any]:
     json = figure.to_json()
     panels = len(list(figure.select_xaxes()))
     return {"json": json, "height": int(figure.layout.height or 450), "narrowest": max(460, 280 * panels)}
-
-
-SCORECARD_CAPTION = (
-    "Each filled mark is the network's accuracy on one split, read out by the extractor on the left; each open grey "
-    "mark is the test accuracy of the same extractor on a control. Accuracy that a control reaches too is no evidence "
-    "of a rule in the network."
-)
 
 
 @dataclasses.dataclass(frozen=True)

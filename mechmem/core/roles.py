@@ -67,34 +67,6 @@ def tensors(value: Any, path: str = "") -> dict[str, Tensor]:
     return found
 
 
-def _nested(value: Any) -> bool:
-    return (
-        _is_record(value) or isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str))
-    )
-
-
-def _is_record(value: Any) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
-def _elements(value: Any, path: str) -> dict[str, Any]:
-    """Return the elements of a value by key; for tuples and lists by position."""
-    if isinstance(value, Mapping):
-        return {str(key): element for key, element in value.items()}
-    if _is_record(value):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return {str(place): element for place, element in enumerate(value)}
-    raise UnknownNameError(f"no element {path!r}: it is a {type(value).__name__}, not a tuple, list, dict or dataclass")
-
-
-def _known(value: Any, key: str, path: str) -> str:
-    elements = _elements(value, path)
-    if key not in elements:
-        raise unknown_name("element", key, elements)
-    return key
-
-
 @dataclasses.dataclass(frozen=True)
 class Role:
     """Reading of a model's parameter as a matrix with named axes, and writing it back.
@@ -161,19 +133,6 @@ class Role:
 
     def _chosen(self, stored: Tensor) -> Tensor:
         return stored if self.first is None else stored[: self.first]
-
-
-def _quiet(pattern: str) -> str:
-    """Rename the axis "class", about which einops would warn because it is a Python keyword."""
-    return re.sub(r"\bclass\b", "classes", pattern)
-
-
-def _parameter(model: nn.Module, name: str) -> Tensor:
-    # A parameter that a model uses twice has two names.
-    named = dict(model.named_parameters(remove_duplicate=False))
-    if name not in named:
-        raise RoleError(str(unknown_name("parameter", name, named)))
-    return named[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,3 +211,44 @@ class Roles:
             points = getattr(self, name)
             # A string would be taken for a tuple of its letters.
             object.__setattr__(self, name, (points,) if isinstance(points, str) else tuple(points))
+
+
+def _nested(value: Any) -> bool:
+    return (
+        _is_record(value) or isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str))
+    )
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _elements(value: Any, path: str) -> dict[str, Any]:
+    """Return the elements of a value by key; for tuples and lists by position."""
+    if isinstance(value, Mapping):
+        return {str(key): element for key, element in value.items()}
+    if _is_record(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return {str(place): element for place, element in enumerate(value)}
+    raise UnknownNameError(f"no element {path!r}: it is a {type(value).__name__}, not a tuple, list, dict or dataclass")
+
+
+def _known(value: Any, key: str, path: str) -> str:
+    elements = _elements(value, path)
+    if key not in elements:
+        raise unknown_name("element", key, elements)
+    return key
+
+
+def _quiet(pattern: str) -> str:
+    """Rename the axis "class", about which einops would warn because it is a Python keyword."""
+    return re.sub(r"\bclass\b", "classes", pattern)
+
+
+def _parameter(model: nn.Module, name: str) -> Tensor:
+    # A parameter that a model uses twice has two names.
+    named = dict(model.named_parameters(remove_duplicate=False))
+    if name not in named:
+        raise RoleError(str(unknown_name("parameter", name, named)))
+    return named[name]

@@ -15,6 +15,15 @@ from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError, UnknownNameError
 from mechmem.models.reading.twins import Train, twin
 
+RIDGE_LIMIT = 12_000
+"""Most training examples for kernel ridge: with more its matrix would take more than about 1 GB."""
+RIDGE = {"kernel": "rbf", "gamma": 0.5, "alpha": 1e-3}
+"""Fixed kernel and penalty: on two-hot pairs the kernel has three values, for two, one and no common operand."""
+NETWORK_CONTROLS: tuple[TwinKind, ...] = ("untrained", "one_step", "noise_only")
+"""Twins of the network, shown beside every extractor."""
+LABEL_CONTROLS = ("label_grid", "kernel_ridge")
+"""Predictors from the given labels alone, shown beside extractors that read only logits."""
+
 
 class LogitTable(nn.Module):
     """A network that looks up its logits by input, for logits from elsewhere and for controls.
@@ -57,19 +66,6 @@ class LogitTable(nn.Module):
         return self.logits[torch.tensor(rows, dtype=torch.long)]
 
 
-def _keys(inputs: Tensor) -> list[bytes]:
-    # As bytes, because numpy has no bfloat16.
-    flat = inputs.detach().cpu().reshape(len(inputs), -1).contiguous().view(torch.uint8)
-    return [row.tobytes() for row in flat.numpy()]
-
-
-RIDGE_LIMIT = 12_000
-"""Most training examples for kernel ridge: with more its matrix would take more than about 1 GB."""
-
-RIDGE = {"kernel": "rbf", "gamma": 0.5, "alpha": 1e-3}
-"""Fixed kernel and penalty: on two-hot pairs the kernel has three values, for two, one and no common operand."""
-
-
 def label_grid(task: Task) -> Float[Tensor, "example class"]:
     """Return the given labels of training examples as one-hot logits, 0 elsewhere, in the order of `task.ids`."""
     table = torch.zeros(len(task.ids), task.n_classes)
@@ -98,13 +94,6 @@ def kernel_ridge(task: Task) -> Float[Tensor, "example class"]:
     return torch.from_numpy(ridge.predict(features.numpy()))
 
 
-NETWORK_CONTROLS: tuple[TwinKind, ...] = ("untrained", "one_step", "noise_only")
-"""Twins of the network, shown beside every extractor."""
-
-LABEL_CONTROLS = ("label_grid", "kernel_ridge")
-"""Predictors from the given labels alone, shown beside extractors that read only logits."""
-
-
 def control_models(
     subject: Subject, given: Mapping[str, nn.Module | None], train: Train | None, *, progress: bool
 ) -> dict[str, nn.Module | str]:
@@ -126,3 +115,9 @@ def control_models(
         except (MechmemError, ValueError) as error:  # ValueError: scikit-learn refuses inputs that are not finite
             models[name] = str(error).splitlines()[0]
     return models
+
+
+def _keys(inputs: Tensor) -> list[bytes]:
+    # As bytes, because numpy has no bfloat16.
+    flat = inputs.detach().cpu().reshape(len(inputs), -1).contiguous().view(torch.uint8)
+    return [row.tobytes() for row in flat.numpy()]

@@ -1,4 +1,4 @@
-"""The groups that a task's symbols form, and what a frequency is in them."""
+"""Groups of symbols and their frequencies: cyclic groups, and finite ones by irreducible representations."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ from mechmem.math import fourier, irreps
 from mechmem.math.small_groups import GroupTable, alternating, cyclic, dihedral, direct_product, symmetric
 from mechmem.tasks.config import is_prime
 from mechmem.tasks.group_names import factors, modulus
+
+_FAMILIES = {
+    "S": symmetric,
+    "A": alternating,
+    "Z": cyclic,
+    "D": dihedral,
+    "Q": lambda n: dihedral(n // 2, n // 4),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,15 +112,6 @@ class CyclicGroup:
     def _ordered(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " element *rest"]:
         """Bring the symbols into the group's order; under addition they stand in it, and nothing is copied."""
         return vectors[self.elements.to(vectors.device)] if self.multiplicative else vectors
-
-
-_FAMILIES = {
-    "S": symmetric,
-    "A": alternating,
-    "Z": cyclic,
-    "D": dihedral,
-    "Q": lambda n: dihedral(n // 2, n // 4),
-}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Config of how images are changed between one sight of them and the next. Imports no torch."""
+"""Configs of image tasks and of the augmentation of their images. Imports no torch."""
 
 from __future__ import annotations
 

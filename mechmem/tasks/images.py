@@ -1,4 +1,4 @@
-"""Images and their labels as a task."""
+"""Images and their labels as a task, and the split of data without a test split of its own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from mechmem.tasks.label_noise import apply_noise
 
 Pixels = UInt8[Tensor, "example channel row column"]
 Images = Float[Tensor, "example channel row column"]
+OWN_SHARE = 0.2
+"""Share of data without a test split of its own that is held out, unless a number is named."""
 
 
 class ImageTask(ConfiguredTask):
@@ -151,10 +153,6 @@ class ImageTask(ConfiguredTask):
             shown = self._sources if self._others is None else self._others[number - 1]
             self._views[number] = augmented(self._pixels[shown], self._augmentation, "view", number)
         return self._views[number]
-
-
-OWN_SHARE = 0.2
-"""Share of data without a test split of its own that is held out, unless a number is named."""
 
 
 def split(config: ImageConfig, data: ImageData) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:

@@ -26,11 +26,12 @@ from mechmem.plotting.units import effects_figure
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-
 Metric = Literal["margin", "probability"]
-
 RESAMPLES = 2000
 """Bootstrap resamples of an effect."""
+Direction = Literal["both", "denoising", "noising"]
+Patching = Callable[[Runs, Float[Tensor, "example class"], list[str]], Iterable[Edited]]
+"""Patches passes unit by unit, given the unpatched logits; appends remarks on how it was done to the list."""
 
 
 @record
@@ -173,11 +174,6 @@ def effects_of(
     ratio = (change @ drawn.T) / (drawn @ gap)
     low, high = torch.quantile(ratio, torch.tensor([0.025, 0.975], dtype=torch.float64), dim=1)
     return change.mean(1) / gap.mean(), low, high, ""
-
-
-Direction = Literal["both", "denoising", "noising"]
-Patching = Callable[[Runs, Float[Tensor, "example class"], list[str]], Iterable[Edited]]
-"""Patches passes unit by unit, given the unpatched logits; appends remarks on how it was done to the list."""
 
 
 def both_ways(

@@ -1,4 +1,4 @@
-"""What classifiers that score every class have in common."""
+"""Classifiers that score every class: their base classes, nearest class mean, and principal directions."""
 
 from __future__ import annotations
 

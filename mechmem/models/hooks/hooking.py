@@ -20,7 +20,6 @@ from mechmem.models.hooks.points import hook_points
 
 Act = Callable[[Tensor], Tensor | None]
 """Receives the value of a point and returns its replacement, or None to keep it."""
-
 _LIBRARIES = {"torch", "transformer_lens", "transformers", "accelerate", "mechmem"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _WARNED = "__mechmem_warned_of__"
@@ -98,29 +97,6 @@ def warn_of_leftovers(model: nn.Module) -> None:
         warnings.warn(message, LeftoverHooksWarning, stacklevel=caller)
 
 
-def _entry() -> tuple[FrameType, int]:
-    """Return the frame of the mechmem function that outside code called, and the stack level of that code.
-
-    The outermost mechmem frame counts: code between two mechmem frames (torch, a type checker) is not the caller.
-    """
-    frame = entry = sys._getframe(1)
-    level = caller = 1
-    while frame is not None:
-        level += 1
-        if str(frame.f_globals.get("__name__")).partition(".")[0] == "mechmem":
-            entry, caller = frame, level
-        frame = frame.f_back
-    return entry, caller
-
-
-def _about(left: Sequence[str]) -> str:
-    shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
-    return (
-        f"the model has hooks that were left on it and act in every forward pass: {shown}. Remove them "
-        f"(model.reset_hooks(), handle.remove()), use `with model.hooks(...)`, or declare them with add_perma_hook"
-    )
-
-
 def leftover_hooks(model: nn.Module, points: Mapping[str, HookPoint]) -> tuple[str, ...]:
     """Return the hooks that were left on a model without being declared permanent.
 
@@ -150,18 +126,6 @@ def leftover_hooks(model: nn.Module, points: Mapping[str, HookPoint]) -> tuple[s
             loose = (function for key, function in getattr(module, kind).items() if key not in known)
             found += [_described(name, function) for function in loose if not _of_a_library(function)]
     return tuple(found)
-
-
-def _of_a_library(function: Any) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(getattr(function, "__module__", "")).partition(".")[0] in _LIBRARIES
-
-
-def _described(name: str, function: Any) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return f"{name or 'the model itself'} ({getattr(function, '__qualname__', type(function).__qualname__)})"
 
 
 @contextlib.contextmanager
@@ -210,3 +174,38 @@ def recorded(model: nn.Module, point: str, held: dict[str, Tensor]) -> Iterator[
 
     with hooked(model, point, keep):
         yield
+
+
+def _entry() -> tuple[FrameType, int]:
+    """Return the frame of the mechmem function that outside code called, and the stack level of that code.
+
+    The outermost mechmem frame counts: code between two mechmem frames (torch, a type checker) is not the caller.
+    """
+    frame = entry = sys._getframe(1)
+    level = caller = 1
+    while frame is not None:
+        level += 1
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == "mechmem":
+            entry, caller = frame, level
+        frame = frame.f_back
+    return entry, caller
+
+
+def _about(left: Sequence[str]) -> str:
+    shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+    return (
+        f"the model has hooks that were left on it and act in every forward pass: {shown}. Remove them "
+        f"(model.reset_hooks(), handle.remove()), use `with model.hooks(...)`, or declare them with add_perma_hook"
+    )
+
+
+def _of_a_library(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__module__", "")).partition(".")[0] in _LIBRARIES
+
+
+def _described(name: str, function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return f"{name or 'the model itself'} ({getattr(function, '__qualname__', type(function).__qualname__)})"

@@ -13,6 +13,8 @@ from torch import Tensor
 from mechmem.errors import ActivationError
 from mechmem.models.hooks.running import full_precision
 
+T = TypeVar("T")
+
 
 class Reduction(abc.ABC):
     """A running reduction over examples: memory does not grow with the data."""
@@ -92,9 +94,6 @@ class Gram(Reduction):
         if self._sum is None:
             raise ActivationError("no example was seen")
         return self._sum
-
-
-T = TypeVar("T")
 
 
 class Firings:

@@ -1,4 +1,4 @@
-"""Input and output vectors of neurons, read by role and checked against the task."""
+"""Vectors of neurons and matrices over symbols, read by role and checked against the task."""
 
 from __future__ import annotations
 
