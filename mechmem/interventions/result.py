@@ -85,14 +85,14 @@ class Interventions(Result):
         frame = frame.loc[frame["n"] > 0]
         before: dict[str, float] = dict(zip(SPLITS, self.unedited_accuracy.tolist(), strict=True))
         if grid_of(self.sites.frame()) is not None:
-            titles = {name: f"{STYLES[name].title}<br>({before[name]:.1%} as it is)" for name in SPLITS}
+            titles = {name: f"{STYLES[name].title}<br>({before[name]:.1%} unedited)" for name in SPLITS}
             changes = frame.drop(columns=["low", "high"]).assign(value=frame["change"])
             return unit_maps(changes, titles=titles, z_title="change of the accuracy")
         if len(self.edits) > MOST_ROWS:
-            title = "accuracy (dotted: as it is)"
+            title = "accuracy (dotted: unedited)"
             return sorted_points(frame, before, y_title=title, y_range=(-0.03, 1.03), lowest_first=True)
         unedited = pd.DataFrame(
-            {"name": "as it is", "series": SPLITS, "n": self.n.numpy(), "accuracy": list(before.values())}
+            {"name": "unedited", "series": SPLITS, "n": self.n.numpy(), "accuracy": list(before.values())}
         )
         unedited["low"], unedited["high"] = _intervals(unedited)
         unedited = unedited.rename(columns={"accuracy": "value"})

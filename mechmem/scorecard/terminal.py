@@ -1,4 +1,4 @@
-"""The scorecard as text, within 80 columns: what `print(card)` shows, and `mechmem audit` on a terminal."""
+"""Scorecard as text within 80 columns, for `print(card)` and `mechmem audit` on a terminal."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ HEADS = {
     "label_grid": "label\ngrid",
     "kernel_ridge": "kern.\nridge",
 }
-"""Column heads narrow enough for ten columns of figures in 80."""
+"""Column heads, narrow enough for ten columns of figures in 80 characters."""
 
 
 def laid_out(card: Scorecard) -> Group:
-    """Lay a scorecard out: the table, what each extractor was told, votes, structure, and the sentence."""
+    """Lay out a scorecard: table, prior knowledge of each extractor, votes, structure and sentence."""
     controls = [name for name in CONTROL_TITLES if any(name in row.controls for row in card.rows)]
     title = Text.assemble(
         (card.name.replace("_", " "), "bold"), ", accuracy in %; right of test: test accuracy on controls\n"
@@ -66,7 +66,7 @@ def _figure(cell: Cell | None) -> str:
 
 
 def _reasons(card: Scorecard) -> Text:
-    """List once why figures are missing."""
+    """List the reasons for missing figures, once each."""
     cells = [cell for row in card.rows for cell in (*row.splits.values(), *row.controls.values())]
     reasons = dict.fromkeys(cell.reason for cell in cells if cell.reason)
     return Text("".join(f"–: {reason}\n" for reason in reasons), style="dim")

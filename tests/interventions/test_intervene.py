@@ -327,7 +327,7 @@ def test_logits_are_kept_or_not_and_results_survive_saving(tmp_path):
         assert loaded.to_frame().equals(each.to_frame()) and loaded.edits == each.edits
     figure = found.plot()
     assert isinstance(figure, go.Figure)
-    assert list(figure.layout.yaxis.ticktext)[:2] == ["as it is", "without 0"]
+    assert list(figure.layout.yaxis.ticktext)[:2] == ["unedited", "without 0"]
     many = mm.intervene(subject, [mm.Edit("hook_hidden", neurons=m % 9) for m in range(41)])
     figure = many.plot()
     drawn = {trace.name: trace for trace in figure.data}

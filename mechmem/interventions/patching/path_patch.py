@@ -194,11 +194,11 @@ def _patched(runs: Runs, path: _Path, how: Batched) -> Iterator[Edited]:
         given = {point: v.to(device) for point, v in held_at(runs.source, sending, runs.source_ids[block]).items()}
 
         def forward(masks: Masks) -> Tensor:
-            told: dict[str, Tensor] = {}
+            received: dict[str, Tensor] = {}
             with contextlib.ExitStack() as stack:
                 # Recorded before frozen receivers are replaced.
                 for point in path.receivers:
-                    stack.enter_context(recorded(model, point, told))
+                    stack.enter_context(recorded(model, point, received))
                 for point, mask in zip(sending, masks, strict=True):
                     value = torch.where(mask, given[point].to(own[point]), own[point])
                     stack.enter_context(replaced(model, point, value))
@@ -209,7 +209,7 @@ def _patched(runs: Runs, path: _Path, how: Batched) -> Iterator[Edited]:
                 return output.read(returned)
             with contextlib.ExitStack() as stack:
                 for point in path.receivers:
-                    stack.enter_context(replaced(model, point, told[point]))
+                    stack.enter_context(replaced(model, point, received[point]))
                 returned = model(inputs)
             return output.read(returned)
 

@@ -41,12 +41,12 @@ def without_way(
     for subject, ids in {
         id(s): (s, ids) for s, ids in ((runs.into, runs.ids), (runs.source, runs.source_ids))
     }.values():
-        way = _Way(subject, ids[:_EXAMPLES], senders, frozen)
-        for sender in way.unnoticed(receivers, way.held):
-            if sender in way.unnoticed(receivers, [sender]):
+        network = _FrozenNetwork(subject, ids[:_EXAMPLES], senders, frozen)
+        for sender in network.unnoticed(receivers, network.held):
+            if sender in network.unnoticed(receivers, [sender]):
                 found[sender] = ()
                 continue
-            between = [p for p in way.held if p != sender and sender not in way.unnoticed([p], way.held)]
+            between = [p for p in network.held if p != sender and sender not in network.unnoticed([p], network.held)]
             found.setdefault(sender, tuple(between))
     return found
 
@@ -68,7 +68,7 @@ def why_shut(sender: str, end: str, between: Sequence[str]) -> str:
     )
 
 
-class _Way:
+class _FrozenNetwork:
     """A network on a few examples, with points frozen at their own values."""
 
     def __init__(
@@ -92,10 +92,12 @@ class _Way:
                 slopes = self._slopes(receivers, held)
             with torch.no_grad():
                 return [
-                    point for point in held if point in self._sent and not self._way(point, receivers, held, slopes)
+                    point
+                    for point in held
+                    if point in self._sent and not self._has_path(point, receivers, held, slopes)
                 ]
 
-    def _way(
+    def _has_path(
         self, sender: str, receivers: Sequence[str], held: Sequence[str], slopes: dict[str, Tensor | None] | None
     ) -> bool:
         sent = self._sent[sender]
@@ -112,22 +114,22 @@ class _Way:
         """Return the derivative of the receivers' summed values with respect to each sender; None without a path."""
         real = [point for point in held if point in self._sent and self._own[point].is_floating_point()]
         leaves = {point: self._own[point].clone().requires_grad_() for point in real}
-        told = [value.sum() for value in self._run(receivers, held, leaves) if value.requires_grad]
-        if not told:
+        received = [value.sum() for value in self._run(receivers, held, leaves) if value.requires_grad]
+        if not received:
             # There is no path, or it is not recorded.
             return None
-        slopes = torch.autograd.grad(torch.stack(told).sum(), list(leaves.values()), allow_unused=True)
+        slopes = torch.autograd.grad(torch.stack(received).sum(), list(leaves.values()), allow_unused=True)
         return dict(zip(leaves, slopes, strict=True))
 
     def _run(self, receivers: Sequence[str], held: Sequence[str], other: Mapping[str, Tensor]) -> list[Tensor]:
         """Return the receivers' values, with each point frozen at its own value or the one in `other`."""
-        model, told = self._subject.model, {}
+        model, received = self._subject.model, {}
         inputs = self._subject.task.batch(self._ids)[0].to(device_of(model))
         with contextlib.ExitStack() as stack:
             # Recorded before frozen receivers are replaced.
             for point in receivers:
-                stack.enter_context(recorded(model, point, told))
+                stack.enter_context(recorded(model, point, received))
             for point in held:
                 stack.enter_context(replaced(model, point, other.get(point, self._own[point])))
             returned = model(inputs)
-        return [told[point] for point in receivers] if receivers else [self._subject.roles.output.read(returned)]
+        return [received[point] for point in receivers] if receivers else [self._subject.roles.output.read(returned)]

@@ -283,7 +283,7 @@ def test_neurons_of_any_block_are_pruned_through_their_own_matrix(block):
     assert not torch.allclose(found, model(PAIRS).detach())
     with pytest.raises(ScoreError, match=f"the set has 3 neurons, but the layer has {width}"):
         pruned(subject_of(model), mm.NeuronSet.of([1], 3, point))
-    with pytest.raises(MissingNeedError, match="'hook_embed' write into the residual stream by no matrix"):
+    with pytest.raises(MissingNeedError, match="'hook_embed' write into the residual stream is not known"):
         pruned(subject_of(model), mm.NeuronSet.of([1], 6, "hook_embed"))
 
 
