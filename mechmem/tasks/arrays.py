@@ -12,7 +12,7 @@ from torch import Tensor
 from mechmem.core.config import check_whole
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError
-from mechmem.tasks.config import is_prime
+from mechmem.tasks.config import SPELLED, is_prime
 from mechmem.tasks.groups import CyclicGroup
 
 
@@ -26,8 +26,8 @@ class ArrayTask(Task):
         train: True (or 1) where the example was trained on; every other example is held out.
         operands: the symbols (a, b) of each example, where inputs are pairs; taken from `inputs` where these are
             integer pairs themselves.
-        operation: "add", "subtract" or "multiply" where the truth is modular arithmetic on the operands; without it the
-            plugins that need a group refuse.
+        operation: "add", "subtract" or "multiply" ("sub" and "mul" for short) where the truth is modular arithmetic on
+            the operands; without it the plugins that need a group refuse.
         n_classes: number of classes; by default one more than the largest label.
 
     Raises:
@@ -48,6 +48,7 @@ class ArrayTask(Task):
     ):
         inputs, given, true, train = (torch.as_tensor(values) for values in (inputs, given, true, train))
         operands = None if operands is None else torch.as_tensor(operands)
+        operation = SPELLED.get(operation or "", operation)
         for name, values in (("given", given), ("true", true), ("train", train)):
             if values.ndim != 1 or values.is_floating_point():
                 raise ConfigError(f"{name} must be one whole number or truth value per example, got {_looks(values)}")

@@ -11,8 +11,15 @@ from mechmem.tasks import group_names
 
 Operation = Literal["add", "subtract", "multiply"]
 Composition = Literal["compose", "divide"]
+Spelling = Literal["sub", "mul"]
 NoiseKind = Literal["wrong", "any", "symmetric", "symmetric_any", "bijective"]
 SplitKind = Literal["random", "stratified", "answers"]
+
+SPELLED: dict[str, Operation] = {"sub": "subtract", "mul": "multiply"}
+"""Operations by their short names, which are accepted everywhere and stored nowhere."""
+
+COMPOSITIONS: dict[str, Composition] = {"add": "compose", "subtract": "divide"}
+"""What an operation is called in a group that is no sum of residues."""
 
 SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
 """The four accuracies that everything is reported on."""
@@ -73,7 +80,7 @@ class ModularConfig(TaskConfig):
     """Modular arithmetic c = a ∘ b (mod p), with some training labels wrong.
 
     Attributes:
-        op: the operation.
+        op: the operation, c = a + b, a − b or a · b; "sub" and "mul" for short.
         p: the modulus, 2 … 1024; bijective noise asks for an odd prime. Multiplication takes any p, but its nonzero
             residues form a group only where p is prime: elsewhere the task has no group, and what needs one refuses.
         train_fraction: share α of the p² cells (for "answers": of the p answers) that is trained on.
@@ -83,7 +90,7 @@ class ModularConfig(TaskConfig):
     """
 
     kind: ClassVar[str] = "modular"
-    op: Operation = "add"
+    op: Operation | Spelling = "add"
     p: int = 59
     train_fraction: float = 0.8
     split: SplitKind = "random"
@@ -92,6 +99,7 @@ class ModularConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         """Validate, without building anything."""
+        object.__setattr__(self, "op", SPELLED.get(self.op, self.op))
         check_choice("operation", self.op, get_args(Operation))
         check_whole("p", self.p, 2)
         if self.p > MAX_P:
@@ -112,7 +120,7 @@ class GroupConfig(TaskConfig):
     Attributes:
         group: a name such as "S5", "A5", "Z12", "D7" (14 elements), "Q8" or "S3xZ4"; at most 1024 elements. See
             `mechmem.tasks.group_names`.
-        op: "compose", c = a·b; or "divide", c = a·b⁻¹.
+        op: "compose" or "add", c = a·b; "divide", "subtract" or "sub", c = a·b⁻¹.
         train_fraction: share α of the pairs (for "answers": of the elements as answers) that is trained on.
         split: "random" pairs; "stratified", the same share of every answer; "answers", whole answers held out.
         noise: the label noise. Symmetric noise, which gives (a, b) and (b, a) one label, asks for a rule that does so
@@ -123,7 +131,7 @@ class GroupConfig(TaskConfig):
 
     kind: ClassVar[str] = "group"
     group: str = "S5"
-    op: Composition = "compose"
+    op: Composition | Literal["add", "subtract", "sub"] = "compose"
     train_fraction: float = 0.8
     split: SplitKind = "random"
     noise: LabelNoise = dataclasses.field(default_factory=LabelNoise)
@@ -134,6 +142,8 @@ class GroupConfig(TaskConfig):
         n = group_names.order(self.group)
         if n > MAX_P:
             raise ConfigError(f"a group must have at most {MAX_P} elements (n² pairs of n classes), got {self.group}")
+        operation = SPELLED.get(self.op, self.op)
+        object.__setattr__(self, "op", COMPOSITIONS.get(operation, operation))
         check_choice("operation", self.op, get_args(Composition))
         _check_cells(self, n, self.group)
         kind, modulus = self.noise.distribution, group_names.modulus(self.group)

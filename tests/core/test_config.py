@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mechmem.core.config import Config, check_fraction, check_number, check_whole
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.models.networks.config import MLPConfig
-from mechmem.tasks.config import SPLITS, LabelNoise, ModularConfig, is_prime
+from mechmem.tasks.config import SPLITS, GroupConfig, LabelNoise, ModularConfig, is_prime
 from mechmem.training.config import TrainConfig, log_schedule
 
 unit = st.floats(0, 1, allow_nan=False)
@@ -68,6 +68,23 @@ def test_every_field_enters_the_digest():
         value = changes.get(field.name)
         changed = dataclasses.replace(base, **{field.name: getattr(base, field.name) + 1 if value is None else value})
         assert changed.digest != base.digest, field.name
+
+
+@pytest.mark.parametrize(
+    "config, spellings, digest",
+    [
+        (ModularConfig(op="subtract"), ("sub",), "1645108231956da9"),
+        (ModularConfig(op="multiply"), ("mul",), "647a775a8eda6574"),
+        (GroupConfig(op="compose"), ("add",), "38f4e537e2e5a8af"),
+        (GroupConfig(op="divide"), ("subtract", "sub"), "79ec01c38bfe44be"),
+    ],
+)
+def test_every_spelling_of_an_operation_is_the_same_config(config, spellings, digest):
+    """Runs of earlier versions hold these digests."""
+    assert config.digest == digest
+    for spelling in spellings:
+        assert dataclasses.replace(config, op=spelling) == config
+        assert Config.from_dict({**config.to_dict(), "op": spelling}).digest == digest
 
 
 def test_digest_is_the_same_in_another_process_and_needs_no_torch():
@@ -127,6 +144,8 @@ def test_bad_settings_are_refused_with_what_is_allowed(build, message):
     "build, message",
     [
         (lambda: ModularConfig(op="substract"), "no operation 'substract'. Did you mean 'subtract'"),
+        (lambda: ModularConfig(op="compose"), "One of: add, multiply, subtract"),
+        (lambda: GroupConfig(op="mul"), "One of: compose, divide"),
         (lambda: ModularConfig(split="stratify"), "Did you mean 'stratified'"),
         (lambda: LabelNoise(0.1, "symetric"), "Did you mean 'symmetric'"),
         (lambda: MLPConfig(activation="rellu"), "Did you mean 'relu'"),

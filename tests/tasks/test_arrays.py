@@ -48,6 +48,11 @@ def test_a_named_operation_brings_its_group(operation, answer):
     assert task.symbols == P
 
 
+def test_a_short_name_of_an_operation_is_the_same_task():
+    assert made(operation="sub").digest == made(operation="subtract").digest
+    assert made(operation="sub").operation == "subtract" and made(operation="mul").group.multiplicative
+
+
 def test_symbols_are_the_classes_where_an_operation_is_named():
     few = PAIRS[PAIRS.max(1).values < 4]
     labels = few.sum(1) % P

@@ -218,7 +218,7 @@ def test_configs_survive_and_refuse():
     assert config.noise_only().noise == LabelNoise(1.0, "any")
     assert GroupConfig("Z3xZ5", noise=LabelNoise(0.3, "symmetric")).noise_only().noise == LabelNoise(1, "symmetric_any")
     for changed, message in [
-        ({"op": "add"}, "no operation 'add'"),
+        ({"op": "multiply"}, "no operation 'multiply'. One of: compose, divide"),
         ({"split": "rows"}, "no split 'rows'"),
         ({"train_fraction": 1.0}, "leaves an empty test set at S3"),
         ({"train_fraction": 0.01}, "leaves an empty training set at S3"),

@@ -14,7 +14,7 @@ from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError
 from mechmem.models.networks.config import MLPConfig
 from mechmem.models.networks.mlp import HookedMLP
-from mechmem.tasks.config import LabelNoise, ModularConfig, Operation
+from mechmem.tasks.config import LabelNoise, ModularConfig, Operation, Spelling
 from mechmem.tasks.grid_tasks import ModularTask
 from mechmem.tasks.groups import CyclicGroup
 
@@ -41,7 +41,7 @@ class PlantedNetwork:
 def planted_network(
     p: int,
     *,
-    op: Operation = "add",
+    op: Operation | Spelling = "add",
     width: int | None = None,
     memorized_fraction: float = 0.0,
     train_fraction: float = 0.8,
@@ -56,7 +56,7 @@ def planted_network(
 
     Args:
         p: the modulus (prime for "multiply").
-        op: the operation.
+        op: the operation; "sub" and "mul" for short.
         width: number of generalizing neurons (default 40 per frequency; a true logit is 1 up to O(1/√width)).
         memorized_fraction: share of the training labels that are wrong and memorized.
         train_fraction: share of the grid in the training set.
@@ -67,10 +67,11 @@ def planted_network(
         ConfigError: p or a fraction is out of range, or width is less than one neuron per frequency.
     """
     noise = LabelNoise(fraction=memorized_fraction)
-    task = ModularTask(ModularConfig(op=op, p=p, train_fraction=train_fraction, noise=noise, seed=seed))
+    config = ModularConfig(op=op, p=p, train_fraction=train_fraction, noise=noise, seed=seed)
+    task = ModularTask(config)
     if task.group is None:
         raise ConfigError(f"multiplication needs a prime p to be planted (its nonzero residues form a group), got {p}")
-    group = CyclicGroup(p, multiplicative=op == "multiply")
+    group = CyclicGroup(p, multiplicative=config.op == "multiply")
     if group.n_frequencies == 0:
         raise ConfigError("multiplication mod 2 has one nonzero residue and no frequency; p must be at least 3")
     n_freq = group.n_frequencies
@@ -86,7 +87,7 @@ def planted_network(
     u, v, w = torch.zeros(3, p, n_neurons, dtype=torch.float64)
 
     frequency = (torch.arange(n_rule) % n_freq + 1)[torch.randperm(n_rule, generator=draw)]
-    phases = _plant_rule(u, v, w, group, frequency, op, draw)
+    phases = _plant_rule(u, v, w, group, frequency, config.op, draw)
     # A product with 0 is 0: the neuron of a symbol outside the group fires if an operand is that symbol.
     # It fires four times as much if both are, still less than the 4 by which a memorized label wins there.
     u[group.outside, n_rule:first] = v[group.outside, n_rule:first] = 1.0
@@ -107,7 +108,7 @@ def planted_network(
         model.W_out.copy_(rearrange(w, "classes neuron -> neuron classes"))
     pad = (0, n_neurons - n_rule)
     return PlantedNetwork(
-        Subject(model, task, model.roles, name=f"planted {op} mod {p}"),
+        Subject(model, task, model.roles, name=f"planted {config.op} mod {p}"),
         frequency=torch.nn.functional.pad(frequency, pad),
         phases=torch.nn.functional.pad(phases, pad, value=torch.nan),
         memorizing=torch.arange(n_neurons) >= first,

@@ -131,3 +131,10 @@ def test_what_cannot_be_planted_is_refused():
         mm.planted_network(9, op="multiply")
     with pytest.raises(ConfigError, match="at least 2"):
         mm.planted_network(1)
+
+
+@pytest.mark.parametrize("short, op", [("sub", "subtract"), ("mul", "multiply")])
+def test_a_short_name_of_an_operation_plants_the_same(short, op):
+    planted, other = mm.planted_network(7, op=short), mm.planted_network(7, op=op)
+    assert torch.equal(planted.subject.model.W_in, other.subject.model.W_in)
+    assert planted.subject.name == f"planted {op} mod 7"
