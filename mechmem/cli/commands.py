@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Literal
 
 import tyro
 
-from mechmem.cli.mask_options import MaskOptions, default
+from mechmem.cli.options import Part, takes
 from mechmem.errors import ConfigError
-from mechmem.models.networks.config import (
-    Activation,
-    Attention,
-    Biases,
-    Initialization,
-    MLPConfig,
-    ModelConfig,
-    TransformerConfig,
-    TransformerInitialization,
-)
-from mechmem.tasks.config import GroupConfig, LabelNoise, ModularConfig, NoiseKind, SplitKind, TaskConfig, is_prime
-from mechmem.training.config import Loss, OptimizerName, Precision, TrainConfig
-
-OPERATIONS = {"add": "add", "sub": "subtract", "mul": "multiply"}
-COMPOSITIONS = {"add": "compose", "sub": "divide"}
-MODELS: dict[str, type[ModelConfig]] = {config.kind: config for config in (MLPConfig, TransformerConfig)}
-
-
-def names(*choices: Any) -> str:
-    """Write the names that several choices allow, as the help writes one's."""
-    return "{" + ",".join(dict.fromkeys(name for choice in choices for name in get_args(choice))) + "}"
+from mechmem.models.networks.config import MLPConfig, TransformerConfig
+from mechmem.models.networks.image_config import CNNConfig, ImageMLPConfig, ResNetConfig
+from mechmem.models.networks.mask_config import ExampleTied, TurnOver
+from mechmem.tasks.config import SPELLED, GroupConfig, LabelNoise, ModularConfig, is_prime
+from mechmem.tasks.image_config import Augmentation, ImageConfig
+from mechmem.training.config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Output:
+class CommonOptions:
     """Options of every command.
 
     Attributes:
@@ -48,7 +33,7 @@ class Output:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Demo(Output):
+class Demo(CommonOptions):
     """Train two networks that fit every wrong label, and show which of them computes the rule (under two minutes).
 
     Attributes:
@@ -62,111 +47,76 @@ class Demo(Output):
     device: str = "cpu"
 
 
+NOISE = {"fraction": "label_noise", "distribution": "noise_kind"}
+MASKS = Part(
+    {"none": None, "turn_over": TurnOver, "example_tied": ExampleTied},
+    choice="masks",
+    names={
+        "layers": "mask_layers",
+        "seed": "mask_seed",
+        "stream": "bare_stream",
+        "shared": "shared_units",
+        "memory": "memory_units",
+    },
+    help={"bare_stream": "leave a transformer's residual stream without masks"},
+)
+PAIRS = Part({"residues": ModularConfig, "group": GroupConfig}, choice="group")
+PAIR_NOISE = Part({"": LabelNoise}, names=NOISE, defaults={"fraction": 0.3})
+PAIR_MODELS = Part({"mlp": MLPConfig, "transformer": TransformerConfig}, choice="model")
+PAIR_TRAINING = Part({"": TrainConfig}, defaults={"weight_decay": 1.0, "steps": 3000})
+IMAGES = Part({"": ImageConfig})
+IMAGE_NOISE = Part({"": LabelNoise}, names=NOISE, defaults={"fraction": 0.4})
+AUGMENTATION = Part({"": Augmentation}, names={"labels": "view_labels"})
+IMAGE_MODELS = Part(
+    {"mlp": ImageMLPConfig, "cnn": CNNConfig, "resnet": ResNetConfig},
+    choice="model",
+    names={"biases": "unbiased"},
+    help={"unbiased": "leave biases out, as turn-over dropout wants it"},
+)
+IMAGE_TRAINING = Part(
+    {"": TrainConfig}, defaults={"optimizer": "adam", "weight_decay": 0.0, "steps": 3000, "batch_size": 128}
+)
+
+SHORT = {"subtract": "sub", "multiply": "mul", "compose": "add", "divide": "sub"}
+"""Operations as the names of run directories have them."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training(MaskOptions, Output):
-    """Options of both commands that train.
+class Training(CommonOptions):
+    """Options of both commands that train, beside the fields of their configs.
 
     Attributes:
-        loss: the loss.
-        optimizer: the optimiser.
-        lr: learning rate.
-        weight_decay: weight decay.
-        momentum: momentum of sgd and muon.
-        steps: number of optimisation steps.
-        batch_size: examples per step; 0 for the full batch.
-        precision: fp32, or bf16 for matrix products.
-        evaluations: number of log-spaced evaluations.
-        checkpoints: number of log-spaced saved states.
-        stop_when: end early, e.g. "test >= 0.99".
-        clip_norm: largest norm of a step's gradient; 0 for none.
-        seed: seed of task and network.
+        masks: dropout by the training example: turn_over (influence), or example_tied (memory units).
         device: where to train ("cpu", "cuda").
     """
 
-    loss: Loss = "cross_entropy"
-    optimizer: OptimizerName = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 1.0
-    momentum: float = 0.9
-    steps: int = 3000
-    batch_size: int = 0
-    precision: Precision = "fp32"
-    evaluations: int = 60
-    checkpoints: int = 12
-    stop_when: str = ""
-    clip_norm: float = 0.0
-    seed: int = 0
+    masks: Literal["none", "turn_over", "example_tied"] = "none"
     device: str = "cpu"
 
 
+@takes(PAIRS, PAIR_NOISE, PAIR_MODELS, MASKS, PAIR_TRAINING)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(Training):
     """Train a network on modular arithmetic with wrong labels; the same command resumes or returns.
 
     Attributes:
-        op: the operation.
-        p: the modulus.
-        group: a finite group in the place of residues, e.g. S5, D7 or S3xZ4; add is then a·b, and sub a·b⁻¹.
+        group: a finite group in the place of residues, e.g. S5, D7 or S3xZ4; add is then a·b, and subtract a·b⁻¹.
         model: the kind of network.
-        activation: the nonlinearity.
-        init: the initialisation, one of the network's own.
-        layers: number of hidden layers, or of a transformer's blocks.
-        dropout: share of the values set to 0 in a training step (mlp: of the pre-activations).
-        width: mlp: number of hidden neurons.
-        bias: mlp: give the readout a bias.
-        tied: mlp: use one embedding for both operands.
-        batch_norm: mlp: put BatchNorm after every activation.
-        d_model: transformer: width of the residual stream.
-        heads: transformer: number of attention heads of a block.
-        d_head: transformer: width of a head.
-        d_mlp: transformer: number of neurons of a block's MLP; 0 for attention only.
-        attention: transformer: what a position may look at.
-        tokens: transformer: 3 for a, b, "="; 2 for a, b.
-        layer_norm: transformer: put LayerNorm before attention, MLP and unembedding.
-        biases: transformer: which parts have biases.
-        train_fraction: share of all pairs that is trained on.
-        split: how they are chosen ("answers" holds whole answers out).
-        label_noise: share of the training labels that is wrong.
-        noise_kind: what wrong labels are drawn from.
         out: the run directory; by default runs/<op>-p<p>-noise<noise>-seed<seed>, with <group> for p<p>, and
             runs/transformer-<op>-….
     """
 
-    op: Literal["add", "sub", "mul"] = "add"
-    p: int = 59
     group: str = ""
     model: Literal["mlp", "transformer"] = "mlp"
-    activation: Activation = MLPConfig.activation
-    init: Annotated[
-        Initialization | TransformerInitialization | None,
-        default(
-            f"{MLPConfig.init}, transformer {TransformerConfig.init}", names(Initialization, TransformerInitialization)
-        ),
-    ] = None
-    layers: int = MLPConfig.layers
-    dropout: float = MLPConfig.dropout
-    width: Annotated[int | None, default(MLPConfig.width, "INT")] = None
-    bias: bool = False
-    tied: bool = False
-    batch_norm: bool = False
-    d_model: Annotated[int | None, default(TransformerConfig.d_model, "INT")] = None
-    heads: Annotated[int | None, default(TransformerConfig.heads, "INT")] = None
-    d_head: Annotated[int | None, default("d-model / heads", "INT")] = None
-    d_mlp: Annotated[int | None, default("4 d-model", "INT")] = None
-    attention: Annotated[Attention | None, default(TransformerConfig.attention, names(Attention))] = None
-    tokens: Annotated[int | None, default(TransformerConfig.tokens, "INT")] = None
-    layer_norm: bool = False
-    biases: Annotated[Biases | None, default(TransformerConfig.biases, names(Biases))] = None
-    train_fraction: float = 0.8
-    split: SplitKind = "random"
-    label_noise: float = 0.3
-    noise_kind: NoiseKind = "wrong"
     out: Path | None = None
 
-    def run_name(self) -> str:
+    def run_name(self, config: TrainConfig) -> str:
         """Return what the run is called, unless it is given a directory."""
+        task = config.task
+        assert isinstance(task, ModularConfig | GroupConfig)
         kind = "" if self.model == "mlp" else f"{self.model}-"
-        return f"{kind}{self.op}-{self.group or f'p{self.p}'}-noise{self.label_noise:g}-seed{self.seed}"
+        where = task.group if isinstance(task, GroupConfig) else f"p{task.p}"
+        return f"{kind}{SHORT.get(task.op, task.op)}-{where}-noise{task.noise.fraction:g}-seed{config.seed}"
 
     def config(self) -> TrainConfig:
         """Build the config.
@@ -175,11 +125,52 @@ class Train(Training):
             ConfigError: a setting is not allowed; multiplication by a composite p among them, since a run's audit rests
                 on the group that only a prime gives (`ModularConfig` takes any p).
         """
-        return TrainConfig(task=_task_config(self), model=chosen_model(self, MODELS, self.model), **shared(self))
+        op, p = (vars(self)[name] for name in ("op", "p"))
+        product = SPELLED.get(op, op) == "multiply"
+        if self.group and (product or p is not None):
+            wrong = f"--op {op}" if product else "--p"
+            raise ConfigError(f"{wrong} belongs to residues mod p, and not to --group {self.group}")
+        task = PAIRS.build(self, "group" if self.group else "residues", noise=PAIR_NOISE.build(self))
+        if product and not is_prime(task.p):
+            raise ConfigError(f"multiplication needs a prime p (its nonzero residues form a group), got {task.p}")
+        model = PAIR_MODELS.build(self, self.model, masks=MASKS.build(self, self.masks))
+        return PAIR_TRAINING.build(self, task=task, model=model)
+
+
+@takes(IMAGES, IMAGE_NOISE, AUGMENTATION, IMAGE_MODELS, MASKS, IMAGE_TRAINING)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainImages(Training):
+    """Train a network on images with wrong labels; the same command resumes or returns.
+
+    Attributes:
+        data: digits, mnist5k, a HuggingFace data set by name, a folder of images by class, or an .npz file.
+        model: the kind of network.
+        out: the run directory; by default runs/<data>-<model>-noise<noise>-seed<seed>.
+    """
+
+    data: tyro.conf.Positional[str]
+    model: Literal["mlp", "cnn", "resnet"] = "mlp"
+    out: Path | None = None
+
+    def run_name(self, config: TrainConfig) -> str:
+        """Return what the run is called, unless it is given a directory."""
+        data = re.sub(r"[^\w.-]+", "-", Path(self.data).stem) or "images"
+        assert isinstance(config.task, ImageConfig)
+        return f"{data}-{self.model}-noise{config.task.noise.fraction:g}-seed{config.seed}"
+
+    def config(self) -> TrainConfig:
+        """Build the config.
+
+        Raises:
+            ConfigError: a setting is not allowed.
+        """
+        task = IMAGES.build(self, noise=IMAGE_NOISE.build(self), augmentation=AUGMENTATION.build(self))
+        model = IMAGE_MODELS.build(self, self.model, masks=MASKS.build(self, self.masks))
+        return IMAGE_TRAINING.build(self, task=task, model=model)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Audit(Output):
+class Audit(CommonOptions):
     """Print a run's scorecard; with --out, write scorecard.json and report.html.
 
     Attributes:
@@ -198,7 +189,7 @@ class Audit(Output):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Examples(Output):
+class Examples(CommonOptions):
     """Score the training examples of a run, and say how well each score finds wrong labels, beside the plain loss.
 
     Attributes:
@@ -217,7 +208,7 @@ class Examples(Output):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reproduce(Output):
+class Reproduce(CommonOptions):
     """Check a paper's claims by runs of their own, and write the ledger; the same command goes on or re-opens.
 
     Attributes:
@@ -239,52 +230,5 @@ class Reproduce(Output):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class List(Output):
+class List(CommonOptions):
     """List every plugin and recipe: what it does in a line, what it is told, and its source."""
-
-
-def shared(command: Training) -> dict[str, Any]:
-    """Return the options that a config of training calls by the same name; where to train is no part of it."""
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    options = {field.name for field in dataclasses.fields(Training)} & names
-    return {name: getattr(command, name) for name in sorted(options)}
-
-
-def chosen_model(command: Any, models: Mapping[str, type[ModelConfig]], chosen: str) -> ModelConfig:
-    """Build a network's config from the options that were given and have its fields' names, and those of masks.
-
-    Args:
-        command: the command; an option that was not given is None or False.
-        models: the kinds of network.
-        chosen: the one that was asked for.
-
-    Raises:
-        ConfigError: an option of another kind of network was given, or a setting is not allowed.
-    """
-    fields = {kind: {field.name for field in dataclasses.fields(config)} - {"masks"} for kind, config in models.items()}
-    options = {name: getattr(command, name, None) for name in sorted(set().union(*fields.values()))}
-    given = {name: value for name, value in options.items() if value is not None and value is not False}
-    for name in given:
-        if name not in fields[chosen]:
-            other = next(kind for kind in fields if name in fields[kind])
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} is an option of --model {other}, and not of --model {chosen}")
-    return models[chosen](**given, masks=command.mask_config())
-
-
-def _task_config(command: Train) -> TaskConfig:
-    """Build the task's config: over a group where one is named, and over residues otherwise."""
-    shared: dict[str, Any] = {
-        "train_fraction": command.train_fraction,
-        "split": command.split,
-        "noise": LabelNoise(command.label_noise, command.noise_kind),
-        "seed": command.seed,
-    }
-    if command.group:
-        if command.op not in COMPOSITIONS or command.p != Train.p:
-            wrong = "--op mul" if command.op not in COMPOSITIONS else "--p"
-            raise ConfigError(f"{wrong} belongs to residues mod p, and not to --group {command.group}")
-        return GroupConfig(command.group, COMPOSITIONS[command.op], **shared)  # pyright: ignore[reportArgumentType]
-    if command.op == "mul" and command.p > 1 and not is_prime(command.p):
-        raise ConfigError(f"multiplication needs a prime p (its nonzero residues form a group), got {command.p}")
-    return ModularConfig(OPERATIONS[command.op], command.p, **shared)  # pyright: ignore[reportArgumentType]

@@ -18,8 +18,7 @@ from typing import Any
 
 import tyro
 
-from mechmem.cli.commands import Audit, Demo, Examples, List, Output, Reproduce, Train
-from mechmem.cli.image_commands import TrainImages
+from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
 from mechmem.core.config import check_whole
 from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailedError, unknown_name
 
@@ -120,7 +119,7 @@ def _demo(command: Demo) -> None:
 
 def _train(command: Train | TrainImages) -> None:
     config = command.config()
-    out = command.out or Path("runs") / command.run_name()
+    out = command.out or Path("runs") / command.run_name(config)
     _load_libraries()
     from mechmem.training.progress import accuracies
     from mechmem.training.train import train
@@ -236,7 +235,7 @@ def _list(command: List) -> None:
         console().print(plugin_list(rows))
 
 
-COMMANDS: dict[str, tuple[type[Output], Callable[[Any], None]]] = {
+COMMANDS: dict[str, tuple[type[CommonOptions], Callable[[Any], None]]] = {
     "demo": (Demo, _demo),
     "train": (Train, _train),
     "train-images": (TrainImages, _train),

@@ -66,8 +66,10 @@ def test_a_typo_in_a_command_is_refused(capsys):
 def test_nothing_is_said_twice(capsys):
     """The box that a refusal comes in has a title that its text begins with."""
     assert refused(capsys, "train", "extra") == "mechmem: Unrecognized options: extra"
-    line = refused(capsys, "train", "--op", "ad")
-    assert line.lower().count("invalid choice") == 1 and "'add', 'sub', 'mul'" in line
+    line = refused(capsys, "train", "--model", "ml")
+    assert line.lower().count("invalid choice") == 1 and "'mlp', 'transformer'" in line
+    wanted = "no operation 'ad'. Did you mean 'add'? One of: add, multiply, subtract"
+    assert refused(capsys, "train", "--op", "ad") == f"mechmem: {wanted}"
 
 
 def test_training_again_resumes_and_another_config_is_refused(capsys, run):
