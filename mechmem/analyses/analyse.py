@@ -1,4 +1,4 @@
-"""Analyses by name."""
+"""`analyse`, which runs an analysis by name."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def analyse(
         mm.analyse(subject, "partition", by="ipr").to_frame()
 
     Args:
-        subject: a subject (a trained run, say), or a network.
-        name: the analysis, with settings in parentheses or without: "partition(by=ipr)". `mechmem list` and the
-            reference name them all.
-        task: the network's task; goes with a bare network.
+        subject: a subject (e.g. a trained run), or a network.
+        name: the analysis, optionally with settings in parentheses: "partition(by=ipr)". `mechmem list` and the
+            reference list them.
+        task: the task of a bare network.
         roles: the network's roles; by default its own.
-        settings: the analysis' settings, by name; they go before those in parentheses.
+        settings: the analysis's settings, by name; they override those in parentheses.
 
     Raises:
-        UnknownNameError: there is no such analysis, or no such setting of it; the nearest is named.
-        ConfigError: the name cannot be read, a setting is not allowed, or a bare network came without its task.
+        UnknownNameError: there is no such analysis or setting; the message suggests the nearest.
+        ConfigError: the name cannot be parsed, a setting is not allowed, or a bare network lacks its task.
         MissingNeedError: the network lacks what the analysis needs.
     """
     return named("analyses", name, **settings)(subject_of(subject, task, roles))

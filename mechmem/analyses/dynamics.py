@@ -1,4 +1,4 @@
-"""Anything that can be measured on a network, measured at every checkpoint of its run."""
+"""Measurements of a network at every checkpoint of its run."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measured:
-    """One thing, measured at every step.
+    """One measurement at every step.
 
     Attributes:
         kind: "extractor", "score", "example_score", "analysis" or "structure".
-        table: one or several rows per step; a step at which it could not be measured has a row with the reason.
-        values: of a score, its value for each neuron (or example) at each step, NaN where it could not be measured.
+        table: one or several rows per step; a step at which the measurement failed has a row with the reason.
+        values: for a score, its value for each neuron (or example) at each step, NaN where the measurement failed.
             Shape (checkpoint, neuron).
     """
 
@@ -49,12 +49,12 @@ class Measured:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class OverTraining(Result):
-    """What was measured over a run.
+    """Measurements over a run.
 
     Attributes:
         name: the network's name.
         step: optimisation step of each checkpoint. Shape (checkpoint).
-        measured: each thing by its name, in the order asked for.
+        measured: each measurement by its name, in the order requested.
         chance: accuracy of a blind guess, 1 / classes.
     """
 
@@ -64,14 +64,14 @@ class OverTraining(Result):
     chance: float
 
     def frame(self, what: str) -> pd.DataFrame:
-        """Return one thing's table, one or several rows per step.
+        """Return the table of one measurement, one or several rows per step.
 
         Beside `step` and `reason` (why there is no number, or "") it has
             for an extractor: split, value, low, high, n (accuracies with 95 % Wilson intervals);
-            for a score: mean and the quantiles q05, q25, q50, q75, q95 over neurons, n; of a score of examples the same
-            for each split of the training set;
+            for a score: mean and the quantiles q05, q25, q50, q75, q95 over neurons, n; for a score of examples the
+            same on each split of the training set;
             for "structure": quantity (S, kappa, heldout_vote, Z), value, low, high, n, verdict;
-            for an analysis: the columns of its own table (a column "step" of its own is named "own_step").
+            for an analysis: the columns of its own table (its own column "step", if any, is renamed "own_step").
 
         Raises:
             UnknownNameError: it was not measured.
@@ -83,11 +83,11 @@ class OverTraining(Result):
 
         Raises:
             UnknownNameError: it was not measured.
-            ConfigError: it is no score.
+            ConfigError: it is not a score.
         """
         found = self._of(what)
         if found.values is None:
-            raise ConfigError(f"{what!r} is no score but of kind {found.kind!r}; ask for its frame")
+            raise ConfigError(f"{what!r} is not a score but of kind {found.kind!r}: use frame({what!r})")
         return found.values
 
     def _of(self, what: str) -> Measured:
@@ -96,21 +96,21 @@ class OverTraining(Result):
         return self.measured[what]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return all tables under each other: what, step, and every column that one of them has."""
+        """Return all tables concatenated: what, step, and the columns of all of them."""
         table = under_each_other([self.frame(name).assign(what=name) for name in self.measured])
         return table.reindex(columns=["what", *table.columns.drop("what")])
 
     def plot(self, what: str | Sequence[str] | None = None) -> go.Figure:
         """Return panels over log steps: accuracies on the four splits, S and κ, bands over neurons, lines of tables.
 
-        A table has a line per combination of its names (split, component …; on test alone where they are over 12), and
-        a mean only over neurons or examples. A panel that cannot be drawn says why; the frame holds its numbers.
+        A table has a line per combination of its names (split, component …; if there are over 12, on test only), and
+        only a mean over neurons or examples. A panel that cannot be drawn says why; the frame holds its numbers.
 
         Args:
-            what: which things; by default all. Several extractors have their test accuracies in one panel, too.
+            what: which measurements; by default all. Several extractors also share a panel of their test accuracies.
 
         Raises:
-            UnknownNameError: one was not measured.
+            UnknownNameError: one of them was not measured.
         """
         names = [what] if isinstance(what, str) else list(self.measured if what is None else what)
         chosen = {name: (self._of(name).kind, self.frame(name)) for name in names}
@@ -124,7 +124,7 @@ def over_training(
     steps: Sequence[int] | None = None,
     progress: bool = False,
 ) -> OverTraining:
-    """Measure things at every checkpoint of a run. Each checkpoint is opened once.
+    """Measure a network at every checkpoint of its run. Each checkpoint is opened once.
 
         curves = mm.over_training(subject, ["raw", "frequency+quadratic", "ipr", "structure"])
         curves.plot()
@@ -135,12 +135,12 @@ def over_training(
         what: one or several names of extractors ("frequency+quadratic"), scores of neurons ("ipr") or of examples
             ("self_influence"), analyses ("logit_spectrum"), "structure" for the held-out structure, or such plugins
             themselves.
-        steps: which checkpoints; by default all.
+        steps: steps of the checkpoints; by default all.
         progress: whether to show a bar.
 
     Raises:
-        MissingNeedError: the subject has no run. (What a single measurement lacks becomes the reason in its rows.)
-        UnknownNameError: there is nothing of a name; all there is, is named.
+        MissingNeedError: the subject has no run. (If a single measurement lacks something, its rows say so.)
+        UnknownNameError: nothing has this name; the message lists all names.
         ConfigError: no run, nothing to measure, a name that several kinds share, or an analysis of a whole run.
         RunDirectoryError: there is no checkpoint at a step; or the run is damaged.
     """
@@ -148,7 +148,7 @@ def over_training(
         raise ConfigError(f"over_training takes a Subject with a run, or a run's path; got a {type(subject).__name__}")
     subject = subject if isinstance(subject, Subject) else load(subject)
     if subject.run is None:
-        raise MissingNeedError(f"{subject.name!r} has no run, and so no earlier states to measure")
+        raise MissingNeedError(f"{subject.name!r} has no run, so there are no earlier states to measure")
     asked = [what] if isinstance(what, What) else list(what)
     if not asked:
         raise ConfigError("nothing to measure: name an extractor, a score, an analysis or 'structure'")

@@ -1,4 +1,4 @@
-"""What can be measured of a network by name: extractors, scores of neurons and of examples, analyses, structure."""
+"""Measurements of a network by name: extractors, scores of neurons and of examples, analyses, structure."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ What = str | Extractor | Score | ExampleScore | Analysis
 
 STRUCTURE = "structure"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""The quantiles by which the distribution of a score is described."""
+"""The quantiles that describe the distribution of a score."""
 
 Measure = Callable[[Subject], tuple[pd.DataFrame, Tensor]]
 
 
 def resolve(what: What | Plugin, subject: Subject) -> tuple[str, Kind, Measure]:
-    """Return the name under which a thing is reported, its kind, and how it is measured."""
+    """Return a measurement's name, its kind, and the function that measures it."""
     if isinstance(what, str):
         what = STRUCTURE if what.strip() == STRUCTURE else _named(what)
     if isinstance(what, str):
@@ -51,7 +51,7 @@ def resolve(what: What | Plugin, subject: Subject) -> tuple[str, Kind, Measure]:
         return what.label(), "example_score", lambda then: _by_split(what, then)
     if isinstance(what, Analysis):
         if what.wants() == {"run"}:
-            raise ConfigError(f"{what.label()!r} reads a whole run at once: call it on the subject")
+            raise ConfigError(f"{what.label()!r} reads a whole run: call it on the subject")
         call = _of_run(what, subject)
         return what.label(), "analysis", lambda then: (call(then).to_frame(), torch.empty(0))
     raise ConfigError(
@@ -60,29 +60,29 @@ def resolve(what: What | Plugin, subject: Subject) -> tuple[str, Kind, Measure]:
 
 
 def check_of_one_state(what: ExampleScore) -> None:
-    """Refuse a score of examples that says nothing of a single checkpoint.
+    """Reject a score of examples that is undefined for a single checkpoint.
 
     Raises:
-        ConfigError: it reads or makes whole runs.
+        ConfigError: it reads or trains whole runs.
     """
     if not what.of_one_state():
         last = any(field.name == "checkpoints" for field in dataclasses.fields(what))
         hint = f', or follow "{what.name}(checkpoints=last)"' if last else ""
-        raise ConfigError(f"{what.label()!r} reads or makes whole runs: ask mm.example_scores for it{hint}")
+        raise ConfigError(f"{what.label()!r} reads or trains whole runs: use mm.example_scores{hint}")
 
 
 def _of_run(what: Analysis, subject: Subject) -> Callable[[Subject], Result]:
     try:
         return what.for_run(subject)
     except MissingNeedError:
-        return what  # called at each checkpoint, it says so in that row
+        return what  # fails again at each checkpoint, whose row then gives the reason
 
 
 def _named(name: str) -> Extractor | Plugin:
     chains = {RAW: Extractor, **plugins("surgeries"), **plugins("readouts")}
     kinds: dict[str, Mapping[str, Any]] = {"extractors": chains}
     kinds |= {kind: plugins(kind) for kind in ("neuron_scores", "analyses")}
-    # Where an analysis measures the same of examples, its table says more.
+    # If an analysis measures the same of examples, its table says more.
     taken = {name for names in kinds.values() for name in names}
     kinds["example_scores"] = {name: cls for name, cls in plugins("example_scores").items() if name not in taken}
     first = re.split(r"[(@]", split_outside(name, "+")[0])[0].strip()
@@ -95,7 +95,7 @@ def _named(name: str) -> Extractor | Plugin:
         nearest = difflib.get_close_matches(first.lower(), every, n=1, cutoff=0.5)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         listed = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(sorted(names))}" for kind, names in kinds.items())
-        raise UnknownNameError(f"nothing to measure is called {name!r}.{hint} {listed}; and {STRUCTURE!r}")
+        raise UnknownNameError(f"no measurement {name!r}.{hint} {listed}; and {STRUCTURE!r}")
     return extractor(name) if homes == ["extractors"] else named(homes[0], name)
 
 
@@ -132,7 +132,7 @@ def _by_split(each: ExampleScore, subject: Subject) -> tuple[pd.DataFrame, Tenso
 
 
 def described(values: Float[Tensor, " unit"]) -> dict[str, Any]:
-    """Return mean and quantiles; a quantile that falls among infinite values is infinite."""
+    """Return mean and quantiles; a quantile among infinite values is infinite."""
     quantiles = np.quantile(values.numpy(), QUANTILES, method="inverted_cdf" if values.isinf().any() else "linear")
     named = {f"q{100 * q:02.0f}": value for q, value in zip(QUANTILES, quantiles, strict=True)}
     return {"mean": float(values.mean()), **named, "n": len(values), "reason": ""}

@@ -1,4 +1,4 @@
-"""Everything about one neuron: its waves, its class, what it does, and the cells it memorized most."""
+"""Card of one neuron: its waves, its class, its effect, and the cells it memorizes most."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 LISTED_CELLS = 100
-"""How many training cells a card lists."""
+"""Number of training cells on a card."""
 
 
 @record
@@ -46,24 +46,23 @@ class NeuronCard(Result):
     Attributes:
         neuron: its number.
         width: number of neurons of the layer.
-        point: hook point of the layer ("" where the roles name none).
+        point: hook point of the layer ("" if the roles name none).
         label: its class, see the analysis `fourier_classification`.
         features: its Fourier measures; the neuron axis has one entry.
-        alignment: φ_u ± φ_v − φ_w in radians by operation, empty where it lacks a vector.
+        alignment: φ_u ± φ_v − φ_w in radians by operation, empty if it lacks a vector.
         share_threshold: key-frequency share above which a frequency is common to its vectors.
-        false_positive_rate: share of random neurons above that threshold that was accepted.
-        symbols: the symbol at each place of the group. Shape (place).
+        false_positive_rate: accepted share of random neurons above that threshold.
+        symbols: the symbol at each position of the group. Shape (place).
         values: its vectors in the group's order, in the weights' units. Shape (vector, place).
         outside: their entries on the symbols outside the group, in the order of `axis`. Shape (vector, outside).
         fitted: each vector's mean plus its cosine at the shared key frequency. Shape (vector, place).
         spectrum: share of each vector's energy at frequency 1, 2, …, constant excluded. Shape (vector, freq).
-        axis: the symbol at each place along the grid's sides; those outside the group first. Shape (symbol).
-        activation: its activation on inputs (a, b), rows a; NaN where there is no such input. None where the layer has
-            no point of shape (example, neuron). Shape (symbol, symbol).
-        effects: what removing it (an activation of 0) does, split by split; empty where the logits are not linear in
-            it.
+        axis: the symbol at each position along the grid's sides; those outside the group first. Shape (symbol).
+        activation: its activation on inputs (a, b), rows a; NaN where there is no such input. None if the layer has no
+            point of shape (example, neuron). Shape (symbol, symbol).
+        effects: effect of zero ablation on each split; empty if the logits are not linear in it.
         effects_note: why there are no effects and no cells, or "".
-        cells: the training cells whose given label it supports most; None where the logits are not linear in it.
+        cells: the training cells whose given label it supports most; None if the logits are not linear in it.
     """
 
     neuron: int
@@ -87,7 +86,7 @@ class NeuronCard(Result):
 
     @property
     def key(self) -> int:
-        """The key frequency that its vectors share; 0 where they have no energy."""
+        """The key frequency that its vectors share; 0 if they have no energy."""
         return int(self.features.key)
 
     def to_frame(self) -> pd.DataFrame:
@@ -113,7 +112,7 @@ class NeuronCard(Result):
         return pd.DataFrame(rows)
 
     def cells_frame(self) -> pd.DataFrame:
-        """Return one row per cell it raises most: a, b, given, true, noisy, contribution; empty where not known."""
+        """Return one row per cell it supports most: a, b, given, true, noisy, contribution; empty if not known."""
         columns = ["a", "b", "given", "true", "noisy", "contribution"]
         return pd.DataFrame(columns=columns) if self.cells is None else self.cells.to_frame()
 
@@ -160,18 +159,18 @@ def neuron(
     roles: Roles | None = None,
     point: str = "",
 ) -> NeuronCard:
-    """Describe one neuron: waves, class, the effect of removing it, and the training cells it memorized most.
+    """Describe one neuron: waves, class, the effect of its ablation, and the training cells it memorizes most.
 
     Args:
         subject: a network over a cyclic group, with the roles input_embedding and readout.
         m: the neuron's number.
         task: for a bare model, its task.
-        roles: for a bare model, its roles, where it has no attribute of that name.
-        point: which layer, a hook point of the role `hidden`; by default the last.
+        roles: for a bare model without an attribute `roles`, its roles.
+        point: hook point of the layer, one of the role `hidden`; by default the last.
 
     Raises:
         UnknownNameError: there is no such neuron or layer.
-        ConfigError: m is not a whole number, or a bare model came without its task.
+        ConfigError: m is not a whole number, or a bare model lacks its task.
         MissingNeedError: the subject lacks something that the classification needs.
         ScoreError: a weight is not finite.
     """
@@ -179,7 +178,7 @@ def neuron(
     try:
         m = operator.index(m)
     except TypeError as error:
-        raise ConfigError(f"a neuron is named by its number, got {m!r}") from error
+        raise ConfigError(f"the number of a neuron must be a whole number, got {m!r}") from error
     found = subject.memo(f"neuron_card {point}", lambda: FourierClassification(point=point)(subject))
     width = len(found.classes)
     if not 0 <= m < width:

@@ -1,4 +1,4 @@
-"""The same inputs with all labels real and with all labels random: what is fitted faster, what is memorized more."""
+"""Training on the same inputs with real and with random labels: speed of fitting, and memorization."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class RealAndRandom(Result):
     """Two networks of one config and seed, one trained on true labels and one on random ones.
 
     Attributes:
-        score: what was measured of each training example at every checkpoint.
-        unit: what it is measured in, or "".
+        score: name of the score measured for each training example at every checkpoint.
+        unit: unit of the score, or "".
         distributions: columns labels ("real" or "random"), step, mean, q05, q25, q50, q75, q95, n.
-        fitted: columns labels, step, value (share of the training set whose given label is answered from this
+        fitted: columns labels, step, value (share of the training set whose given label is predicted from this
             evaluation on), low, high (95 % Wilson interval), n.
         ids: the training examples. Shape (example).
-        learned: step of the first evaluation from which on the given label is answered, infinite for never; with real
-            labels, and with random ones. Shape (2, example).
+        learned: step of the evaluation from which on the given label is predicted, infinite for never; with real and
+            with random labels. Shape (2, example).
     """
 
     score: str
@@ -65,7 +65,7 @@ class RealAndRandom(Result):
     learned: Float[Tensor, "labels example"]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the distributions, a row per labels and checkpoint."""
+        """Return the distributions, one row per kind of labels and checkpoint."""
         return self.distributions.frame()
 
     def precedence(self) -> Estimate:
@@ -79,34 +79,34 @@ class RealAndRandom(Result):
 
     @property
     def verdict(self) -> str:
-        """What is learned first: "real first", "random first" or "undecided"."""
+        """The labels learned first: "real first", "random first" or "undecided"."""
         found = self.precedence()
         return "real first" if found.low > 0.5 else "random first" if found.high < 0.5 else "undecided"
 
     def half_way(self) -> dict[str, Estimate]:
         """Return, for real and random labels, the median step at which an example is learned.
 
-        The 95 % interval is that of the sign test; an end is infinite where too few examples are learned, or
-        there are too few.
+        The 95 % interval is that of the sign test; an end is infinite if there are too few examples, or too few are
+        learned.
         """
         found = {}
         for name, values in zip((REAL, RANDOM), self.learned.numpy(), strict=True):
             interval = scipy_stats.quantile_test(values, p=0.5).confidence_interval(0.95)
             median = float(np.quantile(values, 0.5, method="inverted_cdf"))
-            # Of a handful of examples no end is known.
+            # A handful of examples bounds neither end.
             low = -math.inf if math.isnan(interval.low) else float(interval.low)
             high = math.inf if math.isnan(interval.high) else float(interval.high)
             found[name] = Estimate(median, low, high, len(values))
         return found
 
     def plot(self) -> go.Figure:
-        """Return the share that is fitted, and the median of the score with the middle half, over log steps."""
+        """Return, over log steps, the share fitted, and the median of the score with its middle half."""
         fitted = self.fitted.frame().rename(columns={"step": "x", "labels": "series"})
         shown = self.distributions.frame().rename(columns={"step": "x", "labels": "series"})
         shown = shown.assign(value=shown["q50"], low=shown["q25"], high=shown["q75"])
         styles: dict[str, SplitStyle] = STYLES
         panels = {
-            "given label answered from here on": lines(
+            "given label predicted from here on": lines(
                 fitted, x_title=X_TITLE, y_title="share of examples<br>(95 % interval)", styles=styles, log_x=True
             ),
             with_unit(f"{self.score} of training examples", self.unit): lines(
@@ -124,21 +124,21 @@ def real_and_random(
     device: str = "cpu",
     progress: bool = False,
 ) -> RealAndRandom:
-    """Train a config on true labels and on random ones, and follow both.
+    """Train a config on true labels and on random labels, and measure both over training.
 
-    Inputs, split, initialisation, order and number of steps are the same; every label of the second is uniform over all
+    Inputs, split, initialisation, order and number of steps are the same; every random label is uniform over all
     classes (Liu, Lin & Jaggi 2021, arXiv 2112.08798). For both kinds of label in one training set see `fitting_order`.
 
     Args:
-        config: what is trained; the noise of its task is replaced.
-        score: what is measured of each training example at every checkpoint, e.g. "self_influence".
-        out: a folder for the two runs, "real" and "random"; None for temporary ones.
-        device: where to train.
+        config: config of both networks; the noise of its task is replaced.
+        score: score of each training example to measure at every checkpoint, e.g. "self_influence".
+        out: folder for the two runs, "real" and "random"; None for temporary ones.
+        device: device to train on.
         progress: whether to show bars.
 
     Raises:
-        ConfigError: `config` is none, or the score reads or makes whole runs.
-        MissingNeedError: the task has no labels to replace, or the score needs what the networks lack.
+        ConfigError: `config` is not a `TrainConfig`, or the score reads or trains whole runs.
+        MissingNeedError: the task has no labels to replace, or the networks lack what the score needs.
         UnknownNameError: there is no such score.
         RunDirectoryError: `out` holds runs of another config.
     """

@@ -1,4 +1,4 @@
-"""Which training examples help one other example most, and which harm it."""
+"""Training examples that help and harm the prediction on one example most."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class InfluentialExamplesResult(Result):
-    """The influence of every training example on one target, with pictures of the ends.
+    """The influence of every training example on one target, with pictures of the extremes.
 
     Attributes:
         influence: on this one target.
@@ -63,14 +63,15 @@ class InfluentialExamplesResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class InfluentialExamples(Analysis):
-    """Show the training images whose absence would harm an example most, and those whose absence would help it.
+    """Show the training images that help the prediction on an example most, and those that harm it most.
 
-    Influence is the loss of the subnetwork that a training example has not trained, less that of the one that it has.
+    Influence is the loss of the subnetwork not trained on a training example, minus that of the subnetwork trained on
+    it.
 
     Attributes:
         target: id of the example; by default the first of the test set.
-        count: how many of each end.
-        accept_leaks: measure although examples act on units that are not their own (see `isolation`).
+        count: number of images at each extreme.
+        accept_leaks: measure although examples affect units outside their mask (see `isolation`).
     """
 
     name: ClassVar[str] = "influential_examples"
@@ -91,14 +92,14 @@ class InfluentialExamples(Analysis):
         """Return the influence.
 
         Raises:
-            MissingNeedError: the network has no turn-over dropout, or the inputs are no images.
-            LeakError: it is not isolated, and this was not accepted.
+            MissingNeedError: the network has no turn-over dropout, or the inputs are not images.
+            LeakError: the network is not isolated, and `accept_leaks` is false.
             UnknownNameError: there is no such example.
         """
         self.require(subject)
         task = subject.task
         if len(getattr(task, "shape", ())) != 3:
-            raise MissingNeedError(f"{self.name!r} shows images, and this task's inputs are none")
+            raise MissingNeedError(f"{self.name!r} shows images, but this task's inputs are not images")
         target = check_ids(task, task.test_ids[:1] if self.target < 0 else [self.target], "target")
         found = influence(subject, targets=target, accept_leaks=self.accept_leaks)
         count, place = min(self.count, len(found.sources) // 2), int(target)

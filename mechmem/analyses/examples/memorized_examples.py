@@ -1,4 +1,4 @@
-"""Which training examples are remembered rather than understood: as pictures, or on the grid of input pairs."""
+"""Training examples that the network memorizes most, as pictures or on the grid of input pairs."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemorizedExamplesResult(Result):
-    """A score of every training example, and the examples at its two ends.
+    """A score of every training example, and the most and least suspect examples.
 
     Attributes:
-        table: the score, beside the loss.
+        table: the score and the loss.
         score: the score's name.
-        most: ids of the examples at the suspect end, the extreme first. Shape (shown).
-        least: ids at the other end. Shape (shown).
-        pixels: where inputs are images, those of `most` and of `least`. Shape (2, shown, channel, row, column).
-        note: which score was taken and why, or what is missing; or "".
+        most: ids of the most suspect examples, the most extreme first. Shape (shown).
+        least: ids of the least suspect examples. Shape (shown).
+        pixels: if inputs are images, those of `most` and of `least`. Shape (2, shown, channel, row, column).
+        note: why another score was used, or what is missing; or "".
     """
 
     table: ExampleTable
@@ -50,7 +50,7 @@ class MemorizedExamplesResult(Result):
         return self.table.to_frame()
 
     def plot(self) -> go.Figure:
-        """Return the most and the least suspect images; or where inputs are pairs, the score on their grid."""
+        """Return the most and the least suspect images; if inputs are pairs, the score on their grid."""
         if self.pixels is None:
             return self.table.grid(self.score)
         most, least = self.pixels
@@ -73,14 +73,14 @@ class MemorizedExamplesResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class MemorizedExamples(Analysis):
-    """Show the training examples at the two ends of a score of memorization, the suspect and the other one.
+    """Show the most and the least suspect training examples by a score of memorization.
 
-    A loss is high on what was learned last and on what was not learned at all; self-influence on what is by heart.
+    The loss is high on examples that were learned last or not at all; self-influence on memorized examples.
 
     Attributes:
-        score: name of a score of examples; by default "self_influence" where the network has turn-over dropout and is
+        score: name of a score of examples; by default "self_influence" if the network has turn-over dropout and is
             isolated, and otherwise "loss".
-        count: how many of each end.
+        count: number of examples at each extreme.
     """
 
     name: ClassVar[str] = "memorized_examples"
@@ -100,14 +100,14 @@ class MemorizedExamples(Analysis):
         """Return the examples.
 
         Raises:
-            MissingNeedError: the inputs are neither images nor pairs, or the score needs what the subject lacks.
+            MissingNeedError: the inputs are neither images nor pairs, or the subject lacks what the score needs.
             ScoreError: the score could not be computed.
         """
         self.require(subject)
         task = subject.task
         images = len(getattr(task, "shape", ())) == 3
         if not images and task.operands is None:
-            raise MissingNeedError(f"{self.name!r} shows images or pairs of symbols, and this task has neither")
+            raise MissingNeedError(f"{self.name!r} shows images or pairs of symbols, but this task has neither")
         asked = self.score or "self_influence"
         table, note = example_scores(subject, asked), ""
         if not self.score and asked in table.reasons:

@@ -1,4 +1,4 @@
-"""What became of each input pair: right, memorized, wrong."""
+"""Outcome of each input pair: right, memorized or wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 OUTCOMES = {"right": "#9ec9e2", "memorized": SPLITS["train_noisy"].color, "wrong": "#3b3b3b", "unknown": "#d9d9d9"}
-"""What can become of a pair, and its colour; memorized pairs have the colour of the noisy split."""
+"""Outcomes and their colours; memorized pairs have the colour of the noisy split."""
 
 RIGHT, MEMORIZED, WRONG, UNKNOWN = range(4)
 SPLIT_NAMES = ("train", "test", "not used")
@@ -37,9 +37,9 @@ class CellOutcomesResult(Result):
 
     Attributes:
         operands: the pair (a, b). Shape (example, 2).
-        given: the label given in training; −1 on pairs that were not trained on. Shape (example).
+        given: the label given in training; −1 for pairs outside the training set. Shape (example).
         true: the true label; −1 where it is not known. Shape (example).
-        predicted: the network's answer. Shape (example).
+        predicted: the network's prediction. Shape (example).
         split: 0 trained on, 1 held out, 2 in neither set. Shape (example).
         symbols: number of symbols of an operand, the side of the grid.
     """
@@ -53,7 +53,7 @@ class CellOutcomesResult(Result):
 
     @property
     def outcome(self) -> Int[Tensor, " example"]:
-        """What became of each pair: 0 right, 1 memorized (its wrong given label), 2 wrong, 3 truth not known."""
+        """Outcome of each pair: 0 right, 1 memorized (its wrong given label predicted), 2 wrong, 3 truth not known."""
         outcome = torch.full_like(self.predicted, WRONG)
         outcome[self.predicted == self.given] = MEMORIZED
         outcome[self.predicted == self.true] = RIGHT
@@ -71,7 +71,7 @@ class CellOutcomesResult(Result):
         return frame
 
     def plot(self) -> go.Figure:
-        """Return the grid of pairs coloured by outcome, held-out ones dotted; of examples with one pair, the last."""
+        """Return the grid of pairs coloured by outcome, held-out ones dotted; examples sharing a pair show the last."""
         a, b = self.operands.unbind(1)
         code = np.full((self.symbols, self.symbols), -1)
         held_out = np.zeros_like(code, dtype=bool)
@@ -101,9 +101,9 @@ class CellOutcomesResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class CellOutcomes(Analysis):
-    """Compare the network's answer on every input pair with the truth and with the given label.
+    """Compare the network's prediction on every input pair with the true and the given label.
 
-    A training pair with a wrong label is memorized where the network answers that label.
+    A training pair with a wrong label is memorized if the network predicts that label.
     """
 
     name: ClassVar[str] = "cell_outcomes"
@@ -135,6 +135,6 @@ def _known_truth(task: Task) -> Int[Tensor, " example"]:
     labels = task.true(task.ids)
     if labels is not None:
         return labels.clone()
-    # A task answers for a set of ids only where it knows them all, so each is asked for alone.
+    # A task returns labels for a set of ids only if it knows them all, so ask for each id alone.
     single = [task.true(task.ids[row : row + 1]) for row in range(len(task.ids))]
     return torch.tensor([-1 if label is None else int(label) for label in single])

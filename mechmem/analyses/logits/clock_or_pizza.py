@@ -1,4 +1,4 @@
-"""Two figures that tell algorithms for modular addition apart: distance irrelevance and gradient symmetricity."""
+"""Distance irrelevance and gradient symmetricity, which distinguish algorithms for modular addition."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PUBLISHED = {"pizza of Zhong et al.": (0.9937, 0.17), "clock of Zhong et al.": (0.3336, 0.85)}
-"""Gradient symmetricity and distance irrelevance of their models A and B (transformers, p = 59, d_model 128), as public
-replications quote them. They call an irrelevance of 0 to .4 typical of a pizza and one of .4 to 1 of a clock,
-which is no threshold: mechmem draws no verdict from it."""
+"""Gradient symmetricity and distance irrelevance of the paper's models A and B (transformers, p = 59, d_model 128), as
+quoted by public replications. The paper calls an irrelevance of 0 to .4 typical of a pizza and .4 to 1 typical of a
+clock; these ranges are not thresholds, and mechmem draws no verdict from them."""
 
 STYLES = {
     "this network": SplitStyle("this network", "#D55E00", "diamond", "solid"),
@@ -48,16 +48,16 @@ class AlgorithmReading:
     """Both figures of one network.
 
     Attributes:
-        mean: mean logit of the right answers at each distance a − b (a + b for subtraction) = 0 … n − 1 between
+        mean: mean logit of the correct answer at each distance a − b (a + b for subtraction) = 0 … n − 1 between
             positions in the group. Shape (distance).
-        deviation: their standard deviation at that distance, in logits. Shape (distance).
+        deviation: standard deviation of that logit at each distance, in logits. Shape (distance).
         irrelevance: distance irrelevance with a bootstrap interval over distances, or None.
-        irrelevance_note: why there is none, or "".
-        similarity: cosine of the two gradients of each triple; NaN where one of them is zero, empty where there are
-            no gradients. Shape (triple).
+        irrelevance_note: why it is None, or "".
+        similarity: cosine of the two gradients of each triple; NaN if one of them is zero, empty if there are no
+            gradients. Shape (triple).
         symmetricity: gradient symmetricity, the mean cosine, with a bootstrap interval over triples, or None.
-        symmetricity_note: why there is none, or how many triples are left out, or "".
-        space: what the gradients are taken by: a hook point, or "one-hot inputs"; "" where there are none.
+        symmetricity_note: why it is None, or how many triples are left out, or "".
+        space: what the gradients are taken with respect to: a hook point, or "one-hot inputs"; "" if there are none.
     """
 
     mean: Float[Tensor, " distance"]
@@ -73,14 +73,14 @@ class AlgorithmReading:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClockOrPizzaResult(Result):
-    """Both figures of the network, beside those that it had before training.
+    """Both figures of the network, now and before training.
 
     Attributes:
-        network: of the network itself.
-        initial: of the same network at initialisation, or None.
-        initial_note: why there is none, or "".
+        network: figures of the network itself.
+        initial: figures of the same network at initialisation, or None.
+        initial_note: why `initial` is None, or "".
         triples: symbols a and b and the class c whose logit is differentiated. Shape (triple, 3).
-        distance: what the operands' distance is, "a − b" or "a + b".
+        distance: how the distance of the operands is defined, "a − b" or "a + b".
     """
 
     network: AlgorithmReading
@@ -109,7 +109,7 @@ class ClockOrPizzaResult(Result):
         return pd.DataFrame(rows)
 
     def plot(self) -> go.Figure:
-        """Return right answers' logits against distance (± one deviation), and the cosines beside published means."""
+        """Return correct logits against distance (± one deviation), and the cosines beside published means."""
         frames, styles = [], {}
         for name, reading in self._readings.items():
             n, mean, spread = len(reading.mean), reading.mean.numpy(), reading.deviation.numpy()
@@ -117,8 +117,8 @@ class ClockOrPizzaResult(Result):
             columns: dict[str, Any] = {"x": x, "value": mean, "low": mean - spread, "high": mean + spread}
             frames.append(pd.DataFrame(columns).assign(series=name).sort_values("x"))
             figures = {"distance irrelevance": reading.irrelevance, "gradient symmetricity": reading.symmetricity}
-            told = "; ".join(f"{key} {'none' if it is None else f'{it.value:.3f}'}" for key, it in figures.items())
-            styles[name] = dataclasses.replace(STYLES[name], title=f"{name}: {told}")
+            values = "; ".join(f"{key} {'none' if it is None else f'{it.value:.3f}'}" for key, it in figures.items())
+            styles[name] = dataclasses.replace(STYLES[name], title=f"{name}: {values}")
         marks = {
             f"{name}: distance irrelevance {other}; gradient symmetricity {symmetricity}": symmetricity
             for name, (symmetricity, other) in PUBLISHED.items()
@@ -132,25 +132,26 @@ class ClockOrPizzaResult(Result):
 class ClockOrPizza(Analysis):
     """Measure how much the logits depend on the distance of the operands, and how alike both operands enter.
 
-    *Distance irrelevance* takes the logit of the right answer for every pair, and divides the mean of its standard
-    deviations at each distance a − b by its standard deviation over all pairs. A clock multiplies: its logits are sums
-    of cos ω(a + b − c) and do not know the distance (towards 1). A pizza adds the embeddings first, which costs it the
-    factor |cos(ω(a − b)/2)| (towards 0). A pure clock has the same logit everywhere, and no irrelevance.
+    *Distance irrelevance* is the standard deviation of the correct answer's logit at each distance a − b, averaged over
+    distances, divided by its standard deviation over all pairs. A clock multiplies: its logits are sums of
+    cos ω(a + b − c) and do not depend on the distance (towards 1). A pizza adds the embeddings first, which multiplies
+    its logits by |cos(ω(a − b)/2)| (towards 0). A pure clock has the same logit everywhere, so its irrelevance is
+    undefined.
 
-    *Gradient symmetricity* is the mean cosine, over triples (a, b, c) drawn at random, of the gradients of the logit of
-    c with respect to the embeddings of a and of b: 1 for every function of the sum of the embeddings, such as a pizza;
-    near 0 for an ideal clock. A network without a residual stream is read as a function of one-hot inputs. An untrained
+    *Gradient symmetricity* is the mean cosine, over random triples (a, b, c), of the gradients of the logit of c with
+    respect to the embeddings of a and of b: 1 for every function of the sum of the embeddings, such as a pizza; near 0
+    for an ideal clock. A network without a residual stream is treated as a function of one-hot inputs. An untrained
     transformer has a symmetricity near 1, because its attention is still even, and an irrelevance near 1, because its
-    logits have nothing to do with the answer: so the network before training stands beside it.
+    logits do not depend on the answer; hence the comparison with the network before training.
 
-    Both figures are of raw logits, as in the paper's code. What is added to all logits of a cell changes no prediction,
-    and does change them.
+    Both figures use raw logits, as the paper's code does. A constant added to all logits of a cell changes the figures,
+    though no prediction.
 
     Attributes:
-        triples: how many triples, at most (the paper's code takes 100).
+        triples: largest number of triples (the paper's code takes 100).
         point: hook point with the embeddings, (example, position, dimension); by default the first of the role
             `residual`, or else the one-hot inputs.
-        positions: where the two operands stand at that point.
+        positions: positions of the two operands at that point.
         seed: seed of triples and intervals.
     """
 
@@ -177,7 +178,7 @@ class ClockOrPizza(Analysis):
         """Return both figures.
 
         Raises:
-            MissingNeedError: something is missing, or the group is not cyclic.
+            MissingNeedError: the subject lacks something, or the group is not cyclic.
             UnknownNameError: there is no such point.
             ActivationError: the point holds another shape, or does not fire.
         """
@@ -202,7 +203,7 @@ class ClockOrPizza(Analysis):
         logits = all_logits(subject)
         found = correct_logits(logits, rows, answer_sign(subject.task), elements)
         mean, deviation = found.mean(1), found.std(1, correction=0)
-        # Sums of many terms are rounded; what is left of equal logits is no spread.
+        # The difference between logits that are equal up to rounding is not a spread.
         equal = float(found.std(correction=0)) <= 100 * torch.finfo(logits.dtype).eps * float(found.abs().max())
         seed = derive_seed(self.seed, f"{self.name} intervals")
         spread = None if equal else bootstrap(irrelevance, (deviation.numpy(), mean.numpy()), seed=seed)
@@ -218,7 +219,7 @@ class ClockOrPizza(Analysis):
             mean=mean,
             deviation=deviation,
             irrelevance=spread,
-            irrelevance_note="all right answers have the same logit" if equal else "",
+            irrelevance_note="all correct answers have the same logit" if equal else "",
             similarity=similarity,
             symmetricity=bootstrap(np.mean, (usable.numpy(),), seed=seed) if len(usable) else None,
             symmetricity_note=why,

@@ -1,4 +1,4 @@
-"""What each component of a network with a residual stream adds to the label's logit."""
+"""Contribution of each component of a network with a residual stream to the label's logit."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 QUANTITIES = ("logit", "margin")
-"""The label's logit less the mean over classes, and less the strongest rival's."""
+"""The label's logit minus the mean over classes, and minus the strongest rival's."""
 
 TITLES = {"logit": "label's logit over<br>the mean class", "margin": "label's margin over<br>the strongest rival"}
 
 TOTAL, BIAS = "total", "readout bias"
 
 TRIED = 256
-"""Examples on which it is tried whether the final norm takes out the mean."""
+"""Examples that test whether the final norm subtracts the mean."""
 
 
 @record
@@ -47,14 +47,14 @@ class ComponentAttributionResult(Result):
 
     Attributes:
         components: the embedding, the position embedding, every head ("head LAYER.HEAD"), MLP and bias; last "total",
-            the network's own logit and margin, of which the others are the parts.
-        splits: the splits that have examples and known labels; "train_noisy" is the given label's.
+            the network's own logit and margin, the sum of the others.
+        splits: the splits that have examples and known labels; "train_noisy" uses the given labels.
         means: mean contributions with 95 % bootstrap intervals over answers, per quantity ("logit", "margin"), split
             and component, in this order.
         neurons: mean contribution of each neuron, by the name of its MLP. Shape (quantity, split, neuron) each.
-        normalization: "none", "LayerNorm" or "RMSNorm": what stands between the stream and the unembedding. Its scale
-            is frozen at its own value on each example; its centring and its weights are folded into the direction that
-            a component is measured along, its bias is part of the readout's.
+        normalization: the norm before the unembedding: "none", "LayerNorm" or "RMSNorm". Its scale is frozen at its
+            value on each example; its centring and weights are folded into the direction that a component is measured
+            along, and its bias into the readout's.
         gap: largest difference, over all examples and classes, between the sum of all components and the logits.
     """
 
@@ -92,25 +92,24 @@ class ComponentAttributionResult(Result):
         """Return the components' contributions, one panel per quantity, a mark per split."""
         note = {
             "none": "no LayerNorm",
-            "LayerNorm": "LayerNorm folded, its scale frozen at each example's own",
-            "RMSNorm": "RMSNorm folded, its scale frozen at each example's own",
+            "LayerNorm": "LayerNorm folded, its scale frozen on each example",
+            "RMSNorm": "RMSNorm folded, its scale frozen on each example",
         }[self.normalization]
         return components_figure(self.to_frame(), TITLES, note)
 
 
 @dataclasses.dataclass(frozen=True)
 class ComponentAttribution(Analysis):
-    """Attribute the label's logit, and its margin, to whatever writes into the residual stream.
+    """Attribute the label's logit, and its margin, to the components that write into the residual stream.
 
     The stream before the unembedding is a sum over writers: embedding, position embedding, each head's value through
-    its output matrix, each MLP's neurons through theirs, and biases. So is the label's logit less the mean over
-    classes, and its margin over the strongest rival of the full logits, which are inner products of the stream with
-    directions of the unembedding. A final LayerNorm makes the scale of the stream depend on all writers: it is frozen
-    at its own value on each example, and what is then attributed is the direct effect at that scale, not what removing
-    a writer would do.
-    That everything found sums to the network's own logits is checked on every example.
+    its output matrix, each MLP's neurons through theirs, and biases. So are the label's logit minus the mean over
+    classes, and its margin over the strongest rival of the full logits, both inner products of the stream with
+    directions of the unembedding. The scale of a final LayerNorm depends on all writers; it is frozen at its value on
+    each example, so the attribution is the direct effect at that scale, not the effect of removing a writer.
+    Every example is checked: the contributions must sum to the network's own logits.
 
-    A component's contribution says what it writes, not where that was computed: an MLP passes on what heads gave it.
+    A component's contribution says what it writes, not where that was computed: an MLP passes on what heads write.
     """
 
     name: ClassVar[str] = "component_attribution"
@@ -154,7 +153,7 @@ class _Attributed:
 
 
 def _ends(stream: ResidualStream) -> tuple[str, ...]:
-    """What stands behind the writers: the readout's bias, where there is one, and the total."""
+    """Components listed after the writers: the readout's bias, if there is one, and the total."""
     biased = stream.subject.roles.bias is not None or stream.readout.norm is not None
     return (BIAS, TOTAL) if biased else (TOTAL,)
 

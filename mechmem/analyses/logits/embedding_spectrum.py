@@ -1,4 +1,4 @@
-"""Which frequencies the embedding and the unembedding are made of."""
+"""Fourier spectra of the embedding and the unembedding."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class MatrixSpectrum:
     """Spectrum of one matrix over the symbols, summed over its columns.
 
     Attributes:
-        name: "embedding" (or "embedding_a" and "embedding_b" where the operands have tables of their own), "readout",
-            or "neuron_logits" (W_L, what each neuron adds to each logit through the residual stream).
+        name: "embedding" (or "embedding_a" and "embedding_b" if each operand has its own table), "readout", or
+            "neuron_logits" (W_L, what each neuron adds to each logit through the residual stream).
         energy: energy at frequency 1 … n, in squared units of the weights. Shape (freq).
         constant: energy of the constant, in the same units.
         waves: energy of the cosine and of the sine, for a cyclic group; None for another. Shape (freq, 2).
-        excess: energy per coefficient as a multiple of the mean over all coefficients: 1 in a random matrix, on
-            average. Shape (freq).
-        gini: Gini coefficient of the norms of all cosines and sines (of the frequencies' root mean square norms where
-            the group is not cyclic), the constant left out; 0 if all are equal.
+        excess: energy per coefficient divided by its mean over all coefficients; 1 on average in a random matrix.
+            Shape (freq).
+        gini: Gini coefficient of the norms of all cosines and sines (of the frequencies' root mean square norms if the
+            group is not cyclic), without the constant; 0 if all are equal.
         random_gini: mean Gini coefficient of random matrices, with their 2.5 and 97.5 % quantiles as interval.
         threshold: excess above which a frequency is a key frequency.
         key: the key frequencies, numbered from 1. Shape (key).
@@ -72,7 +72,7 @@ class MatrixSpectrum:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class EmbeddingSpectrumResult(Result):
-    """Spectra of the matrices that have a row per symbol, beside those of random ones.
+    """Spectra of the matrices that have a row per symbol, and of random ones.
 
     Attributes:
         matrices: the spectra.
@@ -87,7 +87,7 @@ class EmbeddingSpectrumResult(Result):
     false_positive_rate: float
 
     def matrix(self, name: str) -> MatrixSpectrum:
-        """Return a matrix' spectrum.
+        """Return the spectrum of one matrix.
 
         Raises:
             KeyError: there is no matrix of this name.
@@ -112,7 +112,7 @@ class EmbeddingSpectrumResult(Result):
         """Return one row per matrix and frequency.
 
         Columns: matrix, frequency, label, norm, cosine_norm, sine_norm (NaN where the group is not cyclic), share (of
-        the energy of all frequencies), excess, key, and the matrix' gini and random_gini.
+        the energy of all frequencies), excess, key, and the matrix's gini and random_gini.
         """
         frames = []
         for each in self.matrices:
@@ -134,7 +134,7 @@ class EmbeddingSpectrumResult(Result):
             count = self.multiplicity.to(each.energy)
             mean = float(each.energy.sum() / count.sum())
             lines = each.waves if each.waves is not None else rearrange(each.energy / count, "freq -> freq 1")
-            # Lines stand for one coefficient each, a threshold for the mean of a frequency's coefficients.
+            # A line is one coefficient; the threshold applies to the mean of a frequency's coefficients.
             found = ", ".join(self.labels[k - 1] for k in each.key.tolist()[:12]) + (
                 ", …" if len(each.key) > 12 else ""
             )
@@ -158,13 +158,13 @@ class EmbeddingSpectrumResult(Result):
 class EmbeddingSpectrum(Analysis):
     """Measure how the energy of embedding and unembedding is spread over the frequencies of the group.
 
-    A network that generalizes by Fourier features has a few key frequencies; an untrained or memorizing one has them
-    all alike. In networks with a residual stream the map from the last neurons to the logits stands beside them: Nanda
-    et al. read their key frequencies and the Gini coefficient off it and the embedding.
+    A network that generalizes by Fourier features has a few key frequencies; in an untrained or memorizing one all
+    frequencies are alike. For networks with a residual stream the map from the last neurons to the logits is included:
+    Nanda et al. read key frequencies and the Gini coefficient from it and from the embedding.
 
-    The rule for a key frequency, which is this package's (the paper gives no number): its energy per coefficient is
-    above what the strongest frequency of a random Gaussian matrix reaches in a share α of draws. For a product of two
-    matrices (neurons to logits) the random ones are products of two, as at initialisation.
+    The paper gives no number for a key frequency. Here, the energy per coefficient of a key frequency is above what the
+    strongest frequency of a random Gaussian matrix reaches in a share α of draws. For a product of two matrices
+    (neurons to logits) the random ones are products of two, as at initialisation.
 
     Attributes:
         false_positive_rate: α, the share of random matrices in which some frequency would be called key.
@@ -206,7 +206,7 @@ class EmbeddingSpectrum(Analysis):
 
 
 def matrix_spectrum(group: Group, matrix: SymbolMatrix, alpha: float, seed: int) -> MatrixSpectrum:
-    """Return the spectrum of one matrix, with the level that random ones reach.
+    """Return the spectrum of one matrix, with the level that random matrices reach.
 
     Raises:
         ScoreError: a weight is not finite.
@@ -233,7 +233,7 @@ def matrix_spectrum(group: Group, matrix: SymbolMatrix, alpha: float, seed: int)
 
 
 def matrix_gini(group: Group, values: Float[Tensor, "symbol column"]) -> float:
-    """Gini coefficient of the norms of a matrix' cosines and sines, or of its frequencies where they are not waves."""
+    """Gini coefficient of the norms of a matrix's cosines and sines, or of its frequencies if they are not waves."""
     waves, multiplicity = _waves(group, values), group.multiplicity[1:]
     if waves is None:
         return float(line_gini(group.spectrum(values)[1:].sum(1), multiplicity))

@@ -1,4 +1,4 @@
-"""What each frequency is worth: remove it, keep it alone, keep the strongest few."""
+"""Accuracy and loss after ablating frequencies: without each one, on it alone, on the strongest few."""
 
 from __future__ import annotations
 
@@ -46,13 +46,12 @@ class FrequencyAblationResult(Result):
     Attributes:
         share: share of the network's power at frequency 1 … n, the mean of those of u, v and w; sums to 1. Shape
             (freq).
-        neurons: number of neurons whose key frequency it is; one without energy at any frequency counts nowhere. Shape
-            (freq).
+        neurons: number of neurons with this key frequency; a neuron without energy is not counted. Shape (freq).
         labels: what the group calls its frequencies: "1", "2", …, or names of representations.
         strongest: frequencies from the largest share to the smallest. Shape (freq).
         n: number of examples of each of the four splits (0 where it is empty or not known). Shape (split).
-        accuracy: share of right predictions, for each mode: frequency k removed from the network, every other one
-            removed, and all but the k strongest removed; NaN for a split without examples. Shape (mode, freq, split).
+        accuracy: share of correct predictions in each mode: frequency k removed, all others removed, all but the k
+            strongest removed; NaN for a split without examples. Shape (mode, freq, split).
         loss: mean cross-entropy in nats, likewise. Shape (mode, freq, split).
     """
 
@@ -88,7 +87,7 @@ class FrequencyAblationResult(Result):
         return pd.DataFrame(values)
 
     def plot(self) -> go.Figure:
-        """Return one panel per mode; lines join frequencies that are numbers, and numbers kept."""
+        """Return one panel per mode; lines join the marks only where the axis is numeric."""
         found = self.to_frame()
         x = np.where(found["mode"] == "keep_strongest", found["kept"], found["frequency"])
         panel = [_TITLES[mode] for mode in found["mode"]]
@@ -108,9 +107,9 @@ class FrequencyAblationResult(Result):
 class FrequencyAblation(Analysis):
     """Ablate frequencies from all neurons: each one, all but each one, and all but the strongest.
 
-    A rule that rests on a few frequencies breaks without any of them and survives on them alone; memorized labels
+    A rule that rests on a few frequencies breaks without any one of them and survives on them alone; memorized labels
     need nearly all. A frequency is removed from u, v and w of every neuron; constants, the readout bias and symbols
-    without a place in the group stay, so that keeping every frequency is the network itself.
+    outside the group stay, so that keeping every frequency leaves the network unchanged.
     """
 
     name: ClassVar[str] = "frequency_ablation"

@@ -1,4 +1,4 @@
-"""Logits rebuilt from few Fourier modes: restricted and excluded loss, and what each number of modes carries."""
+"""Logits rebuilt from few Fourier modes: restricted and excluded loss, and accuracy by number of modes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @record
 @dataclasses.dataclass(frozen=True)
 class Rebuilt:
-    """How one reconstruction does on one split.
+    """Accuracy and loss of one reconstruction on one split.
 
     Attributes:
         family: "diagonal" or "energy_ranked" (the constant and the strongest modes of that family), "restricted" (the
@@ -40,7 +40,7 @@ class Rebuilt:
         modes: number of modes kept, a mode and its conjugate counted as one (removed ones for "excluded"; all of the
             grid's for "network").
         split: one of the four splits; "train_noisy" is measured against the given labels, the others against the true.
-        accuracy: share of the cells whose highest logit is the label's, with a Wilson interval.
+        accuracy: share of the cells where the label has the highest logit, with a Wilson interval.
         loss: mean cross-entropy in nats, with a bootstrap interval over answers.
     """
 
@@ -57,14 +57,14 @@ class FrequencyReconstructionResult(Result):
     """Energies on the rule's diagonal, the key frequencies, and every reconstruction on every split.
 
     Attributes:
-        energy: energy of the logits' modes (±k, k), k = 1 … n // 2, in squared logit units, summed over classes; each
-            cell's mean over classes is taken out first. Shape (freq).
+        energy: energy of the logits' modes (±k, k), k = 1 … n // 2, in squared logit units, summed over classes after
+            subtracting each cell's mean over classes. Shape (freq).
         background: median energy of the modes that are neither additive nor on the diagonal, in the same units.
         threshold: energy above which a frequency is a key frequency (half of it for the Nyquist frequency, which has
-            one direction where others have two).
+            one direction instead of two).
         key: the key frequencies, numbered from 1. Shape (key).
-        rebuilt: one per reconstruction and split that has cells on the grid.
-        n_outside: cells of the task that are not on the grid (a factor of 0 under multiplication) and not counted.
+        rebuilt: one entry per reconstruction and split that has cells on the grid.
+        n_outside: cells of the task outside the grid (a factor of 0 under multiplication), which are not counted.
         chance: accuracy of a blind guess.
     """
 
@@ -104,20 +104,19 @@ class FrequencyReconstruction(Analysis):
 
     Per class, the two directions of frequency k are cos and sin of 2πk(a ∘ b)/n over the group's positions: for
     addition (cos·cos − sin·sin)/√2 and (sin·cos + cos·sin)/√2 of the orthonormal real basis. Every frequency counts,
-    the top one included; the Nyquist frequency of an even n has one direction. Cross-frequency terms are never kept.
+    including the top one; the Nyquist frequency of an even n has one direction. Cross-frequency terms are never kept.
     *Restricted* logits are the constant and the directions of the key frequencies; *excluded* logits are all but those
-    directions, and are read on training cells, where they show how much of the fit the rule carries (Nanda et al.,
-    arXiv 2301.05217). All projections, and all losses, are in float64.
+    directions; on training cells they show how much of the fit the rule carries (Nanda et al., arXiv 2301.05217). All
+    projections and losses are in float64.
 
-    A frequency is a key frequency where the energy of its two directions, summed over classes, is more than `multiple`
-    times the median energy of the modes that are neither additive nor on the diagonal, and its norm at least `relative`
-    times the strongest's. No label is looked at; there may be none, and then the restricted logits are a constant. The
-    directions are means over training cells too, so on test the reconstruction recovers whatever a vote of the labels
-    would.
+    For a key frequency, the energy of its two directions, summed over classes, is more than `multiple` times the median
+    energy of the modes that are neither additive nor on the diagonal, and its norm is at least `relative` times the
+    strongest's. This uses no labels. Without key frequencies the restricted logits are constant. The directions are
+    means over training cells too, so on test the reconstruction recovers whatever a vote of the labels would.
 
     Attributes:
-        multiple: how many times the background's median energy a key frequency exceeds.
-        relative: share of the strongest frequency's norm that a key frequency has at least.
+        multiple: smallest ratio of a key frequency's energy to the background's median.
+        relative: smallest ratio of a key frequency's norm to the strongest's.
     """
 
     name: ClassVar[str] = "frequency_reconstruction"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 FLOOR = 1e-5
-"""Smallest share that is drawn; a filtered network has modes of rounding noise, which would stretch the scale."""
+"""Smallest share drawn; the rounding noise in a filtered network's modes would stretch the scale."""
 
 
 @record
@@ -34,13 +34,13 @@ class LogitSpectrumResult(Result):
     """Energy of the logits' modes over both operands, summed over classes.
 
     Attributes:
-        before: energy of mode (k₁, k₂) in squared logit units, a mode and its conjugate counted together (apart in the
-            columns 0 and n / 2, which list both); k₁ in the order of the DFT, k₂ from 0 to n // 2. Each cell's mean
-            over classes is taken out first. Shape (n, half).
+        before: energy of mode (k₁, k₂) in squared logit units, after subtracting each cell's mean over classes. A mode
+            and its conjugate count together (separately in the columns 0 and n / 2, which list both); k₁ in the order
+            of the DFT, k₂ from 0 to n // 2. Shape (n, half).
         after: the same after the surgery, or None. Shape (n, half).
-        surgery: what was done in between.
-        after_note: why there is no spectrum after it, or "".
-        sign: the rule's modes are (sign·k, k): 1 for addition and multiplication, −1 for subtraction, 0 where the
+        surgery: name of the surgery.
+        after_note: why `after` is None, or "".
+        sign: the rule's modes are (sign·k, k): 1 for addition and multiplication, −1 for subtraction, 0 if the
             operation is not known.
     """
 
@@ -52,7 +52,7 @@ class LogitSpectrumResult(Result):
 
     @property
     def additive(self) -> Bool[Tensor, "n half"]:
-        """Modes (k, 0) and (0, k): what depends on one operand alone."""
+        """Modes (k, 0) and (0, k), which depend on one operand only."""
         mask = torch.zeros(self.before.shape, dtype=torch.bool)
         mask[0], mask[:, 0] = True, True
         return mask
@@ -83,7 +83,7 @@ class LogitSpectrumResult(Result):
         )
 
     def plot(self) -> go.Figure:
-        """Return heatmaps of the modes' shares of the energy that is not additive; additive modes are left blank."""
+        """Return heatmaps of the modes' shares of the non-additive energy; additive modes are left blank."""
         panels = [self._panel("the network's logits", self.before)]
         if self.after is not None:
             panels.append(self._panel(f"after {self.surgery}", self.after))
@@ -119,8 +119,8 @@ def _signed(n: int) -> Int[Tensor, " n"]:
 class LogitSpectrum(Analysis):
     """Decompose the logits on the grid into modes (k₁, k₂) over both operands, before and after a surgery.
 
-    A rule lives on the diagonal; memorized labels are spread over the plane like noise. It reads training cells too, so
-    a diagonal alone does not tell that the rule is computed on inputs whose labels were never seen.
+    A rule has its energy on the diagonal; memorized labels spread over the plane like noise. The spectrum covers
+    training cells too, so a diagonal alone does not show that the network computes the rule on held-out inputs.
 
     Attributes:
         surgery: surgeries as in an extractor's name, e.g. "frequency+quadratic".

@@ -1,4 +1,4 @@
-"""Which operation a network computes, found without being told: structure against the slope j of a + j·b."""
+"""Structure of the logits by slope j of a + j·b, which reveals the network's operation without knowing it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 NEGLIGIBLE = 1e-10
-"""Share of the energy below which what row and column effects leave is rounding error."""
+"""Share of the energy below which the residual of row and column effects is rounding error."""
 
 STYLES = {
     "network": SplitStyle("network, all inputs", "#D55E00", "diamond", "dashdot"),
@@ -49,15 +49,15 @@ class OperationScanResult(Result):
 
     Attributes:
         sources: "network" (all inputs), "network held out" (held-out inputs only), "labels" (one-hot given labels, 0 on
-            held-out inputs) and "kernel ridge" (on those labels), as far as they can be had.
+            held-out inputs) and "kernel ridge" (on those labels), as far as available.
         slopes: the slopes j = 1 … n − 1, between positions of the group. Shape (slope).
         share: share of the energy left by row and column effects that the means over the lines of a slope explain;
-            all 0 where there is none. Shape (source, slope).
-        z: the share in standard deviations of the shares of all other slopes from their mean; NaN where those do not
-            vary or are fewer than two. Shape (source, slope).
-        true_slope: the slope of the task's own operation (1, or n − 1 for subtraction); 0 where it is not known. For
-            the figure only: the shares are computed without it.
-        note: which source is missing and why, and whether shares on held-out inputs cannot be compared across slopes;
+            all 0 if no energy is left. Shape (source, slope).
+        z: z-score of the share against the shares of all other slopes; NaN if those do not vary or are fewer than two.
+            Shape (source, slope).
+        true_slope: the slope of the task's own operation (1, or n − 1 for subtraction); 0 if it is not known. Only the
+            figure uses it.
+        note: which source is missing and why, and whether shares on held-out inputs are not comparable across slopes;
             or "".
     """
 
@@ -70,7 +70,7 @@ class OperationScanResult(Result):
 
     @property
     def best(self) -> dict[str, int]:
-        """The slope with the largest share, per source that has any structure at all."""
+        """The slope with the largest share, for each source with any structure."""
         strongest = self.slopes[self.share.argmax(1)].tolist()
         return {
             source: slope
@@ -112,17 +112,17 @@ class OperationScanResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class OperationScan(Analysis):
-    """Measure, for every slope j, how much of the logits is a function of a + j·b, without being told the operation.
+    """Measure, for every slope j, how much of the logits is a function of a + j·b, without knowing the operation.
 
-    Logits, each cell's mean over classes taken out, lose their row and column effects; what is left is averaged over
-    the lines a + j·b = c of positions in the group. Addition and multiplication have slope 1, subtraction −1. If n is
-    not prime, slopes that share a factor with it have fewer modes off the axes, and smaller shares for it.
+    The logits, less each cell's mean over classes and less row and column effects, are averaged over the lines
+    a + j·b = c of positions in the group. Addition and multiplication have slope 1, subtraction −1. If n is not prime,
+    slopes that share a factor with it have fewer modes off the axes, and therefore smaller shares.
 
-    Structure on all inputs may come from the labels that were trained on: the labels' own one-hot grid, and kernel
-    ridge on them, stand beside it. On held-out inputs only (row and column effects fitted there too, and no training
-    cell read) it comes from the network. With m cells on a line on average, noise alone explains 1/m of the energy,
-    so a share on held-out cells starts from more than one on the whole grid. The other slopes are the null, and have
-    that in them: z is in standard deviations of theirs.
+    Structure on all inputs may come from the training labels; the controls are the labels' own one-hot grid and kernel
+    ridge on them. Structure on held-out inputs only (row and column effects fitted there too, no training cell used)
+    comes from the network. With m cells on a line on average, noise alone explains 1/m of the energy, so shares on
+    held-out cells start higher than on the whole grid. The other slopes are the null and contain the same offset: z
+    measures against them.
     """
 
     name: ClassVar[str] = "operation_scan"
@@ -168,7 +168,7 @@ class OperationScan(Analysis):
 
 
 def _on_grid(energy: Float[Tensor, "n half"], total: float) -> Float[Tensor, " slope"]:
-    """Shares on the whole grid; 0 where row and column effects are all there is."""
+    """Shares on the whole grid; all 0 if row and column effects leave nothing."""
     shares = energy_on_lines(energy)
     return shares if float(energy[1:, 1:].sum()) > NEGLIGIBLE * total else torch.zeros_like(shares)
 
@@ -205,11 +205,11 @@ def _held_out_cells(subject: Subject, n: int) -> Bool[Tensor, "n n"]:
 
 
 def _uneven(lines: Int[Tensor, " slope"]) -> list[str]:
-    """Say where the split favours some slopes: with whole answers held out, the operation's lines are few and full."""
+    """Say if the split favours some slopes: with whole answers held out, the operation's lines are few and full."""
     fewest, most = int(lines.min()), int(lines.max())
     if 2 * fewest >= most:
         return []
     return [
-        f"held-out inputs lie on {fewest} lines of slope {int(lines.argmin()) + 1} and on up to {most} of another, so "
-        "noise alone has unlike shares there: z on held-out inputs cannot be read"
+        f"held-out inputs lie on {fewest} lines of slope {int(lines.argmin()) + 1} and on up to {most} of another "
+        "slope, so the share of noise differs between slopes: z on held-out inputs is not meaningful"
     ]

@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 NETWORK = "network"
-"""What tables say in the column `split` for measures that belong to no split."""
+"""Value of the column `split` for measures that belong to no split."""
 
 
 @record
 @dataclasses.dataclass(frozen=True)
 class SplitProgress:
-    """One split under the three sets of logits.
+    """Loss and accuracy of the three sets of logits on one split.
 
     Attributes:
         split: "train" (all training examples, given labels) or one of the four splits ("train_noisy" against the given
             labels, the others against the true).
-        loss: mean cross-entropy in nats of the network's, the restricted and the excluded logits, by these names, with
-            bootstrap intervals over answers.
-        accuracy: share of the cells whose highest logit is the label's, likewise, with Wilson intervals.
+        loss: mean cross-entropy in nats, by the names "network", "restricted" and "excluded", with bootstrap intervals
+            over answers.
+        accuracy: share of the cells where the label has the highest logit, likewise, with Wilson intervals.
     """
 
     split: str
@@ -61,12 +61,12 @@ class ProgressMeasuresResult(Result):
 
     Attributes:
         key: the key frequencies, numbered from 1. Shape (key).
-        key_source: whose they are: "given", "this network", or "the run's last checkpoint (step N)".
+        key_source: where they come from: "given", "this network", or "the run's last checkpoint (step N)".
         splits: the losses and accuracies on each split that has cells on the grid of the group.
         gini: Gini coefficient of each matrix over the symbols (see `embedding_spectrum`), by name.
         random_gini: the same of random matrices, with the range of 95 % of them.
         squared_weights: sum of the squares of all parameters.
-        n_outside: cells of the task that are not on the grid (a factor of 0 under multiplication) and not counted.
+        n_outside: cells of the task outside the grid (a factor of 0 under multiplication), which are not counted.
     """
 
     key: Int[Tensor, " key"]
@@ -86,7 +86,7 @@ class ProgressMeasuresResult(Result):
         return {each.split: each for each in self.splits}[name]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per split, and one for what belongs to none (split "network"); NaN where there is no number.
+        """Return one row per split, and one for the measures that belong to none (split "network"); NaN where missing.
 
         Columns: split, loss, restricted_loss, excluded_loss (nats), accuracy, restricted_accuracy, excluded_accuracy,
         gini_MATRIX for each matrix, squared_weights.
@@ -124,24 +124,24 @@ def _column(family: str, measure: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class ProgressMeasures(Analysis):
-    """Measure how far a network's rule has formed, and how much of its memories is left.
+    """Measure how far a network's rule has formed, and how much it still relies on memorization.
 
-    *Restricted* loss is that of logits cut down to their constant and the waves cos and sin of ω_k(a ± b) of the key
-    frequencies; *excluded* loss that of logits without these waves. The paper reads the first on unstated examples (its
-    code on all, another code of its first author on test) and the second on the training examples; both stand here for
-    every split. The projections need the logits on the whole grid, so that either is also a function of the held-out
-    inputs.
+    *Restricted* loss is the loss of the logits reduced to their constant and the waves cos and sin of ω_k(a ± b) of the
+    key frequencies; *excluded* loss is the loss without these waves. The paper does not state the examples of the first
+    (its code uses all, another code of its first author test) and computes the second on the training examples; here
+    both are given for every split. The projections use the logits on the whole grid, so both losses depend on the
+    held-out inputs too.
 
-    The key frequencies are meant to be those of the *final* network: an earlier state of a run is measured with the
-    ones of its last checkpoint, so that `over_training` gives the paper's curves. Without a run they are the network's
-    own. The rule for them is this package's (the paper takes "nontrivial" ones): the energy of the logits' mode (k, ±k)
-    exceeds `multiple` times the median of the modes that are neither additive nor on the rule's diagonal, and its norm
-    is at least `relative` times the strongest's.
+    The key frequencies should be those of the *final* network: an earlier state of a run is measured with those of its
+    last checkpoint, so that `over_training` gives the paper's curves. Without a run they are the network's own. The
+    paper takes "nontrivial" frequencies; here the energy of the logits' mode (k, ±k) exceeds `multiple` times the
+    median of the modes that are neither additive nor on the rule's diagonal, and its norm is at least `relative` times
+    the strongest's.
 
     Attributes:
         frequencies: key frequencies, numbered from 1; empty to find them.
-        multiple: how many times the background's median energy a key frequency exceeds.
-        relative: share of the strongest frequency's norm that a key frequency has at least.
+        multiple: smallest ratio of a key frequency's energy to the background's median.
+        relative: smallest ratio of a key frequency's norm to the strongest's.
         seed: seed of the random matrices behind the Gini coefficients.
     """
 
@@ -168,7 +168,7 @@ class ProgressMeasures(Analysis):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The frequencies that are given."""
+        """The given frequencies."""
         return self.frequencies if isinstance(self.frequencies, tuple) else (self.frequencies,)
 
     def __call__(self, subject: Subject) -> ProgressMeasuresResult:
@@ -193,7 +193,7 @@ class ProgressMeasures(Analysis):
         Args:
             subject: the network.
             key: the key frequencies, numbered from 1.
-            source: whose they are.
+            source: where they come from.
 
         Raises:
             MissingNeedError: the group is not cyclic, or no split has a cell on its grid.
@@ -224,7 +224,7 @@ class ProgressMeasures(Analysis):
         )
 
     def key_of(self, subject: Subject) -> tuple[Int[Tensor, " key"], str]:
-        """Return the key frequencies that this network is measured with, and whose they are.
+        """Return the key frequencies for this network, and where they come from.
 
         Raises:
             MissingNeedError: the group is not cyclic, or the operation is not ±.
@@ -247,7 +247,7 @@ class ProgressMeasures(Analysis):
 
 
 def _splits(subject: Subject) -> Iterator[LabelledSplit]:
-    """Yield all training examples with the labels that were fitted, then the splits; without noise they are one."""
+    """Yield all training examples with their given labels, then the splits; without noise, only the test split."""
     task = subject.task
     labelled = labelled_splits(task)
     truth = task.true(task.train_ids)

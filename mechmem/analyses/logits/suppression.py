@@ -1,4 +1,4 @@
-"""What holds the rule down in the logits: row and column effects, or what is memorized; and what removing each does."""
+"""Suppression of the rule in the logits by row and column effects or memorization, and the effect of removing each."""
 
 from __future__ import annotations
 
@@ -40,22 +40,21 @@ REMOVALS: Mapping[str, tuple[float, float, float]] = {
     **{f"without {part}": tuple(float(i != j) for j in range(3)) for i, part in enumerate(PARTS)},
     **{f"only {part}": tuple(float(i == j) for j in range(3)) for i, part in enumerate(PARTS)},
 }  # pyright: ignore[reportAssignmentType]
-"""What is left of the logits in each removal, as weights of the three parts; `LOCAL` is one more."""
+"""Weights of the three parts of the logits after each removal; `LOCAL` is one more removal."""
 
 
 @record
 @dataclasses.dataclass(frozen=True)
 class Margin:
-    """Mean margin of one label on one split over the strongest rival of the full logits, and its parts, in logits.
+    """Mean margin of the label over the strongest rival of the full logits on one split, and its parts, in logits.
 
     Attributes:
-        split: one of the four splits; "train_noisy" is the given label's margin, the others the true label's.
-        row_column: part of the row and column effects.
-        rule: part of the mean over cells that share an answer.
-        remainder: what is left.
+        split: one of the four splits; "train_noisy" has the given label's margin, the others the true label's.
+        row_column: contribution of the row and column effects.
+        rule: contribution of the mean over cells that share an answer.
+        remainder: contribution of the rest.
         total: the margin itself, the sum of the three.
-        n_outside: cells of the split with an operand that has no place in the group (0 under multiplication); they are
-            not on the grid and not counted.
+        n_outside: cells of the split with an operand outside the group (0 under multiplication), which are not counted.
     """
 
     split: str
@@ -69,13 +68,13 @@ class Margin:
 @record
 @dataclasses.dataclass(frozen=True)
 class Removal:
-    """What predictions are like after parts of the logits are removed.
+    """Accuracy and margin on one split after parts of the logits are removed.
 
     Attributes:
         split: one of the four splits.
         part: what was removed or kept; "total" for the full logits.
-        accuracy: share of the cells whose highest logit is the label's, with a Wilson interval.
-        margin: mean margin of the label over the strongest rival of what is left, in logits.
+        accuracy: share of the cells where the label has the highest logit, with a Wilson interval.
+        margin: mean margin of the label over the strongest rival in the remaining logits.
     """
 
     split: str
@@ -87,12 +86,12 @@ class Removal:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class SuppressionResult(Result):
-    """Margins with their parts, and what removing each part does, per split that has cells on the grid.
+    """Margins with their parts, and the effect of removing each part, per split that has cells on the grid.
 
     Attributes:
-        margins: one per split. Intervals are 95 % bootstrap intervals over answers, since cells of one answer share
-            the rule's part.
-        removals: one per split and removal, the full logits ("total") first; margins' intervals as above.
+        margins: one per split. Intervals are 95 % bootstrap intervals over answers, since cells with the same answer
+            share the rule's part.
+        removals: one per split and removal, the full logits ("total") first; intervals of margins as above.
         chance: accuracy of a blind guess.
     """
 
@@ -102,7 +101,7 @@ class SuppressionResult(Result):
 
     @property
     def suppressing(self) -> dict[str, tuple[str, ...]]:
-        """Per split, the parts that hold the label's margin down: those whose interval lies below 0, worst first."""
+        """Per split, the parts that lower the label's margin: those whose interval lies below 0, worst first."""
         found = {}
         for margin in self.margins:
             parts = sorted(_parts(margin).items(), key=lambda item: item[1].value)
@@ -112,8 +111,8 @@ class SuppressionResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per number: quantity ("margin" in logits, "accuracy"), split, part, value, low, high, n.
 
-        A part by its own name is its share of the margin over the rival of the full logits, "total" the sum; "without
-        …" and "only …" are removals, whose margins are over the rival of what is left.
+        A part's own name marks its contribution to the margin over the rival of the full logits, "total" their sum;
+        "without …" and "only …" are removals, whose margins are over the rival in the remaining logits.
         """
         rows = [
             {"quantity": "margin", "split": margin.split, "part": part, **dataclasses.asdict(estimate)}
@@ -125,7 +124,7 @@ class SuppressionResult(Result):
             rows += [
                 {"quantity": quantity, "split": each.split, "part": each.part, **dataclasses.asdict(estimate)}
                 for quantity, estimate in found.items()
-                # The margin of the full logits stands among the parts already.
+                # The margin of the full logits is already among the parts.
                 if (quantity, each.part) != ("margin", "total")
             ]
         return pd.DataFrame(rows, columns=["quantity", "split", "part", "value", "low", "high", "n"])
@@ -142,17 +141,17 @@ def _parts(margin: Margin) -> dict[str, Estimate]:
 
 @dataclasses.dataclass(frozen=True)
 class Suppression(Analysis):
-    """Tell which part of the logits holds a label's margin L_y − L_rival down, and what each part's removal does.
+    """Find the part of the logits that lowers a label's margin L_y − L_rival, and the effect of removing each part.
 
-    The logits on the grid, each cell's mean over classes taken out, are the sum of (1) row and column effects per
-    class; (2) the rule: per class the mean, over the cells that share an answer, of what is left, which is the same as
-    its modes (k, k), or (−k, k) for subtraction; and (3) the remainder. The three sum to them exactly.
+    The logits on the grid, less each cell's mean over classes, are exactly the sum of (1) row and column effects per
+    class; (2) the rule: per class, the mean of the rest over the cells that share an answer, which equals its modes
+    (k, k), or (−k, k) for subtraction; and (3) the remainder.
 
-    All means run over training cells too. So a table of the labels has a part that looks like the rule, and an accuracy
-    of "only rule" on held-out cells that is a vote of the labels: these parts show what the margins are made of, not
-    that the rule is computed on inputs whose labels were never seen. For that, read "without row and column effects,
-    fitted on these cells only": effects fitted by least squares on the held-out cells for the test split (on all
-    training cells for the others), which carries no label over. It is what the readout `additive_free` predicts.
+    All means run over training cells too. So even a table of the labels has a part that looks like the rule, and its
+    "only rule" accuracy on held-out cells is a vote of the labels: the parts show how the margins are composed, not
+    that the network computes the rule on held-out inputs. For that, use "without row and column effects, fitted on
+    these cells only": effects fitted by least squares on the held-out cells for the test split (on all training cells
+    for the others), so that no label leaks. The readout `additive_free` predicts the same.
     """
 
     name: ClassVar[str] = "suppression"
@@ -206,7 +205,7 @@ class _Measured:
 def _effects(
     task: Task, logits: Float[Tensor, "example class"], ids: Int[Tensor, " cell"]
 ) -> Float[Tensor, "effect class"]:
-    """Row and column effects on these cells alone, of logits whose mean over classes is taken out."""
+    """Row and column effects on these cells alone, less their mean over classes."""
     assert task.operands is not None
     rows = task.rows(ids)
     return centre_classes(additive_effects(logits[rows], task.operands[rows], task.symbols))

@@ -1,4 +1,4 @@
-"""How strongly each neuron speaks to the logits, beside how periodic it is."""
+"""Amplitude of each neuron's contribution to the logits, beside its periodicity."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mechmem.plotting.lines import PALETTE
 from mechmem.plotting.style import styled
 
 LOW_IPR, HIGH_IPR = 0.1, 0.9
-"""Bounds of the classes of IPR that Doshi et al. compare: memorizing neurons below, generalizing ones above."""
+"""Bounds of the IPR classes that Doshi et al. compare: memorizing neurons below, generalizing neurons above."""
 
 
 @record
@@ -35,15 +35,14 @@ class AmplificationResult(Result):
     """Amplitude and periodicity of every neuron that the readout reads.
 
     Attributes:
-        amplitude: ‖w_m‖ · std(h_m), the norm of what the neuron's variation adds to the logits, in their units. Shape
-            (neuron).
+        amplitude: ‖w_m‖ · std(h_m), the norm of the neuron's variation in the logits, in logit units. Shape (neuron).
         norm: ‖w_m‖, the norm of the neuron's readout weights. Shape (neuron).
-        std: population standard deviation of its activation at the readout's point over the training inputs; after
-            BatchNorm that is |γ_m| times that of the normalised activation. Shape (neuron).
-        gamma: |γ_m|, BatchNorm's factor; NaN where there is none. Shape (neuron).
+        std: population standard deviation of the activation at the readout's point over the training inputs; after
+            BatchNorm, |γ_m| times that of the normalised activation. Shape (neuron).
+        gamma: |γ_m|, BatchNorm's factor; NaN without BatchNorm. Shape (neuron).
         ipr: inverse participation ratio, mean over the layer's vectors. Shape (neuron).
-        spearman: rank correlation of amplitude and IPR, its interval by a bootstrap over neurons; None where one of the
-            two is the same for all neurons.
+        spearman: rank correlation of amplitude and IPR, with a bootstrap interval over neurons; None if either is the
+            same for all neurons.
         point: the hook point that holds the neurons.
         note: where γ was found, or why there is none.
     """
@@ -100,10 +99,10 @@ class AmplificationResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class Amplification(Analysis):
-    """Compare how strongly each neuron speaks to the logits with how periodic it is.
+    """Compare the amplitude of each neuron's contribution to the logits with its periodicity.
 
-    BatchNorm is reported to turn memorizing neurons down: |γ| of .02–.03 for an IPR below .1, .03–.05 above .9 (Doshi
-    et al. 2024). γ alone does not tell, since the readout can undo it: what reaches the logits is
+    BatchNorm reportedly suppresses memorizing neurons: |γ| of .02–.03 for an IPR below .1, .03–.05 above .9 (Doshi
+    et al. 2024). γ alone is not conclusive, since the readout can undo it: the amplitude at the logits is
     |γ| · ‖w‖ · std(normalised h) = ‖w‖ · std(h).
     """
 
@@ -118,7 +117,7 @@ class Amplification(Analysis):
         """Return the amplitudes.
 
         Raises:
-            MissingNeedError: the subject lacks something, or its readout reads something else than the last neurons.
+            MissingNeedError: the subject lacks something, or its readout does not read the last neurons.
         """
         self.require(subject)
         assert subject.roles.readout is not None
@@ -127,7 +126,7 @@ class Amplification(Analysis):
         variance = activations(subject, found.point, reduce=Variance)[found.point]
         if tuple(variance.shape) != (len(weights),):
             raise MissingNeedError(
-                f"{found.point!r} holds {tuple(variance.shape)} per example, and the readout reads ({len(weights)},)"
+                f"{found.point!r} holds {tuple(variance.shape)} per example, but the readout reads ({len(weights)},)"
             )
         norm, std = weights.norm(dim=1).double(), variance.sqrt()
         amplitude, ipr = norm * std, found.values.double()
@@ -140,12 +139,12 @@ def _gamma(model: nn.Module, width: int) -> tuple[Float[Tensor, " neuron"], str]
     norm = model.last_norm if isinstance(model, HookedMLP) else None
     if norm is not None:
         return norm.weight.detach().double().abs().cpu(), "γ of the BatchNorm before the readout"
-    why = "the network has no BatchNorm" if isinstance(model, HookedMLP) else "only mechmem's own networks tell theirs"
+    why = "the network has no BatchNorm" if isinstance(model, HookedMLP) else "it is known for mechmem's networks only"
     return torch.full((width,), torch.nan, dtype=torch.float64), f"no γ: {why}"
 
 
 def _spearman(one: Float[np.ndarray, " neuron"], other: Float[np.ndarray, " neuron"]) -> Estimate | None:
-    """Rank correlation with its bootstrap interval; values that differ by rounding only count as the same."""
+    """Rank correlation with its bootstrap interval; values that differ only by rounding count as equal."""
     if any(np.ptp(values) <= 1e-9 * np.abs(values).max(initial=0) for values in (one, other)):
         return None
     return bootstrap(rank_correlation, [one, other], seed=0)

@@ -1,4 +1,4 @@
-"""Which neurons, and which of their frequencies, write the label into the logits."""
+"""Contribution of each neuron, and of each frequency of neurons, to the label's logit."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 QUANTITIES = ("logit", "margin")
-"""The label's logit less the mean over classes, and less the strongest rival's."""
+"""The label's logit minus the mean over classes, and minus the strongest rival's."""
 
 TITLES = {"logit": "label's logit over the mean class", "margin": "label's margin over the strongest rival"}
 
 BLOCK_ELEMENTS = 2**22
-"""Products of example and neuron that are held at once."""
+"""Products of example and neuron held in memory at once."""
 
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class DirectLogitAttributionResult(Result):
-    """What each neuron adds to the label's logit and margin, on average over each split; all in logit units.
+    """Contribution of each neuron to the label's logit and margin, averaged over each split; all in logit units.
 
     Attributes:
-        splits: the splits that have examples and known labels; "train_noisy" is the given label's.
+        splits: the splits that have examples and known labels; "train_noisy" uses the given labels.
         neurons: contribution of each neuron. Shape (quantity, split, neuron), quantities in the order of `QUANTITIES`.
-        frequency: key frequency of each neuron, numbered from 1; 0 for one without energy at any. Shape (neuron).
+        frequency: key frequency of each neuron, numbered from 1; 0 for a neuron without energy. Shape (neuron).
         labels: what the group calls its frequencies: "1", "2", …, or names of representations.
         bias: contribution of the readout's bias. Shape (quantity, split).
-        total: mean of the logit (less the class mean) and of the margin themselves, read from the network's own logits:
-            the sum over neurons and the bias. Shape (quantity, split).
+        total: mean logit (minus the class mean) and mean margin in the network's own logits, equal to the sum over
+            neurons and the bias. Shape (quantity, split).
         frequencies: contributions summed over the neurons of one key frequency, with 95 % bootstrap intervals over
-            answers, per quantity, split and frequency that any neuron has, in this order.
+            answers, by quantity, split and frequency (only those of some neuron), in this order.
     """
 
     splits: tuple[str, ...]
@@ -89,7 +89,7 @@ class DirectLogitAttributionResult(Result):
         return pd.DataFrame(rows)
 
     def plot(self) -> go.Figure:
-        """Return the contributions of the key frequencies by split, a panel per quantity; lines join numbers only."""
+        """Return the contributions by key frequency and split, a panel per quantity; lines join numbers only."""
         frame = self.by_frequency()
         if not numbered(self.labels):
             panels = {quantity: title.replace(" over ", "<br>over ") for quantity, title in TITLES.items()}
@@ -105,10 +105,10 @@ class DirectLogitAttribution(Analysis):
     """Attribute the label's logit, and its margin, to the neurons that write them.
 
     The logits are linear in the last layer: neuron m adds h_m · (w_m,y − mean over classes of w_m) to the label's logit
-    less the mean over classes, and h_m · (w_m,y − w_m,r) to its margin over the strongest rival r of the full logits.
+    minus the mean over classes, and h_m · (w_m,y − w_m,r) to its margin over the strongest rival r of the full logits.
     Both are averaged over each split, and summed over neurons that share a key frequency (the one that frequency
-    filtration keeps). Contributions of all neurons and of the bias sum to the network's own logit and margin. What
-    depends on the frequency of a neuron is not thereby computed at that frequency: a memorizing neuron has one too.
+    filtration keeps). The contributions of all neurons and of the bias sum to the network's own logit and margin. A
+    neuron's key frequency does not imply that it computes at that frequency: a memorizing neuron has one too.
     """
 
     name: ClassVar[str] = "direct_logit_attribution"

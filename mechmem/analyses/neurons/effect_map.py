@@ -1,4 +1,4 @@
-"""Which neurons hold which training cells."""
+"""Map of the neurons that hold the given label of each training cell."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ if TYPE_CHECKING:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class EffectMapResult(Result):
-    """Contributions of neurons to the logit of each training cell's given label, and the labels they hold alone.
+    """Contributions of neurons to the logit of each training cell's given label, and labels that hang on one neuron.
 
     A neuron's contribution is h_m (w_m,given − mean over classes of w_m), in logit units. A cell's contributions sum
-    to its centred logit of the given label, less the bias.
+    to its centred logit of the given label, minus the bias.
 
     Attributes:
         ids: ids of the training cells. Shape (cell).
         operands: the pair (a, b). Shape (cell, 2).
         given: the label given in training. Shape (cell).
         true: the true label; −1 where the truth is not known. Shape (cell).
-        predicted: the network's answer. Shape (cell).
-        top: the neurons that contribute most, the first one first. Shape (cell, rank).
+        predicted: the network's prediction. Shape (cell).
+        top: the neurons that contribute most, the strongest first. Shape (cell, rank).
         contribution: their contributions. Shape (cell, rank).
         total: sum of all contributions. Shape (cell).
         positive: sum of the positive contributions. Shape (cell).
-        participation: fewest neurons that make half of the positive contributions; 0 where there is none. Shape (cell).
-        flip_cell: row of a cell that is fitted, and not when one neuron is removed alone. Shape (flip).
+        participation: fewest neurons that make half of the positive contributions; 0 if there are none. Shape (cell).
+        flip_cell: row of a fitted cell that is no longer fitted when one neuron is ablated. Shape (flip).
         flip_neuron: that neuron. Shape (flip).
         flip_contribution: its contribution to the cell. Shape (flip).
-        balance: summed contribution of the half of the neurons that scores lowest, less that of the other half, in
-            logit units; None where there is no such score. Shape (cell).
-        by: the score that parts the halves.
+        balance: summed contribution of the lower-scoring half of the neurons, minus that of the other half, in logit
+            units; None without such a score. Shape (cell).
+        by: the score that defines the halves.
         balance_note: why there is no balance, or "".
         width: number of neurons.
         point: the hook point that holds the neurons.
@@ -80,20 +80,20 @@ class EffectMapResult(Result):
 
     @property
     def noisy(self) -> Bool[Tensor, " cell"]:
-        """Which cells carry a label that is known to be wrong."""
+        """Cells whose given label is known to be wrong."""
         return (self.true >= 0) & (self.true != self.given)
 
     @property
     def fitted(self) -> Bool[Tensor, " cell"]:
-        """Which cells the network answers with their given label."""
+        """Cells whose given label the network predicts."""
         return self.predicted == self.given
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per training cell.
 
         Columns: id, a, b, given, true, noisy (missing where the truth is not known), fitted, top_neuron, contribution
-        (of that neuron), share (of it in the positive contributions), participation, flips (whether removing the top
-        neuron alone loses the label), flipping_neurons (how many do), balance.
+        (of that neuron), share (of it in the positive contributions), participation, flips (whether ablating the top
+        neuron alone loses the label), flipping_neurons (number of neurons that do), balance.
         """
         columns = {"id": self.ids, "a": self.operands[:, 0], "b": self.operands[:, 1], "given": self.given}
         frame = pd.DataFrame({name: values.numpy() for name, values in columns.items()})
@@ -111,10 +111,10 @@ class EffectMapResult(Result):
         return frame
 
     def per_neuron(self) -> pd.DataFrame:
-        """Return one row per neuron: how many cells' labels are lost when it is removed alone, and how many it leads.
+        """Return one row per neuron: the number of cells whose label its ablation loses, and of cells it leads.
 
-        Columns: neuron, noisy_cells and clean_cells (fitted cells whose given label it holds; a cell whose truth is
-        not known counts in neither), top_of_noisy, top_of_clean (cells to which it contributes most).
+        Columns: neuron, noisy_cells and clean_cells (fitted cells whose given label its ablation loses; a cell whose
+        truth is not known counts in neither), top_of_noisy, top_of_clean (cells to which it contributes most).
         """
         kinds = {"noisy": self.noisy, "clean": self.true == self.given}
         frame = pd.DataFrame({"neuron": range(self.width)})
@@ -126,7 +126,7 @@ class EffectMapResult(Result):
         return frame
 
     def cells_of(self, neuron: int) -> pd.DataFrame:
-        """Return the cells among whose top neurons this one is, or whose label is lost without it alone.
+        """Return the cells that have this neuron among their top neurons, or lose their label when it is ablated.
 
         Columns: those of a cell (id, a, b, given, true, noisy, fitted), and rank (1 for the top neuron; missing past
         the last rank kept), contribution, share, flips. The largest contribution comes first.
@@ -143,7 +143,7 @@ class EffectMapResult(Result):
         return pd.concat([joined, rows.drop(columns="row").reset_index(drop=True)], axis=1)
 
     def neurons_of(self, cell: int) -> pd.DataFrame:
-        """Return a training cell's top neurons and those without any one of which its label is lost.
+        """Return a training cell's top neurons, and the neurons whose ablation alone loses its label.
 
         Columns: neuron, rank, contribution, share, flips. The largest contribution comes first.
 
@@ -151,7 +151,7 @@ class EffectMapResult(Result):
             cell: the cell's id (`task.cell(a, b)`).
 
         Raises:
-            UnknownNameError: it is not a training cell.
+            UnknownNameError: the id is not that of a training cell.
         """
         rows = (self.ids == cell).nonzero().flatten()
         if not len(rows):
@@ -172,7 +172,7 @@ class EffectMapResult(Result):
         pairs["share"] = self._share(contribution, row)
         held = self.flip_cell * self.width + self.flip_neuron
         pairs["flips"] = torch.isin(row * self.width + neuron, held).numpy()
-        # A flipping neuron among the top ones is there twice, first with its rank.
+        # A flipping neuron among the top neurons appears twice, first with its rank.
         return pairs.drop_duplicates(["row", "neuron"]).sort_values("contribution", ascending=False, kind="stable")
 
     def _share(self, contribution: Float[Tensor, " pair"], rows: Int[Tensor, " pair"] | slice) -> np.ndarray:
@@ -180,7 +180,7 @@ class EffectMapResult(Result):
         return (contribution / positive.where(positive > 0, torch.inf)).numpy()
 
     def plot(self) -> go.Figure:
-        """Return the grid of pairs by which half of the neurons holds the given label; noisy cells are marked."""
+        """Return the grid of pairs, coloured by which half of the neurons holds the given label; noisy cells marked."""
         a, b = self.operands.unbind(1)
         shown = np.full((self.symbols, self.symbols), np.nan)
         signed = self.balance is not None
@@ -210,13 +210,13 @@ class EffectMapResult(Result):
 class EffectMap(Analysis):
     """Find the neurons that hold each training cell's given label, and the cells that each neuron holds.
 
-    Doshi et al. part the neurons into a generalizing and a memorizing subnetwork; this tells which particular examples
-    a memorizing neuron memorizes. Two views that need no agreement: the direct contribution to the logit of the given
-    label, which is additive over neurons, and the exact effect of removing one neuron alone.
+    Doshi et al. divide the neurons into a generalizing and a memorizing subnetwork; this analysis finds the examples
+    that each memorizing neuron memorizes. It takes two views, which may disagree: the direct contribution to the logit
+    of the given label, which is additive over neurons, and the exact effect of ablating one neuron.
 
     Attributes:
         by: the score whose low and high half of the neurons are compared on each cell.
-        ranks: how many of each cell's top neurons are kept.
+        ranks: number of top neurons kept per cell.
         point: the layer of neurons, with a linear readout; by default the last.
     """
 
@@ -237,7 +237,7 @@ class EffectMap(Analysis):
         check_whole("number of ranks", self.ranks, 1)
 
     def told(self) -> frozenset[str]:
-        """The labels, and what the score is told."""
+        """The labels, and the knowledge that the score uses."""
         return self.knows - {"input_group", "output_group"} | named("neuron_scores", self.by).told()
 
     def __call__(self, subject: Subject) -> EffectMapResult:
@@ -282,7 +282,7 @@ class EffectMap(Analysis):
         )
 
     def _low_half(self, subject: Subject, readout: LinearReadout) -> tuple[Bool[Tensor, " neuron"] | None, str]:
-        """Return the half of the neurons that scores lowest and "", or None and why there is none."""
+        """Return the lower-scoring half of the neurons and "", or None and the reason."""
         try:
             found = named("neuron_scores", self.by)(subject)
         except MechmemError as error:
@@ -290,5 +290,5 @@ class EffectMap(Analysis):
         if found.point != readout.point:
             return None, f"{self.by} scores the neurons of {found.point!r}, not of {readout.point!r}"
         if len(found.values) < 2:
-            return None, "one neuron has no halves"
+            return None, "a single neuron cannot be halved"
         return found.take(0.5, "low").mask, ""

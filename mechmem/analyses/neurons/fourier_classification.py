@@ -1,4 +1,4 @@
-"""Which neurons compute the operation by a wave, and which do not."""
+"""Classification of neurons into those that compute the operation by a wave and the rest."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class FourierClassificationResult(Result):
     Attributes:
         features: the measures, see `FourierFeatures`.
         classes: position of each neuron's class in `CLASSES`. Shape (neuron).
-        alignment: φ_u ± φ_v − φ_w in [−π, π) by operation that its sign belongs to; NaN where a vector has no phase.
-            Empty where the layer lacks a vector. Shape (neuron) each.
-        operation: the operation whose alignment decides, or "" where there is none to ask for.
-        point: hook point of the neurons ("" where the roles name none).
-        frequencies: how many frequencies the group has.
+        alignment: φ_u ± φ_v − φ_w in [−π, π), keyed by the operation with that sign; NaN if a vector has no phase.
+            Empty if the layer lacks a vector. Shape (neuron) each.
+        operation: the operation whose alignment decides, or "" if there is none.
+        point: hook point of the neurons ("" if the roles name none).
+        frequencies: number of frequencies of the group.
         false_positive_rate: α, the accepted rate of random neurons above the threshold.
         share_threshold: key-frequency share above which a frequency is common to a neuron's vectors.
         max_alignment_error: largest |alignment error| in radians that counts as aligned.
@@ -203,9 +203,9 @@ def _or_none(frequency: Int[Tensor, " neuron"]) -> pd.api.extensions.ExtensionAr
 
 @dataclasses.dataclass(frozen=True)
 class FourierClassification(Analysis):
-    """Sort neurons into those that compute the operation by one wave and those that do not.
+    """Classify neurons into those that compute the operation by one wave and those that do not.
 
-    The rule, applied in this order:
+    The classes, tested in this order:
 
     - *dead*: one of the neuron's vectors is shorter than 1/1000 of the layer's root mean square length of that vector.
     - *outside*: at least 9/10 of the energy of every vector lies on symbols outside the group (0 under multiplication).
@@ -213,11 +213,11 @@ class FourierClassification(Analysis):
       it is at most `max_alignment_error`. A frequency is common where its share of the vectors' energy, averaged
       over them, is above the 1 − α quantile of random neurons with Gaussian vectors over the same group.
     - *mixed*: a common frequency, but the phases are not aligned, or there is no operation or vector to align.
-    - *memorizing*: the rest. It says that no frequency is common, as in an untrained network; not what is stored.
+    - *memorizing*: the rest. It means only that no frequency is common, as in an untrained network.
 
-    Of random neurons α have a common frequency; their alignment error is uniform, so about α · error bound / π are
-    called generalizing (more by the Nyquist frequency, where it is 0 or π). Both rates are measured on a second,
-    independent draw, and stand in the result. Nothing is tuned on trained networks.
+    A share α of random neurons have a common frequency; their alignment error is uniform, so about α · error bound / π
+    are called generalizing (more at the Nyquist frequency, where the error is 0 or π). Both rates are measured on a
+    second, independent draw and are part of the result. Nothing is tuned on trained networks.
 
     Attributes:
         false_positive_rate: α, the accepted rate of random neurons with a common frequency.
@@ -256,8 +256,8 @@ class FourierClassification(Analysis):
         """Return classes and measures.
 
         Raises:
-            MissingNeedError: the subject lacks something, the layer has no vector over the symbols, or the group has a
-                single frequency, which every neuron is on.
+            MissingNeedError: the subject lacks something, the layer has no vector over the symbols, or the group has
+                only one frequency.
             ScoreError: a weight is not finite.
         """
         self.require(subject)

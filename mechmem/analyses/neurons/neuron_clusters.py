@@ -1,4 +1,4 @@
-"""Which frequency explains what each hidden neuron does on the grid of inputs."""
+"""Clusters of hidden neurons by the frequency that explains their activation on the grid of inputs."""
 
 from __future__ import annotations
 
@@ -30,23 +30,22 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 DRAWN_NEURONS = 512
-"""More columns cannot be told apart on a screen: a wider layer is drawn as an even sample of its neurons."""
+"""Most neurons drawn, since a screen resolves no more columns; a wider layer is drawn as an evenly spaced sample."""
 
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class NeuronClustersResult(Result):
-    """How much of each neuron's variance over the grid of inputs each frequency explains.
+    """Share of each neuron's variance over the grid of inputs that each frequency explains.
 
     Attributes:
         explained: share of the neuron's variance that the waves of frequency 1 … n carry: cos and sin of ka and of kb,
-            and their four products; 0 for a neuron that is constant. Shape (freq, neuron), neurons in the network's
-            order.
+            and their four products; 0 for a constant neuron. Shape (freq, neuron), neurons in the network's order.
         variance: each neuron's variance over the grid, in squared units of the activation. Shape (neuron).
         random: the same shares for random neurons max(0, u_a + v_b), u and v Gaussian. Shape (freq, random).
         threshold: share from which a neuron belongs to its key frequency's cluster.
         point: hook point of the neurons.
-        n_outside: cells of the task that are not on the grid of the group, and not counted.
+        n_outside: cells of the task outside the grid of the group, which are not counted.
     """
 
     explained: Float[Tensor, "freq neuron"]
@@ -58,7 +57,7 @@ class NeuronClustersResult(Result):
 
     @property
     def key(self) -> Int[Tensor, " neuron"]:
-        """The frequency that explains most of each neuron, numbered from 1; 0 for a neuron that is constant."""
+        """The frequency that explains most of each neuron's variance, numbered from 1; 0 for a constant neuron."""
         return _key(self.explained)
 
     @property
@@ -68,7 +67,7 @@ class NeuronClustersResult(Result):
 
     @property
     def cluster(self) -> Int[Tensor, " neuron"]:
-        """Each neuron's key frequency where that explains at least `threshold`, else 0."""
+        """Each neuron's key frequency if it explains at least `threshold`, else 0."""
         return self.key.where(self.share >= self.threshold, 0)
 
     @property
@@ -82,7 +81,7 @@ class NeuronClustersResult(Result):
         return float((self.random.amax(0) >= self.threshold).double().mean())
 
     def clusters(self) -> pd.DataFrame:
-        """Return one row per cluster, and last the rest: frequency (0 for the rest), neurons, share, mean_explained.
+        """Return one row per cluster, the rest last: frequency (0 for the rest), neurons, share, mean_explained.
 
         `share` is of all neurons, `mean_explained` the mean share of variance that the key frequency explains.
         """
@@ -99,7 +98,7 @@ class NeuronClustersResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per neuron: neuron, key_frequency (missing where there is none), explained, cluster, variance.
 
-        `explained` is the share of the variance at the key frequency, `cluster` the key frequency where that reaches
+        `explained` is the share of the variance at the key frequency, `cluster` the key frequency if that share reaches
         the threshold, else 0.
         """
         key = self.key.numpy()
@@ -120,11 +119,11 @@ class NeuronClustersResult(Result):
             x_title="neuron, by cluster; the rest last",
             y_title="frequency k",
             z_title="share of the neuron's variance",
-            hover="neuron at place %{x}<br>frequency %{y}<br>explained %{z:.3f}<extra></extra>",
+            hover="neuron at position %{x}<br>frequency %{y}<br>explained %{z:.3f}<extra></extra>",
         )
 
     def plot_histogram(self) -> go.Figure:
-        """Return the distribution of the key frequency's share over neurons, beside that of random ones."""
+        """Return the distribution of the key frequency's share over neurons, beside that of random neurons."""
         series = {"this network": self.share.numpy(), "random ReLU neurons": self.random.amax(0).numpy()}
         title = "share of the neuron's variance explained by its key frequency"
         figure = histogram(series, x_title=title, colors={"random ReLU neurons": FAINT})
@@ -144,7 +143,7 @@ def _panel(title: str, found: str, explained: Float[Tensor, "freq neuron"], thre
     values, key = explained.numpy(), _key(explained).numpy()
     width = values.shape[1]
     place = np.linspace(0, width - 1, min(width, DRAWN_NEURONS)).round().astype(int)
-    # The strongest first within a cluster, so that an even sample keeps the picture.
+    # Strongest first within a cluster, so that an even sample looks the same.
     order = np.lexsort((-values.max(0), key, values.max(0) < threshold))
     if width > DRAWN_NEURONS:
         found += f"<br>drawn: {DRAWN_NEURONS} of them, evenly spaced"
@@ -154,22 +153,22 @@ def _panel(title: str, found: str, explained: Float[Tensor, "freq neuron"], thre
 
 @dataclasses.dataclass(frozen=True)
 class NeuronClusters(Analysis):
-    """Sort hidden neurons by the frequency that explains what they do.
+    """Cluster hidden neurons by the frequency that explains most of their variance.
 
     A neuron is a function on the grid of pairs (a, b), read at the answering position of a sequence model. Its variance
-    over the grid is decomposed into waves; what frequency k explains is the share of the eight functions cos ka, sin
-    ka, cos kb, sin kb and the four products of one of a with one of b (with the constant, which has no variance, the
-    nine of a polynomial of degree two). It belongs to the cluster of its strongest frequency where that explains at
-    least `threshold`. The 85 % are the paper's, and so are the functions; unlike its code, all frequencies up to
-    (p − 1) / 2 can win. In the paper 433 of 512 neurons (84.6 %) reach it, in five clusters.
+    over the grid is decomposed into waves; frequency k explains the share of the eight functions cos ka, sin ka, cos
+    kb, sin kb and the four products of one in a with one in b (with the constant, which has no variance, the nine of a
+    polynomial of degree two). A neuron belongs to the cluster of its strongest frequency if that explains at least
+    `threshold`. The 85 % and the functions are the paper's; unlike in its code, all frequencies up to (p − 1) / 2 can
+    win. In the paper 433 of 512 neurons (84.6 %) reach the threshold, in five clusters.
 
-    Beside it stand random neurons max(0, u_a + v_b) with Gaussian u and v: how much of a neuron that adds its inputs
-    one frequency explains by chance.
+    The control is random neurons max(0, u_a + v_b) with Gaussian u and v, which show how much one frequency explains
+    by chance of a neuron that adds its inputs.
 
     Attributes:
         threshold: share of the variance from which a neuron belongs to a cluster.
         point: which layer of neurons; by default the last.
-        random_neurons: how many random neurons.
+        random_neurons: number of random neurons.
         seed: seed of the random neurons.
     """
 
@@ -193,7 +192,7 @@ class NeuronClusters(Analysis):
         """Return the shares.
 
         Raises:
-            MissingNeedError: the subject lacks something, the group is not cyclic or has a single frequency, or a pair
+            MissingNeedError: the subject lacks something, the group is not cyclic or has only one frequency, or a pair
                 of its elements is missing.
             ActivationError: the point does not hold (example, neuron) or (example, position, neuron).
         """

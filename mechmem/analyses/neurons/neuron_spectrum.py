@@ -1,4 +1,4 @@
-"""Where in frequency each neuron's weights live."""
+"""Fourier spectrum of each neuron's weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 DRAWN_NEURONS = 512
-"""More columns cannot be told apart on a screen: a wider network is drawn as an even sample of its neurons."""
+"""Most neurons drawn, since a screen resolves no more columns; a wider network is drawn as an evenly spaced sample."""
 
 
 @record
@@ -35,12 +35,12 @@ class NeuronSpectrumResult(Result):
     """Share of each neuron's energy at each frequency, now and at initialisation.
 
     Attributes:
-        share: energy of the neuron's input and output vectors at frequency 1 … n, as a share of all frequencies (the
-            constant does not count; 0 for a neuron without any). Shape (freq, neuron), neurons in the network's order.
-        multiplicity: how many coefficients make up each frequency. Shape (freq).
+        share: energy of the neuron's input and output vectors at frequency 1 … n, as a share of all frequencies without
+            the constant; 0 for a neuron without energy. Shape (freq, neuron), neurons in the network's order.
+        multiplicity: number of coefficients of each frequency. Shape (freq).
         labels: what the group calls its frequencies: "1", "2", …, or names of representations.
         initial: the shares at initialisation, or None. Shape (freq, neuron).
-        initial_note: why there is no initialisation to show, or "".
+        initial_note: why `initial` is None, or "".
     """
 
     share: Float[Tensor, "freq neuron"]
@@ -51,7 +51,7 @@ class NeuronSpectrumResult(Result):
 
     @property
     def key(self) -> Int[Tensor, " neuron"]:
-        """Each neuron's frequency with the most energy per coefficient, numbered from 1; 0 for one without any."""
+        """Each neuron's frequency with the most energy per coefficient, numbered from 1; 0 without energy."""
         return self._key(self.share)
 
     def to_frame(self) -> pd.DataFrame:
@@ -74,7 +74,7 @@ class NeuronSpectrumResult(Result):
             x_title="neuron, sorted by key frequency",
             y_title="frequency k" if self._numbered else "representation",
             z_title="share of the neuron's energy",
-            hover="neuron at place %{x}<br>frequency %{y}<br>share %{z:.3f}<extra></extra>",
+            hover="neuron at position %{x}<br>frequency %{y}<br>share %{z:.3f}<extra></extra>",
         )
 
     @property
@@ -93,7 +93,7 @@ class NeuronSpectrumResult(Result):
         found = f"mean share of the key frequency: {strength.mean():.2f}"
         if width > DRAWN_NEURONS:
             found += f"<br>drawn: {DRAWN_NEURONS} of {width} neurons, evenly spaced"
-        # The strongest first within a frequency, so that an even sample keeps the picture.
+        # Strongest first within a frequency, so that an even sample looks the same.
         order = np.lexsort((-strength, key.numpy()))
         y = np.arange(1, len(values) + 1) if self._numbered else np.array(self.labels)
         return Panel(f"{title}<br><span style='font-size:11px'>{found}</span>", values[:, order[place]], place, y)
@@ -108,7 +108,7 @@ class NeuronSpectrum(Analysis):
     """Measure how each neuron's energy is spread over the frequencies of the group.
 
     A network that computes the rule by Fourier features puts each neuron on one frequency. At initialisation a neuron's
-    strongest frequency stands out by chance, so the same network before training stands beside it.
+    strongest frequency stands out by chance, so the result includes the same network before training.
     """
 
     name: ClassVar[str] = "neuron_spectrum"

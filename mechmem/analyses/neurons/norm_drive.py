@@ -1,4 +1,4 @@
-"""Which labels make a neuron's weights grow: the norm budget, split into the clean and the noisy examples' part."""
+"""Growth of each neuron's weights, split into the contributions of clean and of noisy training examples."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 QUARTERS = ("lowest IPR quarter", "second IPR quarter", "third IPR quarter", "highest IPR quarter")
-"""Classes of neurons by rank, so that no threshold has to be chosen."""
+"""Classes of neurons by rank, which need no threshold."""
 
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class NormDriveResult(Result):
-    """The norm budget of each neuron, θ being its input and output weights together, at the network's weights.
+    """The norm budget of each neuron, with θ its input and output weights together, at the network's weights.
 
     Under gradient flow ½ d‖θ‖²/dt is the learning rate times (clean + noisy + decay); all three are in units of the
-    loss (cross-entropy in nats, or squared error). An adaptive optimiser scales gradients, so under it they tell which
-    examples push which way, not how fast: `NormDrive.realised` gives what happened.
+    loss (cross-entropy in nats, or squared error). An adaptive optimiser scales gradients, so under it they give the
+    direction in which examples push, not the speed: `NormDrive.realised` gives the actual change.
 
     Attributes:
         norm: ‖θ‖², in the weights' own units. Shape (neuron).
         clean: −⟨θ, ∇L_clean⟩, where L_clean is the loss summed over the clean training examples and divided by the
             number of all training examples, so that clean and noisy add up. Shape (neuron).
         noisy: −⟨θ, ∇L_noisy⟩ likewise. Shape (neuron).
-        decay: −λ‖θ‖², λ the run's weight decay; None where it is not known. Shape (neuron).
-        key: each neuron's strongest frequency, numbered from 1, 0 for one without energy at any; None where there is no
-            group. Shape (neuron).
-        ipr: each neuron's inverse participation ratio (one-sided); None where there is none. Shape (neuron).
+        decay: −λ‖θ‖², λ the run's weight decay; None if it is not known. Shape (neuron).
+        key: each neuron's strongest frequency, numbered from 1, 0 for a neuron without energy; None without a group.
+            Shape (neuron).
+        ipr: each neuron's inverse participation ratio (one-sided), or None. Shape (neuron).
         loss: the loss, "cross_entropy" or "mse".
-        note: where the loss was not recorded and had to be assumed, says so; or "".
+        note: says if the loss was not recorded and had to be assumed; or "".
     """
 
     norm: Float[Tensor, " neuron"]
@@ -113,7 +113,7 @@ class NormDriveResult(Result):
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class NormChange(Result):
-    """How each neuron's norm changed between the saved states of a run.
+    """Change of each neuron's norm between the saved states of a run.
 
     Attributes:
         step: steps with a saved state. Shape (checkpoint).
@@ -146,11 +146,11 @@ class NormChange(Result):
 
 @dataclasses.dataclass(frozen=True)
 class NormDrive(Analysis):
-    """Split what makes each neuron's weights grow into the push of clean and of noisy training examples.
+    """Split the growth of each neuron's weights into the contributions of clean and of noisy training examples.
 
-    The norm budget of arXiv 2610.11833, ½ d‖θ‖²/dt = −η⟨θ, ∇L⟩ − λ‖θ‖², at the network's current weights, in its
-    evaluation mode; so `over_training(subject, "norm_drive")` gives it over a run. The loss is the run's own, and
-    cross-entropy where none was recorded.
+    This is the norm budget of arXiv 2610.11833, ½ d‖θ‖²/dt = −η⟨θ, ∇L⟩ − λ‖θ‖², at the network's current weights in
+    evaluation mode; `over_training(subject, "norm_drive")` gives it over a run. The loss is the run's own, or
+    cross-entropy if none was recorded.
     """
 
     name: ClassVar[str] = "norm_drive"
@@ -164,8 +164,8 @@ class NormDrive(Analysis):
         """Return the budget.
 
         Raises:
-            MissingNeedError: a role is missing, several layers of neurons stand between the two, or the true training
-                labels are not known.
+            MissingNeedError: a role is missing, there are several layers of neurons between the two, or the true
+                training labels are not known.
             RoleError: the two roles do not have the same number of neurons.
         """
         self.require(subject)
@@ -184,26 +184,26 @@ class NormDrive(Analysis):
         return NormDriveResult(norm, clean, noisy, decay, _key(subject), _ipr(subject), loss, note)
 
     def realised(self, subject: Subject) -> NormChange:
-        """Return how the norms changed from checkpoint to checkpoint of the subject's run, whatever the optimiser did.
+        """Return the actual change of the norms between the checkpoints of the subject's run.
 
         Raises:
-            MissingNeedError: there is no run, a role is missing, or several layers stand between the two.
+            MissingNeedError: there is no run, a role is missing, or there are several layers between the two.
         """
         self.require(subject)
         if subject.run is None:
-            raise MissingNeedError("the realised change of norms needs run")
+            raise MissingNeedError("the realised change of norms needs a run")
         roles, steps = _roles(subject), subject.run.checkpoint_steps()
         norms = [_norms(subject.run.model_at(step), roles) for step in steps]
         return NormChange(torch.tensor(steps), torch.stack(norms))
 
 
 def _roles(subject: Subject) -> tuple[Role, Role]:
-    """Return the roles of θ's two parts, checked to belong to the same neurons."""
+    """Return the roles of θ's two parts, after checking that they have the same neurons."""
     roles = subject.roles
     assert roles.input_embedding is not None and roles.readout is not None
     check_no_stream(roles)
     if len(roles.hidden) > 1:
-        raise MissingNeedError(f"the norm budget needs one layer of neurons; here are {', '.join(roles.hidden)}")
+        raise MissingNeedError(f"the norm budget needs one layer of neurons, got {', '.join(roles.hidden)}")
     shapes = [tuple(role.read(subject.model).shape) for role in (roles.input_embedding, roles.readout)]
     if (len(shapes[0]), len(shapes[1])) != (3, 2) or shapes[0][2] != shapes[1][0]:
         raise RoleError(
@@ -219,7 +219,7 @@ def _products(
     total = torch.zeros(())
     for role, stored, other, axis in zip(roles, weights, others, ((0, 1), (1,)), strict=True):
         shown = role.arrange([(a.double() * b.double()) for a, b in zip(stored, other, strict=True)])
-        # A weight that a pattern repeats (tied inputs) is one weight: it counts once.
+        # A weight that a pattern repeats (tied inputs) counts once.
         repeats = shown.numel() / sum(tensor.numel() for tensor in stored)
         total = total + shown.sum(axis) / repeats
     return total.cpu()
@@ -240,7 +240,7 @@ def _norms(model: nn.Module, roles: tuple[Role, Role]) -> Float[Tensor, " neuron
 def _drive(
     subject: Subject, model: nn.Module, roles: tuple[Role, Role], ids: Int[Tensor, " example"], loss: str
 ) -> Float[Tensor, " neuron"]:
-    """Return −⟨θ, ∇L⟩ per neuron, L the loss summed over these examples over the number of training examples."""
+    """Return −⟨θ, ∇L⟩ per neuron, L being the loss summed over these examples over the number of training examples."""
     stored, device, n = _stored(model, roles), device_of(model), len(subject.task.train_ids)
     flat = [parameter.requires_grad_(True) for part in stored for parameter in part]
     sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in flat]

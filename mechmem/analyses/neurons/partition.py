@@ -40,12 +40,12 @@ class PartitionResult(Result):
 
     Attributes:
         top: the neurons of f^G, those with the highest scores.
-        bottom: the neurons of f^R, those with the lowest scores; none is in both.
-        chosen: whether the sizes of top and bottom were chosen on the training accuracies, in this order, or given.
-        curves: the four splits while the lowest scores are removed first (what is left is the top), and the highest
-            first (what is left is the bottom).
+        bottom: the neurons of f^R, those with the lowest scores; disjoint from `top`.
+        chosen: for top and bottom, whether the size was chosen on the training accuracies (or given).
+        curves: the four splits while neurons with the lowest scores are ablated first (leaving the top), and those with
+            the highest first (leaving the bottom).
         extractor: name of the extractor that is applied to each network beside its raw logits.
-        correct: number of right predictions. Shape (network, readout, split): f, f^G, f^R; raw logits and extractor.
+        correct: number of correct predictions. Shape (network, readout, split): f, f^G, f^R; raw logits and extractor.
         n: number of examples of each of the four splits (0 where it is empty or not known). Shape (split).
     """
 
@@ -75,7 +75,7 @@ class PartitionResult(Result):
         return pd.DataFrame(rows, columns=pd.Index(names))
 
     def curve_frame(self) -> pd.DataFrame:
-        """Return one row per network, share of the neurons that it keeps, and split.
+        """Return one row per network, share of neurons kept, and split.
 
         Columns network ("f^G" keeps the highest scores, "f^R" the lowest), kept (number of neurons), fraction, split,
         n, accuracy, loss.
@@ -88,11 +88,11 @@ class PartitionResult(Result):
         return table.loc[kept > 0].reset_index(drop=True)
 
     def plot(self) -> go.Figure:
-        """Return accuracy against the share of the neurons kept, with a line where each set was cut."""
+        """Return accuracy against the share of neurons kept, with a line at the size of each set."""
         found = self.curve_frame()
         cuts = [len(members) / self.curves.width for members in (self.top, self.bottom)]
-        said = [f"{'chosen' if how else 'given'}: {cut:.0%}" for how, cut in zip(self.chosen, cuts, strict=True)]
-        titles = {"f^G": f"f<sup>G</sup>: highest, {said[0]}", "f^R": f"f<sup>R</sup>: lowest, {said[1]}"}
+        sizes = [f"{'chosen' if how else 'given'}: {cut:.0%}" for how, cut in zip(self.chosen, cuts, strict=True)]
+        titles = {"f^G": f"f<sup>G</sup>: highest, {sizes[0]}", "f^R": f"f<sup>R</sup>: lowest, {sizes[1]}"}
         frame = found.assign(panel=[titles[network] for network in found["network"]])
         frame = frame.rename(columns={"fraction": "x", "split": "series", "accuracy": "value"})
         x_title = f"share of neurons kept, by {self.curves.score}"
@@ -108,17 +108,17 @@ class PartitionResult(Result):
 class Partition(Analysis):
     """Split a network into generalizing neurons f^G and memorizing neurons f^R (Liu & Lu 2026, algorithm 1).
 
-    Neurons are ranked by a score; those of the highest scores make f^G, those of the lowest f^R, each with all other
-    neurons' weights set to zero. How many was not said in the paper. Here it is chosen on training accuracies alone,
-    never on test: f^G is the share of the neurons with the largest clean minus noisy accuracy (on given labels), then
-    f^R, among what is left, the one with the largest noisy minus clean accuracy; of equal ones the smallest.
+    Neurons are ranked by a score; f^G keeps those with the highest scores, f^R those with the lowest, each with all
+    other neurons' weights set to zero. The paper does not state the sizes. Here they are chosen on training accuracies
+    alone, never on test: f^G is the share of neurons with the largest clean minus noisy accuracy (on given labels);
+    then f^R, among the rest, the share with the largest noisy minus clean accuracy; ties go to the smallest share.
 
     Attributes:
         by: the score's name, e.g. "ipr(of=w)", the paper's for addition, or "strength".
-        extractor: what is applied to each network beside its raw logits.
-        fractions: number of shares of the neurons that are tried, evenly spaced.
-        top: share of the neurons that makes f^G; chosen if None.
-        bottom: share of the neurons that makes f^R; chosen if None.
+        extractor: the extractor applied to each network beside its raw logits.
+        fractions: number of evenly spaced shares of the neurons to try.
+        top: share of the neurons in f^G; chosen if None.
+        bottom: share of the neurons in f^R; chosen if None.
     """
 
     name: ClassVar[str] = "partition"
@@ -149,7 +149,7 @@ class Partition(Analysis):
         return self.needs.union(*(part.wants() for part in parts))
 
     def told(self) -> frozenset[str]:
-        """What the score and the extractor are told; the noise mask only where a size is chosen."""
+        """The knowledge that the score and the extractor use; the noise mask only if a size is chosen."""
         choosing = self.knows if self.top is None or self.bottom is None else frozenset()
         return choosing | named("neuron_scores", self.by).told() | extractor(self.extractor).knows
 
@@ -158,7 +158,7 @@ class Partition(Analysis):
 
         Raises:
             MissingNeedError: the subject lacks something; or a size has to be chosen, and there are no wrong (or no
-                right) training labels to choose it on.
+                correct) training labels to choose it on.
             ScoreError: a share of the neurons leaves an empty set, or the scores cannot rank neurons.
         """
         self.require(subject)
@@ -166,7 +166,7 @@ class Partition(Analysis):
         assert isinstance(scores, NeuronScores)
         if len(scores.values) < 2:
             raise ScoreError("one neuron cannot be split into two sets")
-        # Ranks have no ties: the two orders are each other's reverse, and no neuron is in both sets.
+        # Ranks have no ties: one order is the reverse of the other, so no neuron is in both sets.
         order = scores.order("low")
         ranks = dataclasses.replace(scores, values=torch.argsort(order).double())
         curves = ablate(subject, by=ranks, order=("low", "high"), points=self.fractions)
@@ -188,7 +188,7 @@ class Partition(Analysis):
     def _sizes(self, curves: PruningCurves) -> tuple[int, int]:
         """Return the numbers of neurons in f^G and f^R, given or chosen."""
         width = curves.width
-        # Something has to remain for the other set.
+        # At least one neuron must remain for the other set.
         reserved = 1 if self.bottom is None else _size(self.bottom, width)
         top = _best(curves, "low", width - reserved) if self.top is None else _size(self.top, width)
         bottom = _best(curves, "high", width - top) if self.bottom is None else reserved
@@ -198,7 +198,7 @@ class Partition(Analysis):
 
 
 def _size(fraction: float, width: int) -> int:
-    """Return how many neurons a share is."""
+    """Return the number of neurons in a share."""
     count = round(fraction * width)
     if count == 0:
         raise ScoreError(f"a fraction of {fraction} of {width} neurons leaves an empty set")
@@ -211,16 +211,18 @@ def _best(curves: PruningCurves, order: str, most: int) -> int:
     clean, noisy = curves.accuracy[curves.orders.index(order), :, :2].unbind(1)
     gap = clean - noisy if order == "low" else noisy - clean
     if gap.isnan().any():
-        raise MissingNeedError("choosing the sizes needs right and wrong training labels: give top and bottom instead")
+        raise MissingNeedError(
+            "choosing the sizes needs correct and wrong training labels: give top and bottom instead"
+        )
     allowed = (kept >= 1) & (kept <= most)
     if not allowed.any():
-        raise ScoreError(f"no share that was tried leaves 1 … {most} of {curves.width} neurons: raise fractions")
+        raise ScoreError(f"none of the shares tried leaves 1 … {most} of {curves.width} neurons: raise fractions")
     best = gap[allowed].max()
     return int(kept[allowed][gap[allowed] == best].min())
 
 
 def _correct(subject: Subject, name: str) -> tuple[Int[Tensor, " split"], Int[Tensor, " split"]]:
-    """Return the numbers of right predictions and of examples on the four splits."""
+    """Return the numbers of correct predictions and of examples on the four splits."""
     task, predictor = subject.task, extractor(name)(subject)
     marks = Marks(task)
     predicted = torch.cat([predictor(ids).argmax(1) for ids in (task.train_ids, task.test_ids)])

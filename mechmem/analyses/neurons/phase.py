@@ -1,4 +1,4 @@
-"""Which of Doshi et al.'s phases a network is in."""
+"""Phase of a network after Doshi et al., from Coexistence to Full Inversion."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from mechmem.tasks.splits import labelled_splits, training_set
 COEXISTENCE, PARTIAL, FULL = "Coexistence", "Partial Inversion", "Full Inversion"
 MEMORIZATION, FORGETTING, UNDECIDED = "Memorization", "Forgetting/Confusion", "Undecided"
 PHASES = (COEXISTENCE, PARTIAL, FULL, MEMORIZATION, FORGETTING, UNDECIDED)
-"""The phases of Doshi et al.'s Table 2, and what is said where it names two of them at once."""
+"""The phases of Doshi et al.'s Table 2, and the value where the table names two of them at once."""
 
 HIGH, LOW = 0.9, 0.1
-"""The accuracy from which the table calls a set fitted, and the network generalizing; and its mirror image, up to which
+"""The accuracy from which the table calls a set fitted and the network generalizing, and its mirror image, up to which
 the wrong labels count as not fitted where the table's bounds overlap."""
 
 _COLORS: dict[str, str] = dict(
@@ -45,22 +45,22 @@ def inversion_bound(noise: float) -> float:
 
 
 def phase_of(train: float, test: float, noise: float, train_noisy: float | None = None) -> str:
-    """Return the phase of Doshi et al. 2024, arXiv 2310.13061, Table 2, in which a network is.
+    """Return a network's phase after Doshi et al. 2024, arXiv 2310.13061, Table 2.
 
-    With a test accuracy of at least .9: Coexistence where the train accuracy is at least .9; Partial Inversion where
-    it lies in [1.05 − ξ, .9); Full Inversion where it is below 1.05 − ξ. Otherwise: Memorization where the train
-    accuracy is at least .9, and Forgetting/Confusion below.
+    With a test accuracy of at least .9: Coexistence if the train accuracy is at least .9; Partial Inversion if it lies
+    in [1.05 − ξ, .9); Full Inversion if it is below 1.05 − ξ. Otherwise: Memorization if the train accuracy is at least
+    .9, else Forgetting/Confusion.
 
-    For ξ < .15 a train accuracy in [.9, 1.05 − ξ) is both Coexistence and Full Inversion. There the accuracy on the
-    wrong labels decides, where it can: Coexistence if at least .9 of them are fitted, Full Inversion if at most .1 are;
-    in between, or where it is not known, "Undecided".
+    For ξ < .15 a train accuracy in [.9, 1.05 − ξ) is both Coexistence and Full Inversion. Then the accuracy on the
+    wrong labels decides: Coexistence if at least .9 of them are fitted, Full Inversion if at most .1 are; in between,
+    or if it is not known, "Undecided".
 
     Args:
         train: accuracy in [0, 1] on the whole training set, against the given labels.
         test: accuracy in [0, 1] on held-out examples.
-        noise: ξ, the nominal fraction of training labels that is replaced. Where a replacement may equal the truth (the
-            table's own convention) the share of wrong labels is smaller, ξ(1 − 1/p).
-        train_noisy: accuracy in [0, 1] on the wrong training labels; None where there are none, or not known.
+        noise: ξ, the nominal fraction of training labels that is replaced. If a replacement may equal the truth (the
+            table's convention) the share of wrong labels is smaller, ξ(1 − 1/p).
+        train_noisy: accuracy in [0, 1] on the wrong training labels; None if there are none, or it is not known.
 
     Raises:
         ConfigError: a figure is outside [0, 1].
@@ -84,18 +84,18 @@ def phase_of(train: float, test: float, noise: float, train_noisy: float | None 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class PhaseResult(Result):
-    """The phase of one network, and the figures it rests on.
+    """The phase of one network, and the figures that determine it.
 
     Attributes:
         phase: one of `PHASES`.
         reason: which bounds decided, in a sentence.
         train: accuracy in [0, 1] on the whole training set against the given labels, with its Wilson interval.
         test: accuracy in [0, 1] on the test set, likewise.
-        splits: accuracy on train_clean, train_noisy, train_noisy_true and test, likewise; None where a split is empty
-            or not known.
-        noise: ξ, the fraction of training labels replaced, which the bounds are taken at.
+        splits: accuracy on train_clean, train_noisy, train_noisy_true and test, likewise; None if a split is empty or
+            not known.
+        noise: ξ, the fraction of training labels replaced, which sets the bounds.
         noise_source: where ξ comes from.
-        wrong: share of the training labels that is wrong, or None where that is not known.
+        wrong: share of the training labels that is wrong, or None if it is not known.
     """
 
     phase: str
@@ -118,7 +118,7 @@ class PhaseResult(Result):
         return frame.assign(noise=self.noise, phase=self.phase, reason=self.reason)
 
     def plot(self) -> go.Figure:
-        """Return the plane of train and test accuracy, divided into the phases at this ξ, with the network in it."""
+        """Return the plane of train and test accuracy, divided into the phases at this ξ, with the network marked."""
         figure = go.Figure()
         for name, left, right, bottom, top in _regions(self.noise):
             color = _COLORS[name]
@@ -163,12 +163,11 @@ class PhaseResult(Result):
 class Phase(Analysis):
     """Name the phase of a network: Coexistence, Partial or Full Inversion, Memorization, or Forgetting/Confusion.
 
-    It is read from the train accuracy (all training examples, given labels), the test accuracy and ξ, as in Doshi et
-    al.'s Table 2; see `phase_of`. ξ is the nominal fraction of labels replaced, also where a replacement may equal the
-    truth.
+    The train accuracy (all training examples, given labels), the test accuracy and ξ determine it, as in Doshi et al.'s
+    Table 2; see `phase_of`. ξ is the nominal fraction of labels replaced, even if a replacement may equal the truth.
 
     Attributes:
-        noise: ξ; by default that of the task's config, or where it has none the share of wrong training labels.
+        noise: ξ; by default that of the task's config, or else the share of wrong training labels.
     """
 
     name: ClassVar[str] = "phase"
@@ -186,7 +185,7 @@ class Phase(Analysis):
         """Return the phase.
 
         Raises:
-            MissingNeedError: neither this setting nor the task tells how many labels were replaced.
+            MissingNeedError: neither this setting nor the task gives the fraction of labels replaced.
         """
         self.require(subject)
         task = subject.task
@@ -216,7 +215,7 @@ def _replaced(task: Task, wrong: float | None) -> tuple[float, str]:
 
 
 def _reason(train: float, test: float, noise: float, noisy: Estimate | None) -> str:
-    """Say which bounds decided."""
+    """Return the bounds that decided, as a sentence."""
     bound = inversion_bound(noise)
     side = f"test {test:.3f} {'≥' if test >= HIGH else '<'} {HIGH}"
     if test < HIGH or train >= HIGH and train >= bound:
@@ -225,7 +224,7 @@ def _reason(train: float, test: float, noise: float, noisy: Estimate | None) -> 
         return f"{side}, train {train:.3f} {'<' if train < bound else '≥'} 1.05 − ξ = {bound:.3g}, and < {HIGH}"
     both = f"{side}, train {train:.3f} in [{HIGH}, 1.05 − ξ = {bound:.3g}), where the table names two phases"
     if noisy is None:
-        return f"{both}; no accuracy on wrong labels is known that could decide"
+        return f"{both}; the accuracy on wrong labels, which would decide, is not known"
     return f"{both}; train_noisy {noisy.value:.3f} decides where it is ≥ {HIGH} or ≤ {LOW}"
 
 

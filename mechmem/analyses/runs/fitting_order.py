@@ -1,4 +1,4 @@
-"""Which training examples are fitted first, the wrongly labelled or the right ones."""
+"""Order in which a run fits its clean and its noisy training examples."""
 
 from __future__ import annotations
 
@@ -41,23 +41,22 @@ _PANELS = {"accuracy": "given label predicted", "fitted": "given label predicted
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class FittingOrderResult(Result):
-    """When each training example was fitted. All intervals are over the examples of this one network.
+    """Time at which each training example was fitted. All intervals are over the examples of this one network.
 
-    A network is looked at from time to time, at log-spaced steps: an example is known to have been fitted between two
-    evaluations, and only the order of evaluations is compared.
+    A run is evaluated at log-spaced steps, so an example is known only to have been fitted between two evaluations, and
+    only the order of evaluations is compared.
 
     Attributes:
         step: optimisation step of each evaluation. Shape (evaluation).
         ids: the training examples. Shape (example).
         noisy: whether the given label is wrong. Shape (example).
-        fitted: number of the first evaluation from which the given label is predicted at every later one; −1 for
-            never. Shape (example).
-        first: number of the first evaluation at which the given label is predicted at all; −1 for never. Shape
+        fitted: number of the evaluation from which on the given label is always predicted; −1 for never. Shape
             (example).
-        hits: examples whose given label is predicted at each evaluation, of train_clean and of train_noisy. Shape
-            (split, evaluation).
-        collisions: how many other training examples with the same given label share the left or the right operand;
-            None where the inputs are not pairs. Shape (example).
+        first: number of the first evaluation at which the given label is predicted; −1 for never. Shape (example).
+        hits: number of examples of train_clean and of train_noisy whose given label is predicted at each evaluation.
+            Shape (split, evaluation).
+        collisions: number of other training examples with the same given label and the same left or right operand;
+            None if the inputs are not pairs. Shape (example).
     """
 
     step: Int[Tensor, " evaluation"]
@@ -85,8 +84,7 @@ class FittingOrderResult(Result):
         """Return the probability that a noisy example is fitted before a clean one (a tie counts half).
 
         This is the Mann–Whitney statistic as a share; examples that are never fitted come last. The interval is
-        Newcombe's (2006, method 5), which keeps a width where the two do not overlap at all. None where a split is
-        empty.
+        Newcombe's (2006, method 5), which has a width even if the two splits do not overlap. None if a split is empty.
         """
         number = getattr(self, time).numpy()
         rank = np.where(number < 0, len(self.step), number)
@@ -94,7 +92,7 @@ class FittingOrderResult(Result):
 
     @property
     def verdict(self) -> str:
-        """What comes first: "noisy first", "clean first", or "undecided" where `precedence` cannot be told from ½."""
+        """The split fitted first: "noisy first", "clean first" or "undecided" if `precedence` includes ½."""
         found = self.precedence()
         if found is None or found.low <= 0.5 <= found.high:
             return "undecided"
@@ -103,10 +101,10 @@ class FittingOrderResult(Result):
     def summary(self) -> pd.DataFrame:
         """Return one row per quantity and split: quantity, split, value, low, high, n.
 
-        Quantities: "fitted" and "first", the step by which half of the split is fitted or first right (infinite where
-        half never is); "never" the share that is never fitted; "collisions" the mean number of them; "precedence" and
+        Quantities: "fitted" and "first", the step by which half of the split is fitted or first predicted (infinite if
+        half never is); "never", the share that is never fitted; "collisions", their mean number; "precedence" and
         "first precedence" (see `precedence`); "largest lead", the largest value of the difference curve over all
-        evaluations, which is biased upwards by the choice.
+        evaluations, which the choice of the largest biases upwards.
         """
         rows: list[dict[str, object]] = []
         for split, mask in ((CLEAN, ~self.noisy.numpy()), (NOISY, self.noisy.numpy())):
@@ -129,9 +127,9 @@ class FittingOrderResult(Result):
         return pd.DataFrame(rows)
 
     def _half(self, number: Int[np.ndarray, " example"], stream: str) -> Estimate | None:
-        """Step by which half of the examples is there, with its bootstrap interval.
+        """Step by which half of the examples are fitted, with its bootstrap interval.
 
-        There are few evaluations, so a resample is a draw of how many examples fall on each.
+        There are few evaluations, so a resample draws the number of examples at each.
         """
         if not len(number):
             return None
@@ -146,7 +144,7 @@ class FittingOrderResult(Result):
     def curves(self) -> pd.DataFrame:
         """Return one row per quantity, split and evaluation: quantity, split, step, value, low, high, n.
 
-        "accuracy" is the share whose given label is predicted at that step, "fitted" the share for which it stays so.
+        "accuracy" is the share whose given label is predicted at that step, "fitted" the share predicted from then on.
         The split "noisy − clean" is their difference, with the interval that combines the two Wilson intervals
         (Newcombe 1998, method 10).
         """
@@ -166,7 +164,7 @@ class FittingOrderResult(Result):
         return pd.concat(parts, ignore_index=True)
 
     def plot(self) -> go.Figure:
-        """Return, over log steps, the shares of clean and noisy examples that are right, and that stay right."""
+        """Return, over log steps, the shares of clean and noisy examples predicted as given, and from then on."""
         frame = self.curves().rename(columns={"step": "x", "split": "series"})
         frame["panel"] = [_PANELS[quantity] for quantity in frame["quantity"]]
         styles = {split: SPLITS[split] for split in (CLEAN, NOISY)}
@@ -181,7 +179,7 @@ def _line(quantity: str, split: str, found: Estimate | None) -> dict[str, object
 
 
 def _half_at(counts: Int[np.ndarray, "resample place"]) -> Int[np.ndarray, " resample"]:
-    """Return the first place by which half of each row's counts has come."""
+    """Return the first position by which half of each row's counts is reached."""
     return (2 * np.cumsum(counts, 1) >= counts.sum(1, keepdims=True)).argmax(1)
 
 
@@ -200,7 +198,7 @@ def _curve(quantity: str, split: str, step: Tensor, rows: Float[np.ndarray, "3 e
 
 
 def label_collisions(task: Task) -> Int[Tensor, " example"] | None:
-    """Count per training example the others that share one operand and the given label; None without pairs."""
+    """Count, per training example, the others with one operand and the given label in common; None without pairs."""
     if task.operands is None:
         return None
     given = task.given(task.train_ids)
@@ -213,13 +211,13 @@ def label_collisions(task: Task) -> Int[Tensor, " example"] | None:
 
 @dataclasses.dataclass(frozen=True)
 class FittingOrder(Analysis):
-    """Compare when the wrong and the right training labels are fitted, example by example.
+    """Compare when the wrong and the correct training labels are fitted, example by example.
 
-    Wide networks fit wrong labels before right ones (Liu & Lu 2026). The reason given by their follow-up (arXiv
+    Wide networks fit wrong labels before correct ones (Liu & Lu 2026). The reason given by their follow-up (arXiv
     2610.11833): an example is helped by others that share an operand and the label. In a Latin square no two clean
-    ones do, so with a share α of the grid in training, of which ξ is relabelled uniformly over all P classes, a noisy
-    example has 2α(1 − 1/P) such others on average and a clean one 2αξ(1 − 1/P). They are counted here on the labels
-    themselves.
+    examples do, so with a share α of the grid in training, of which ξ is relabelled uniformly over all P classes, a
+    noisy example has 2α(1 − 1/P) such others on average and a clean one 2αξ(1 − 1/P). Here they are counted from the
+    labels.
     """
 
     name: ClassVar[str] = "fitting_order"

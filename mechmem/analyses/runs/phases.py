@@ -1,4 +1,4 @@
-"""Memorization, circuit formation, cleanup: where they end in a run, and whether its curves move as the paper says."""
+"""Memorization, circuit formation and cleanup: their ends in a run, and whether its curves move as the paper says."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ LOSSES = {
     "restricted_loss": ("test", "restricted_loss"),
     "excluded_loss": ("train", "excluded_loss"),
 }
-"""The loss curves: on which split, and the column of `progress_measures`."""
+"""The loss curves: split, and column of `progress_measures`."""
 
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class PhasesResult(Result):
-    """Curves of the progress measures over a run, and the phases read off them.
+    """Curves of the progress measures over a run, and the phases derived from them.
 
     Attributes:
         step: optimisation step of each checkpoint. Shape (checkpoint).
         curves: each measure at every checkpoint: train_loss, test_loss, restricted_loss (test) and excluded_loss
             (train) in nats, train_accuracy, test_accuracy, gini_MATRIX, squared_weights. Shape (checkpoint) each.
-        ends: where each phase ends, in the order of the phases.
+        ends: end of each phase, in the order of the phases.
         key: the key frequencies, numbered from 1. Shape (key).
-        key_source: whose they are.
+        key_source: where they come from.
     """
 
     step: Int[Tensor, " checkpoint"]
@@ -83,7 +83,7 @@ class PhasesResult(Result):
         return frame.reindex(columns=["phase", *steps, "definition", "reason"])
 
     def changes(self) -> pd.DataFrame:
-        """Return one row per phase and curve that the paper speaks of: phase, measure, start, end, expected, holds."""
+        """Return one row per phase and curve that the paper describes: phase, measure, start, end, expected, holds."""
         rows = []
         at = {step: place for place, step in enumerate(self.step.tolist())}
         for phase, first, last in self.spans():
@@ -101,9 +101,9 @@ class PhasesResult(Result):
         return pd.DataFrame({"step": self.step.numpy(), **{name: x.numpy() for name, x in self.curves.items()}})
 
     def plot(self) -> go.Figure:
-        """Return losses, Gini coefficients and squared weights over log steps, on grounds that show the phases.
+        """Return losses, Gini coefficients and squared weights over log steps, with shaded phases.
 
-        Why a phase has no end is written below.
+        A note below says why a phase has no end.
         """
         titles = {"train_loss": "train", "test_loss": "test", "restricted_loss": "restricted, test"}
         titles |= {"excluded_loss": "excluded, train"}
@@ -120,7 +120,7 @@ class PhasesResult(Result):
         return phases_figure(pd.concat(frames, ignore_index=True), panels, spans, self._missing())
 
     def _missing(self) -> list[str]:
-        """Say of each phase without a span why it has none."""
+        """Say why a phase has no span, for each such phase."""
         found = {name for name, _, _ in self.spans()}
         said, start = [], True
         for each in self.ends:
@@ -128,7 +128,7 @@ class PhasesResult(Result):
                 if each.reason:
                     why = f"no end, because {each.reason}"
                 elif start:
-                    why = f"it would end at step {each.step:,}, no later than it starts"
+                    why = f"it would end at step {each.step:,}, not after its start"
                 else:
                     why = f"it ends at step {each.step:,}, and has no start"
                 said.append(f"{each.phase}: {why}")
@@ -143,25 +143,25 @@ class PhasesResult(Result):
 class Phases(Analysis):
     """Split a run into memorization, circuit formation and cleanup, from the progress measures at its checkpoints.
 
-    The three phases and what the curves do in them are the paper's: a network memorizes (train and excluded loss fall),
-    forms the circuit while nothing shows (excluded loss rises, restricted loss and weights fall), and cleans up (test
-    loss and weights drop, the Gini coefficients rise). It draws their boundaries by eye: at 1,400 and 9,400 and 14,000
-    epochs in its main run. The rules that draw them here are this package's, and say nothing of any one run:
+    The three phases and the course of the curves are the paper's: a network memorizes (train and excluded loss fall),
+    forms the circuit before test accuracy shows it (excluded loss rises, restricted loss and weights fall), and cleans
+    up (test loss and weights drop, the Gini coefficients rise). The paper draws the boundaries by eye: at 1,400, 9,400
+    and 14,000 epochs in its main run. The rules here are this package's, and not fitted to any run:
 
-    - memorization ends where the excluded loss on the training examples is lowest, of all checkpoints before the test
-      loss has dropped; the training loss must be below `fitted` of its first value there.
+    - memorization ends where the excluded loss on the training examples is lowest, among the checkpoints before the
+      test loss drops; the training loss must be below `fitted` of its first value there.
     - circuit formation ends at the first checkpoint from which the test loss is below `dropped` of its highest value,
       to the end of the run.
     - cleanup ends at the first checkpoint from which the test loss is below `fitted` of its first value, to the end.
 
-    A boundary is known no better than the distance of two checkpoints. A run that generalizes at once, or never, has
-    no such phases, and the reason is given. With label noise the training loss is that of the given labels.
+    A boundary is known only up to the distance between two checkpoints. A run that generalizes at once, or never, has
+    no such phases, and the result says why. With label noise the training loss is that of the given labels.
 
     Attributes:
         fitted: share of its first value below which a loss counts as fitted.
         dropped: share of its highest value below which the test loss counts as dropping.
-        multiple: how many times the background's median energy a key frequency exceeds (see `progress_measures`).
-        relative: share of the strongest frequency's norm that a key frequency has at least.
+        multiple: smallest ratio of a key frequency's energy to the background's median (see `progress_measures`).
+        relative: smallest ratio of a key frequency's norm to the strongest's.
     """
 
     name: ClassVar[str] = "phases"
@@ -193,17 +193,17 @@ class Phases(Analysis):
         assert subject.run is not None
         steps = subject.run.checkpoint_steps()
         if len(steps) < 3:
-            raise MissingNeedError(f"{self.name!r} needs a run with at least three checkpoints; this has {len(steps)}")
+            raise MissingNeedError(f"{self.name!r} needs a run with at least three checkpoints, got {len(steps)}")
         measure = ProgressMeasures(multiple=self.multiple, relative=self.relative)
         measure.require(subject)
-        # Found once: every checkpoint is measured with the same frequencies.
+        # Found once, because every checkpoint is measured with the same frequencies.
         key, source = measure.key_of(subject)
         rows = [self._row(measure, subject, step, key, source) for step in steps]
         curves = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
         found = {name: curve.numpy() for name, curve in curves.items()}
         ends = phase_ends(steps, found, fitted=self.fitted, dropped=self.dropped)
         if not len(key):
-            # Nothing is excluded then, and the excluded loss is the training loss.
+            # Nothing is excluded then, so the excluded loss is the training loss.
             reason = f"no key frequency stands out in the logits of {source}"
             ends = (dataclasses.replace(ends[0], step=None, low=None, high=None, reason=reason), *ends[1:])
         return PhasesResult(torch.tensor(steps), curves, ends, key, source)

@@ -30,8 +30,8 @@ class TrainingHistory(Result):
 
     Attributes:
         step: optimisation step of each evaluation. Shape (evaluation).
-        accuracy: accuracy in [0, 1] on train_clean, train_noisy, train_noisy_true, test; NaN where a split is empty or
-            not known. Shape (split, evaluation).
+        accuracy: accuracy in [0, 1] on train_clean, train_noisy, train_noisy_true, test; NaN if a split is empty or not
+            known. Shape (split, evaluation).
         loss: mean cross-entropy in nats, likewise. Shape (split, evaluation).
         chance: accuracy of a blind guess, 1 / classes.
     """
@@ -63,7 +63,7 @@ class TrainingHistory(Result):
 class TrainingCurves(Analysis):
     """Read the accuracies and losses on the four splits from the run's history.
 
-    Use it to see which is fitted first, the wrong labels or the right ones, and when the test accuracy moves.
+    It shows whether the wrong or the correct labels are fitted first, and when the test accuracy moves.
     """
 
     name: ClassVar[str] = "training_curves"
@@ -76,7 +76,7 @@ class TrainingCurves(Analysis):
         self.require(subject)
         assert subject.run is not None
         history = subject.run.history()
-        # A split without examples is written as null in every line, and pandas then has no number to infer a type from.
+        # A split without examples is null in every line, so pandas cannot infer its type.
         columns = [*SPLITS, *(f"{split}_loss" for split in SPLITS)]
         table = torch.from_numpy(history.reindex(columns=columns).to_numpy(dtype=np.float64, na_value=np.nan).T.copy())
         return TrainingHistory(

@@ -1,4 +1,4 @@
-"""When a run fitted its labels, grokked, and let go of the wrong ones."""
+"""Steps at which a run fitted its labels, grokked, and unlearned the wrong labels."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ EVENTS = {
     "grok": ("test", "first evaluation from which test >= {fitted:g} to the end of the history"),
     "unlearn": ("train_noisy", "first evaluation after fit_noisy from which train_noisy < {forgotten:g} to the end"),
 }
-"""Each event: the split whose accuracy tells, and the definition."""
+"""Each event: the split whose accuracy defines it, and the definition."""
 
 DELAYS = (("fit_clean", "fit_noisy"), ("fit_clean", "grok"), ("fit_noisy", "grok"), ("fit_noisy", "unlearn"))
-"""The pairs of events whose distance is reported."""
+"""The pairs of events whose delay is reported."""
 
 _DASHES = {"fit_clean": "dash", "fit_noisy": "dashdot", "grok": "solid", "unlearn": "dot"}
 
@@ -39,15 +39,15 @@ _DASHES = {"fit_clean": "dash", "fit_noisy": "dashdot", "grok": "solid", "unlear
 @record
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """Something that happened between two evaluations of a run.
+    """An event between two evaluations of a run.
 
     Attributes:
         name: "fit_clean", "fit_noisy", "grok" or "unlearn".
-        split: the split whose accuracy tells.
-        definition: what counts as its having happened.
-        lower: optimisation step of the last evaluation at which it had not happened (that of `upper`, where it had
-            happened by the first evaluation). None where it never happened.
-        upper: optimisation step of the first evaluation at which it had. None where it never happened.
+        split: the split whose accuracy defines the event.
+        definition: condition that defines the event.
+        lower: optimisation step of the last evaluation before the event (equal to `upper` if it had happened by the
+            first evaluation). None if it never happened.
+        upper: optimisation step of the first evaluation after the event. None if it never happened.
         reason: why there is no time, or "".
     """
 
@@ -62,11 +62,11 @@ class Event:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingTimesResult(Result):
-    """The events of a run. A run is looked at from time to time, so each is known to lie in a bracket of steps.
+    """The events of a run, each within the bracket of steps between two evaluations.
 
     Attributes:
         events: one per kind of event, in the order of `EVENTS`.
-        history: the accuracies that they were read from.
+        history: the accuracies that define them.
     """
 
     events: tuple[Event, ...]
@@ -83,9 +83,9 @@ class TrainingTimesResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per event and per delay between two: kind, name, step, low, high, definition, reason.
 
-        `step` is the evaluation at which an event is first seen, low … high the bracket that it lies in; of a delay
-        they are the distance of those evaluations, and the shortest and longest that the brackets allow. All in
-        optimisation steps, NaN where there is none.
+        For an event, `step` is the first evaluation after it and low … high its bracket; for a delay, they are the
+        distance of those evaluations, and the shortest and longest delay that the brackets allow. All in optimisation
+        steps, NaN if there is none.
         """
         rows = [
             _row("event", event.name, event.upper, event.lower, event.upper, event.definition, event.reason)
@@ -104,15 +104,15 @@ class TrainingTimesResult(Result):
         return pd.DataFrame(rows)
 
     def plot(self) -> go.Figure:
-        """Return the accuracies over log steps; a line stands where each event is first seen, a band over its bracket.
+        """Return the accuracies over log steps, each event a line at the first evaluation after it and a band.
 
-        Of an event that never happened nothing is drawn.
+        The band is the bracket. An event that never happened is not drawn.
         """
         figure = self.history.plot()
         seen = [event for event in self.events if event.upper is not None]
         for place, event in enumerate(seen):
             assert event.lower is not None and event.upper is not None
-            # Each label on a height of its own: events of one evaluation would else write over each other.
+            # Each label has its own height, so that events of one evaluation do not overlap.
             top = 1.06 + 0.07 * place
             x0, x1 = (max(float(step), LEFT_OF_ONE) for step in (event.lower, event.upper))
             color = SPLITS[event.split].color
@@ -153,13 +153,13 @@ def _faint(color: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingTimes(Analysis):
-    """Measure when each kind of label was fitted, when the network grokked, and when it let go of the wrong labels.
+    """Measure when each kind of label was fitted, when the network grokked, and when it unlearned the wrong labels.
 
-    With regularization a network first memorizes, then groks, then unlearns the noise (Doshi et al. 2024). "To
-    the end" means at every later evaluation, so a run that ends early may show an event that a longer one would not.
+    With regularization a network first memorizes, then groks, then unlearns the noise (Doshi et al. 2024). "To the end"
+    means at every later evaluation, so a run that ends early may show an event that a longer run would not.
 
     Attributes:
-        fitted: accuracy from which a split counts as fitted, or the rule as found.
+        fitted: accuracy from which a split counts as fitted, and on the test set the rule as learned.
         forgotten: accuracy on the given wrong labels below which they count as unlearned.
     """
 
@@ -207,7 +207,7 @@ class TrainingTimes(Analysis):
         reached: Bool[np.ndarray, " evaluation"] | None = None,
         after: Bool[np.ndarray, " evaluation"] | None = None,
     ) -> Event:
-        """Bracket the first evaluation at which it had happened, or say why there is none."""
+        """Bracket the event between two evaluations, or say why there is none."""
         split, definition = EVENTS[name]
         definition = definition.format(fitted=self.fitted, forgotten=self.forgotten)
         known = np.isfinite(accuracy)
@@ -221,7 +221,7 @@ class TrainingTimes(Analysis):
             reason = f"{split} never reached {self.fitted:g} in {last} steps (highest {accuracy[known].max():.3f})"
         elif reached is not None and reached.any():
             first = int(steps[reached.argmax()])
-            reason = f"reached at step {first}, but it did not stay so to step {last}"
+            reason = f"reached at step {first}, but not held to step {last}"
         elif after is not None:
             reason = f"{split} stayed at {self.forgotten:g} or above to step {last} (last {accuracy[-1]:.3f})"
         else:

@@ -182,5 +182,5 @@ def test_one_neuron_has_no_halves_and_a_map_all_the_same():
     task = mm.ModularTask(mm.ModularConfig(p=5, train_fraction=0.7, noise=mm.LabelNoise(0.3)))
     model = HookedMLP(mm.MLPConfig(width=1), 5)
     found = EffectMap()(mm.Subject(model, task, model.roles))
-    assert found.balance is None and found.balance_note == "one neuron has no halves"
+    assert found.balance is None and found.balance_note == "a single neuron cannot be halved"
     assert (found.to_frame()["top_neuron"] == 0).all()

@@ -117,7 +117,7 @@ def test_the_networks_mode_and_gradients_are_left_alone():
 
 def test_what_does_not_fit_is_refused(tiny_run):
     bare = mm.Subject(tiny_run.model, tiny_run.task, tiny_run.roles)
-    with pytest.raises(MissingNeedError, match="needs run"):
+    with pytest.raises(MissingNeedError, match="needs a run"):
         NormDrive().realised(bare)
     deep = dataclasses.replace(tiny_run.roles, hidden=("a", "b"))
     with pytest.raises(MissingNeedError, match="one layer"):

@@ -86,7 +86,7 @@ def test_what_cannot_be_split_is_refused(net):
         Partition(top=0.001)(net.subject)
     with pytest.raises(ConfigError, match="overlap"):
         Partition(top=0.6, bottom=0.6)
-    with pytest.raises(MissingNeedError, match="right and wrong"):
+    with pytest.raises(MissingNeedError, match="correct and wrong"):
         Partition()(mm.planted_network(5).subject)
     assert len(Partition(top=0.5, bottom=0.5)(mm.planted_network(5).subject).top) == 40
 

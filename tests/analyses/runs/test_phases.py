@@ -118,7 +118,7 @@ def test_a_phase_without_a_length_says_so_on_the_figure():
     figure = dataclasses.replace(result, ends=ends).plot()
     (note,) = figure.layout.annotations
     assert note.text.split("<br>") == [
-        "memorization: it would end at step 0, no later than it starts",
+        "memorization: it would end at step 0, not after its start",
         "circuit formation: it ends at step 100, and has no start",
         "cleanup: it ends at step 1,000, and has no start",
     ]

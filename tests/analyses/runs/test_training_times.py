@@ -69,7 +69,7 @@ def test_what_never_happened_has_a_reason_and_no_time(times):
     reasons = {event.name: event.reason for event in result.events}
     assert "never reached 0.9 in 50 steps (highest 0.100)" in reasons["fit_clean"]
     assert "empty" in reasons["fit_noisy"] and "empty" in reasons["unlearn"]
-    assert "reached at step 1, but it did not stay so to step 50" in reasons["grok"]
+    assert "reached at step 1, but not held to step 50" in reasons["grok"]
     frame = result.to_frame()
     assert frame["step"].isna().all() and (frame["reason"] != "").all()
     assert len(result.plot().data) == 3  # two curves, chance, and no event
