@@ -1,4 +1,4 @@
-"""What training examples are worth: remove some, train again, compare."""
+"""Value of training examples: test accuracy and loss after training without some of them."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class DataValue(Result):
     """Test accuracy and loss of networks that were trained without some examples.
 
     Attributes:
-        names: what was removed; the first is "nothing".
-        counts: how many examples that was. Shape (removal).
+        names: name of each removal; the first is "nothing".
+        counts: number of examples removed. Shape (removal).
         seeds: seeds of initialisation and order. Shape (seed).
         accuracy: test accuracy of each network. Shape (removal, seed).
         loss: its mean cross-entropy on the test set, in nats. Shape (removal, seed).
@@ -60,9 +60,8 @@ class DataValue(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per removal and quantity.
 
-        Its columns: removed, count, quantity, value, low, high, more, more_low, more_high. Values are means over seeds
-        with 95 % Student intervals; `more` is the difference to the networks of the same seeds that were trained on all
-        examples.
+        Columns: removed, count, quantity, value, low, high, more, more_low, more_high. Values are means over seeds with
+        95 % Student intervals; `more` is the difference from the networks of the same seeds trained on all examples.
         """
         rows = []
         for number, name in enumerate(self.names):
@@ -74,7 +73,7 @@ class DataValue(Result):
         return pd.DataFrame(rows)
 
     def compare(self, one: str, other: str, quantity: str = "accuracy") -> dict[str, float]:
-        """Return value, low, high of how much higher a quantity is where `one` was removed than where `other` was.
+        """Return the difference in a quantity between removal `one` and removal `other`, as value, low, high.
 
         Raises:
             ConfigError: there is no such removal.
@@ -83,12 +82,12 @@ class DataValue(Result):
         check_choice("quantity", quantity, PANELS)
         for name in (one, other):
             if name not in self.names:
-                raise ConfigError(f"nothing called {name!r} was removed; one of {', '.join(self.names)}")
+                raise ConfigError(f"no removal {name!r}; one of {', '.join(self.names)}")
         values = getattr(self, quantity).double().numpy()
         return _mean(values[self.names.index(one)] - values[self.names.index(other)], "value", "low", "high")
 
     def plot(self) -> go.Figure:
-        """Return accuracy and loss by what was removed, with a line at the networks trained on all examples."""
+        """Return accuracy and loss by removal, with a line at the networks trained on all examples."""
         frame = self.to_frame()
         labels = [
             name if name == NOTHING else f"{name} ({count})"
@@ -110,26 +109,25 @@ def _mean(values: Float[np.ndarray, " seed"], *names: str) -> dict[str, float]:
 def removals(
     table: ExampleTable, score: str, count: int, *, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> dict[str, Int[Tensor, " chosen"]]:
-    """Choose examples to remove, as many of each kind, by a score.
+    """Choose examples to remove by a score, the same number of each kind.
 
     Args:
         table: scores of the training examples.
-        score: which of them ranks.
-        count: how many of each kind.
-        kinds: which kinds; by default all of which there are enough examples.
-        seed: seed of the random ones.
+        score: name of the score that ranks them.
+        count: number of examples of each kind.
+        kinds: which kinds; by default every kind with enough examples.
+        seed: seed of the random kind.
 
     Returns:
-        the ids of each kind. "suspect" are the most suspect by the score, whatever their labels are; "random" are drawn
-        among all. Where it is known which labels are wrong, "wrong" are wrongly labelled ones, the most suspect first;
-        "difficult" and "easy" are the most and the least suspect of those that are labelled rightly, half of them at
-        the most.
+        the ids of each kind. "suspect" are the most suspect by the score, whatever their labels; "random" are drawn
+        from all. If the wrong labels are known, "wrong" are wrongly labelled examples, the most suspect first;
+        "difficult" and "easy" are the most and the least suspect of the correctly labelled ones, at most half of them
+        each.
 
     Raises:
-        ConfigError: there are fewer of a kind that was asked for, of none are there enough, or it needs true labels.
-        UnknownNameError: there is no such kind.
+        ConfigError: a requested kind has too few examples, no kind has enough, or a kind needs true labels.
+        UnknownNameError: there is no such kind, or the score is not in the table.
         ScoreError: the score could not be computed.
-        UnknownNameError: it is not in the table.
     """
     check_whole("number of examples to remove", count, 1)
     order = table.ids[torch.argsort(table[score].suspicion, stable=True, descending=True)]
@@ -138,7 +136,7 @@ def removals(
     if table.true is not None:
         noisy = torch.isin(order, table.ids[table.true != table.given])
         right = order[~noisy]
-        # Half each, so that no example is both.
+        # At most half for each kind, so that no example is both.
         found |= {
             "wrong": order[noisy],
             "difficult": right[: len(right) // 2],
@@ -147,11 +145,11 @@ def removals(
     for name in kinds or ():
         check_choice("kind of examples", name, KINDS)
         if name not in found:
-            raise ConfigError(f"which examples are {name} cannot be said: true labels are not known")
-    # Where all are welcome, of one kind at least there must be enough.
+            raise ConfigError(f"the kind {name!r} needs true labels, which are not known")
+    # With kinds=None at least the random kind must be large enough.
     for name in (RANDOM,) if kinds is None else kinds:
         if len(found[name]) < count:
-            raise ConfigError(f"{count} {name} examples cannot be removed: there are {len(found[name])}")
+            raise ConfigError(f"{count} {name} examples cannot be removed: there are only {len(found[name])}")
     return {name: ids[:count] for name, ids in found.items() if (kinds is None or name in kinds) and len(ids) >= count}
 
 
@@ -165,25 +163,25 @@ def data_value(
     """Train again without some examples, with several seeds, and compare on the test set.
 
     Args:
-        subject: a run; its networks are trained again for as many steps.
+        subject: a run; its networks are trained again for the same number of steps.
         removed: ids of training examples by name, e.g. those of `removals`.
-        seeds: how many seeds of initialisation and order, or the seeds; the same for every removal.
+        seeds: number of seeds of initialisation and order, or the seeds; the same for every removal.
         progress: whether to show a bar.
 
     Raises:
-        MissingNeedError: it is not known how the network was trained, or what the test set's labels are.
-        ConfigError: nothing is removed, ids are not of training examples or one is repeated, or a name is taken.
+        MissingNeedError: the training config or the true labels of the test set are not known.
+        ConfigError: nothing is removed, an id is repeated or not that of a training example, or a name is reserved.
         UnknownNameError: an id is not one of the task's.
     """
     if subject.retrainer is None:
-        raise MissingNeedError("data_value needs to know how the network was trained: a run of mm.train")
+        raise MissingNeedError("data_value needs the training config: a run of mm.train")
     task = subject.task
     truth = task.true(task.test_ids)
     if truth is None:
-        raise MissingNeedError("data_value compares on the test set, and its true labels are not known")
+        raise MissingNeedError("data_value needs the true labels of the test set, which are not known")
     if not isinstance(removed, Mapping) or not removed or NOTHING in removed:
         got = list(removed) if isinstance(removed, Mapping) else f"a {type(removed).__name__}"
-        raise ConfigError(f"data_value takes ids to remove by name, and {NOTHING!r} is no name; got {got}")
+        raise ConfigError(f"data_value takes ids to remove by name, other than {NOTHING!r}; got {got}")
     chosen = {name: check_sources(task, ids, f"the ids of {name!r}") for name, ids in removed.items()}
     if not isinstance(seeds, Sequence):
         check_whole("number of seeds", seeds, 1)
@@ -191,7 +189,7 @@ def data_value(
     for seed in used:
         check_whole("seed", seed, 0)
     if not used or len(set(used)) < len(used):
-        raise ConfigError(f"seeds are different ones, at least one; got {seeds!r}")
+        raise ConfigError(f"seeds must be distinct, at least one; got {seeds!r}")
     runs = [(name, seed) for name in (NOTHING, *chosen) for seed in used]
     figures = torch.full((len(runs), 2), math.nan, dtype=torch.float64)
     for row, (name, seed) in zip(

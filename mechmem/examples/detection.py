@@ -1,4 +1,4 @@
-"""How well scores of examples find the wrong labels, each beside the loss."""
+"""Detection of wrong labels by scores of examples, compared with the loss."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ TITLES = {"auroc": "area under the ROC curve", "ap": "average precision", "preci
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detection(Result):
-    """How well scores find wrongly labelled examples.
+    """Success of scores at finding wrongly labelled examples.
 
     Attributes:
         table: one row per score and figure (see `to_frame`).
-        noisy: how many labels are wrong.
-        n: how many examples there are.
-        chance: what a random score reaches: ½ for the area, the share of wrong labels for the others.
+        noisy: number of wrong labels.
+        n: number of examples.
+        chance: figure of a random score: ½ for the area, the share of wrong labels for the others.
     """
 
     table: Table
@@ -47,10 +47,10 @@ class Detection(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per score and figure: score, figure, value, low, high, loss, more, more_low, more_high.
 
-        The figures: "auroc"; "ap", average precision; "precision", the share of wrong labels among as many examples as
-        there are wrong labels. `loss` is the figure of the network's plain loss, and `more` how much higher the score's
-        is. All intervals are 95 % percentile bootstrap over the examples of this training set, the same resamples for
-        the score and the loss: they say nothing of another training run.
+        The figures: "auroc"; "ap", average precision; "precision", the share of wrong labels among the most suspect
+        examples, as many as there are wrong labels. `loss` is the figure of the network's plain loss, `more` the
+        score's figure minus that. All intervals are 95 % percentile bootstrap over the examples of this training set,
+        the same resamples for the score and the loss; they do not cover other training runs.
         """
         return self.table.frame()
 
@@ -70,7 +70,7 @@ class Detection(Result):
 
 
 def detection(table: ExampleTable, *, resamples: int = 1000, seed: int = 0) -> Detection:
-    """Ask how well each score finds the wrong labels; which end is suspect is fixed by the score, not by the outcome.
+    """Measure how well each score finds the wrong labels. The score, not the outcome, fixes which end is suspect.
 
     Args:
         table: the scores.
@@ -78,15 +78,15 @@ def detection(table: ExampleTable, *, resamples: int = 1000, seed: int = 0) -> D
         seed: seed of the resampling.
 
     Raises:
-        MissingNeedError: it is not known which labels are wrong, or all of them or none are.
+        MissingNeedError: the wrong labels are not known, or all or none of the labels are wrong.
     """
     check_whole("resamples", resamples, 1)
     if table.true is None:
-        raise MissingNeedError("which labels are wrong has to be known to ask how well scores find them")
+        raise MissingNeedError("detection needs to know which labels are wrong")
     wanted = (table.true != table.given).numpy()
     if not wanted.any() or wanted.all():
-        kind = "is wrong" if not wanted.any() else "is right"
-        raise MissingNeedError(f"scores are asked to find wrong labels among right ones, and no label {kind}")
+        kind = "is wrong" if not wanted.any() else "is correct"
+        raise MissingNeedError(f"detection needs wrong and correct labels, and no label {kind}")
     n = len(wanted)
     draw = np.random.default_rng(derive_seed(seed, "detection"))
     weights = np.concatenate([np.ones((1, n)), draw.multinomial(n, np.full(n, 1 / n), size=resamples)])
@@ -104,7 +104,7 @@ def detection(table: ExampleTable, *, resamples: int = 1000, seed: int = 0) -> D
 
 
 def found_or_reason(table: ExampleTable) -> tuple[Detection | None, str]:
-    """Return how well the scores find wrong labels, or None and why that cannot be asked."""
+    """Return the detection and "", or None and the reason."""
     try:
         return detection(table), ""
     except MissingNeedError as error:
@@ -117,7 +117,7 @@ def _suspicion(values: Tensor) -> Float[np.ndarray, " example"]:
 
 def _row(values: Float[np.ndarray, " resample"], loss: Float[np.ndarray, " resample"]) -> dict[str, float]:
     more = values - loss
-    # A resample without wrong labels, or without right ones, has no figure.
+    # A resample without wrong labels, or without correct ones, has no figure.
     known = [each[1:][np.isfinite(each[1:])] for each in (values, more)]
     ends = [np.quantile(each, [0.025, 0.975]) if len(each) else (math.nan, math.nan) for each in known]
     return {

@@ -1,4 +1,4 @@
-"""What a network learns without an example, beside what turn-over dropout says it would know without it."""
+"""Leave-one-out retraining, compared with the estimate of turn-over dropout."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ PARTS: tuple[Part, ...] = ("own", "flipped", "full")
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class LeaveOneOut(Result):
-    """Some training examples, and what retraining without each changes on itself.
+    """Effect on each of some training examples of retraining without it.
 
     Attributes:
         ids: the examples. Shape (example).
-        noisy: whether the given label is wrong; None where it is not known. Shape (example).
+        noisy: whether the given label is wrong; None if it is not known. Shape (example).
         parts: the subnetworks: "own", "flipped" and "full".
         change: mean over classes of how far retraining without z moves z's logits. Isolated to first order, a flipped
             subnetwork moves little. Shape (part, example).
-        background: the same where another one of the examples was left out, in the mean over these: what retraining on
-            anything else moves z's logits by. NaN where there is no other example. Shape (part, example).
-        effect: loss on z's given label after retraining without z, less the loss of the network as it is, in nats.
+        background: the same after leaving out another of the examples, averaged over those: how far any retraining
+            moves z's logits. NaN if there is no other example. Shape (part, example).
+        effect: loss on z's given label after retraining without z, minus the loss of the trained network, in nats.
             Shape (part, example).
-        self_influence: I(z, z), what turn-over dropout says that effect is, in nats. Shape (example).
+        self_influence: I(z, z), the estimate of that effect by turn-over dropout, in nats. Shape (example).
     """
 
     ids: Int[Tensor, " example"]
@@ -79,7 +79,7 @@ class LeaveOneOut(Result):
         frame = self.to_frame()
         titles = {
             "x_title": "self-influence by turn-over dropout (nats)",
-            "y_title": "loss after retraining without it,<br>less loss with it (nats)",
+            "y_title": "loss after retraining without it<br>minus loss with it (nats)",
         }
         return labelled_points(frame, x="self_influence", y="effect_full", label="id", group="split", **titles)
 
@@ -89,27 +89,27 @@ def leave_one_out(
 ) -> LeaveOneOut:
     """Retrain a network without some of its training examples, one at a time.
 
-    Turn-over dropout keeps an example from the weights of its flipped subnetwork to first order: what it does to the
-    other examples' errors still reaches them. How far that goes is measured here, and how well self-influence agrees
-    with what is lost by leaving the example out. All else is alike in the retraining: initialisation, order, masks.
-    Even so, small differences grow: `background` is how far z's logits move where another example is left out.
+    Turn-over dropout isolates an example from the weights of its flipped subnetwork only to first order: its effect on
+    the errors of other examples still reaches them. This measures the size of that effect, and how well self-influence
+    agrees with the loss of leaving the example out. Initialisation, order and masks stay the same in the retraining.
+    Even so, small differences grow: `background` is how far z's logits move when another example is left out.
 
     Args:
         subject: a run with turn-over dropout.
-        examples: ids of training examples; by default a sample, half of it wrongly labelled where that is known.
-        sample: how many are sampled; each is a training run.
+        examples: ids of training examples; by default a sample, half of it wrongly labelled if that is known.
+        sample: size of the sample; each example takes one training run.
         seed: seed of the sample.
         progress: whether to show bars.
 
     Raises:
-        MissingNeedError: the network has no turn-over dropout, or it is not known how it was trained.
-        ConfigError: ids are no list of whole numbers, or not of training examples.
+        MissingNeedError: the network has no turn-over dropout, or its training config is not known.
+        ConfigError: `examples` is not a list of whole numbers, or not of training examples.
         UnknownNameError: an id is not one of the task's.
     """
     if subject.retrainer is None:
-        raise MissingNeedError("leave_one_out needs to know how the network was trained: a run of mm.train")
+        raise MissingNeedError("leave_one_out needs the training config: a run of mm.train")
     if not any(isinstance(layer, TurnOverDropout) for layer in mask_layers(subject.model)):
-        raise MissingNeedError("leave_one_out needs turn-over dropout, and the network has none")
+        raise MissingNeedError("leave_one_out needs turn-over dropout, but the network has none")
     check_whole("sample", sample, 1)
     task = subject.task
     ids = _sampled(subject, sample, seed) if examples is None else check_sources(task, examples, "examples")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 BASELINE = "loss"
-"""The score that stands in every table."""
+"""The score in every table."""
 
 
 @record
@@ -35,18 +35,18 @@ BASELINE = "loss"
 class ExampleTable(TableOfScores[ExampleScores]):
     """Several scores of the same training examples, of one network or as the mean over several.
 
-    The frame has the columns id, split, given and true (−1 where not known), then one per score.
+    The frame has the columns id, split, given and true (−1 if not known), then one per score.
 
     Attributes:
         ids: the examples, those of the training set without augmentation. Shape (example).
-        scores: the scores that could be computed, by name, in the order in which they were asked for.
-        errors: of each, the standard error of its mean over networks; NaN for a single network. Shape (example) each.
-        networks: over how many networks the scores are averaged.
-        given: the labels that were given in training. Shape (example).
-        true: the true labels, or None where they are not known. Shape (example).
-        operands: the pair of symbols that each example is, or None where inputs are not pairs. Shape (example, 2).
-        symbols: how many symbols there are, or None.
-        reasons: why a score that was asked for is not among them, by name.
+        scores: the scores that could be computed, by name, in the order requested.
+        errors: standard error of each score's mean over networks; NaN for a single network. Shape (example) each.
+        networks: number of networks averaged over.
+        given: the labels given in training. Shape (example).
+        true: the true labels, or None if they are not known. Shape (example).
+        operands: the pair of symbols of each example, or None if inputs are not pairs. Shape (example, 2).
+        symbols: number of symbols, or None.
+        reasons: why each requested score that is missing could not be computed, by name.
     """
 
     ids: Int[Tensor, " example"]
@@ -61,7 +61,7 @@ class ExampleTable(TableOfScores[ExampleScores]):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The split of each example: "train_clean" or "train_noisy", or "train" where it is not known."""
+        """The split of each example: "train_clean" or "train_noisy", or "train" if it is not known."""
         if self.true is None:
             return ("train",) * len(self.ids)
         noisy = (self.true != self.given).tolist()
@@ -76,14 +76,14 @@ class ExampleTable(TableOfScores[ExampleScores]):
         return frame.assign(given=self.given.numpy(), true=known.numpy())
 
     def _ranked(self, scores: ExampleScores) -> Float[np.ndarray, " example"]:
-        """Return values turned so that high is suspect, infinite ones beyond all others: only ranks are used."""
+        """Return values oriented so that high is suspect, infinite ones beyond all others; only ranks are used."""
         values = scores.suspicion.numpy()
         return np.nan_to_num(values, posinf=np.finfo(float).max, neginf=np.finfo(float).min)
 
     def against(self, reference: str, *, seed: int = 0, resamples: int = 1000) -> pd.DataFrame:
-        """Return Spearman's rank correlation of every other score with one of them, e.g. "feldman_zhang".
+        """Return Spearman's rank correlation of every other score with a reference score, e.g. "feldman_zhang".
 
-        All are turned so that high is suspect.
+        All scores are oriented so that high is suspect.
 
         Args:
             reference: the score that the others are compared with.
@@ -107,7 +107,7 @@ class ExampleTable(TableOfScores[ExampleScores]):
         return frame.assign(n=len(self.ids))
 
     def grid(self, name: str) -> go.Figure:
-        """Return one score on the grid of input pairs, wrongly labelled cells with a dot; other cells are left blank.
+        """Return one score on the grid of input pairs, with a dot on wrongly labelled cells; other cells are left blank.
 
         Raises:
             MissingNeedError: the inputs are not pairs.
@@ -115,7 +115,7 @@ class ExampleTable(TableOfScores[ExampleScores]):
             UnknownNameError: it was not asked for.
         """
         if self.operands is None or self.symbols is None:
-            raise MissingNeedError("this task's inputs are not pairs of symbols: there is no grid to draw")
+            raise MissingNeedError("this task's inputs are not pairs of symbols, so there is no grid to draw")
         found = self[name]
         side = self.symbols
         place = tuple(self.operands.T.numpy())
@@ -142,18 +142,18 @@ def example_scores(
     """Score every training example in several ways.
 
     Args:
-        subjects: a subject (a trained run, say), a network, or several subjects of one training set (other seeds of
+        subjects: a subject (e.g. a trained run), a network, or several subjects with one training set (other seeds of
             the network or of its masks), over which the scores are averaged.
-        names: the scores, e.g. "loss" or "tracin"; `mechmem list` names them all. The loss is always among them.
-        task: the network's task; goes with a bare network.
+        names: the scores, e.g. "loss" or "tracin"; `mechmem list` lists them. The loss is always included.
+        task: the task of a bare network.
         roles: the network's roles; by default its own.
 
     Returns:
         the scores that could be computed for every network, and why the others could not.
 
     Raises:
-        UnknownNameError: there is no such score, or no such setting of it.
-        ConfigError: a name cannot be read, one is given twice; or the networks have other examples or given labels.
+        UnknownNameError: there is no such score or setting.
+        ConfigError: a name cannot be parsed or is repeated, or the networks differ in examples or given labels.
         ScoreError: the loss could not be computed.
     """
     several = list(subjects) if isinstance(subjects, Sequence) else [subject_of(subjects, task, roles)]
@@ -161,14 +161,14 @@ def example_scores(
         raise ConfigError("example_scores takes a Subject, a network with its task, or a list of Subjects")
     parsed = [named("example_scores", name) for name in ((names,) if isinstance(names, str) else names)]
     if len(set(parsed)) < len(parsed):
-        raise ConfigError(f"example_scores takes different names; got {names!r}")
+        raise ConfigError(f"example_scores takes distinct names; got {names!r}")
     baseline = named("example_scores", BASELINE)
     parsed = parsed if baseline in parsed else [baseline, *parsed]
     task = several[0].task
     ids, given = task.sources, task.given(task.sources)
     for other in several[1:]:
         if not torch.equal(other.task.sources, ids) or not torch.equal(other.task.given(ids), given):
-            raise ConfigError(f"{other.name!r} has other training examples, or other labels, than {several[0].name!r}")
+            raise ConfigError(f"{other.name!r} and {several[0].name!r} differ in training examples or labels")
     found, reasons = computed(parsed, lambda score: _pooled([score(subject) for subject in several]))
     if BASELINE not in found:
         raise ScoreError(f"not even the loss could be computed: {reasons[BASELINE]}")
@@ -181,7 +181,7 @@ def example_scores(
 
 
 def _pooled(results: Sequence[ExampleScores]) -> tuple[ExampleScores, Float[Tensor, " example"]]:
-    """Return the mean over networks, and its standard error; a value that is infinite in one network is in the mean."""
+    """Return the mean over networks, and its standard error; a value infinite in one network has an infinite mean."""
     values = torch.stack([each.values for each in results])
     notes = "; ".join(dict.fromkeys(each.note for each in results if each.note))
     if len(results) == 1:

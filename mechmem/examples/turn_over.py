@@ -1,4 +1,4 @@
-"""What each training example does to the answer on others, read from the subnetworks of turn-over dropout."""
+"""Influence of each training example on the predictions for others, by the subnetworks of turn-over dropout."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Influence(Result):
-    """How much worse each target is answered where a training example is unknown.
+    """Increase of each target's loss without each training example.
 
     Attributes:
         sources: the training examples. Shape (source).
-        targets: the examples whose answer is measured. Shape (target).
-        values: L(f^{1−m(z)}, target) − L(f^{m(z)}, target) in nats, of the cross-entropy on the label given to the
-            target (of a test example the true one); positive where the source z helps. Shape (target, source).
-        errors: standard error of the mean over networks; None for a single one. Shape (target, source).
-        networks: over how many networks (mask seeds) the values are averaged.
+        targets: the examples whose loss is measured. Shape (target).
+        values: L(f^{1−m(z)}, target) − L(f^{m(z)}, target) in nats, where L is the cross-entropy with the target's
+            given label (for a test example the true one); positive if the source z helps. Shape (target, source).
+        errors: standard error of the mean over networks; None for a single network. Shape (target, source).
+        networks: number of networks (mask seeds) averaged over.
         source_labels: the labels given to the sources. Shape (source).
         target_labels: those of the targets. Shape (target).
-        note: which leaks were accepted, or "".
+        note: the accepted leaks, or "".
     """
 
     sources: Int[Tensor, " source"]
@@ -92,7 +92,7 @@ class Influence(Result):
         check_whole("number of examples", count, 1)
         row = (self.targets == target).nonzero().flatten()
         if not len(row):
-            raise ConfigError(f"example {target} is none of the {len(self.targets)} targets")
+            raise ConfigError(f"example {target} is not one of the {len(self.targets)} targets")
         order = torch.argsort(self.values[row[0]], stable=True, descending=descending)
         return self.sources[order[:count]]
 
@@ -112,25 +112,25 @@ def influence(
     accept_leaks: bool = False,
     progress: bool = False,
 ) -> Influence:
-    """Measure what training examples do to the answers on other examples, by turn-over dropout.
+    """Measure the influence of training examples on the predictions for other examples, by turn-over dropout.
 
-    I(target, z) = L(f^{1−m(z)}, target) − L(f^{m(z)}, target): the loss of the subnetwork that z has not trained less
-    that of the one that it has. Each source costs two forward passes of all targets. (Kobayashi et al. 2020,
+    I(target, z) = L(f^{1−m(z)}, target) − L(f^{m(z)}, target): the loss of the subnetwork not trained on z minus that
+    of the subnetwork trained on z. Each source costs two forward passes over all targets. (Kobayashi et al. 2020,
     arXiv 2012.04207, equation 6.)
 
     Args:
-        subjects: a network trained with turn-over dropout; or several of the same training set, with other seeds of the
+        subjects: a network trained with turn-over dropout; or several with the same training set and other seeds of the
             masks, over which the influence is averaged.
-        sources: ids of training examples; by default all, without fixed views of them.
+        sources: ids of training examples; by default all, without their fixed views.
         targets: ids of any examples; by default the test set.
-        accept_leaks: measure although examples act on units that are not their own (see `isolation`).
+        accept_leaks: measure although examples affect units outside their mask (see `isolation`).
         progress: whether to show a bar.
 
     Raises:
         MissingNeedError: a network has no turn-over dropout.
-        LeakError: a network is not isolated, and this was not accepted.
-        ConfigError: ids are no list of whole numbers, are repeated, or sources are not training examples; or the
-            networks have other examples or labels.
+        LeakError: a network is not isolated, and `accept_leaks` is false.
+        ConfigError: ids are not a list of distinct whole numbers, or sources are not training examples; or the networks
+            differ in examples or labels.
         UnknownNameError: an id is not one of the task's.
     """
     several = list(subjects) if isinstance(subjects, Sequence) else [subjects]
@@ -145,7 +145,7 @@ def influence(
     for number, subject in enumerate(several):
         same = torch.equal(subject.task.given(source_ids), source_labels)
         if not same or not torch.equal(subject.task.given(target_ids), target_labels):
-            raise ConfigError(f"{subject.name!r} has other labels than {several[0].name!r}")
+            raise ConfigError(f"{subject.name!r} and {several[0].name!r} differ in their labels")
         notes += check_isolated(subject, accept_leaks=accept_leaks)
         title = f"influence, network {number + 1} of {len(several)}"
         found.append(_differences(subject, source_ids, target_ids, title, progress))
@@ -163,17 +163,17 @@ def influence(
 
 
 def check_isolated(subject: Subject, *, accept_leaks: bool) -> list[str]:
-    """Return a note of the leaks that were accepted, none where the network is isolated.
+    """Return a note of the accepted leaks; an empty list if the network is isolated.
 
     Raises:
         MissingNeedError: the network has no turn-over dropout.
-        LeakError: it is not isolated, and this was not accepted.
+        LeakError: the network is not isolated, and `accept_leaks` is false.
     """
     found = isolation(subject)
     if found.isolated:
         return []
     if not accept_leaks:
-        raise LeakError(f"{subject.name!r} is not isolated, {found}; accept_leaks=True measures all the same")
+        raise LeakError(f"{subject.name!r} is not isolated, {found}; accept_leaks=True measures it anyway")
     return [f"not isolated, {found}"]
 
 
@@ -181,11 +181,11 @@ def check_isolated(subject: Subject, *, accept_leaks: bool) -> list[str]:
 def _differences(
     subject: Subject, sources: Int[Tensor, " source"], targets: Int[Tensor, " target"], title: str, progress: bool
 ) -> Float[Tensor, "target source"]:
-    """Return flipped less own loss of each target under each source's masks."""
+    """Return flipped minus own loss of each target under each source's masks."""
     model, task, device = subject.model, subject.task, device_of(subject.model)
     found = torch.empty(len(targets), len(sources))
     shown = task.source(sources)
-    # A block of targets is loaded once for all sources.
+    # Each block of targets is loaded once for all sources.
     parts = list(blocks(len(targets), max(block_rows(model), 1024)))
     steps = ((part, column) for part in parts for column in range(len(sources)))
     batch, loaded = None, None

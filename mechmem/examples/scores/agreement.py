@@ -1,4 +1,4 @@
-"""How many other networks answer alike."""
+"""Agreement of other networks with the network's prediction."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from mechmem.core.subject import Subject
 from mechmem.models.reading.forward import logits_of
 
 FIRST_SEED = 1000
-"""The other networks' seeds are this one and those after it, without the network's own."""
+"""First seed of the other networks; the rest follow it, without the network's own."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement(ExampleScore):
-    """Score examples by the share of other networks that answer as this one does.
+    """Score examples by the share of other networks with the same prediction.
 
-    The others are trained now, or opened if they have been: the same labels, settings and number of steps, with other
-    seeds of initialisation and order. They fit the training set too: where all of it is fitted they agree on all of it,
-    and examples can only be told apart where training ends before that.
+    The others are trained, or opened if they exist, with the same labels, settings and number of steps and other seeds
+    of initialisation and order. They fit the training set too: once all of it is fitted they agree on every example,
+    so the score separates examples only if training ends before that.
 
-    Deviation from the paper: it takes the divergence between the networks' probabilities, which the labels that are
-    answered are less sensitive to.
+    Deviation from the paper: it uses the divergence between the networks' probabilities, which is more sensitive than
+    the predicted labels.
 
     Attributes:
-        count: how many other networks.
+        count: number of other networks.
     """
 
     name: ClassVar[str] = "agreement"
     needs: ClassVar[frozenset[str]] = frozenset({"retrainer"})
     knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
     cites: ClassVar[str] = "Carlini, Erlingsson & Papernot 2019, arXiv 1910.13427"
-    higher: ClassVar[str] = "more networks answer alike"
+    higher: ClassVar[str] = "more networks predict alike"
     suspect: ClassVar[Literal["low", "high"]] = "low"
     unit: ClassVar[str] = "share of networks"
 

@@ -1,4 +1,4 @@
-"""How much more often an example is answered as given by networks that were trained on it."""
+"""Memorization score: how much likelier an example's given label is predicted by networks trained on it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mechmem.training.train import ConfigRetrainer
 
 @dataclasses.dataclass(frozen=True)
 class FeldmanZhang(ExampleScore):
-    """Score examples by memorization itself: networks trained on random subsets, with the example against without it.
+    """Score examples by their memorization in networks trained on random subsets with and without the example.
 
-    mem_i = P[the given label is answered | i in S] − P[… | i not in S], over networks of the run's config and number of
-    steps, each trained on a random subset S. What cheap scores are estimates of; it costs as many trainings as there
-    are networks. They are kept in the run's directory.
+    mem_i = P[the given label is predicted | i in S] − P[… | i not in S], over networks with the run's config and number
+    of steps, each trained on a random subset S. Cheap scores estimate this quantity; it costs one training per network.
+    The networks are kept in the run's directory.
 
     Attributes:
-        networks: how many networks are trained, at least 2.
+        networks: number of networks to train, at least 2.
         fraction: share of the training examples in each subset.
         seed: seed of the subsets and of the networks.
     """
@@ -37,7 +37,7 @@ class FeldmanZhang(ExampleScore):
     needs: ClassVar[frozenset[str]] = frozenset({"retrainer", "run"})
     knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
     cites: ClassVar[str] = "Feldman & Zhang 2020, arXiv 2008.03703, section 2"
-    higher: ClassVar[str] = "the given label is answered only by networks trained on it"
+    higher: ClassVar[str] = "the given label is predicted only by networks trained on it"
     unit: ClassVar[str] = "difference of shares of networks"
     networks: int = 32
     fraction: float = 0.7
@@ -55,13 +55,13 @@ class FeldmanZhang(ExampleScore):
         """Return the memorization of each example.
 
         Raises:
-            MissingNeedError: the network was not trained from a config, or on another task than the subject's.
+            MissingNeedError: the network was not trained from a config, or its task is not the subject's.
         """
         retrainer = subject.retrainer
         if not isinstance(retrainer, ConfigRetrainer) or subject.run is None:
             raise MissingNeedError(f"{self.name!r} needs a run that was trained from a config, to train others like it")
         if build_task(retrainer.config.task).digest != subject.task.digest:
-            raise MissingNeedError(f"{self.name!r} trains on the task of the run's config, and the subject has another")
+            raise MissingNeedError(f"{self.name!r} trains on the task of the run's config, but the subject's differs")
         writable = os.access(subject.run.path, os.W_OK)
         found = train_subsets(
             retrainer.config,

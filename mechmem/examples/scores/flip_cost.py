@@ -1,4 +1,4 @@
-"""How many units an example hangs on."""
+"""Number of units whose ablation changes the prediction on an example."""
 
 from __future__ import annotations
 
@@ -20,23 +20,22 @@ from mechmem.neurons.flipping import BLOCK_ELEMENTS, Removed, flipping_readout, 
 
 @dataclasses.dataclass(frozen=True)
 class FlipCost(ExampleScore):
-    """Score examples by how many units have to be removed before the prediction is no longer the given label.
+    """Score examples by the number of units to ablate before the prediction is no longer the given label.
 
-    Units are removed one by one: each time the one whose removal most raises the example's loss while sparing other
-    examples, to first order; an example that is among the others is not spared from itself. An example whose given
-    label is not answered as it is has cost 0, and one that `most` removals do not flip an infinite one. The score of
-    neurons `neuron_flipping` makes the same search, and says how it deviates from the paper.
+    Units are ablated one by one: each time the unit whose ablation most raises the example's loss while sparing other
+    examples, to first order; an example among the others is not spared from itself. An example whose given label is not
+    predicted in the first place has cost 0; an example that `most` units do not flip has infinite cost. The score of
+    neurons `neuron_flipping` makes the same search, and describes how it deviates from the paper.
 
-    Where the logits are linear in the layer, all follows from its weights; otherwise the network is run, and
-    differentiated, once per training example and removal, on it and the others, and the note says so.
+    If the logits are linear in the layer, the weights suffice; otherwise the network takes a forward and a backward
+    pass per training example and unit, on the example and the others, and the note says so.
 
     Attributes:
-        others: how many other training examples are to be spared, drawn with the seed.
-        most: largest number of units that is tried.
+        others: number of other training examples to spare, drawn with the seed.
+        most: largest number of units to ablate.
         seed: seed of the draw.
         point: any hook point with such units; by default the last of the role `hidden`.
-        units: what is removed: a "neuron", on the point's last axis; or a "channel", on its second, (example, channel,
-            …).
+        units: "neuron", on the point's last axis; or "channel", on its second, (example, channel, …).
     """
 
     name: ClassVar[str] = "flip_cost"
@@ -61,7 +60,7 @@ class FlipCost(ExampleScore):
         check_choice("unit", self.units, get_args(Removed))
 
     def wants(self) -> frozenset[str]:
-        """What holds the units."""
+        """The role that holds the units, unless a point is named."""
         return frozenset() if self.point else self.needs
 
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
@@ -69,7 +68,7 @@ class FlipCost(ExampleScore):
 
         Raises:
             UnknownNameError: there is no such hook point.
-            ConfigError: the point has no such units, or not for sure.
+            ConfigError: the point has no such units, or it is not certain that it has.
             DiscardedEditError: the logits do not depend on what the point holds.
         """
         task, point = subject.task, self.point or subject.roles.hidden[-1]

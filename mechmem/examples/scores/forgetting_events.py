@@ -1,4 +1,4 @@
-"""How often what was learned is forgotten."""
+"""Number of times that training forgot a learned example."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mechmem.training.run import recorded_right
 
 @dataclasses.dataclass(frozen=True)
 class ForgettingEvents(ExampleScore):
-    """Score examples by how often their given label is answered at one evaluation and no more at the next.
+    """Score examples by how often their given label is predicted at one evaluation but not at the next.
 
-    An example whose given label is answered at no evaluation has been forgotten infinitely often, as in the paper. It
-    looks at an example whenever a minibatch holds it; a run is evaluated at a few log-spaced steps, step 0 among them,
-    so that this is a lower bound. The note says how many there were; `TrainConfig(evaluations=…)` sets it.
+    An example whose given label is never predicted counts as forgotten infinitely often, as in the paper. The paper
+    checks an example whenever a minibatch holds it; a run is evaluated at a few log-spaced steps, including step 0, so
+    this is a lower bound. The note gives the number of evaluations; `TrainConfig(evaluations=…)` sets it.
     """
 
     name: ClassVar[str] = "forgetting_events"
@@ -34,7 +34,7 @@ class ForgettingEvents(ExampleScore):
         """Return the counts.
 
         Raises:
-            MissingNeedError: the run did not record which examples were right, or it was on another task.
+            MissingNeedError: the run did not record which examples it predicted as given, or its task is another.
         """
         step, right = recorded_right(subject, subject.task.sources, self.name)
         events = torch.from_numpy((right[:-1] & ~right[1:]).sum(0)).double()

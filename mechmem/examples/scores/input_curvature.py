@@ -1,4 +1,4 @@
-"""How sharply the loss bends around an example."""
+"""Curvature of the loss around an example."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ from mechmem.models.networks.masks import mask_layers, of_examples
 States = Literal["all", "last"]
 
 BLOCK_ELEMENTS = 2**20
-"""Signs of one direction that are drawn at a time."""
+"""Number of signs of one direction drawn at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
 class InputCurvature(ExampleScore):
-    """Score examples by how much the gradient of their loss by the input changes within a small step.
+    """Score examples by how much the gradient of their loss with respect to the input changes over a small step.
 
     This is the mean over directions v of ‖∇L(x + h v) − ∇L(x)‖, the norm neither squared nor divided by h: to first
-    order h ‖H v‖, with H the Hessian of the loss by the input and v a vector of independent signs, drawn for each
-    example from the seed and its id. L is the cross-entropy with the given label, whatever the network was trained
-    with, in evaluation mode.
+    order h ‖H v‖, with H the Hessian of the loss with respect to the input and v a vector of independent signs, drawn
+    for each example from the seed and its id. L is the cross-entropy with the given label in evaluation mode, whatever
+    the training loss.
 
-    As in the paper it is averaged over training: over the states that the run saved after step 0, which are log-spaced
-    where the paper has one per epoch. Without a run it is that of the network alone, and the note says so.
+    As in the paper the score is averaged over training: over the states that the run saved after step 0, which are
+    log-spaced (the paper has one per epoch). Without a run it is that of the network alone, and the note says so.
 
-    Whole numbers (pairs of symbols, tokens) have no neighbourhood. There x is what the first point of the role `hidden`
-    holds, and the rest of the network is what is differentiated; only scores at the same point can be compared.
+    Whole numbers (pairs of symbols, tokens) have no neighbourhood. For them x is the activation at the first point of
+    the role `hidden`, and the loss is differentiated from there; only scores at the same point are comparable.
 
     Attributes:
-        directions: how many directions.
+        directions: number of directions.
         h: length of the step along each coordinate.
         checkpoints: "all" saved states of the run, or "last" for the network as it is.
-        point: what x is: a hook point, "hidden.2" for the third of the role `hidden`, "inputs"; by default the inputs
-            where they are numbers of floating point.
+        point: where x is taken: a hook point, "hidden.2" for the third of the role `hidden`, or "inputs"; by default
+            the inputs if they are floating point.
         seed: seed of the directions.
     """
 
     name: ClassVar[str] = "input_curvature"
     knows: ClassVar[frozenset[str]] = frozenset({"given_labels", "checkpoints"})
     cites: ClassVar[str] = "Garg, Ravikumar & Roy 2023, arXiv 2307.05831"
-    higher: ClassVar[str] = "the loss bends more around it"
+    higher: ClassVar[str] = "the loss curves more around it"
     unit: ClassVar[str] = "nats per unit of input"
 
     directions: int = 10
@@ -76,17 +76,18 @@ class InputCurvature(ExampleScore):
         check_whole("seed", self.seed, 0)
 
     def told(self) -> frozenset[str]:
-        """Earlier states, where they are averaged over."""
+        """The checkpoints, if the score averages over them."""
         return self.knows if self.checkpoints == "all" else self.knows - {"checkpoints"}
 
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
         """Return the changes.
 
         Raises:
-            MissingNeedError: the loss cannot be differentiated by the inputs, and the role `hidden` names no point.
+            MissingNeedError: the loss is not differentiable with respect to the inputs, and the role `hidden` names no
+                point.
             UnknownNameError: there is no such hook point.
-            ActivationError: it does not fire, or what it holds cannot be moved by h.
-            DiscardedEditError: the logits do not depend on what it holds.
+            ActivationError: the point does not fire, or a step of h does not change its values.
+            DiscardedEditError: the logits do not depend on the point.
         """
         warn_of_leftovers(subject.model)
         point = self._point(subject)
@@ -105,7 +106,7 @@ class InputCurvature(ExampleScore):
         if subject.task.batch(subject.task.sources[:1])[0].is_floating_point():
             return INPUTS
         if not subject.roles.hidden:
-            raise MissingNeedError(f"{self.name!r} needs role:hidden, or a point, where inputs are whole numbers")
+            raise MissingNeedError(f"{self.name!r} needs role:hidden or a point, since inputs are whole numbers")
         return subject.roles.hidden[0]
 
     def _steps(self, subject: Subject) -> list[int]:
@@ -142,31 +143,31 @@ class InputCurvature(ExampleScore):
         ids: Int[Tensor, " example"],
         step: Float[Tensor, "example feature"] | None = None,
     ) -> Float[Tensor, "example feature"]:
-        """Return the gradient of each example's loss by what is moved, after a step, on the CPU."""
+        """Return the gradient of each example's loss with respect to the moved values, after a step, on the CPU."""
         task, device, held = subject.task, device_of(model), []
 
         def moved(value: Tensor) -> Tensor:
             self._check(point, value, len(ids))
             ahead = value.detach() if step is None else value.detach() + step.to(value).reshape(value.shape)
             held.append(ahead.clone().requires_grad_())
-            # The network may change what it is given in place.
+            # The network may change its input in place.
             return held[0].clone()
 
         inputs, given = (each.to(device) for each in task.batch(ids))
         put = contextlib.nullcontext() if point == INPUTS else hooked(model, point, moved)
         with of_examples(mask_layers(model), task.source(ids)), put:
             returned = model(moved(inputs) if point == INPUTS else inputs)
-        # In float64 the probability of a label that is answered for sure still differs from 1.
+        # In float64 the probability of a near-certain label still differs from 1.
         logits = full_precision(subject.roles.output.read(returned)).double()
         loss = F.cross_entropy(logits, given, reduction="sum")
         if not loss.requires_grad:
-            raise MissingNeedError(f"{self.name!r} needs another point: its loss cannot be differentiated by {point}")
+            raise MissingNeedError(f"{self.name!r} needs another point: the loss has no gradient at {point}")
         return rearrange(torch.autograd.grad(loss, held[0])[0].double().cpu(), "example ... -> example (...)")
 
     def _check(self, point: str, value: Tensor, examples: int) -> None:
         shape = tuple(value.shape)
         if not value.is_floating_point() or torch.finfo(value.dtype).eps > self.h / 8 or len(value) != examples:
             raise ActivationError(
-                f"{point!r} holds {value.dtype} of shape {shape}, and must hold numbers for {examples} examples that a "
+                f"{point!r} holds {value.dtype} of shape {shape}, but needs numbers for {examples} examples that a "
                 f"step of {self.h} changes"
             )

@@ -1,4 +1,4 @@
-"""Since when the network answers the given label."""
+"""Step from which on the network predicts the given label."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mechmem.training.run import recorded_right
 
 @dataclasses.dataclass(frozen=True)
 class LearningSpeed(ExampleScore):
-    """Score examples by the optimisation step from which on the given label is answered until the end of the run.
+    """Score examples by the optimisation step from which on the given label is predicted until the end of the run.
 
-    A run is looked at from time to time: this is the step of the first evaluation of which that is true, and the
-    example was learned between it and the evaluation before. Of an example whose given label is not answered in the end
-    it is infinite. It is read from the whole run, from whichever of its states the network was opened.
+    This is the step of the first such evaluation; the example was learned between it and the evaluation before. It is
+    infinite if the given label is not predicted at the end. The score covers the whole run, whichever of its states the
+    network is.
     """
 
     name: ClassVar[str] = "learning_speed"
@@ -36,11 +36,11 @@ class LearningSpeed(ExampleScore):
         """Return the steps.
 
         Raises:
-            MissingNeedError: the run did not record which examples were right, or it was on another task.
+            MissingNeedError: the run did not record which examples it predicted as given, or its task is another.
         """
         step, right = recorded_right(subject, subject.task.sources, self.name)
         fitted, _ = fitting_times(right)
-        # The last is where −1 points to.
+        # Index −1 takes the last value.
         values = np.append(step.astype(float), np.inf)[fitted]
         never = int(np.isinf(values).sum())
         return torch.from_numpy(values), f"at {len(step)} evaluations" + (f"; {never} never" if never else "")

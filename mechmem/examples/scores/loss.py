@@ -1,4 +1,4 @@
-"""How badly the network answers."""
+"""The network's loss on each example."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mechmem.models.reading.forward import logits_of
 
 @dataclasses.dataclass(frozen=True)
 class ExampleLoss(ExampleScore):
-    """Score examples by the network's loss on the label that was given: the baseline that every other has to beat.
+    """Score examples by the network's loss on the given label: the baseline that every other score has to beat.
 
-    The loss is the cross-entropy, whatever the network was trained with.
+    The loss is the cross-entropy, whatever the training loss.
     """
 
     name: ClassVar[str] = "loss"
     knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
     cites: ClassVar[str] = "the network itself"
-    higher: ClassVar[str] = "the given label is answered less"
+    higher: ClassVar[str] = "the given label is less likely"
     unit: ClassVar[str] = "nats"
 
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:

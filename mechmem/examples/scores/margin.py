@@ -1,4 +1,4 @@
-"""By how much the given label leads."""
+"""Margin of the given label over the strongest other label."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Of = Literal["logits", "probabilities"]
 
 @dataclasses.dataclass(frozen=True)
 class Margin(ExampleScore):
-    """Score examples by what the given label scores less the highest that any other label does.
+    """Score examples by the given label's logit minus the highest logit of any other label.
 
-    A margin below 0 is a given label that is not answered. The paper sums it up over training; this is that of the
-    network as it is. Logits are what the literature takes: differences of probabilities run into ±1, where examples
-    that are fitted well and very well cannot be told apart.
+    If the margin is below 0 the given label is not predicted. The paper averages it over training; this is the margin
+    of the network as it is. The literature uses logits: differences of probabilities saturate at ±1, where well and
+    very well fitted examples look the same.
 
     Attributes:
         of: "logits", or "probabilities" for differences in −1 … 1.

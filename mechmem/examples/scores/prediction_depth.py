@@ -1,4 +1,4 @@
-"""How deep in the network an example's answer is settled."""
+"""Prediction depth: the layer from which on an example's neighbours vote for the network's prediction."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mechmem.layers.votes import Distance, layer_votes, settled_from
 
 @dataclasses.dataclass(frozen=True)
 class ExamplePredictionDepth(ExampleScore):
-    """Score examples by the number of the first place from which on their neighbours vote for the network's answer.
+    """Score examples by the first depth from which on their neighbours vote for the network's prediction.
 
-    The places are the inputs, numbered 0, the layers, and the network's probabilities; where not even these agree it is
-    the number of places. All training examples vote and are scored, each without a vote on itself (the analysis
-    `prediction_depth` draws some of them, and measures test examples too). One layer is in memory at a time.
+    The depths are the inputs, numbered 0, the layers, and the network's probabilities; if not even the last agrees the
+    score is the number of depths. All training examples vote and are scored, each without a vote on itself (the
+    analysis `prediction_depth` draws a sample, and measures test examples too). One layer is in memory at a time.
 
     Attributes:
         points: the layers: hook points, patterns such as "layers.*.hook_hidden", "hidden.2" for the third of the role
             `hidden`; several with spaces between them. By default the role `hidden`.
-        pool: "mean" averages what layers hold as (example, channel, …) over all axes behind the channels first.
-        k: how many neighbours vote; all others, where there are fewer.
+        pool: "mean" averages features of shape (example, channel, …) over all axes after the channels first.
+        k: number of neighbours that vote; all others, if there are fewer.
         distance: "euclidean", or "cosine" for the angle.
     """
 
@@ -50,18 +50,18 @@ class ExamplePredictionDepth(ExampleScore):
         check_choice("distance", self.distance, get_args(Distance))
 
     def wants(self) -> frozenset[str]:
-        """Layers, unless they are named."""
+        """The role `hidden`, unless layers are named."""
         return frozenset() if self.points.strip() else self.needs
 
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
         """Return the depths.
 
         Raises:
-            MissingNeedError: there is a single training example.
+            MissingNeedError: there is only one training example.
             UnknownNameError: there is no such point.
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
         layers, sources = named_layers(subject, self.points, self.pool), subject.task.sources
         votes = layer_votes(subject, layers, sources, sources[:0], self.k, self.distance)
-        note = f"{len(votes.places)} places, from {votes.places[0]} to {votes.places[-1]}; {votes.k} neighbours vote"
+        note = f"{len(votes.places)} depths, from {votes.places[0]} to {votes.places[-1]}; {votes.k} neighbours vote"
         return settled_from(votes.answers == votes.predicted).double(), note

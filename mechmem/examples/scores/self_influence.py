@@ -1,4 +1,4 @@
-"""What a training example does to the answer on itself."""
+"""Influence of a training example on the prediction for itself."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from mechmem.models.reading.forward import logits_of
 
 @dataclasses.dataclass(frozen=True)
 class SelfInfluence(ExampleScore):
-    """Score examples by their influence on themselves: the loss without the units they trained, less that with them.
+    """Score examples by their influence on themselves: the loss without the units they trained, minus the loss with them.
 
     I(z, z) = L(f^{1−m(z)}, z) − L(f^{m(z)}, z), the memorization of z, in a network with turn-over dropout. Averaging
-    networks with other mask seeds makes it less noisy: pass them all to `example_scores`.
+    over networks with other mask seeds makes it less noisy: pass them all to `example_scores`.
 
     Attributes:
-        accept_leaks: measure although examples act on units that are not their own (see `isolation`).
+        accept_leaks: measure although examples affect units outside their mask (see `isolation`).
     """
 
     name: ClassVar[str] = "self_influence"
     needs: ClassVar[frozenset[str]] = frozenset({"turn_over"})
     knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
     cites: ClassVar[str] = "Liu, Lin & Jaggi 2021, arXiv 2112.08798; Kobayashi et al. 2020, arXiv 2012.04207"
-    higher: ClassVar[str] = "the example is answered by heart"
+    higher: ClassVar[str] = "the example is memorized"
     unit: ClassVar[str] = "nats"
 
     accept_leaks: bool = False
@@ -41,7 +41,7 @@ class SelfInfluence(ExampleScore):
 
         Raises:
             MissingNeedError: the network has no turn-over dropout.
-            LeakError: it is not isolated, and this was not accepted.
+            LeakError: the network is not isolated, and `accept_leaks` is false.
         """
         notes = check_isolated(subject, accept_leaks=self.accept_leaks)
         return _losses(subject, "flipped") - _losses(subject, "own"), "; ".join(notes)

@@ -1,4 +1,4 @@
-"""How far an example's own gradient steps lowered its loss."""
+"""TracIn self-influence: how far an example's own gradient steps lowered its loss."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from mechmem.models.hooks.running import device_of, full_precision
 from mechmem.training.run import Run
 
 GRADIENT_ELEMENTS = 2**24
-"""Numbers in the gradients of the examples that are worked on at once: 64 MB in float32."""
+"""Numbers in the gradients of the examples processed at once: 64 MB in float32."""
 
 ONE_BY_ONE, TOGETHER = 4, 32
-"""Most examples at once: where each is differentiated alone, through the graph of all; and where all are together."""
+"""Most examples at once: if each is differentiated alone, through the graph of all; and if all are together."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TracIn(ExampleScore):
     """Score examples by their influence on themselves: Σ η ‖∇ℓ‖² over the states that the run saved.
 
-    ∇ℓ is the gradient of the example's loss, that of the run, by all parameters that are trained; η is the learning
-    rate. It is computed by captum (`TracInCP.self_influence`), in evaluation mode, on examples as they are without
-    augmentation. The saved states after step 0 are log-spaced: a sum over them, not the integral over training.
+    ∇ℓ is the gradient of the example's loss, as used in the run, with respect to all trained parameters; η is the
+    learning rate. captum computes it (`TracInCP.self_influence`), in evaluation mode, on examples without augmentation.
+    The saved states after step 0 are log-spaced, so this is a sum over them, not the integral over training.
 
-    For gradient descent η ‖∇ℓ‖² is, to first order, what a step on the example takes off its loss. Adam and Muon take
-    other steps: there this is a size of gradients, and the note says so. Where a run recorded no learning rate, it
-    counts as 1.
+    For gradient descent η ‖∇ℓ‖² is, to first order, the amount by which a step on the example lowers its loss. Adam and
+    Muon take other steps: for them it measures only the size of gradients, and the note says so. If the run recorded no
+    learning rate, η is 1.
 
-    Needs captum, which `pip install "mechmem[influence]"` brings.
+    Needs captum, installed by `pip install "mechmem[influence]"`.
     """
 
     name: ClassVar[str] = "tracin"
@@ -53,21 +53,21 @@ class TracIn(ExampleScore):
         """Return the self-influences.
 
         Raises:
-            MissingNeedError: captum is missing, the run saved no state after step 0, or there is no parameter that the
-                loss depends on.
+            MissingNeedError: captum is missing, the run saved no state after step 0, or the loss depends on no
+                parameter.
         """
         run, task, device = subject.run, subject.task, device_of(subject.model)
         assert run is not None
         steps = [step for step in run.checkpoint_steps() if step > 0]
         if not steps:
-            raise MissingNeedError(f"{self.name!r} needs states that the run saved after step 0, and there are none")
+            raise MissingNeedError(f"{self.name!r} needs states that the run saved after step 0, but there are none")
         config = run.config if isinstance(run, Run) else None
         rate, kind = (1.0, "cross_entropy") if config is None else (config.lr, config.loss)
         network = _Trained(run.model_at(steps[0]).to(device).eval(), subject.roles.output)
         network.choose(*_Batches(task, task.sources[:2], 2, device)[0])
         size = sum(parameter.numel() for parameter in network.parameters())
         if not size:
-            raise MissingNeedError(f"{self.name!r} needs parameters that the loss depends on, and there are none")
+            raise MissingNeedError(f"{self.name!r} needs parameters that the loss depends on, but there are none")
         influence = _Influence(run, network, rate, kind)
         together = _of_known_layers(network) and influence.same_together(_Batches(task, task.sources[:2], 2, device))
         rows = max(1, min(TOGETHER if together else ONE_BY_ONE, GRADIENT_ELEMENTS // size))
@@ -76,24 +76,24 @@ class TracIn(ExampleScore):
         if config is None:
             notes.append("no learning rate or loss was recorded: 1 and the cross-entropy are assumed")
         elif config.optimizer != "sgd":
-            notes.append(f"the identity behind it holds for sgd only, and this run took steps of {config.optimizer}")
+            notes.append(f"the underlying identity holds for sgd only, but this run used {config.optimizer}")
         return values.double().cpu(), "; ".join(notes)
 
 
 class _Trained(nn.Module):
-    """A network that returns its logits, and names as parameters those that are trained."""
+    """A network that returns its logits, and whose `parameters` are the trained ones."""
 
     def __init__(self, network: nn.Module, output: Output):
         super().__init__()
         self.network, self._output = network, output
         every = [parameter for parameter in network.parameters() if parameter.is_floating_point()]
-        # One that is frozen as a whole was frozen to be looked at.
+        # A network frozen as a whole was frozen only for inspection.
         if not any(parameter.requires_grad for parameter in every):
             network.requires_grad_(True)
         self._counted = [parameter for parameter in every if parameter.requires_grad]
 
     def forward(self, inputs: Shaped[Tensor, "example ..."]) -> Float[Tensor, "example class"]:
-        # In float64 the probability of a label that is answered for sure still differs from 1.
+        # In float64 the probability of a near-certain label still differs from 1.
         return full_precision(self._output.read(self.network(inputs))).double()
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
@@ -101,14 +101,14 @@ class _Trained(nn.Module):
 
     @torch.enable_grad()
     def choose(self, inputs: Shaped[Tensor, "example ..."], given: Int[Tensor, " example"]) -> None:
-        """Leave out what the loss does not depend on."""
+        """Leave out the parameters that the loss does not depend on."""
         loss = F.cross_entropy(self(inputs), given)
         slopes = torch.autograd.grad(loss, self._counted, allow_unused=True) if self._counted else ()
         self._counted = [each for each, slope in zip(self._counted, slopes, strict=True) if slope is not None]
 
 
 class _Loss(nn.Module):
-    """The loss of each example ("none"), or their sum ("sum"): captum asks for the name."""
+    """The loss of each example ("none"), or their sum ("sum"); captum reads the attribute `reduction`."""
 
     def __init__(self, kind: str, reduction: str):
         super().__init__()
@@ -150,11 +150,11 @@ class _Influence:
         return self._rate
 
     def __call__(self, batches: _Batches, steps: list[int], together: bool) -> Float[Tensor, " example"]:
-        # A generator of its own, since the loader draws a seed for workers that there are not.
+        # Its own generator, since the loader draws a seed even without workers.
         loader = DataLoader(batches, batch_size=None, generator=torch.Generator())
         loss = _Loss(self._kind, "sum" if together else "none")
         with warnings.catch_warnings():
-            # captum says of every batch that it lets autograd see the inputs.
+            # captum warns for every batch that it requires gradients of the inputs.
             warnings.filterwarnings("ignore", module=r"captum\.")
             found = self._tracin(
                 self._network,
@@ -167,10 +167,10 @@ class _Influence:
             return found.self_influence(outer_loop_by_checkpoints=True)
 
     def same_together(self, batches: _Batches) -> bool:
-        """Tell whether examples give the same together as one by one, in the first saved state.
+        """Return whether examples give the same results together as one by one, in the first saved state.
 
-        captum then reads gradients off what goes into layers and comes back to them, which fails where a weight is used
-        elsewhere too, a layer's first axis is not that of the examples, or a convolution has groups.
+        Together, captum derives gradients from the inputs of layers and the gradients at their outputs. That fails if a
+        weight is also used elsewhere, a layer's first axis is not that of the examples, or a convolution has groups.
         """
         steps = [step for step in self._run.checkpoint_steps() if step > 0][:1]
         alone = self(batches, steps, False)
@@ -182,7 +182,7 @@ class _Influence:
 
 
 def _of_known_layers(network: nn.Module) -> bool:
-    """Tell whether every parameter is that of one layer of a kind whose gradients captum can read off."""
+    """Return whether every parameter belongs to one layer of a kind whose gradients captum can derive."""
     owned = [(module, each) for module in network.modules() for each in module._parameters.values() if each is not None]
     once = len({id(each) for _, each in owned}) == len(owned)
     return once and all(type(module) in (nn.Linear, nn.Conv2d) for module, _ in owned)
