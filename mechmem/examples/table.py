@@ -107,7 +107,7 @@ class ExampleTable(TableOfScores[ExampleScores]):
         return frame.assign(n=len(self.ids))
 
     def grid(self, name: str) -> go.Figure:
-        """Return one score on the grid of input pairs, with a dot on wrongly labelled cells; other cells are left blank.
+        """Return one score on the grid of input pairs, with a dot on wrongly labelled cells; other cells are blank.
 
         Raises:
             MissingNeedError: the inputs are not pairs.

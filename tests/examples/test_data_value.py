@@ -98,5 +98,5 @@ def test_what_cannot_be_removed_is_refused(subject):
         mm.data_value(subject, {"x": subject.task.test_ids[:1]}, seeds=[5])
     with pytest.raises(ConfigError, match="'x' must be distinct ids"):
         mm.data_value(subject, {"x": ids[[0, 1, 0]]}, seeds=[5])
-    with pytest.raises(MissingNeedError, match="how the network was trained"):
+    with pytest.raises(MissingNeedError, match="needs the training config"):
         mm.data_value(mm.Subject(subject.model, subject.task), {"x": ids[:2]})

@@ -97,11 +97,11 @@ def test_a_table_draws_and_survives_saving(tmp_path):
 
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_what_cannot_be_asked_is_refused():
-    with pytest.raises(MissingNeedError, match="has to be known"):
+    with pytest.raises(MissingNeedError, match="needs to know which labels are wrong"):
         mm.detection(table(known=False)[0])
     with pytest.raises(MissingNeedError, match="no label is wrong"):
         mm.detection(table(rate=0)[0])
-    with pytest.raises(MissingNeedError, match="no label is right"):
+    with pytest.raises(MissingNeedError, match="no label is correct"):
         mm.detection(table(rate=1)[0])
     found = table()[0]
     with pytest.raises(UnknownNameError, match="good"):

@@ -18,7 +18,7 @@ from mechmem.models.reading.forward import logits_of
 
 @dataclasses.dataclass(frozen=True)
 class SelfInfluence(ExampleScore):
-    """Score examples by their influence on themselves: the loss without the units they trained, minus the loss with them.
+    """Score examples by their influence on themselves: the loss without the units they trained, minus that with them.
 
     I(z, z) = L(f^{1−m(z)}, z) − L(f^{m(z)}, z), the memorization of z, in a network with turn-over dropout. Averaging
     over networks with other mask seeds makes it less noisy: pass them all to `example_scores`.

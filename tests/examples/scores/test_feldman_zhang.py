@@ -93,7 +93,7 @@ def test_what_it_needs(own_run, monkeypatch):
     with pytest.raises(MissingNeedError, match="trained from a config"):
         FeldmanZhang()(dataclasses.replace(own_run, retrainer=object()))
     other = RelabelledTask(own_run.task, 0 * own_run.task.given(own_run.task.train_ids))
-    with pytest.raises(MissingNeedError, match="the subject has another"):
+    with pytest.raises(MissingNeedError, match="the subject's differs"):
         FeldmanZhang(networks=2)(dataclasses.replace(own_run, task=other))
     for settings in ({"networks": 1}, {"fraction": 0}, {"fraction": 1.0}, {"seed": -1}):
         with pytest.raises(ConfigError):

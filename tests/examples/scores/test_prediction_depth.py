@@ -33,7 +33,7 @@ def planted():
 def test_memorized_examples_are_settled_late(planted):
     found = example_score("prediction_depth(k=5)")(planted)
     assert torch.equal(found.values, torch.where(NOISY[:40], 3.0, 0.0).double())
-    assert found.note == "5 places, from inputs to softmax; 5 neighbours vote" and found.suspect == "high"
+    assert found.note == "5 depths, from inputs to softmax; 5 neighbours vote" and found.suspect == "high"
 
 
 @pytest.mark.parametrize("settings", ["k=3", "k=3,distance=cosine", "k=100", "k=3,points=hidden.1 hidden.0"])

@@ -113,7 +113,7 @@ def test_parameters_that_are_not_trained_do_not_count(draw):
 def test_a_run_s_own_rate_and_loss(tiny_run, tiny_config):
     found = example_score("tracin")(tiny_run)
     assert torch.allclose(found.values, plain(tiny_run, 0.01), rtol=1e-4)
-    assert "for sgd only, and this run took steps of adamw" in found.note
+    assert "for sgd only, but this run used adamw" in found.note
     config = dataclasses.replace(tiny_config, optimizer="sgd", loss="mse", lr=0.5)
     run = mm.train(config, progress=False)
 
