@@ -139,7 +139,7 @@ def _gamma(model: nn.Module, width: int) -> tuple[Float[Tensor, " neuron"], str]
     norm = model.last_norm if isinstance(model, HookedMLP) else None
     if norm is not None:
         return norm.weight.detach().double().abs().cpu(), "γ of the BatchNorm before the readout"
-    why = "the network has no BatchNorm" if isinstance(model, HookedMLP) else "it is known for mechmem's networks only"
+    why = "the network has no BatchNorm" if isinstance(model, HookedMLP) else "only mechmem's own networks declare it"
     return torch.full((width,), torch.nan, dtype=torch.float64), f"no γ: {why}"
 
 

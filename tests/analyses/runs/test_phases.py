@@ -140,7 +140,7 @@ def test_what_it_needs(run, planted):
     for settings in ({"fitted": 1.5}, {"dropped": 0}, {"relative": 2}):
         with pytest.raises(ConfigError):
             Phases(**settings)
-    with pytest.raises(ConfigError, match="whole run at once"):
+    with pytest.raises(ConfigError, match="reads a whole run"):
         mm.over_training(run, "phases")
 
 
