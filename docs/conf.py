@@ -52,7 +52,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|pd|pandas|go|plotly|np|numpy|jaxtyping|pathlib|collections|typing)\..*"),
     (r"py:class", r"Tensor|ndarray|Float|Int|Bool|Shaped|Path|'[\w* ]*'|mechmem\.\w+\.T"),
-    # Aliases of literals, and a class that is made for the user: shown by name, and said in the text.
+    # Aliases of literals, and a class that users do not construct: shown by name, and explained in the text.
     (
         r"py:class",
         r"Choice|Distance|Each|Indices|Labels|Metric|Pool|Value|BaseEstimator|mechmem\.models\.named_points\.Place",
@@ -61,7 +61,7 @@ nitpick_ignore_regex = [
 
 
 def public_names() -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """Return, for every part of the package that `mm` offers names of: the part, what it is, its names with kinds."""
+    """Return, for every part of the package with names in `mm`: the part, its first line, its names with kinds."""
     stub = ast.parse(Path(mechmem.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     parts: dict[str, list[str]] = {}
     for node in stub.body:
@@ -80,14 +80,14 @@ def _directive(name: str) -> str:
 
 
 def plugins_by_kind() -> dict[str, dict[str, type]]:
-    """Return every plugin by kind and name, aliases left out."""
+    """Return every plugin by kind and name, without aliases."""
     return {
         kind: {name: cls for name, cls in sorted(plugins(kind).items()) if name == cls.name} for kind in sorted(KINDS)
     }
 
 
 def supporting_types() -> list[type]:
-    """Return the classes of the package that signatures and fields mention, and that are not documented elsewhere."""
+    """Return the classes of the package that signatures and fields mention and no other section documents."""
     shown = {getattr(mechmem, name) for _, _, names in public_names() for name, _ in names}
     shown |= {cls for found in plugins_by_kind().values() for cls in found.values()}
     base = {value for value in vars(importlib.import_module("mechmem.core.plugins")).values() if inspect.isclass(value)}
@@ -117,7 +117,7 @@ def _mentioned(value: object) -> Iterator[type]:
 
 
 def command_help(*arguments: str) -> str:
-    """Return what the command line prints for `--help`."""
+    """Return the command line's output for `--help`."""
     command = [str(Path(sys.executable).with_name("mechmem")), *arguments, "--help"]
     environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "PYTHONIOENCODING": "utf-8"}
     shown = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, env=environment)
@@ -139,9 +139,9 @@ def render(app: object, docname: str, source: list[str]) -> None:
 
 
 def prepare_docstring(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Say in markup what the docstrings leave to the reader's eye; runs before napoleon."""
+    """Add the markup that plain docstrings leave out; runs before napoleon."""
     if what == "property" and lines:
-        # Napoleon takes what stands before a colon in a property's first line for its type.
+        # Napoleon takes the text before a colon in a property's first line for its type.
         lines[0] = f": {lines[0]}"
     # A bar is an absolute value there, and a substitution here; between backticks it is itself.
     lines[:] = ["`".join(p if odd % 2 else p.replace("|", r"\|") for odd, p in enumerate(x.split("`"))) for x in lines]
@@ -154,7 +154,7 @@ def prepare_docstring(app: object, what: str, name: str, obj: object, options: o
 def prepare_signature(
     app: object, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Write a default that is made by a factory in a way that parses."""
+    """Write a default made by a factory so that it parses."""
     return (signature and signature.replace("<factory>", "...")), returns
 
 

@@ -1,4 +1,4 @@
-"""The picture of the rooms: an SVG drawn from the import layers in pyproject.toml and the first line of each room.
+"""The picture of the rooms: an SVG of the import layers in pyproject.toml and the first line of each room.
 
 python docs/rooms.py > rooms.svg
 """
@@ -14,11 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 WIDTH, LEFT, GAP, LINE, LETTER = 700, 34, 7, 14, 6.4
-"""Pixels; LETTER is how wide a letter of the small text is on average."""
+"""Pixels; LETTER is the average width of a letter of the small text."""
 
 
 def layers() -> list[list[str]]:
-    """Return the rooms of each import layer, top first, as the linter holds them."""
+    """Return the rooms of each import layer, top first, from the linter's config."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     (contract,) = [each for each in settings["tool"]["importlinter"]["contracts"] if each["containers"] == ["mechmem"]]
     return [[room.strip() for room in layer.split("|")] for layer in contract["layers"]]
@@ -33,7 +33,7 @@ def question(room: str) -> str:
 
 
 def rooms_svg() -> str:
-    """Draw one row of boxes per layer; a box is a room with its name and what it is for."""
+    """Draw one row of boxes per layer; a box is a room with its name and purpose."""
     title = "The rooms of mechmem in their import layers, from the command line at the top to errors at the bottom"
     boxes, top = [], GAP
     for rooms in layers():
