@@ -49,15 +49,15 @@ def run_demo(
 ) -> list[tuple[Subject, Scorecard]]:
     """Train both networks and their twins, audit them, and write scorecards and one report.
 
-    Writes `<network>/` (a run directory, with `scorecard.json` in it) and `report.html` into `out`. What an interrupted
-    demo left there is used, not trained again.
+    Writes `<network>/` (a run directory with `scorecard.json`) and `report.html` into `out`. Networks that an
+    interrupted demo has trained are reused.
 
     Args:
-        out: where everything is written.
+        out: output directory.
         seed: seed of tasks and networks.
-        device: where to train.
+        device: device to train on.
         progress: whether to show bars.
-        tell: called with each scorecard as soon as it is there.
+        tell: called with each scorecard as soon as it is finished.
 
     Raises:
         RunDirectoryError: `out` holds runs of another seed, or something else.

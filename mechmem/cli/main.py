@@ -24,14 +24,14 @@ from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailed
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 
-DESCRIPTION = """Tell what a trained network memorized, what it generalized, and whether hidden accuracy is in the
+DESCRIPTION = """Measure what a trained network memorized, what it generalized, and whether hidden accuracy is in the
 network or only in its labels. `mechmem --version` prints the version."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0: done. 1: the run failed. 2: refused before anything was written. 130: interrupted, what was reached is kept.
+    0: done. 1: the run failed. 2: refused before anything was written. 130: interrupted, progress is saved.
     """
     arguments = sys.argv[1:] if argv is None else argv
     if arguments == ["--version"]:
@@ -58,7 +58,7 @@ def _unboxed(box: str) -> str:
     """Turn tyro's framed message into one line, without its title, which it repeats, and its pointer to the help."""
     lines = [line for line in (line.strip(" │╭╮╰╯") for line in box.splitlines()) if line]
     message = " ".join(" ".join(lines[1:]).split("For full helptext")[0].split())
-    # Rules are hyphens where the terminal has no box characters.
+    # Rules are hyphens if the terminal has no box characters.
     return ". ".join(filter(None, (part.strip(" .") for part in re.split("[─-]{5,}", message))))
 
 
@@ -76,14 +76,14 @@ def _guard(run: Callable[[], None], arguments: list[str]) -> int:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt:
         again = shlex.join(["mechmem", *arguments])
-        return _complain(f"interrupted; what was reached is saved. To go on: {again}", INTERRUPTED)
+        return _complain(f"interrupted; progress is saved. To resume: {again}", INTERRUPTED)
     return 0
 
 
 def _load_libraries() -> None:
-    """Load what is slow to load, once a command has been found good.
+    """Load the slow libraries, once the command has been parsed.
 
-    Until that is done an interrupt leaves at once: raised inside an import it can be lost, or abort the process.
+    Meanwhile an interrupt exits at once: raised inside an import, it can be lost or abort the process.
     """
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, lambda *_: os._exit(_complain("interrupted before anything was done", INTERRUPTED)))
@@ -161,7 +161,7 @@ def _audit(command: Audit) -> None:
 
 def _examples(command: Examples) -> None:
     if command.out is not None and command.out.suffix != ".csv":
-        raise ConfigError(f"--out is a .csv file, got {command.out}")
+        raise ConfigError(f"--out must be a .csv file, got {command.out}")
     check_whole("--most", command.most, 1)
     _load_libraries()
     from mechmem.cli.terminal import console, examples_table

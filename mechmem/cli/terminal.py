@@ -18,19 +18,19 @@ from mechmem.recipes.ledger import Entry, Ledger, ours
 
 
 def console() -> Console:
-    """Return the console that results are printed on."""
+    """Return the console for results."""
     return Console(highlight=False)
 
 
 def examples_table(
     table: ExampleTable, quality: Detection | None, reason: str, most: Mapping[str, Sequence[int]]
 ) -> RenderableType:
-    """Lay scores of examples out: how well each finds wrong labels, and the ids of the most suspect examples.
+    """Lay out scores of examples: how well each finds wrong labels, and the ids of the most suspect examples.
 
     Args:
         table: the scores.
         quality: how well they find wrong labels, or None.
-        reason: why that cannot be said, or "".
+        reason: why `quality` is None, or "".
         most: the most suspect ids of each score.
     """
     rows = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
@@ -55,7 +55,7 @@ VERDICT_STYLES = {"reproduced": "green", "not reproduced": "red", "not at this s
 
 
 def entry_lines(entry: Entry) -> RenderableType:
-    """Lay one claim of a ledger out: verdict, statement, and every condition with what was measured."""
+    """Lay out one claim of a ledger: verdict, statement, and every condition with the measured value."""
     head = Text.assemble(
         (entry.verdict, f"bold {VERDICT_STYLES.get(entry.verdict, 'dim')}"), "  ", (entry.key, "bold"), "\n"
     )
@@ -70,7 +70,7 @@ def entry_lines(entry: Entry) -> RenderableType:
 
 
 def ledger_summary(ledger: Ledger) -> RenderableType:
-    """Lay a ledger out: one line per claim, and how many came out how."""
+    """Lay out a ledger: one line per claim, and the number of claims per verdict."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("claim", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -85,7 +85,7 @@ def ledger_summary(ledger: Ledger) -> RenderableType:
 
 
 def plugin_list(rows: list[dict[str, Any]]) -> RenderableType:
-    """Lay out what `mechmem list` found, a paragraph per plugin."""
+    """Lay out the plugins of `mechmem list`, a paragraph each."""
     parts: list[RenderableType] = []
     for kind in dict.fromkeys(row["kind"] for row in rows):
         parts.append(Text(kind, style="bold underline"))
