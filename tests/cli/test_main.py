@@ -236,7 +236,7 @@ def test_an_interrupt_keeps_what_was_reached_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
-    assert "To go on: mechmem train --p 23 --steps 200000" in said
+    assert "To resume: mechmem train --p 23 --steps 200000" in said
     assert list((out / "checkpoints").glob("*.optimizer.safetensors")) and not list(out.glob(".*"))
 
 
@@ -263,7 +263,7 @@ def test_an_interrupted_reproduction_stops_soon_and_keeps_every_run(tmp_path):
     # To the parent alone, as a notebook sends it; the third run, which waits, must not be begun.
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and "To go on: mechmem reproduce doshi_2024" in said
+    assert process.returncode == 130 and "To resume: mechmem reproduce doshi_2024" in said
     assert "Traceback" not in said
     reached = list(out.glob("runs/*/checkpoints/step_*.optimizer.safetensors"))
     assert len(reached) == 2 and not list(out.glob("measurements/*/*"))
