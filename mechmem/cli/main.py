@@ -88,7 +88,8 @@ def _load_libraries() -> None:
     before = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, lambda *_: os._exit(_complain("interrupted before anything was done", INTERRUPTED)))
     try:
-        pass
+        import mechmem.cli.demo
+        import mechmem.cli.terminal  # noqa: F401
     finally:
         signal.signal(signal.SIGINT, before)
 
