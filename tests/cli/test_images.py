@@ -73,7 +73,7 @@ def test_arrays_on_disk_are_trained_on_and_audited(tmp_path, capsys, monkeypatch
 
 
 def test_options_of_another_network_are_refused(capsys):
-    said = "mechmem: --channels is an option of --model cnn, and not of --model mlp"
+    said = "mechmem: --channels is an option of --model cnn, not of --model mlp"
     assert refused(capsys, "digits", *TINY, "--channels", "3") == said
     assert "--widths is an option of --model mlp" in refused(capsys, "digits", "--model", "cnn", "--widths", "3")
     assert "views=" in refused(capsys, "digits", "--view-labels", "independent")

@@ -48,7 +48,7 @@ def test_defaults_are_each_networks_own(tmp_path, monkeypatch):
 )
 def test_options_of_the_mlp_are_refused_for_a_transformer(capsys, option):
     assert refused(capsys, *SMALL, *option) == (
-        f"mechmem: {option[0]} is an option of --model mlp, and not of --model transformer"
+        f"mechmem: {option[0]} is an option of --model mlp, not of --model transformer"
     )
 
 
@@ -67,7 +67,7 @@ def test_options_of_the_mlp_are_refused_for_a_transformer(capsys, option):
     ids=lambda option: option[0],
 )
 def test_options_of_the_transformer_are_refused_for_an_mlp(capsys, option):
-    assert f"{option[0]} is an option of --model transformer, and not of --model mlp" in refused(capsys, *option)
+    assert f"{option[0]} is an option of --model transformer, not of --model mlp" in refused(capsys, *option)
 
 
 @pytest.mark.parametrize(
