@@ -133,7 +133,7 @@ def test_a_neuron_that_does_not_exist_is_refused(planted):
     for m in (width, -1):
         with pytest.raises(UnknownNameError, match=f"no neuron {m}: .* numbered 0 … {width - 1}"):
             neuron(planted.subject, m)
-    with pytest.raises(ConfigError, match="by its number, got 1.5"):
+    with pytest.raises(ConfigError, match="must be a whole number, got 1.5"):
         neuron(planted.subject, 1.5)
     with pytest.raises(UnknownNameError, match="layer"):
         neuron(planted.subject, 0, point="nowhere")

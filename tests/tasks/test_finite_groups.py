@@ -366,7 +366,7 @@ def test_the_command_line_takes_a_group():
     assert command.config().task == GroupConfig("D5", "divide", 0.7, "random", LabelNoise(0.2, "any"), 4)
     assert Train().config().task == ModularConfig(noise=LabelNoise(0.3))
     for wrong, option in (({"p": 7}, "--p"), ({"op": "mul"}, "--op mul")):
-        with pytest.raises(ConfigError, match=f"{option} belongs to residues mod p, and not to --group S3"):
+        with pytest.raises(ConfigError, match=f"{option} belongs to residues mod p, not to --group S3"):
             Train(group="S3", **wrong).config()
 
 

@@ -190,6 +190,6 @@ def test_without_a_config_the_share_of_wrong_labels_enters():
 
 def test_without_noise_nothing_tells_the_two_phases_apart():
     result = Phase()(subject_with(given_labels, fraction=0.0))
-    assert result.phase == "Undecided" and "no accuracy on wrong labels" in result.reason
+    assert result.phase == "Undecided" and "the accuracy on wrong labels, which would decide" in result.reason
     assert [trace.name for trace in result.plot().data[:2]] == ["Full Inversion", "Coexistence or Full Inversion"]
     assert set(module._COLORS) == set(PHASES)
