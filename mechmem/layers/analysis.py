@@ -1,4 +1,4 @@
-"""What measures of every layer have in common: which layers, and which examples."""
+"""Base class of analyses that measure every layer, and its choice of layers and examples."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class LayerAnalysis(Analysis):
         points: the layers: hook points, patterns such as "layers.*.hook_hidden", "hidden.2" for the third of the role
             `hidden`, "inputs" for the inputs themselves; several with spaces between them. By default the role
             `hidden`.
-        pool: "mean" averages what layers hold as (example, channel, …) over all axes behind the channels first; a
-            layer of one number per neuron is left as it is.
+        pool: "mean" averages features of shape (example, channel, …) over all axes after the channels first; a layer
+            with one number per neuron is left unchanged.
     """
 
     points: str = ""
@@ -36,11 +36,11 @@ class LayerAnalysis(Analysis):
         check_choice("pooling", self.pool, get_args(Pool))
 
     def wants(self) -> frozenset[str]:
-        """Layers, unless they are named."""
+        """The role `hidden`, unless layers are named."""
         return self.needs if self.points.strip() else self.needs | {"role:hidden"}
 
     def layers(self, subject: Subject) -> dict[str, Pool]:
-        """Return the layers in the order in which they fire, inputs first, each with how it is averaged.
+        """Return the layers in firing order, inputs first, each with its pooling.
 
         Raises:
             MissingNeedError: no layer is named, and the role `hidden` names none.

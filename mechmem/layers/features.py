@@ -1,4 +1,4 @@
-"""What a layer holds, one row of numbers per example: what probes are fitted to."""
+"""Features of layers, one row of numbers per example, to which probes are fitted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mechmem.models.hooks.running import block_rows, full_precision
 from mechmem.models.reading.activations import activations
 
 INPUTS = "inputs"
-"""The name of no hook point, but of the inputs themselves: what a probe needs no network for."""
+"""Name of the inputs themselves, which are not a hook point: a probe on them needs no network."""
 
 Pool = Literal["none", "mean"]
 
@@ -30,7 +30,7 @@ _HIDDEN = re.compile(r"hidden\.(\d+)")
 
 
 def layer_point(subject: Subject, point: str = "") -> str:
-    """Return the hook point that a layer's name means.
+    """Return the hook point that a layer's name refers to.
 
     Args:
         subject: the network and its roles.
@@ -38,8 +38,8 @@ def layer_point(subject: Subject, point: str = "") -> str:
             inputs themselves.
 
     Raises:
-        MissingNeedError: a layer of the role `hidden` is asked for, which names none.
-        UnknownNameError: there are not so many.
+        MissingNeedError: the layer is one of the role `hidden`, which names none.
+        UnknownNameError: the role has fewer layers.
     """
     hidden, number = subject.roles.hidden, _HIDDEN.fullmatch(point)
     if point and (number is None or point in hook_points(subject.model)):
@@ -54,17 +54,16 @@ def layer_point(subject: Subject, point: str = "") -> str:
 
 
 def named_layers(subject: Subject, points: str = "", pool: Pool = "none") -> dict[str, Pool]:
-    """Return layers in the order in which they fire, inputs first, each with how it is averaged.
+    """Return layers in firing order, inputs first, each with its pooling.
 
     Args:
         subject: the network and its roles.
         points: the layers: hook points, patterns, "hidden.2", "inputs", with spaces between them; "" for the role
             `hidden`.
-        pool: how layers that hold (example, channel, …) are averaged; one of a single number per neuron is left as it
-            is.
+        pool: pooling of layers of shape (example, channel, …); a layer with one number per neuron is left unchanged.
 
     Raises:
-        MissingNeedError: a layer of the role `hidden` is asked for, which names none.
+        MissingNeedError: a layer is one of the role `hidden`, which names none.
         UnknownNameError: a name or pattern matches no point.
         ActivationError: a point does not fire, or fires several times.
     """
@@ -76,17 +75,17 @@ def named_layers(subject: Subject, points: str = "", pool: Pool = "none") -> dic
     held = activations(subject, names, ids=subject.task.train_ids[:1].repeat(2))
     repeated = next((name for name in held if "#" in name), None)
     if repeated is not None:
-        raise ActivationError(f"{repeated.rpartition('#')[0]!r} fires several times: a layer is what fires once")
+        raise ActivationError(f"{repeated.rpartition('#')[0]!r} fires several times: a layer must fire once")
     for name, value in held.items():
         found[name] = pool if value.ndim > 2 else "none"
     return found
 
 
 def held_by(subject: Subject, layer: str, pool: Pool, ids: Int[Tensor, " example"]) -> Float[Tensor, "example feature"]:
-    """Return what a layer holds, flattened, on the CPU (see `layer_features`).
+    """Return a layer's features, flattened, on the CPU (see `layer_features`).
 
     Raises:
-        ActivationError: it holds numbers that are not finite.
+        ActivationError: a feature is not finite.
     """
     held = layer_features(subject, layer, ids, pool)
     if not held.isfinite().all():
@@ -97,18 +96,18 @@ def held_by(subject: Subject, layer: str, pool: Pool, ids: Int[Tensor, " example
 def layer_features(
     subject: Subject, point: str, ids: Int[Tensor, " example"], pool: Pool = "none"
 ) -> Float[Tensor, "example feature"]:
-    """Return what a layer holds on each example, flattened, on the CPU.
+    """Return a layer's features of each example, flattened, on the CPU.
 
     Args:
         subject: the network and its task; no augmentation is applied.
         point: as in `layer_point`.
         ids: the examples.
-        pool: "mean" averages a point (example, channel, …) over all axes behind the channels first.
+        pool: "mean" averages a point (example, channel, …) over all axes after the channels first.
 
     Raises:
-        MissingNeedError: a layer of the role `hidden` is asked for, which names none.
+        MissingNeedError: the layer is one of the role `hidden`, which names none.
         UnknownNameError: there is no such point.
-        ActivationError: the point does not fire, or holds one number per example where channels are to be averaged.
+        ActivationError: the point does not fire, or has no channels to average.
     """
     name = layer_point(subject, point)
     held = subject.task.batch(ids)[0].cpu() if name == INPUTS else activations(subject, name, ids=ids)[name]
@@ -118,15 +117,15 @@ def layer_features(
 def flat_features(
     held: Shaped[Tensor, "example ..."], name: str, pool: Pool = "none"
 ) -> Float[Tensor, "example feature"]:
-    """Return what a point holds as one row of floating-point numbers per example.
+    """Return a point's values as one row of floating-point numbers per example.
 
     Args:
-        held: what it holds; whole numbers (the symbols of a task) count as they are.
-        name: what the point is called.
+        held: the values; whole numbers (the symbols of a task) are converted as they are.
+        name: the point's name.
         pool: as in `layer_features`.
 
     Raises:
-        ActivationError: channels are to be averaged, and there is nothing behind them.
+        ActivationError: there is no axis after the channels to average over.
     """
     held = full_precision(held if held.is_floating_point() else held.to(torch.get_default_dtype()))
     if held.ndim == 1:
@@ -135,7 +134,7 @@ def flat_features(
         return rearrange(held, "example ... -> example (...)")
     if held.ndim == 2:
         raise ActivationError(
-            f"{name!r} has shape {tuple(held.shape)}: there is nothing behind its channels to average"
+            f"{name!r} has shape {tuple(held.shape)}: there is no axis after its channels to average over"
         )
     return reduce(held, "example channel ... -> example channel", "mean")
 
@@ -145,13 +144,13 @@ _MB = 2**20
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reading:
-    """What one reading of the data brought.
+    """Layers and logits from one reading of the data.
 
     Attributes:
-        layers: all layers that the points stand for, whether they fitted into this reading or not.
-        features: what the layers hold that did, by name. Shape (example, feature) each. Whoever uses them takes them
-            out, so that the next reading finds room.
-        logits: what the network answers. Shape (example, class).
+        layers: all layers that the points refer to, including those of later readings.
+        features: features of the layers of this reading, by name. Shape (example, feature) each. The caller removes
+            them after use, to free memory for the next reading.
+        logits: the network's logits. Shape (example, class).
         left: the layers for the next reading.
     """
 
@@ -168,24 +167,24 @@ def read_layers(
     pool: Pool = "none",
     limit_mb: float = 4096,
 ) -> Iterator[Reading]:
-    """Read layers and logits on some examples, each of which goes through the network once in every reading.
+    """Read layers and logits on some examples, with one pass per example in every reading.
 
-    There is one reading where all layers together take no more than `limit_mb`. Otherwise there are as many as it takes
-    to stay below, with one layer each where they are that large; a single layer that takes more is read all the same.
+    There is one reading if all layers together take no more than `limit_mb`, otherwise as many as needed to stay below
+    it; a single layer that takes more has its own reading.
 
     Args:
         subject: the network and its task; no augmentation is applied.
         points: hook points or patterns.
         ids: the examples.
-        pool: "mean" averages a point (example, channel, …) over all axes behind the channels as it is read; one of a
-            single number per channel is left as it is.
+        pool: "mean" averages a point (example, channel, …) over all axes after the channels as it is read; a point with
+            one number per channel is left unchanged.
         limit_mb: most megabytes (of 2²⁰ bytes) of features in one reading.
 
     Raises:
         UnknownNameError: there is no such point.
         ActivationError: a point does not fire.
-        ConfigError: the logits are not one row per example, one column per class.
-        RoleError: there are no logits where the roles say.
+        ConfigError: the logits are not of shape (example, class).
+        RoleError: the role `output` does not lead to logits.
     """
     left: tuple[str, ...] = ()
     while True:
@@ -227,12 +226,12 @@ def _read(
 
 
 def _points(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the points of some layers; a point that fires several times has several."""
+    """Return the points of some layers; a point that fires several times has several layers."""
     return tuple(dict.fromkeys(firing(name)[0] for name in layers))
 
 
 def _room(rows: dict[str, Tensor], n: int, limit_mb: float) -> dict[str, Tensor]:
-    """Return empty features for as many of the first layers as fit, and for one at least."""
+    """Return empty features for as many of the first layers as fit, at least one."""
     found: dict[str, Tensor] = {}
     taken = 0.0
     for name, first in rows.items():
@@ -245,7 +244,7 @@ def _room(rows: dict[str, Tensor], n: int, limit_mb: float) -> dict[str, Tensor]
 
 @contextlib.contextmanager
 def _outputs(model: nn.Module) -> Iterator[list[Any]]:
-    """Collect what a model returns."""
+    """Collect the outputs of a model."""
     found: list[Any] = []
 
     def keep(_model: nn.Module, _inputs: Any, returned: Any) -> None:
@@ -263,6 +262,6 @@ def _logits(subject: Subject, returned: Any, block: slice) -> Float[Tensor, "row
     expected = (block.stop - block.start, subject.task.n_classes)
     if tuple(found.shape) != expected:
         raise ConfigError(
-            f"the model must return logits of shape (example, class) = {expected}, and returned {tuple(found.shape)}"
+            f"the model must return logits of shape (example, class) = {expected}, but returned {tuple(found.shape)}"
         )
     return full_precision(found).cpu()

@@ -1,4 +1,4 @@
-"""What readouts that fit a classifier to a layer have in common."""
+"""Base class of probes: readouts that fit a classifier to one layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mechmem.errors import MissingNeedError
 from mechmem.layers.features import INPUTS, Pool, layer_features, layer_point
 
 if TYPE_CHECKING:
-    # Takes a second to load, and nothing but a fit needs it; the readouts import it there.
+    # Takes a second to load, and only a fit needs it; the readouts import it there.
     from sklearn.base import BaseEstimator
 
 Labels = Literal["given", "true"]
@@ -29,16 +29,16 @@ _TOLD = {"given": frozenset({"given_labels"}), "true": frozenset({"true_train_la
 
 @dataclasses.dataclass(frozen=True)
 class LayerProbe(Readout):
-    """Base of readouts that fit a classifier to what a layer holds on the training examples.
+    """Base of readouts that fit a classifier to a layer's features of the training examples.
 
-    It is written `masc@hook_hidden`, with settings `masc(labels=true)@hidden.0`. Its own control is the same probe on
+    A probe is written `masc@hook_hidden`, with settings `masc(labels=true)@hidden.0`. Its control is the same probe on
     the inputs themselves, `masc@inputs`.
 
     Attributes:
         point: a hook point; "hidden.2" for the third layer of the role `hidden`; "inputs" for the inputs themselves; by
             default the last layer of the role `hidden`.
-        labels: "given", the labels that the network was trained on, right or wrong; or "true".
-        pool: "mean" averages (example, channel, …) over all axes behind the channels first.
+        labels: "given", the labels that the network was trained on, correct or wrong; or "true".
+        pool: "mean" averages (example, channel, …) over all axes after the channels first.
     """
 
     reads: ClassVar[Literal["logits", "network"]] = "network"
@@ -54,15 +54,15 @@ class LayerProbe(Readout):
 
     @abc.abstractmethod
     def estimator(self, examples: int) -> BaseEstimator:
-        """Return the classifier, not fitted; it will be fitted to so many examples."""
+        """Return the unfitted classifier for this number of examples."""
 
     def label(self) -> str:
-        """The name with its changed settings, and the layer behind an @."""
+        """The name with its changed settings, followed by @ and the layer."""
         label = super().label() if not self.point else dataclasses.replace(self, point="").label()
         return f"{label}@{self.point}" if self.point else label
 
     def wants(self) -> frozenset[str]:
-        """A layer, unless one is named."""
+        """The role `hidden`, unless a layer is named."""
         return self.needs if self.point else self.needs | {"role:hidden"}
 
     def told(self) -> frozenset[str]:
@@ -70,15 +70,15 @@ class LayerProbe(Readout):
         return self.knows | _TOLD[self.labels]
 
     def stand_in(self) -> Readout | None:
-        """The same on the inputs themselves, none of whose axes are channels of the network's."""
+        """The same probe on the raw inputs, without pooling."""
         return None if self.point == INPUTS else dataclasses.replace(self, point=INPUTS, pool="none")
 
     def __call__(self, subject: Subject) -> Predictor:
-        """Return the predictor; a class without training examples scores below all others.
+        """Return the predictor; a class without training examples gets the lowest logits.
 
         Raises:
-            MissingNeedError: there is no such layer, the true labels are asked for and not known, the classifier cannot
-                be fitted, or the layer holds something that is not finite.
+            MissingNeedError: there is no such layer, the requested true labels are not known, the classifier cannot be
+                fitted, or a feature is not finite.
             UnknownNameError: there is no such point.
             ActivationError: the point does not fire.
         """
@@ -96,16 +96,16 @@ class LayerProbe(Readout):
         return predict
 
     def fit(self, features: Float[Tensor, "example feature"], task: Task, layer: str) -> FittedProbe:
-        """Fit the classifier to what a layer holds on the training examples, as they are without augmentation.
+        """Fit the classifier to a layer's features of the training examples without augmentation.
 
         Args:
-            features: what the layer holds on `task.sources`.
-            task: whose labels it is fitted to.
-            layer: what the layer is called in errors, such as "'hidden.1'".
+            features: the layer's features of `task.sources`.
+            task: the task with the labels.
+            layer: the layer's name in errors, such as "'hidden.1'".
 
         Raises:
-            MissingNeedError: the true labels are asked for and not known, a feature is not finite, or the classifier
-                cannot be fitted.
+            MissingNeedError: the requested true labels are not known, a feature is not finite, or the classifier cannot
+                be fitted.
         """
         labels = probe_labels(task, self.labels)
         check_finite(features, layer)
@@ -122,9 +122,9 @@ class FittedProbe:
     """A probe that has been fitted to a layer.
 
     Attributes:
-        classifier: the classifier, of scikit-learn's kind.
-        layer: what the layer is called in errors, such as "'hidden.1'".
-        n_classes: number of classes of the task, some of which may have had no training example.
+        classifier: the classifier, with scikit-learn's interface.
+        layer: the layer's name in errors, such as "'hidden.1'".
+        n_classes: number of classes of the task, including those without training examples.
     """
 
     classifier: Any
@@ -132,7 +132,7 @@ class FittedProbe:
     n_classes: int
 
     def scores(self, features: Float[Tensor, "example feature"]) -> Float[Tensor, "example class"]:
-        """Return the score of each class; one that was in no training example scores below all others.
+        """Return the logit of each class; a class without training examples gets the lowest.
 
         Raises:
             MissingNeedError: a feature is not finite.
@@ -145,16 +145,16 @@ class FittedProbe:
 
 
 def check_finite(features: Float[Tensor, "example feature"], layer: str) -> None:
-    """Refuse features among which a probe would find nothing.
+    """Refuse features that are not finite.
 
     Raises:
-        MissingNeedError: one of them is NaN or infinite.
+        MissingNeedError: a feature is NaN or infinite.
     """
-    # The extremes take one pass; a mask of all entries would be another table.
+    # The extremes take one pass and no memory; a mask would be as large as the features.
     if not features.numel() or all(bool(extreme.isfinite()) for extreme in features.aminmax()):
         return
     wrong = int((~features.isfinite()).any(1).sum())
-    raise MissingNeedError(f"{layer} holds NaN or infinity on {wrong} of {len(features)} examples; a probe reads none")
+    raise MissingNeedError(f"{layer} holds NaN or infinity on {wrong} of {len(features)} examples: probes need numbers")
 
 
 def _one_line(error: Exception) -> str:
@@ -165,7 +165,7 @@ def probe_labels(task: Task, which: Labels) -> Int[Tensor, " example"]:
     """Return the labels of the un-augmented training examples, `task.sources`, that a probe is fitted to.
 
     Raises:
-        MissingNeedError: the true ones are asked for and not known.
+        MissingNeedError: the requested true labels are not known.
     """
     found = task.given(task.sources) if which == "given" else task.true(task.sources)
     if found is None:
@@ -178,17 +178,17 @@ def cross_validated(
 ) -> tuple[float | None, str]:
     """Return a probe's mean accuracy on held-out parts of the training set, by the labels that it is fitted to.
 
-    No test example, and no label that the probe is not told, has a part in it.
+    No test example, and no other label, enters.
 
     Args:
         probe: the probe.
-        features: what a layer holds on `task.sources`.
-        task: whose labels it is fitted to.
-        folds: into how many parts the training set is cut, each with its share of every class.
+        features: a layer's features of `task.sources`.
+        task: the task with the labels.
+        folds: number of parts of the training set, each with its share of every class.
         seed: seed of the parts.
 
     Returns:
-        the mean accuracy, or None and why there is none.
+        the mean accuracy, or None and the reason.
     """
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
@@ -207,7 +207,7 @@ def cross_validated(
 
 
 def class_scores(fitted: Any, features: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example class"]:
-    """Return a fitted classifier's score of every class: its own scores, or else its probabilities."""
+    """Return a fitted classifier's score of every class: its `scores`, or else its probabilities."""
     if hasattr(fitted, "scores"):
         return fitted.scores(features)
     return np.asarray(fitted.predict_proba(features), dtype=np.float64)

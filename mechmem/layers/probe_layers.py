@@ -1,4 +1,4 @@
-"""How much each layer of a network knows, by a classifier fitted to what it holds."""
+"""`probe_layers`: the accuracy of a probe at every layer of a network."""
 
 from __future__ import annotations
 
@@ -43,34 +43,35 @@ def probe_layers(
 ) -> LayerProbes:
     """Fit a probe to every layer of a network, and measure it on the four splits.
 
-    Beside it stand the same probe on the inputs themselves, which needs no network, on the network before training and,
-    where asked for, on its twin trained on true labels. The probe is fitted to the training examples as they are
-    without augmentation, and to the same labels on every network. The layer is chosen by cross-validation on these
-    examples and labels: no test example has a part in the choice.
+    The controls are the same probe on the inputs themselves, without a network, on the network before training and, on
+    request, on its twin trained on true labels. The probe is fitted to the training examples without augmentation, with
+    the same labels for every network. The layer is chosen by cross-validation on these examples and labels, without
+    test examples.
 
-    Each example goes through each network once, for all layers together. Where they would take more than `limit_mb` it
-    goes through once for every group of layers that fits, down to one layer at a time.
+    Each example takes one pass through each network, for all layers together. If the features would take more than
+    `limit_mb`, there is one pass for every group of layers that fits, down to one layer at a time.
 
     Args:
         subject: a subject, or a network with `HookPoint` submodules.
-        task: the network's task; goes with a network only.
+        task: the task of a bare network.
         roles: the network's roles; by default its own.
         probe: a readout of layers with its settings: "masc", "masc(variance=.5)", "velpic", "class_mean", "qda",
             "knn(k=20)", "linear_probe". Its `pool=mean` averages the channels of the layers that have rows and columns.
-        labels: which labels of the training examples it is fitted to, "given" or "true".
+        labels: labels of the training examples to fit, "given" or "true".
         points: hook points or patterns; by default those of the role `hidden`.
-        untrained: the network before training; by default that of the run or retrainer, where there is one.
-        clean_labels: True for the twin that the retrainer makes, the same network with true labels; or that network.
-        folds: parts of the training set for cross-validation; 0 for none, and no choice.
+        untrained: the network before training; by default that of the run or retrainer, if there is one.
+        clean_labels: True for the twin that the retrainer trains on true labels; or that network.
+        folds: number of parts of the training set for cross-validation; 0 for none, and no chosen layer.
         seed: seed of the parts.
-        limit_mb: most megabytes (of 2²⁰ bytes) that the layers of one network may take at once. A probe's own copies of
-            one layer come on top.
+        limit_mb: most megabytes (of 2²⁰ bytes) for the layers of one network at once, without a probe's own copies of
+            one layer.
 
     Raises:
-        UnknownNameError: there is no such probe, setting or hook point; the nearest is named.
-        ConfigError: the probe reads no layer, or names one; a network is none; a number is out of range.
-        MissingNeedError: no layer is named, the true labels are asked for and not known, the clean-label twin is asked
-            for and cannot be made, a layer holds NaN or infinity, or the probe cannot be fitted.
+        UnknownNameError: there is no such probe, setting or hook point; the message suggests the nearest.
+        ConfigError: the readout does not read layers, or names one; an argument is not a network; a number is out of
+            range.
+        MissingNeedError: no layer is named, the requested true labels are not known, the clean-label twin cannot be
+            made, a layer holds NaN or infinity, or the probe cannot be fitted.
         ActivationError: a point does not fire.
 
     Source: Ketha & Ramaswamy 2025, arXiv 2501.14687; Anagnostidis et al. 2023, arXiv 2210.14019.
@@ -109,7 +110,7 @@ def probe_layers(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Answered:
-    """What the probe answers at the inputs and every layer of a network, (layer, example), and the network itself."""
+    """Predictions of the probe at the inputs and every layer of a network, (layer, example), and of the network."""
 
     layers: tuple[str, ...]
     answers: Int[Tensor, "layer example"]
@@ -123,7 +124,7 @@ class _HeldOut:
 
 
 class _Bench:
-    """Reads networks, and fits the probe to their layers; on the way, the trained one's cross-validation is noted."""
+    """Reader of networks that fits the probe to their layers, and cross-validates it on the trained network."""
 
     def __init__(
         self, task: Task, reader: LayerProbe, points: Sequence[str] | str, folds: int, seed: int, limit_mb: float
@@ -144,7 +145,7 @@ class _Bench:
                 layers, output = reading.layers, answers_of(reading.logits)
             for layer in tuple(reading.features):
                 named = f"{layer!r} of the {network.replace('_', '-')} network"
-                # Taken out of the reading, so that the layer is let go of before the next reading.
+                # Removed from the reading, so that the layer is freed before the next reading.
                 answers.append(self._answers(reading.features.pop(layer), named, held_out=network == "trained"))
         assert output is not None
         return _Answered(layers, torch.stack(answers), output)
@@ -169,9 +170,9 @@ def _reader(probe: str, labels: Labels) -> LayerProbe:
     found = named("readouts", probe)
     if not isinstance(found, LayerProbe):
         names = sorted(name for name, cls in plugins("readouts").items() if issubclass(cls, LayerProbe))
-        raise ConfigError(f"{probe!r} reads no layer; probes are {', '.join(names)}")
+        raise ConfigError(f"{probe!r} is not a probe of layers; probes are {', '.join(names)}")
     if found.point:
-        raise ConfigError(f"the layers are named by points=, not in the probe {probe!r}; settings go by name, k=20")
+        raise ConfigError(f"name the layers with points=, not in the probe {probe!r}; name its settings, as in k=20")
     return dataclasses.replace(found, labels=labels)
 
 
@@ -184,7 +185,7 @@ def _points(subject: Subject, points: str | Sequence[str] | None) -> str | Seque
 def _twins(
     subject: Subject, untrained: nn.Module | None, clean_labels: bool | nn.Module
 ) -> tuple[list[tuple[str, nn.Module | None]], str]:
-    """Return the networks beside the trained one, in the order of the table, and why there is no untrained one."""
+    """Return the other networks in the order of the table, and why there is no untrained one."""
     for name, network, other in (("untrained", untrained, None), ("clean_labels", clean_labels, bool)):
         if not isinstance(network, nn.Module | other):
             raise ConfigError(f"{name}= takes a network, got a {type(network).__name__}")

@@ -1,4 +1,4 @@
-"""Accuracies of a probe at every layer of several networks: the table, what sets them apart, and the figure."""
+"""Accuracies of a probe at every layer of several networks: the table, their comparison, and the figure."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 OUTPUT = "output"
-"""What the table calls a network's own logits."""
+"""The table's name for a network's own logits."""
 NETWORKS = ("trained", "untrained", "clean_labels")
 FITTED = 0.9
-"""A network fits its noise where it answers at least this share of the given labels that carry it."""
+"""A network fits its noise if it predicts at least this share of the given labels with noise."""
 
 Twin = Literal["untrained", "clean_labels"]
 
@@ -37,24 +37,24 @@ Twin = Literal["untrained", "clean_labels"]
 class LayerProbes(Result):
     """Accuracy of a probe at every layer, beside the inputs themselves and the network before training.
 
-    Training examples are seen as they are without augmentation.
+    Training examples are used without augmentation.
 
     Attributes:
         probe: the probe, without its layer.
-        layers: the inputs first, then the layers that were asked for.
-        correct: right answers of the probe, on the trained network, on the untrained one, and on the twin trained on
-            true labels; −1 where there is none. Shape (network, layer, split).
-        both: how many of them the probe answers rightly on the trained network and on another one alike, that being the
-            untrained one and the twin. Shape (other, layer, split).
-        output: right answers of the networks themselves; −1 where there are none, and of the untrained one. Shape
+        layers: the inputs first, then the requested layers.
+        correct: correct predictions of the probe on the trained network, on the untrained one, and on the twin trained
+            on true labels; −1 if missing. Shape (network, layer, split).
+        both: examples that the probe predicts correctly both on the trained network and on the other one (untrained;
+            clean-label twin). Shape (other, layer, split).
+        output: correct predictions of the networks themselves; −1 if missing, and for the untrained one. Shape
             (network, split).
-        n: examples of each split; 0 where it is empty or not known. Shape (split).
-        noise_fit: share of the given labels carrying noise that the trained network answers, on its training examples;
-            None where no label is wrong, or it is not known which. Where the right ones are no more than chance would
-            make them, every label counts as random.
+        n: examples of each split; 0 if it is empty or not known. Shape (split).
+        noise_fit: share of the given labels with noise that the trained network predicts, on its training examples;
+            None if no label is wrong, or it is not known which. If no more labels are correct than by chance, all
+            labels count as noise.
         cross_validated: the probe's accuracy on held-out parts of the training set, by the labels it is fitted to; NaN
-            where it was not measured. Shape (layer).
-        chosen: the layer where that is highest, the inputs left out; "" where there is none.
+            if not measured. Shape (layer).
+        chosen: the layer with the highest such accuracy, inputs excluded; "" if there is none.
         note: why there is no untrained network, or no choice, or "".
     """
 
@@ -72,7 +72,7 @@ class LayerProbes(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per network, layer and split.
 
-        Columns: network ("trained", "untrained"; "clean_labels" where it was asked for; "none" for the inputs), layer
+        Columns: network ("trained", "untrained"; "clean_labels" if requested; "none" for the inputs), layer
         ("output" for the network's own logits), split, n, accuracy, low, high (95 % Wilson interval), cross_validated
         (of the trained network) and chosen.
         """
@@ -108,7 +108,7 @@ class LayerProbes(Result):
     def table(self, split: str = "test") -> pd.DataFrame:
         """Return the accuracies of one split: a row per layer, a column per network, and cross_validated.
 
-        Networks are trained, untrained and, where it was asked for, clean_labels; the inputs stand under trained.
+        Networks are trained, untrained and, if requested, clean_labels; the inputs are in the column trained.
 
         Raises:
             ConfigError: there is no such split.
@@ -121,13 +121,13 @@ class LayerProbes(Result):
         return wide.rename_axis(columns=None)
 
     def benign_gap(self, split: str = "test") -> pd.DataFrame:
-        """Return what training has done to each layer: how far the probe is above the same before training.
+        """Return the effect of training on each layer: the probe's accuracy minus that before training.
 
-        Columns: layer, trained, untrained (accuracies), gap = trained − untrained, low, high (95 % interval of the gap:
-        both answer the same examples), n, verdict. Memorization is "benign" where the network fits its noise and the
-        probe is above initialisation, "malign" where it fits its noise and the probe is not, "undecided" where the
-        interval holds 0. It fits its noise where `noise_fit` is at least 0.9; the verdict is "not fitted" where it does
-        not, and "no noise known" where no label is wrong or it is not known which.
+        Columns: layer, trained, untrained (accuracies), gap = trained − untrained, low, high (95 % interval of the gap,
+        paired because both predict the same examples), n, verdict. If the network fits its noise (`noise_fit` at least
+        0.9), memorization is "benign" if the probe is above initialisation, "malign" if it is not, and "undecided" if
+        the interval includes 0. Otherwise the verdict is "not fitted", or "no noise known" if no label is wrong or it
+        is not known which.
 
         Raises:
             MissingNeedError: there is no untrained network.
@@ -142,10 +142,10 @@ class LayerProbes(Result):
         return frame.assign(verdict=np.where(frame["gap"].isna(), "undecided", verdict))
 
     def clean_ratio(self, split: str = "test") -> pd.DataFrame:
-        """Return, for each layer, the probe's accuracy over that on the twin trained on true labels.
+        """Return, for each layer, the probe's accuracy divided by that on the twin trained on true labels.
 
         Columns: layer, trained, clean_labels (accuracies), ratio = trained / clean_labels, low, high (95 % interval of
-        the ratio: both answer the same examples), n.
+        the ratio, paired because both predict the same examples), n.
 
         Raises:
             MissingNeedError: there is no such twin.
@@ -182,7 +182,7 @@ class LayerProbes(Result):
     def plot(self, split: str = "test") -> go.Figure:
         """Return accuracy by layer on one split, and below it the gap to the network before training.
 
-        Beside the layers stand the inputs, the other networks and the networks' own outputs.
+        The figure includes the inputs, the other networks and the networks' own outputs.
 
         Args:
             split: one of the four splits.

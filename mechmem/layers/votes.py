@@ -1,4 +1,4 @@
-"""What an example's nearest neighbours vote for at every layer, and from which layer on that is settled."""
+"""Votes of an example's nearest neighbours at every layer, and the depth from which on they are settled."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mechmem.models.reading.forward import logits_of
 Distance = Literal["euclidean", "cosine"]
 
 SOFTMAX = "softmax"
-"""What the last place is called: the probabilities that the network itself gives."""
+"""Name of the last depth: the network's own probabilities."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerVotes:
-    """Votes of the nearest training examples, with the labels that were given to them.
+    """Votes of the nearest training examples, with their given labels.
 
     Attributes:
-        places: where they vote: the inputs, the layers, and the network's probabilities.
-        answers: what they vote for; the training examples are the first. Shape (place, example).
-        predicted: the network's answer. Shape (example).
-        k: how many vote.
+        places: the depths: the inputs, the layers, and the network's probabilities.
+        answers: class with the most votes; training examples come first. Shape (place, example).
+        predicted: the network's prediction. Shape (example).
+        k: number of neighbours that vote.
     """
 
     places: tuple[str, ...]
@@ -49,23 +49,23 @@ def layer_votes(
 ) -> LayerVotes:
     """Let the nearest training examples vote at the inputs, at every layer and at the network's probabilities.
 
-    A training example has no vote on itself; equal votes go to the lowest class. What one layer holds on all these
-    examples is in memory at a time, and no table of distances.
+    A training example has no vote on itself; ties go to the lowest class. Memory holds the features of one layer at a
+    time, and no table of distances.
 
     Args:
         subject: the network and its task.
-        layers: the layers, each with how it is averaged (see `named_layers`).
+        layers: the layers, each with its pooling (see `named_layers`).
         train: ids of the training examples that vote, and are voted on.
-        others: ids of others that are voted on.
-        k: how many vote; all others, where there are fewer.
+        others: ids of other examples that are voted on.
+        k: number of neighbours that vote; all others, if there are fewer.
         distance: "euclidean", or "cosine" for the angle.
 
     Raises:
-        MissingNeedError: there is a single training example.
+        MissingNeedError: there is only one training example.
         ActivationError: a layer does not fire, or holds numbers that are not finite.
     """
     if len(train) < 2:
-        raise MissingNeedError("the prediction depth needs at least two training examples: one has no neighbour")
+        raise MissingNeedError("the prediction depth needs at least two training examples")
     k = min(k, len(train) - 1)
     ids, given = torch.cat([train, others]), subject.task.given(train)
     held_at: dict[str, Pool] = {INPUTS: "none", **layers}
@@ -78,20 +78,20 @@ def layer_votes(
 def _votes(
     held: Float[Tensor, "example feature"], given: Int[Tensor, " train"], k: int, distance: Distance
 ) -> Int[Tensor, " example"]:
-    # These take a second to load.
+    # scikit-learn takes a second to load.
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.preprocessing import normalize
 
     features = held.numpy()
-    # On the sphere the Euclidean distance orders as the angle does, and scikit-learn is fast at it.
+    # On the sphere the Euclidean distance gives the order of the angles, and scikit-learn computes it fast.
     features = normalize(features) if distance == "cosine" else features
     own, others = features[: len(given)], features[len(given) :]
     probe = KNeighborsClassifier(k, algorithm="brute").fit(own, given.numpy())
-    # Asked without queries it answers for its own examples, each without itself.
+    # Without queries it predicts its own examples, each without itself as a neighbour.
     found = [probe.predict(None), *([probe.predict(others)] if len(others) else [])]
     return torch.from_numpy(np.concatenate(found))
 
 
 def settled_from(agrees: Bool[Tensor, "place example"]) -> Int[Tensor, " example"]:
-    """Return the first place from which on all agree; the number of places where the last does not."""
+    """Return the first depth from which on all agree; the number of depths if the last does not."""
     return len(agrees) - agrees.flip(0).long().cumprod(0).sum(0)

@@ -16,14 +16,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 DECIMALS = 12
-"""Scores that agree to as many decimals are equal, and the lowest class wins: which of two subspaces holds more of a
-vector that lies in both would be decided by rounding."""
+"""Scores that agree to this many decimals are equal, and the lowest class wins: for a vector in two subspaces, rounding
+would decide otherwise."""
 _AT_ONCE = 2**22
-"""Numbers of the examples that are scored at once, so that memory does not grow with their copies."""
+"""Numbers in the examples scored at once, which bounds the memory for their copies."""
 
 
 class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
-    """Base of classifiers that give every class a score, and choose the highest; of equals the lowest class.
+    """Base of classifiers that give every class a score and choose the highest; ties go to the lowest class.
 
     Attributes:
         classes_: the labels, ascending. Shape (class).
@@ -33,14 +33,14 @@ class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
     classes_: Shaped[np.ndarray, " class"]
     n_features_in_: int
     _dtypes: ClassVar[tuple[type, ...]] = (np.float64,)
-    """What the examples may be handed on as; others become the first."""
+    """Dtypes in which examples are passed on; other dtypes are converted to the first."""
 
-    # What is public takes whatever scikit-learn turns into an array, or refuses.
+    # Public methods take whatever scikit-learn converts to an array.
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to examples, shape (example, feature), and their labels, shape (example).
 
         Raises:
-            ValueError: the arrays do not fit each other, or hold something that is not a number.
+            ValueError: the arrays differ in length, or hold something that is not a number.
         """
         X, y = validate_data(self, X, y, dtype=list(self._dtypes))
         check_classification_targets(y)
@@ -53,7 +53,7 @@ class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
 
         Raises:
             NotFittedError: `fit` has not been called.
-            ValueError: X has another number of features.
+            ValueError: X has a different number of features.
         """
         check_is_fitted(self)
         checked: Any = validate_data(self, X, dtype=list(self._dtypes), reset=False)
@@ -62,7 +62,7 @@ class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
         return np.concatenate(parts).round(DECIMALS)
 
     def decision_function(self, X: Any) -> Float[np.ndarray, "example *class"]:
-        """Return the scores; of two classes, as scikit-learn has it, the second's less the first's."""
+        """Return the scores; for two classes, by scikit-learn's convention, the second's minus the first's."""
         scores = self.scores(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
@@ -81,17 +81,17 @@ class ClassScores(ClassifierMixin, BaseEstimator, abc.ABC):
 
 
 class SubspaceScores(ClassScores):
-    """Base of classifiers by subspaces through the origin, which say nothing where these fill the space."""
+    """Base of classifiers by subspaces through the origin, which cannot separate classes that fill the space."""
 
     def __sklearn_tags__(self) -> Tags:
-        """Say that the estimator does poorly on scikit-learn's two-dimensional test data."""
+        """Declare that the classifier does poorly on scikit-learn's two-dimensional test data."""
         tags: Any = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True
         return tags
 
 
 def unit_rows(X: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "example feature"]:
-    """Divide each row by its length; a row of zeros stays."""
+    """Divide each row by its length; a row of zeros stays unchanged."""
     length = np.linalg.norm(X, axis=1, keepdims=True)
     return X / np.where(length > 0, length, 1)
 
@@ -126,9 +126,9 @@ class NearestClassMean(ClassScores):
 class PrincipalDirections(SubspaceScores):
     """Choose the class with the largest v_c · x, v_c being the class's first principal component, uncentred (VeLPIC).
 
-    A component has no sign of its own: v_c is turned so that its mean over all training examples is not negative. On
-    activations that are nowhere negative this is the subspace classifier with one component, and the directions can
-    take the place of a last layer's weights. The score is the cosine, v_c · x / ‖x‖.
+    The sign of a component is arbitrary: v_c is oriented so that its mean over all training examples is not negative.
+    On non-negative activations this is the subspace classifier with one component, and the directions can replace the
+    last layer's weights. The score is the cosine, v_c · x / ‖x‖.
 
     Attributes:
         directions_: a unit vector per class. Shape (class, feature).
@@ -147,7 +147,7 @@ class PrincipalDirections(SubspaceScores):
 
 
 def _first(X: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, " feature"]:
-    # On the shorter side, of which one eigenvector is asked for.
+    # On the shorter side, which needs one eigenvector.
     wide = X.shape[0] < X.shape[1]
     gram = X @ X.T if wide else X.T @ X
     last = len(gram) - 1

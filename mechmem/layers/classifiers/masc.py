@@ -16,10 +16,10 @@ from threadpoolctl import ThreadpoolController
 from mechmem.layers.classifiers.class_means import SubspaceScores, unit_rows
 
 RESOLVED = 1e-7
-"""A Gram matrix tells components apart whose energy is at least this share of the largest; below, the examples
-themselves are decomposed, which takes several times as long."""
+"""A Gram matrix resolves components whose energy is at least this share of the largest; below, the examples themselves
+are decomposed, which takes several times as long."""
 LEVEL = 1e-12
-"""Shares of the energy that differ by less are equal."""
+"""Largest difference between shares of the energy that count as equal."""
 _product: Any = scipy.linalg.get_blas_funcs("syrk", dtype=np.float64)
 
 
@@ -33,12 +33,12 @@ class MinimumAngleSubspaces(SubspaceScores):
 
     A class's subspace goes through the origin and is spanned by the first principal components of its training
     examples, uncentred. The score is the squared cosine of the angle, ‖P_cᵀx‖² / ‖x‖², in [0, 1]; an example of zeros
-    scores 0 everywhere. All is worked out in float64, whatever the examples are stored in.
+    scores 0 everywhere. Everything is computed in float64, whatever the dtype of the examples.
 
     Args:
-        variance: τ; as many components are kept as carry no more than this share of the class's energy, and one more.
-            At most as many as the class's examples span.
-        components: a fixed number of components instead, as far as there are as many.
+        variance: τ; keeps as many components as carry no more than this share of the class's energy, and one more, at
+            most as many as the class's examples span.
+        components: a fixed number of components instead, at most as many as there are.
 
     Attributes:
         subspaces_: an orthonormal basis per class. Shape (component, feature) each.
@@ -59,7 +59,7 @@ class MinimumAngleSubspaces(SubspaceScores):
 
     def _fit(self, X: Float[np.ndarray, "example feature"], index: Int[np.ndarray, " example"]) -> None:
         self._validate_params()
-        # Several classes at once: one decomposition alone is hardly faster on several threads, and a small one slower.
+        # Classes in parallel: a single decomposition is hardly faster on several threads, and a small one slower.
         threads = max([1, *(library["num_threads"] for library in _libraries().info())])
         workers = min(threads, len(self.classes_))
         with _libraries().limit(limits=threads // workers), ThreadPoolExecutor(workers) as pool:
@@ -67,14 +67,14 @@ class MinimumAngleSubspaces(SubspaceScores):
             self.subspaces_ = list(found)
 
     def _subspace(self, X: Float[np.ndarray, "example feature"]) -> Float[np.ndarray, "component feature"]:
-        # On the shorter side, of which the other follows by one product.
+        # On the shorter side, from which the other follows by one product.
         wide = X.shape[0] < X.shape[1]
         # Half of the Gram matrix is all that is needed.
         gram = _product(1.0, X.T, trans=wide)
         energy, vectors = scipy.linalg.eigh(gram, lower=False, overwrite_a=True, check_finite=False, driver="evr")
         energy, vectors = energy[::-1], vectors[:, ::-1]
         kept = self._kept(energy)
-        # So written that energies that are not numbers, after an overflow, go on to the exact way.
+        # Written so that NaN energies, after an overflow, take the exact path.
         if not (kept <= len(energy) and energy[kept - 1] > RESOLVED * energy[0]):
             return self._exactly(X)
         return (vectors[:, :kept] / np.sqrt(energy[:kept])).T @ X if wide else vectors[:, :kept].T.copy()

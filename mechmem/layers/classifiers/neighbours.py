@@ -1,4 +1,4 @@
-"""The nearest neighbours by angle."""
+"""The classifier by nearest neighbours in angle."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from sklearn.utils._param_validation import Interval
 from mechmem.layers.classifiers.class_means import DECIMALS, ClassScores, unit_rows
 
 SPARE = 32
-"""Neighbours beyond the k-th that are looked at, in case rounding put them behind it."""
+"""Neighbours beyond the k-th that are checked, in case rounding misplaced them."""
 _AT_ONCE = 2**24
-"""Cosines that are held at once."""
+"""Cosines held in memory at once."""
 NARROW = 256
-"""Up to so many features float64 costs little, and there is less that float32 cannot tell apart than in more."""
+"""Up to this many features float64 costs little, and is used throughout."""
 
 
 class CosineNeighbours(ClassScores):
     """Choose the class with the most of the k training examples that make the smallest angle with an example.
 
-    Equal votes go to the lowest class. Of training examples at the same angle the first ones vote, cosines that agree
-    to 12 decimals being the same. The cosine with an example of zeros is 0. The answers are those of float64: cosines
-    of many features are taken in float32, and wherever its rounding could change who is among the k, they are worked
-    out again.
+    Ties go to the lowest class. Among training examples at the same angle (cosines that agree to 12 decimals) the first
+    ones vote. The cosine with an example of zeros is 0. The predictions are those of float64: cosines of many features
+    are computed in float32, and again in float64 wherever rounding could change the k neighbours.
 
     Args:
-        k: how many neighbours vote; all, where there are fewer.
+        k: number of neighbours that vote; all, if there are fewer.
 
     Attributes:
         examples_: the training examples. Shape (example, feature).
@@ -61,14 +60,14 @@ class CosineNeighbours(ClassScores):
         return np.bincount(places.ravel(), minlength=len(X) * len(self.classes_)).reshape(len(X), -1)
 
     def _nearest(self, X: Float[np.ndarray, "example feature"], k: int) -> Int[np.ndarray, "example neighbour"]:
-        """Return the places of the k nearest training examples."""
+        """Return the indices of the k nearest training examples."""
         few = min(k + SPARE, len(self.examples_))
         found = torch.from_numpy(_unit(X) @ self._unit.T).topk(few, dim=1)
         top, places = found.values.numpy(), found.indices.numpy()
         nearest = places[:, :k].copy()
         if few == k:
             return nearest
-        # Twice the bound on rounding in an inner product of unit vectors, and what counts as equal.
+        # Twice the rounding bound of an inner product of unit vectors, plus the tolerance for equal cosines.
         apart = (X.shape[1] + 8) * np.finfo(self._unit.dtype).eps + 2 * 10.0**-DECIMALS
         last = top[:, k - 1]
         beyond = (top[:, -1] >= last - apart) & (few < len(self.examples_))
@@ -84,7 +83,7 @@ class CosineNeighbours(ClassScores):
     def _first(
         self, x: Float[np.ndarray, " feature"], places: Int[np.ndarray, " candidate"], count: int
     ) -> Int[np.ndarray, " neighbour"]:
-        """Return the places of the nearest of some training examples, of equals the first."""
+        """Return the indices of the nearest of some training examples, the first among equals."""
         rows = max(1, _AT_ONCE // len(x))
         own = unit_rows(x[None].astype(float))[0]
         parts = (self.examples_[places[start : start + rows]] for start in range(0, len(places), rows))
