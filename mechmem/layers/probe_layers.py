@@ -172,7 +172,7 @@ def _reader(probe: str, labels: Labels) -> LayerProbe:
         names = sorted(name for name, cls in plugins("readouts").items() if issubclass(cls, LayerProbe))
         raise ConfigError(f"{probe!r} is not a probe of layers; probes are {', '.join(names)}")
     if found.point:
-        raise ConfigError(f"name the layers with points=, not in the probe {probe!r}; name its settings, as in k=20")
+        raise ConfigError(f"layers are named by points=, not in the probe {probe!r}; name its settings, as in k=20")
     return dataclasses.replace(found, labels=labels)
 
 

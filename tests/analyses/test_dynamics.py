@@ -93,7 +93,7 @@ def test_what_cannot_be_measured_has_its_reason(tiny_run):
     for name in ("frequency", "ipr", "neuron_spectrum"):
         assert found.frame(name)["reason"].str.contains("needs").all() and len(found.frame(name)) == len(found.step)
     assert found.frame("structure")["reason"].str.contains("too few").all()
-    with pytest.raises(ConfigError, match="no score"):
+    with pytest.raises(ConfigError, match="not a score"):
         found.values("raw")
     text = said(found.plot())
     assert len(text) == 4 and all("not measured" in each for each in text)

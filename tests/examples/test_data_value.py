@@ -74,7 +74,7 @@ def test_examples_to_remove_are_chosen_by_a_score(subject):
         mm.removals(table, "loss", 151)
     with pytest.raises(UnknownNameError, match="difficult"):
         mm.removals(table, "loss", 10, kinds=["dificult"])
-    with pytest.raises(ConfigError, match="true labels are not known"):
+    with pytest.raises(ConfigError, match="needs true labels, which are not known"):
         mm.removals(dataclasses.replace(table, true=None), "loss", 10, kinds=["easy"])
 
 
@@ -88,7 +88,11 @@ def test_of_clean_data_difficult_and_easy_examples_can_be_removed_and_none_is_bo
 
 def test_what_cannot_be_removed_is_refused(subject):
     ids = subject.task.train_ids
-    for removed, message in (({}, "by name"), ({"nothing": ids[:2]}, "no name"), ({"x": []}, "at least one")):
+    for removed, message in (
+        ({}, "by name"),
+        ({"nothing": ids[:2]}, "other than .nothing."),
+        ({"x": []}, "at least one"),
+    ):
         with pytest.raises(ConfigError, match=message):
             mm.data_value(subject, removed, seeds=1)
     for seeds in (0, -1, True, [], [1, 1], [-1]):

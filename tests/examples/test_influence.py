@@ -61,7 +61,7 @@ def test_most_helpful_and_most_harmful_are_the_ends_of_a_row(subject):
     target, row = int(found.targets[1]), found.values[1]
     assert found.helpful(target, 3).tolist() == found.sources[row.argsort(descending=True)[:3]].tolist()
     assert found.harmful(target, 2).tolist() == found.sources[row.argsort()[:2]].tolist()
-    with pytest.raises(ConfigError, match="none of the 2 targets"):
+    with pytest.raises(ConfigError, match="not one of the 2 targets"):
         found.helpful(-5)
 
 

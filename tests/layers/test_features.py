@@ -91,7 +91,7 @@ def test_a_failing_network_keeps_no_hook():
     with pytest.raises(UnknownNameError, match="Did you mean 'points.1'"):
         next(read_layers(subject, "points.1O", subject.task.ids))
     wrong = mm.Subject(nn.Sequential(HookPoint(), nn.Linear(SIDE, 5)), subject.task)
-    with pytest.raises(ConfigError, match=r"\(example, class\) = \(300, 3\), and returned \(300, 5\)"):
+    with pytest.raises(ConfigError, match=r"\(example, class\) = \(300, 3\), but returned \(300, 5\)"):
         next(read_layers(wrong, "0", subject.task.ids))
     assert not wrong.model._forward_hooks
     silent = Counted()

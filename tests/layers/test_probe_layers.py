@@ -154,7 +154,7 @@ def test_a_point_with_rows_and_columns_is_flattened_or_averaged():
     assert torch.equal(flat, held.flatten(1)) and flat.shape == (5, 12)
     torch.testing.assert_close(mean, held.mean((2, 3)))
     assert torch.equal(layer_features(subject, "inputs", ids), subject.task.inputs[ids])
-    with pytest.raises(ActivationError, match="nothing behind its channels"):
+    with pytest.raises(ActivationError, match="no axis after its channels"):
         layer_features(subject, "hook_rays", ids, "mean")
 
 
@@ -201,14 +201,14 @@ def test_refusals():
     subject = layered()
     for settings, error, said in (
         ({"probe": "maskc"}, UnknownNameError, "Did you mean 'masc'"),
-        ({"probe": "logits"}, ConfigError, "reads no layer; probes are class_mean"),
+        ({"probe": "logits"}, ConfigError, "is not a probe of layers; probes are class_mean"),
         ({"probe": "masc@hidden.0"}, ConfigError, "named by points="),
         ({"probe": "masc(variance=2)"}, ConfigError, "share of the variance"),
         ({"points": "hook_ray"}, UnknownNameError, "Did you mean 'hook_rays'"),
         ({"labels": "wrong"}, UnknownNameError, "labels of a probe"),
         ({"folds": -1}, ConfigError, "folds must be a whole number"),
         ({"probe": "knn(kk=3)"}, UnknownNameError, "Did you mean 'k'"),
-        ({"probe": "knn(20)"}, ConfigError, "settings go by name"),
+        ({"probe": "knn(20)"}, ConfigError, "name its settings"),
         ({"limit_mb": -1}, ConfigError, "limit_mb"),
         ({"untrained": "before.pt"}, ConfigError, "untrained= takes a network, got a str"),
         ({"clean_labels": "yes"}, ConfigError, "clean_labels= takes a network, got a str"),

@@ -210,7 +210,7 @@ def test_what_is_not_finite_is_one_clear_line(value):
     subject.task.inputs[5, 2] = value
     with pytest.raises(MissingNeedError) as error:
         probe_layers(subject, points="hook_one", folds=0)
-    assert str(error.value) == "'inputs' holds NaN or infinity on 1 of 400 examples; a probe reads none"
+    assert str(error.value) == "'inputs' holds NaN or infinity on 1 of 400 examples: probes need numbers"
 
     sound = planted()
     broken = Planted((GOOD, BAD))

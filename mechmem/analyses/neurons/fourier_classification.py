@@ -256,8 +256,7 @@ class FourierClassification(Analysis):
         """Return classes and measures.
 
         Raises:
-            MissingNeedError: the subject lacks something, the layer has no vector over the symbols, or the group has
-                only one frequency.
+            MissingNeedError: the subject lacks something, the layer has no vectors, or the group has one frequency.
             ScoreError: a weight is not finite.
         """
         self.require(subject)
