@@ -1,4 +1,4 @@
-"""How large and how many-dimensional the classes' clouds of points are, layer by layer."""
+"""Radius and dimension of each class's cloud of features, layer by layer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHANCE = "classes that share one centre"
 
 _TITLES = {"trained": "trained network", "untrained": "before training"}
 _POWERS = {"dimension": -1, "corrected_dimension": -1, "radius": -2}
-"""Of each quantity, the power that is averaged over classes."""
+"""The power of each quantity that is averaged over classes."""
 
 _PANELS = {
     "corrected_dimension": ("dimension", "effective directions<br>(95 % interval)"),
@@ -48,15 +48,15 @@ _PANELS = {
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassManifoldsResult(Result):
-    """Dimension and radius of every class' cloud at every layer, all clouds having the same number of points.
+    """Dimension and radius of every class's cloud at every layer, all clouds having the same number of points.
 
     Attributes:
         layers: the layers.
-        counts: examples of each class, of "train" (by given label), "train_clean", "train_noisy" (by given label),
-            "train_noisy_true" (by true label) and "test"; 0 where the truth is not known. Shape (split, class).
-        points: how many of them each cloud has; 0 where no class has enough.
-        value: dimension, corrected dimension and radius; NaN where there is no cloud or no such network. Shape
-            (network, split, layer, quantity, class).
+        counts: examples of each class in "train" (by given label), "train_clean", "train_noisy" (by given label),
+            "train_noisy_true" (by true label) and "test"; 0 if the truth is not known. Shape (split, class).
+        points: number of points of each cloud; 0 if no class has enough.
+        value: dimension, corrected dimension and radius; NaN without a cloud or network. Shape (network, split, layer,
+            quantity, class).
         note: what is missing and why, or "".
     """
 
@@ -82,9 +82,9 @@ class ClassManifoldsResult(Result):
         """Return means over classes, one row per quantity, network, split and layer.
 
         Columns: quantity ("dimension", "corrected_dimension", "radius"), network ("trained", "untrained"), split,
-        layer, value, low, high (95 % Student interval over classes), n (classes that have a cloud). What is
-        averaged is the inverse, Σλ² / (Σλ)², of a dimension and the inverse square of a radius: few points tell these
-        with little bias, and the mean is taken back.
+        layer, value, low, high (95 % Student interval over classes), n (classes that have a cloud). The mean is taken
+        over the inverse of a dimension, Σλ² / (Σλ)², and the inverse square of a radius, which few points estimate with
+        little bias, and then transformed back.
         """
         rows: list[dict[str, object]] = []
         for quantity, by_class in zip(QUANTITIES, self.value.unbind(3), strict=True):
@@ -99,7 +99,7 @@ class ClassManifoldsResult(Result):
     def plot(self) -> go.Figure:
         """Return the corrected dimension and the radius by layer, before and after training, means over classes."""
         frame = self.to_frame().rename(columns={"split": "series"})
-        # Beside its two parts the whole tells nothing new.
+        # The whole training set adds nothing to its two parts.
         frame = frame.loc[(frame["series"] != "train") | (int(self.counts[1:3].sum()) == 0)]
         styles = {**STYLES, CHANCE: SplitStyle(CHANCE, FAINT, "line-ew", "dot")}
         panels: dict[str, go.Figure] = {}
@@ -125,25 +125,25 @@ class ClassManifoldsResult(Result):
 class ClassManifolds(LayerAnalysis):
     """Measure how many-dimensional and how large the cloud of each class is, layer by layer.
 
-    It is measured for the training examples by given label; for the clean ones; for the noisy ones by given and by true
-    label; and for test examples; beside it for the network before training. Where a network memorizes, the noisy
-    examples form clouds of their given labels, small against their distance: in the layers before, of their true ones.
+    It covers the training examples by given label, the clean ones, the noisy ones by given and by true label, and test
+    examples, in the network as it is and before training. In a layer that memorizes, the noisy examples form clouds by
+    given label that are small compared to their distance; in earlier layers, by true label.
 
     Both quantities are our own definitions, by second moments: the dimension is the participation ratio (Σλ)² / Σλ² of
-    the eigenvalues of the class' covariance, and the radius is √Σλ over the distance of the class' centre from the mean
-    of the centres. They are not the dimension and radius of mean-field theory that Stephenson et al. measure, which
-    weigh each direction by its part in the capacity of a linear classifier; no capacity is measured here.
+    the eigenvalues of the class's covariance, and the radius is √Σλ over the distance of the class's centre from the
+    mean of the centres. They are not the mean-field dimension and radius that Stephenson et al. measure, which weigh
+    each direction by its part in the capacity of a linear classifier; no capacity is measured here.
 
-    Dimension and radius depend on the number of points, so all clouds are cut to the same, that of the smallest class
-    with at least `fewest` examples in any of these splits; smaller ones are left out. The corrected dimension is also
-    free of that number on average. Clouds with one common centre have a radius of √(n C / (C − 1)) for n points and C
+    Dimension and radius depend on the number of points, so all clouds are cut to the size of the smallest class with at
+    least `fewest` examples in any of these splits; smaller classes are left out. The corrected dimension does not
+    depend on that number on average. Clouds with one common centre have a radius of √(n C / (C − 1)) for n points and C
     classes, which the figure shows.
 
     Attributes:
         points: the layers (see `LayerAnalysis`).
         pool: "none" or "mean" (see `LayerAnalysis`).
         per_class: most points of a cloud, drawn with the seed.
-        fewest: examples below which a class has no cloud, at least 4.
+        fewest: smallest number of examples of a class with a cloud, at least 4.
         seed: seed of the draw.
     """
 
@@ -208,10 +208,10 @@ class ClassManifolds(LayerAnalysis):
 
 
 def _mean(values: Float[Tensor, " cloud"], power: int) -> dict[str, float]:
-    """Return the power mean over clouds, with the interval of the mean of powers taken back; the power is negative."""
+    """Return the power mean over clouds, with the interval of the mean of powers transformed back; the power is < 0."""
     found = across_runs((values**power).tolist()) if (values > 0).all() else None
     if found is None:
-        # Of a cloud that is one point the power is infinite.
+        # A cloud of one point has an infinite power.
         value = 0.0 if len(values) else np.nan
         return {"value": value, "low": value, "high": np.inf if len(values) else np.nan, "n": len(values)}
 

@@ -1,4 +1,4 @@
-"""How large what a layer holds is, on clean, on wrongly labelled and on unseen examples."""
+"""Norms of each layer's features on clean, wrongly labelled and test examples."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 ROWS = 2048
-"""Examples whose features are held at once."""
+"""Examples whose features are in memory at once."""
 
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureNormsResult(Result):
-    """The Euclidean norm of what each layer holds, example by example. All intervals are over examples.
+    """The Euclidean norm of each layer's features, example by example. All intervals are over examples.
 
     Attributes:
         layers: the layers.
-        features: how many numbers each holds of an example. Shape (layer).
-        splits: the splits: "train_clean", "train_noisy" and "test", or "train" and "test" where it is not known which
-            labels are wrong.
+        features: number of features of each layer. Shape (layer).
+        splits: the splits: "train_clean", "train_noisy" and "test", or "train" and "test" if the wrong labels are not
+            known.
         ids: the examples, training ones first. Shape (example).
         split: number of each example's split. Shape (example).
         norm: the norms, in the layer's own units. Shape (layer, example).
@@ -55,8 +55,8 @@ class FeatureNormsResult(Result):
         """Return one row per layer and split.
 
         Columns: layer, split, n, norm (mean over examples), low, high (95 % Student interval of the mean), std (over
-        examples), relative (norm over the mean of all training examples), features (how many numbers the layer holds:
-        norm / √features is their root mean square, nearly). NaN where a split is empty, or the training mean is 0.
+        examples), relative (norm over the mean of all training examples), features (number of features: norm /
+        √features is nearly their root mean square). NaN if a split is empty, or the training mean is 0.
         """
         rows: list[dict[str, object]] = []
         trained = self._trained()
@@ -75,8 +75,8 @@ class FeatureNormsResult(Result):
     def ratios(self) -> pd.DataFrame:
         """Return ratios of mean norms, one row per layer and ratio: layer, ratio, value, low, high, n.
 
-        The ratios are "train_noisy / train_clean" and "test / train_clean", or "test / train"; the 95 % interval is of
-        two independent means (see `ratio_of_means`). NaN where a split is empty, or a mean is 0.
+        The ratios are "train_noisy / train_clean" and "test / train_clean", or "test / train"; the 95 % interval is for
+        two independent means (see `ratio_of_means`). NaN if a split is empty, or a mean is 0.
         """
         first, *others = self.splits
         rows: list[dict[str, object]] = []
@@ -104,7 +104,7 @@ class FeatureNormsResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class FeatureNorms(LayerAnalysis):
-    """Measure how large what a layer holds is, on clean, wrongly labelled and test examples.
+    """Measure the norms of each layer's features on clean, wrongly labelled and test examples.
 
     Attributes:
         points: the layers (see `LayerAnalysis`).

@@ -1,4 +1,4 @@
-"""Which layers the clean and the noisy examples pull at, and whether they pull together."""
+"""Gradient of the training loss by layer, split into the contributions of clean and of noisy examples."""
 
 from __future__ import annotations
 
@@ -44,28 +44,29 @@ _SERIES = {
 _PANELS = {
     "size of the gradient": ("norm", "‖∇L‖ / √parameters"),
     "clean against noisy gradient": ("cosine", "cosine"),
-    "what the gradient of the training loss is made of": ("pull", "share of the<br>layer's ‖∇L‖²"),
-    "where it is": ("share", "share of the<br>network's ‖∇L‖²"),
+    "contributions to the gradient of the training loss": ("pull", "share of the<br>layer's ‖∇L‖²"),
+    "distribution over layers": ("share", "share of the<br>network's ‖∇L‖²"),
 }
 
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientAccountingResult(Result):
-    """Inner products of gradients, layer by layer: of the mean loss over clean, over noisy, and over all examples.
+    """Inner products of the gradients of the mean loss over clean, noisy and all examples, layer by layer.
 
     With n_c clean and n_n noisy examples the gradient of the training loss is g = (n_c g_c + n_n g_n) / (n_c + n_n).
 
     Attributes:
         layers: the layers, in the network's order.
-        parameters: how many numbers each layer's parameters are. Shape (layer).
+        parameters: number of parameters of each layer. Shape (layer).
         products: ⟨g_i, g_j⟩ over a layer's parameters, for clean, noisy and all, in squared units of the loss (nats, or
-            squared error) per unit of the weights. NaN where examples are none or not known. Shape (layer, 3, 3).
+            squared error) per unit of the weights. NaN if there are no such examples or they are not known. Shape
+            (layer, 3, 3).
         whole: the same over all parameters of the network, whichever layers were chosen. Shape (3, 3).
-        n_parameters: how many numbers they are.
-        n: number of clean, noisy and all training examples; 0 where there are none or they are not known. Shape (3).
+        n_parameters: number of all parameters.
+        n: number of clean, noisy and all training examples; 0 if there are none or they are not known. Shape (3).
         loss: the loss, "cross_entropy" or "mse".
-        note: where the loss was not recorded and had to be assumed, or what is wrong is not known, says so; or "".
+        note: says if the loss was not recorded and had to be assumed, or the wrong labels are not known; or "".
     """
 
     layers: tuple[str, ...]
@@ -80,13 +81,13 @@ class GradientAccountingResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per layer and figure: layer, parameters, quantity, value. The last layer is "all layers".
 
-        The quantities: norm_clean, norm_noisy and norm are ‖∇L‖ over the layer, L the mean loss of clean, noisy or all
-        training examples. cosine is that between the gradients of clean and of noisy examples. pull_clean and
-        pull_noisy are what these contribute to the gradient of the training loss here, ⟨n_i g_i / n, g⟩ / ‖g‖²;
-        the two sum to 1, and one below 0 pulls against it. share is the layer's part of the whole, ‖g over the layer‖²
-        / ‖g‖²; over all layers of a network it sums to 1.
+        The quantities: norm_clean, norm_noisy and norm are ‖∇L‖ over the layer, L being the mean loss of clean, noisy
+        or all training examples. cosine is the cosine of the clean and the noisy gradient. pull_clean and pull_noisy
+        are their contributions to the layer's gradient of the training loss, ⟨n_i g_i / n, g⟩ / ‖g‖²; the two sum to 1,
+        and a negative one opposes it. share is the layer's part of the whole, ‖g over the layer‖² / ‖g‖²; over all
+        layers of a network it sums to 1.
 
-        A figure that does not exist (of no examples, of a gradient of 0) is NaN.
+        A figure that does not exist (no examples, or a gradient of 0) is NaN.
         """
         every = zip(
             (*self.layers, ALL),
@@ -109,12 +110,12 @@ class GradientAccountingResult(Result):
         return {quantity: float(value) for quantity, value in found.items()}
 
     def plot(self) -> go.Figure:
-        """Return gradient size, cosine, pull of clean and noisy examples, and share of the whole, by layer."""
+        """Return gradient size, cosine, contributions of clean and noisy examples, and share of the whole, by layer."""
         frame, names = self.to_frame(), (*self.layers, ALL)
         panels = {}
         for heading, (kind, title) in _PANELS.items():
             rows = frame.loc[frame["quantity"].str.startswith(kind)]
-            # A large layer has a long gradient: per parameter, layers can be compared.
+            # A large layer has a long gradient; per parameter, layers are comparable.
             value = rows["value"] / (np.sqrt(rows["parameters"]) if kind == "norm" else 1)
             shown = pd.DataFrame(
                 {"x": [names.index(name) for name in rows["layer"]], "series": rows["quantity"], "value": value}
@@ -130,16 +131,16 @@ class GradientAccountingResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class GradientAccounting(Analysis):
-    """Split the gradient of the training loss by layer and into the pull of clean and of noisy examples.
+    """Split the gradient of the training loss by layer and by the contributions of clean and of noisy examples.
 
-    Gradients are those of the network's evaluation mode (BatchNorm by its running statistics, no dropout) at the
-    training examples without augmentation; the loss is the run's own, and cross-entropy where none was recorded. Over a
-    run, `over_training(subject, "gradient_accounting")` shows when each kind of example drives which layer (Stephenson
-    et al. 2021, Maini et al. 2023). Of single neurons of a network with one layer, see `norm_drive`.
+    Gradients are taken in evaluation mode (BatchNorm with its running statistics, no dropout) on the training examples
+    without augmentation; the loss is the run's own, or cross-entropy if none was recorded. Over a run,
+    `over_training(subject, "gradient_accounting")` shows when each kind of example drives which layer (Stephenson et
+    al. 2021, Maini et al. 2023). For single neurons of a network with one layer, see `norm_drive`.
 
     Attributes:
-        layers: which layers, by name or pattern: "layers.*" for whole blocks (see `parameter_layers`); by default each
-            module that has parameters of its own.
+        layers: names or patterns of layers: "layers.*" for whole blocks (see `parameter_layers`); by default each
+            module with its own parameters.
     """
 
     name: ClassVar[str] = "gradient_accounting"
@@ -162,7 +163,7 @@ class GradientAccounting(Analysis):
         notes = ["the training loss was not recorded: cross-entropy is assumed"] if config is None else []
         noisy = task.noisy
         if noisy is None:
-            notes.append("which labels are wrong is not known: all examples together only")
+            notes.append("the wrong labels are not known: all examples together only")
             parts = [task.train_ids[:0], task.train_ids[:0], task.train_ids]
         else:
             parts = [task.train_ids[~noisy], task.train_ids[noisy]]
@@ -172,7 +173,7 @@ class GradientAccounting(Analysis):
         if noisy is not None:
             sums.append({name: clean + sums[1][name] for name, clean in sums[0].items()})
         if not sums[0]:
-            raise MissingNeedError(f"{self.name!r} needs parameters to differentiate by, and the network has none")
+            raise MissingNeedError(f"{self.name!r} needs floating-point parameters, but the network has none")
         n = torch.tensor([len(ids) for ids in parts] if noisy is None else [*map(len, parts), len(noisy)])
         products = {name: _products([each[name] for each in sums], n) for name in sums[0]}
         sizes = {name: sums[0][name].numel() for name in products}
@@ -194,7 +195,7 @@ def _of(layer: LayerParameters, sizes: dict[str, int]) -> list[str]:
 
 @torch.enable_grad()
 def _gradient(subject: Subject, model: nn.Module, ids: Int[Tensor, " example"], loss: str) -> dict[str, Tensor]:
-    """Return the gradient of the loss summed over these examples by each parameter, in float64."""
+    """Return the gradient of the summed loss of these examples with respect to each parameter, in float64."""
     stored = {name: each for name, each in model.named_parameters() if each.is_floating_point()}
     flat, device = [each.requires_grad_(True) for each in stored.values()], device_of(model)
     sums = {name: torch.zeros_like(each, dtype=torch.float64) for name, each in stored.items()}
@@ -209,7 +210,7 @@ def _gradient(subject: Subject, model: nn.Module, ids: Int[Tensor, " example"], 
 
 
 def _products(sums: list[Tensor], n: Int[Tensor, " examples"]) -> Float[Tensor, "examples examples"]:
-    """Return the inner products of mean gradients; NaN where there are no examples to take the mean over."""
+    """Return the inner products of mean gradients; NaN if there are no examples to average over."""
     vectors = torch.stack([total.flatten().cpu() for total in sums])
     means = torch.where(n > 0, n.double(), torch.nan)
     return vectors @ vectors.T / torch.outer(means, means)

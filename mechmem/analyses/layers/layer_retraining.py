@@ -1,4 +1,4 @@
-"""Retraining of one layer, from its initialisation, with the others held fixed."""
+"""Retraining of one layer from its initialisation with all others frozen."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ NONE = "none"  # the row of the network with no layer touched
 STATES = ("rewound", "retrained")
 
 Forward = Callable[[Int[Tensor, " row"], int], Float[Tensor, "row class"]]
-"""Logits of training examples, by row of the training set, as a step shows them."""
+"""Logits of training examples, by row of the training set, with the augmentation of a step."""
 
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerRetrainingResult(Result):
-    """Each split before and after one layer, set back to its initialisation, was trained again by itself.
+    """Each split after one layer was set back to its initialisation, and after it was retrained alone.
 
     Attributes:
         layers: the layers, in the network's order.
-        hits: correct predictions on each split with the layer rewound, and retrained; −1 where a logit is not finite.
+        hits: correct predictions on each split with the layer rewound, and retrained; −1 if a logit is not finite.
             Shape (layer, state, split).
-        trained: the same of the network as it is. Shape (split).
-        n: number of examples of each split; 0 where it is empty or not known. Shape (split).
-        loss: mean loss on what the layer was trained on, in nats or squared error. Shape (layer, state).
-        trained_loss: the same of the network as it is.
-        labels: which labels it was trained on, "given", "true", or "clean" (of the rightly labelled examples alone).
+        trained: the same for the network as it is. Shape (split).
+        n: number of examples of each split; 0 if it is empty or not known. Shape (split).
+        loss: mean loss on the labels that the layer was trained on, in nats or squared error. Shape (layer, state).
+        trained_loss: the same for the network as it is.
+        labels: labels it was trained on: "given", "true", or "clean" (only the correctly labelled examples).
         chance: accuracy of a blind guess, 1 / classes.
-        note: which settings were used where the run has none, or "".
+        note: the settings used if the run has none, or "".
     """
 
     layers: tuple[str, ...]
@@ -99,7 +99,7 @@ class LayerRetrainingResult(Result):
         return pd.DataFrame(rows)
 
     def plot(self) -> go.Figure:
-        """Return accuracy by layer, rewound and retrained, beside that of the network as it is."""
+        """Return accuracy by layer, rewound and retrained, and that of the network as it is."""
         frame, names = self.to_frame(), (NONE, *self.layers)
         panels = {}
         for state, title in zip(STATES, (STATES[0], f"retrained on {self.labels} labels"), strict=True):
@@ -112,17 +112,17 @@ class LayerRetrainingResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class LayerRetraining(Analysis):
-    """Set one layer back to its initialisation, train it alone, all else frozen, and measure the four splits.
+    """Set one layer back to its initialisation, train it with all else frozen, and measure the four splits.
 
-    Wrong labels that come back when a layer is retrained on clean examples alone are memorized elsewhere (Maini et al.
-    2023). For the last layer (`readout_retraining`) it tells accuracy that the layers below have lost from accuracy
-    that the readout does not read. The network stays in evaluation mode. Optimiser, rates, loss and batch size are the
-    run's; without a run: Adam, learning rate 0.001, cross-entropy, full batch. Every step augments images anew.
+    Wrong labels that return when a layer is retrained only on clean examples are memorized elsewhere (Maini et al.
+    2023). For the last layer (`readout_retraining`) this distinguishes accuracy that the layers below have lost from
+    accuracy that the readout does not read. The network stays in evaluation mode. Optimiser, rates, loss and batch size
+    are the run's; without a run: Adam, learning rate 0.001, cross-entropy, full batch. Every step augments images anew.
 
     Attributes:
-        layers: which layers, by name or pattern, "readout" for that of the role (see `parameter_layers`); by default
-            each module that has parameters of its own, one after the other.
-        labels: what it is trained on: the "given" labels, the "true" ones, or the "clean" examples alone.
+        layers: names or patterns of layers, "readout" for that of the role (see `parameter_layers`); by default each
+            module with its own parameters in turn.
+        labels: labels to train on: "given", "true", or "clean" (only the correctly labelled examples).
         steps: number of optimisation steps.
         batch_size: examples per step, 0 for all; by default the run's.
         seed: seed of the order of minibatches.
@@ -152,7 +152,7 @@ class LayerRetraining(Analysis):
         """Return the result.
 
         Raises:
-            MissingNeedError: no initialisation can be had, or the labels are not known, or none is correct.
+            MissingNeedError: there is no initialisation, or the labels are not known, or none is correct.
             UnknownNameError: no layer matches.
         """
         self.require(subject)
@@ -195,7 +195,7 @@ class LayerRetraining(Analysis):
         config, note = subject.run.config if isinstance(subject.run, Run) else None, ""
         if config is None:
             config = TrainConfig(optimizer="adam", lr=1e-3, weight_decay=0.0)
-            note = "how the network was trained was not recorded: Adam at 0.001 on cross-entropy"
+            note = "the training config was not recorded: Adam at 0.001 on cross-entropy"
         if self.batch_size is not None:
             config = dataclasses.replace(config, batch_size=self.batch_size)
         return config, note
@@ -231,11 +231,11 @@ class LayerRetraining(Analysis):
 
 
 def _step(optimizers: Optimizers, stored: Mapping[str, Tensor], layer: LayerParameters, config: TrainConfig) -> None:
-    """Make an update of the layer alone; what has no gradient an optimiser leaves as it is."""
+    """Update only the layer; optimisers leave parameters without a gradient unchanged."""
     if config.optimizer != "muon":
         optimizers.step()
         return
-    # Muon takes whole matrices of the network, and wants a gradient for each.
+    # Muon takes whole matrices of the network, and needs a gradient for each.
     others = {name: each for name, each in stored.items() if name not in layer.parameters}
     kept = {name: each.detach().clone() for name, each in others.items()}
     for each in others.values():
@@ -250,12 +250,12 @@ def _examples(task: Task, which: Labels) -> tuple[Int[Tensor, " example"], Int[T
     """Return the training examples to train on, and their labels."""
     ids, noisy = task.train_ids, task.noisy
     if which != "given" and noisy is None:
-        raise MissingNeedError(f"to train on {which} labels needs the true ones, which are not known")
+        raise MissingNeedError(f"training on {which} labels needs the true labels, which are not known")
     if which == "clean" and noisy is not None:
         ids = ids[~noisy]
     labels = task.true(ids) if which == "true" else task.given(ids)
     if labels is None or not len(ids):
-        raise MissingNeedError(f"there is nothing to train on with labels={which}: no training label is right")
+        raise MissingNeedError(f"there is nothing to train on with labels={which}: no training label is correct")
     return ids, labels
 
 
@@ -273,13 +273,13 @@ def _through_network(subject: Subject, model: nn.Module, ids: Int[Tensor, " exam
 def _through_readout(
     subject: Subject, model: nn.Module, layer: LayerParameters, ids: Int[Tensor, " example"]
 ) -> Forward | None:
-    """Return the last step alone, on what it reads of the trained layers below; None where it cannot be had alone."""
+    """Return the readout as a function of the trained layers below; None if it cannot be separated from them."""
     readout, bias, stored = subject.roles.readout, subject.roles.bias, named_tensors(model)
     if readout is None or subject.task.augmented:
         return None
     last = {*readout.names, *(() if bias is None else bias.names)}
     own = [stored[name] for name in layer.parameters]
-    # A matrix that is the embedding too changes what is read.
+    # A matrix that is also the embedding changes the readout's input.
     places = sum(any(each is mine for mine in own) for each in stored.values())
     if not set(layer.parameters) <= last or len(layer.tensors) != places:
         return None

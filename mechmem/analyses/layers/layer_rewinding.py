@@ -1,4 +1,4 @@
-"""Which layers the network can do without having trained: each is set back to an earlier checkpoint by itself."""
+"""Rewinding of one layer at a time to an earlier checkpoint, which shows the layers that training needed."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ EVERY = "every"
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerRewindingResult(Result):
-    """What is left of each split when one layer is set back and all others are as trained.
+    """Correct predictions on each split with one layer rewound and all others as trained.
 
     Attributes:
         layers: the layers, in the network's order.
-        step: the optimisation steps that they were set back to. Shape (checkpoint).
-        hits: right answers on each split with one layer rewound; −1 where a score is not finite. Shape (layer,
+        step: the optimisation steps that they were rewound to. Shape (checkpoint).
+        hits: correct predictions on each split with one layer rewound; −1 if a logit is not finite. Shape (layer,
             checkpoint, split).
-        trained: the same of the network as it is. Shape (split).
-        n: number of examples of each split; 0 where it is empty or not known. Shape (split).
-        moved: how far the layer's parameters θ have moved since that step, ‖θ − θ_step‖ / ‖θ‖, without unit; NaN for a
-            layer whose parameters are all 0, or that has none. Shape (layer, checkpoint).
+        trained: the same for the network as it is. Shape (split).
+        n: number of examples of each split; 0 if it is empty or not known. Shape (split).
+        moved: relative change of the layer's parameters θ since that step, ‖θ − θ_step‖ / ‖θ‖; NaN if they are all 0,
+            or there are none. Shape (layer, checkpoint).
         chance: accuracy of a blind guess, 1 / classes.
     """
 
@@ -77,7 +77,7 @@ class LayerRewindingResult(Result):
         return pd.DataFrame(rows)
 
     def plot(self) -> go.Figure:
-        """Return accuracy by rewound layer; of several steps, maps of layer and step for noisy labels and for test."""
+        """Return accuracy by rewound layer; for several steps, maps of layer and step for noisy labels and for test."""
         return self._at_one_step() if len(self.step) == 1 else self._maps()
 
     def _at_one_step(self) -> go.Figure:
@@ -98,7 +98,7 @@ class LayerRewindingResult(Result):
             z, steps = table.to_numpy(float), np.array([f"{step:,}" for step in table.columns])
             panels.append(Panel(STYLES[split].title, z, steps, table.index.to_numpy(str)))
         hover = "layer %{y} at step %{x}: %{z:.3f}<extra></extra>"
-        # Names of layers are the same beside both maps, and long.
+        # The names of layers are long, and the same beside both maps.
         figure = heatmaps(panels, x_title="set back to step", y_title="layer", z_title="accuracy", hover=hover)
         figure.update_xaxes(type="category").update_yaxes(type="category")
         return figure.update_yaxes(showticklabels=False, col=2)
@@ -108,17 +108,17 @@ class LayerRewindingResult(Result):
 class LayerRewinding(Analysis):
     """Set one layer back to an earlier state, leave all others as trained, and measure the four splits.
 
-    A layer whose rewinding costs nothing is ambient, one that everything hangs on is critical (Zhang et al. 2019). Of
-    layers that hold memorized labels, rewinding takes away `train_noisy` and leaves or lifts test (Stephenson et al.
-    2021, Maini et al. 2023). The layer's parameters and buffers go back together; what the others hold, BatchNorm's
-    running statistics among them, was made for the layer as trained, so that a drop is no proof of a place: compare
-    the splits, not one split with 1.
+    Rewinding an ambient layer costs nothing; a critical layer breaks the network (Zhang et al. 2019). Rewinding a layer
+    that holds memorized labels lowers `train_noisy` and keeps or raises test (Stephenson et al. 2021, Maini et al.
+    2023). The layer's parameters and buffers are rewound together; the other layers, including BatchNorm's running
+    statistics, fit the layer as trained, so a drop alone does not locate anything: compare the splits, not one split
+    with 1.
 
     Attributes:
-        step: the optimisation step that layers are set back to, one with a checkpoint; 0 is the initialisation, of the
-            run or made anew by its retrainer. Or "every" checkpoint of the run.
-        layers: which layers, by name or pattern: "layers.*" for whole blocks (see `parameter_layers`); by default each
-            module that has parameters of its own.
+        step: optimisation step of the checkpoint to rewind to; 0 is the initialisation, of the run or made anew by its
+            retrainer. Or "every" checkpoint of the run.
+        layers: names or patterns of layers: "layers.*" for whole blocks (see `parameter_layers`); by default each
+            module with its own parameters.
     """
 
     name: ClassVar[str] = "layer_rewinding"
@@ -138,7 +138,7 @@ class LayerRewinding(Analysis):
             check_whole("step", self.step, 0)
 
     def wants(self) -> frozenset[str]:
-        """A run, where another state than the initialisation is asked for."""
+        """A run, unless layers are rewound to the initialisation."""
         return self.needs if self.step == 0 else self.needs | {"run"}
 
     def __call__(self, subject: Subject) -> LayerRewindingResult:

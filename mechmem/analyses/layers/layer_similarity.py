@@ -1,4 +1,4 @@
-"""How alike the layers of a network are to each other, to those before training and to those of a clean-label twin."""
+"""Similarity of a network's layers to each other, to those before training and to those of a clean-label twin."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 ITSELF, UNTRAINED, CLEAN = OTHERS = ("itself", "untrained", "clean_labels")
-"""What a network's layers are set beside: its own, those before training, those of its twin with true labels."""
+"""Networks that a network's layers are compared with: itself, before training, and its twin on true labels."""
 
 STYLES = {
     CLEAN: SplitStyle("trained on true labels", SPLIT_STYLES["train_clean"].color, "square", "solid"),
@@ -52,11 +52,11 @@ class LayerSimilarityResult(Result):
 
     Attributes:
         layers: the layers.
-        n: examples that were used, of "train" (un-augmented training examples) and "test". Shape (split).
+        n: number of examples used from "train" (without augmentation) and "test". Shape (split).
         value: the CKA of each of the network's layers with each layer of "itself", "untrained" and "clean_labels"; NaN
-            where there is no such twin, too few examples, or a layer that is alike on all of them. Shape (split, other,
-            layer, other_layer).
-        debiased: whether HSIC is its unbiased estimate; CKA may then be negative.
+            if there is no such twin, too few examples, or a layer is constant over them. Shape (split, other, layer,
+            other_layer).
+        debiased: whether HSIC is estimated without bias; CKA may then be negative.
         note: what is missing and why, or "".
     """
 
@@ -94,7 +94,7 @@ class LayerSimilarityResult(Result):
         return pd.DataFrame(values, index=list(self.layers), columns=list(self.layers))
 
     def plot(self, kind: Literal["lines", "heatmap"] = "lines", split: str = "test") -> go.Figure:
-        """Return the CKA of each layer with the same layer of the twins, or of every layer with every one.
+        """Return the CKA of each layer with the same layer of the twins, or of every pair of layers.
 
         Args:
             kind: "lines", on training and on test examples; or "heatmap", on one split.
@@ -105,7 +105,7 @@ class LayerSimilarityResult(Result):
             UnknownNameError: there is no such split.
         """
         if kind not in ("lines", "heatmap"):
-            raise ConfigError(f"a figure is of kind 'lines' or 'heatmap', got {kind!r}")
+            raise ConfigError(f"kind must be 'lines' or 'heatmap', got {kind!r}")
         if kind == "lines":
             frame = self.to_frame().rename(columns={"other": "series"})
             frame["panel"] = [_SPLIT_TITLES[split] for split in frame["split"]]
@@ -121,7 +121,7 @@ class LayerSimilarityResult(Result):
         hover = "layer %{y} with layer %{x}: %{z:.3f}<extra></extra>"
         y_title = f"layer, on {_SPLIT_TITLES[split]}"
         figure = heatmaps(panels, x_title="layer of", y_title=y_title, z_title="CKA", hover=hover)
-        figure.update_xaxes(title_text="layer of the other", tickvals=places)
+        figure.update_xaxes(title_text="layer of the other network", tickvals=places)
         return figure.update_yaxes(tickvals=places, ticktext=short(self.layers), col=1).update_yaxes(tickvals=places)
 
 
@@ -130,16 +130,16 @@ class LayerSimilarity(LayerAnalysis):
     """Compare layers with those before training and those of a twin trained on true labels, by linear CKA.
 
     The twin with true labels has the network's config and initialisation; the subject's retrainer makes it, and may
-    have to train it. That layers before the last are hardly touched by wrong labels is a claim of Anagnostidis et al.
-    2023: a CKA near 1 with that twin up to some layer, and lower after it.
+    have to train it. Anagnostidis et al. 2023 claim that wrong labels hardly change the layers before the last: a CKA
+    near 1 with that twin up to some layer, and lower after it.
 
     Attributes:
         points: the layers (see `LayerAnalysis`).
         pool: "none" or "mean" (see `LayerAnalysis`).
-        debiased: whether HSIC is its unbiased estimate. Biased, unrelated layers with more features than examples are
-            alike too.
-        limit: most training and most test examples, drawn with the seed; the memory of every layer grows with the
-            square of their number, 8 MB for 1000.
+        debiased: whether HSIC is estimated without bias. With bias, unrelated layers with more features than examples
+            look alike too.
+        limit: most training and most test examples, drawn with the seed; the memory per layer grows with the square of
+            their number, 8 MB for 1000.
         seed: seed of the draw.
     """
 
@@ -156,7 +156,7 @@ class LayerSimilarity(LayerAnalysis):
         super().__post_init__()
         check_whole("limit", self.limit, FEWEST[True])
         if not isinstance(self.debiased, bool):
-            raise ConfigError(f"debiased is True or False, got {self.debiased!r}")
+            raise ConfigError(f"debiased must be True or False, got {self.debiased!r}")
 
     def __call__(self, subject: Subject) -> LayerSimilarityResult:
         """Return the similarities. The retrainer may train the clean-label twin.
@@ -169,7 +169,7 @@ class LayerSimilarity(LayerAnalysis):
         return self.for_run(subject)(subject)
 
     def for_run(self, subject: Subject) -> Callable[[Subject], LayerSimilarityResult]:
-        """Return what measures each checkpoint, against twins that are made once.
+        """Return a function that measures a checkpoint against twins that are made once.
 
         Raises:
             MissingNeedError: no layer is named.
@@ -206,7 +206,7 @@ class LayerSimilarity(LayerAnalysis):
 
 
 def _twins(subject: Subject) -> tuple[dict[str, Subject], list[str]]:
-    """Return the twins that can be made, and why others cannot."""
+    """Return the available twins, and why others are missing."""
     before, why = twin_subject(subject, UNTRAINED)
     noisy = split_ids(subject.task, "sources").get("train_noisy")
     if noisy is not None and not len(noisy):

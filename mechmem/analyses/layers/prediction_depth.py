@@ -1,4 +1,4 @@
-"""How deep in the network an example's answer is settled."""
+"""Prediction depth of examples: the layer from which on their neighbours vote for the network's prediction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 NOWHERE = "nowhere"
-"""What a depth is called at which not even the last probe gives the network's answer."""
+"""Name of the depth of examples for which even the last probe differs from the network's prediction."""
 
 
 @record
@@ -34,16 +34,16 @@ class PredictionDepthResult(Result):
     """The prediction depth of each example.
 
     Attributes:
-        layers: where the probes stand: the inputs, the layers, and the network's probabilities.
-        splits: the splits: "train_clean", "train_noisy" and "test", or "train" and "test" where it is not known which
-            labels are wrong.
+        layers: the depths: the inputs, the layers, and the network's probabilities.
+        splits: the splits: "train_clean", "train_noisy" and "test", or "train" and "test" if the wrong labels are not
+            known.
         ids: the examples, training ones first. Shape (example).
         split: number of each example's split. Shape (example).
-        depth: number of the first place, from 0 for the inputs, from which on every probe gives the network's answer;
-            the number of places where the last does not give it. Shape (example).
-        predicted: the network's answer. Shape (example).
-        k: how many neighbours vote.
-        neighbours: how many training examples they are drawn from.
+        depth: the first depth, from 0 for the inputs, from which on every probe agrees with the network's prediction;
+            the number of depths if the last does not. Shape (example).
+        predicted: the network's prediction. Shape (example).
+        k: number of neighbours that vote.
+        neighbours: number of training examples they are drawn from.
         distance: "euclidean" or "cosine".
         note: what is missing and why, or "".
     """
@@ -62,14 +62,14 @@ class PredictionDepthResult(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per example: id, split, depth, predicted."""
         frame = pd.DataFrame({"id": self.ids.numpy(), "split": np.array(self.splits)[self.split.numpy()]})
-        # A number that is measured, not the name of a class or an example.
+        # A measured number, not the name of a class or an example.
         return frame.assign(depth=self.depth.numpy().astype(float), predicted=self.predicted.numpy())
 
     def summary(self) -> pd.DataFrame:
         """Return one row per split: split, n, depth (mean), low, high (95 % bootstrap interval), median, nowhere.
 
-        `nowhere` is the share for which the last probe does not give the network's answer; in the mean and the median
-        their depth is the number of places.
+        `nowhere` is the share for which the last probe differs from the network's prediction; in the mean and the
+        median their depth is the number of depths.
         """
         rows: list[dict[str, object]] = []
         for split, depth in self._depths():
@@ -93,7 +93,7 @@ class PredictionDepthResult(Result):
     def plot(self) -> go.Figure:
         """Return the share of each split's examples at each depth."""
         shown = self.shares().dropna(subset=["value"])
-        x_title = f"place from which on {self.k} neighbours vote for the network's own answer"
+        x_title = f"depth from which on {self.k} neighbours vote for the network's prediction"
         places = (*self.layers, NOWHERE)
         return depth_bars(shown, places, x_title=x_title, y_title="share of examples (95 % interval)")
 
@@ -104,18 +104,18 @@ class PredictionDepthResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class PredictionDepth(LayerAnalysis):
-    """Find the layer from which on nearest neighbours give the network's own answer, example by example.
+    """Find the layer from which on nearest neighbours vote for the network's prediction, example by example.
 
-    At the inputs, at every layer and at the network's probabilities the nearest training examples vote with the labels
-    that were given to them; equal votes go to the lowest class. An example is settled at depth l if the votes at l and
-    at every later place are the network's answer, right or wrong. Memorized examples are settled late.
+    At the inputs, at every layer and at the network's probabilities the nearest training examples vote with their given
+    labels; ties go to the lowest class. An example is settled at depth l if the votes at l and at every later depth are
+    the network's prediction, correct or wrong. Memorized examples are settled late.
 
-    A training example has no vote on itself: it is left out of its own neighbours.
+    A training example is not its own neighbour.
 
     Attributes:
         points: the layers between the inputs and the probabilities (see `LayerAnalysis`).
         pool: "none" or "mean" (see `LayerAnalysis`).
-        k: how many neighbours vote; all others, where there are fewer.
+        k: number of neighbours that vote; all others, if there are fewer.
         distance: "euclidean", or "cosine" for the angle.
         limit: most training examples that vote and are measured, and most test examples, drawn with the seed; the cost
             grows with their product.
@@ -142,7 +142,7 @@ class PredictionDepth(LayerAnalysis):
         """Return the depths.
 
         Raises:
-            MissingNeedError: no layer is named, or there is a single training example.
+            MissingNeedError: no layer is named, or there is only one training example.
             UnknownNameError: there is no such point.
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
@@ -170,7 +170,7 @@ class PredictionDepth(LayerAnalysis):
     def _note(self, subject: Subject, k: int) -> str:
         notes = []
         if k < self.k:
-            notes.append(f"{k} neighbours vote, as many as there are")
+            notes.append(f"only {k} neighbours vote, since there are no more")
         total = len(subject.task.sources), len(subject.task.test_ids)
         if max(total) > self.limit:
             notes.append(f"at most {self.limit} of {total[0]} training and {total[1]} test examples are measured")

@@ -1,4 +1,4 @@
-"""How close together a layer puts augmented views of one image."""
+"""Invariance of layers to augmentation: similarity of the augmented views of one image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 ROWS = 64
-"""Examples of which all views are held at once."""
+"""Examples whose views are in memory at once."""
 
 NETWORKS = ("trained", "untrained")
 PARTS = ("train", "test")
@@ -46,13 +46,13 @@ STYLES = {
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class ViewInvarianceResult(Result):
-    """Cosines between augmented views, layer by layer. The views are new: no step and no fixed view showed them.
+    """Cosines between augmented views, layer by layer. The views are new: training has not used them.
 
     Attributes:
         layers: the layers.
-        count: views of each image.
-        same: mean cosine between two views of an image, of the trained and the untrained network; NaN where there is no
-            untrained one. Shape (network, layer, image).
+        count: number of views of each image.
+        same: mean cosine between two views of an image, for the trained and the untrained network; NaN without an
+            untrained network. Shape (network, layer, image).
         part: 0 for training images, 1 for test images. Shape (image).
         different: mean cosine between views of two images of one part. Shape (network, layer, part).
         note: why there is no untrained network, or "".
@@ -69,9 +69,9 @@ class ViewInvarianceResult(Result):
         """Return one row per network, layer and part.
 
         Columns: network, layer, part ("train", "test"), n (images), same, different (mean cosines), invariance with its
-        bounds low and high. Invariance is (same − different) / (1 − different): 1 where all views of an image are held
-        alike, 0 where they are no closer than those of different images. Its 95 % interval is over images, for this
-        network and with `different` as it is.
+        bounds low and high. Invariance is (same − different) / (1 − different): 1 if all views of an image have the same
+        direction, 0 if they are no closer than those of different images. Its 95 % interval is over images, for this
+        network and with `different` fixed.
         """
         rows = []
         for network, layer, part in np.ndindex(*self.different.shape):
@@ -91,19 +91,19 @@ class ViewInvarianceResult(Result):
         frame = self.to_frame().rename(columns={"invariance": "value"})
         frame["series"] = frame["network"] + ", " + frame["part"]
         frame = frame.loc[frame["series"].isin(list(STYLES))]
-        y_title = "invariance to augmentation<br>(0: none, 1: whole; 95 % interval)"
+        y_title = "invariance to augmentation<br>(0: none, 1: full; 95 % interval)"
         return layer_lines(frame, self.layers, y_title=y_title, styles=STYLES)
 
 
 @dataclasses.dataclass(frozen=True)
 class ViewInvariance(LayerAnalysis):
-    """Measure how close together each layer puts augmented views of one image.
+    """Measure how similar each layer makes augmented views of one image.
 
     Attributes:
         points: the layers (see `LayerAnalysis`); "inputs …" measures the images themselves first.
         pool: "none" or "mean" (see `LayerAnalysis`).
-        views: how many views of each image.
-        limit: at most so many training images, and as many test images.
+        views: number of views of each image.
+        limit: most training images, and most test images.
         seed: seed of their choice.
     """
 
@@ -153,7 +153,7 @@ class ViewInvariance(LayerAnalysis):
         return ViewInvarianceResult(tuple(layers), self.views, same, part, different, note)
 
     def _shown(self, task: ImageTask, ids: Int[Tensor, " image"]) -> ArrayTask:
-        """Return the views as a task of their own; view v of image i has the id v · images + i."""
+        """Return the views as a separate task; view v of image i has the id v · images + i."""
         inputs = rearrange(task.views(ids, self.views), "view image ... -> (view image) ...")
         labels = task.true(ids).repeat(self.views)
         return ArrayTask(inputs, labels, labels, torch.arange(len(inputs)) > 0, n_classes=task.n_classes)
