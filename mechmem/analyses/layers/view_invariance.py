@@ -69,7 +69,7 @@ class ViewInvarianceResult(Result):
         """Return one row per network, layer and part.
 
         Columns: network, layer, part ("train", "test"), n (images), same, different (mean cosines), invariance with its
-        bounds low and high. Invariance is (same − different) / (1 − different): 1 if all views of an image have the same
+        bounds low and high. Invariance is (same − different) / (1 − different): 1 if all views of an image agree in
         direction, 0 if they are no closer than those of different images. Its 95 % interval is over images, for this
         network and with `different` fixed.
         """

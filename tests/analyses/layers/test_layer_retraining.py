@@ -179,9 +179,9 @@ def test_what_is_missing_is_said():
     with pytest.raises(MissingNeedError, match="neither a run with step 0 nor a retrainer"):
         LayerRetraining()(two_paths(retrainer=False))
     for labels in ("true", "clean"):
-        with pytest.raises(MissingNeedError, match=f"{labels} labels needs the true ones"):
+        with pytest.raises(MissingNeedError, match=f"{labels} labels needs the true labels"):
             LayerRetraining(labels=labels)(two_paths(known=False))
-    with pytest.raises(MissingNeedError, match="no training label is right"):
+    with pytest.raises(MissingNeedError, match="no training label is correct"):
         LayerRetraining(labels="clean")(two_paths(noise=1))
     for wrong in ({"steps": 0}, {"batch_size": -1}, {"seed": 1.5}):
         with pytest.raises(ConfigError):
