@@ -38,8 +38,8 @@ class Demo(CommonOptions):
 
     Attributes:
         seed: seed of tasks and networks.
-        out: where runs, scorecards and report.html are written.
-        device: where to train ("cpu", "cuda").
+        out: directory of the runs, scorecards and report.html.
+        device: device to train on ("cpu", "cuda").
     """
 
     seed: int = 0
@@ -71,23 +71,23 @@ IMAGE_MODELS = Part(
     {"mlp": ImageMLPConfig, "cnn": CNNConfig, "resnet": ResNetConfig},
     choice="model",
     names={"biases": "unbiased"},
-    help={"unbiased": "leave biases out, as turn-over dropout wants it"},
+    help={"unbiased": "leave biases out, as turn-over dropout requires"},
 )
 IMAGE_TRAINING = Part(
     {"": TrainConfig}, defaults={"optimizer": "adam", "weight_decay": 0.0, "steps": 3000, "batch_size": 128}
 )
 
 SHORT = {"subtract": "sub", "multiply": "mul", "compose": "add", "divide": "sub"}
-"""Operations as the names of run directories have them."""
+"""Operations in the names of run directories."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training(CommonOptions):
-    """Options of both commands that train, beside the fields of their configs.
+    """Options of both training commands, besides the fields of their configs.
 
     Attributes:
         masks: dropout by the training example: turn_over (influence), or example_tied (memory units).
-        device: where to train ("cpu", "cuda").
+        device: device to train on ("cpu", "cuda").
     """
 
     masks: Literal["none", "turn_over", "example_tied"] = "none"
@@ -100,7 +100,7 @@ class Train(Training):
     """Train a network on modular arithmetic with wrong labels; the same command resumes or returns.
 
     Attributes:
-        group: a finite group in the place of residues, e.g. S5, D7 or S3xZ4; add is then a·b, and subtract a·b⁻¹.
+        group: a finite group instead of residues, e.g. S5, D7 or S3xZ4; add is then a·b, and subtract a·b⁻¹.
         model: the kind of network.
         out: the run directory; by default runs/<op>-p<p>-noise<noise>-seed<seed>, with <group> for p<p>, and
             runs/transformer-<op>-….
@@ -111,7 +111,7 @@ class Train(Training):
     out: Path | None = None
 
     def run_name(self, config: TrainConfig) -> str:
-        """Return what the run is called, unless it is given a directory."""
+        """Return the default name of the run."""
         task = config.task
         assert isinstance(task, ModularConfig | GroupConfig)
         kind = "" if self.model == "mlp" else f"{self.model}-"
@@ -122,14 +122,14 @@ class Train(Training):
         """Build the config.
 
         Raises:
-            ConfigError: a setting is not allowed; multiplication by a composite p among them, since a run's audit rests
-                on the group that only a prime gives (`ModularConfig` takes any p).
+            ConfigError: a setting is not allowed, e.g. multiplication with a composite p, since a run's audit needs the
+                group that only a prime gives (`ModularConfig` takes any p).
         """
         op, p = (vars(self)[name] for name in ("op", "p"))
         product = SPELLED.get(op, op) == "multiply"
         if self.group and (product or p is not None):
             wrong = f"--op {op}" if product else "--p"
-            raise ConfigError(f"{wrong} belongs to residues mod p, and not to --group {self.group}")
+            raise ConfigError(f"{wrong} belongs to residues mod p, not to --group {self.group}")
         task = PAIRS.build(self, "group" if self.group else "residues", noise=PAIR_NOISE.build(self))
         if product and not is_prime(task.p):
             raise ConfigError(f"multiplication needs a prime p (its nonzero residues form a group), got {task.p}")
@@ -153,7 +153,7 @@ class TrainImages(Training):
     out: Path | None = None
 
     def run_name(self, config: TrainConfig) -> str:
-        """Return what the run is called, unless it is given a directory."""
+        """Return the default name of the run."""
         data = re.sub(r"[^\w.-]+", "-", Path(self.data).stem) or "images"
         assert isinstance(config.task, ImageConfig)
         return f"{data}-{self.model}-noise{config.task.noise.fraction:g}-seed{config.seed}"
@@ -175,10 +175,10 @@ class Audit(CommonOptions):
 
     Attributes:
         run: the run directory.
-        out: where the files are written.
-        extractors: which extractors, e.g. raw frequency+quadratic; by default all that the task can carry.
+        out: directory of the files.
+        extractors: the extractors, e.g. raw frequency+quadratic; by default all that suit the task.
         step: audit the state saved at this step; by default the last.
-        device: where the network runs and its twins train ("cpu", "cuda").
+        device: device for the network and for training its twins ("cpu", "cuda").
     """
 
     run: tyro.conf.Positional[Path]
@@ -190,14 +190,14 @@ class Audit(CommonOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples(CommonOptions):
-    """Score the training examples of a run, and say how well each score finds wrong labels, beside the plain loss.
+    """Score the training examples of a run, and measure how well each score finds wrong labels, beside the plain loss.
 
     Attributes:
         run: the run directory.
-        scores: which scores, e.g. self_influence tracin; `mechmem list` names them all. The loss is always there.
+        scores: the scores, e.g. self_influence tracin; `mechmem list` lists them. The loss is always included.
         out: a .csv file for the scores of every example.
-        most: how many of the most suspect examples are listed of each score.
-        device: where the network runs ("cpu", "cuda").
+        most: number of most suspect examples to list for each score.
+        device: device for the network ("cpu", "cuda").
     """
 
     run: tyro.conf.Positional[Path]
@@ -209,16 +209,16 @@ class Examples(CommonOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reproduce(CommonOptions):
-    """Check a paper's claims by runs of their own, and write the ledger; the same command goes on or re-opens.
+    """Train networks to check a paper's claims, and write the ledger; the same command resumes or re-opens it.
 
     Attributes:
-        recipe: the paper's recipe, e.g. doshi_2024; `mechmem list` names them all.
+        recipe: the paper's recipe, e.g. doshi_2024; `mechmem list` lists them.
         scale: "smoke" runs all code in a minute and judges nothing; "small" gives verdicts in under an hour on two
             cores; "paper" uses the paper's own settings.
-        claims: which claims, by key; by default all.
-        out: where runs, measurements and ledger.html are kept; by default reproductions/<recipe>-<scale>.
+        claims: keys of the claims; by default all.
+        out: directory of runs, measurements and ledger.html; by default reproductions/<recipe>-<scale>.
         workers: number of processes, one thread each.
-        device: where to train ("cpu", "cuda").
+        device: device to train on ("cpu", "cuda").
     """
 
     recipe: tyro.conf.Positional[str]
@@ -231,4 +231,4 @@ class Reproduce(CommonOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class List(CommonOptions):
-    """List every plugin and recipe: what it does in a line, what it is told, and its source."""
+    """List every plugin and recipe: a summary, the knowledge it uses, and its source."""

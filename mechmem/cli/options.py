@@ -1,4 +1,4 @@
-"""Options that are fields of configs: types, defaults and help are the configs' own. Imports no torch."""
+"""Options from fields of configs, which give their types, defaults and help. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ C = TypeVar("C")
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """A field of a config, as the command line needs it.
+    """A field of a config as an option of the command line.
 
     Attributes:
-        types: what it may be.
-        text: what the config's docstring says of it.
-        default: its default, which is the command's where that has another.
+        types: its types.
+        text: its description in the config's docstring.
+        default: the command's default if it has one, else the config's.
     """
 
     types: tuple[Any, ...]
@@ -36,17 +36,17 @@ class Option:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A config that options build, or several kinds of one.
+    """A config, or several kinds of one, built from options.
 
-    An option that is not given is None, False or empty, so that one of another kind is noticed. A flag sets a field to
-    the opposite of its default. Fields that hold configs are no options: other parts build them.
+    An option that is not given is None, False or empty, so that an option of another kind can be refused. A flag sets a
+    field to the opposite of its default. Fields that hold configs are not options: other parts build them.
 
     Attributes:
         kinds: the configs by the word that chooses them; None for no config.
         choice: the option that chooses among several.
-        names: options by field, where they have another name; fields of one name in several parts are one option.
-        help: help of options that take something away, which the field's own text does not say.
-        defaults: values by field, where the command's are not the config's.
+        names: names of options by field, if they differ; fields of one name in several parts share an option.
+        help: help of options that negate their field, whose own text does not apply.
+        defaults: the command's defaults by field, if they differ from the config's.
     """
 
     kinds: Mapping[str, type[Config] | None]
@@ -56,7 +56,7 @@ class Part:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def options(self) -> dict[str, dict[str, tuple[str, Option]]]:
-        """Return the field that each option sets, and what there is to know of it, by option and kind."""
+        """Return the field that each option sets, and its description, by option and kind."""
         found: dict[str, dict[str, tuple[str, Option]]] = {}
         for kind, config in self.kinds.items():
             hints, texts = (get_type_hints(config), field_texts(config)) if config else ({}, {})
@@ -69,7 +69,7 @@ class Part:
         return found
 
     def text(self, name: str, options: Mapping[str, Option]) -> str:
-        """Return the help of an option: what the configs say, each under its kind unless all say the same."""
+        """Return the help of an option: the configs' texts, each under its kind unless all are the same."""
         said = {kind: option.text for kind, option in options.items()}
         alike = len(set(said.values())) == 1 and len(said) == sum(config is not None for config in self.kinds.values())
         whole = next(iter(said.values())) if alike else "; ".join(f"{kind}: {text}" for kind, text in said.items())
@@ -80,8 +80,8 @@ class Part:
 
         Args:
             command: the command, whose attributes are its options.
-            kind: the word for the kind that was chosen.
-            others: fields that are no options.
+            kind: the word for the chosen kind.
+            others: fields that are not options.
 
         Raises:
             ConfigError: an option of another kind was given, or a setting is not allowed.
@@ -93,7 +93,7 @@ class Part:
                 continue
             if kind not in kinds:
                 option, owners = name.replace("_", "-"), " or ".join(kinds)
-                wrong = f"--{option} is an option of --{self.choice} {owners}, and not of --{self.choice} {kind}"
+                wrong = f"--{option} is an option of --{self.choice} {owners}, not of --{self.choice} {kind}"
                 raise ConfigError(wrong)
             field, option = kinds[kind]
             values[field] = not option.default if value is True else value
@@ -102,7 +102,7 @@ class Part:
 
 
 def takes(*parts: Part) -> Callable[[type[C]], type[C]]:
-    """Class decorator: add the options of parts to a command, after those that it spells out."""
+    """Class decorator: add the options of parts to a command, after its own."""
 
     def decorate(cls: type[C]) -> type[C]:
         texts: dict[str, list[str]] = {}
@@ -135,13 +135,13 @@ def _annotated(text: str, options: Mapping[str, Option]) -> tuple[Any, Any]:
     first = next(iter(shown.values()))
     default = ", ".join([first, *(f"{kind} {value}" for kind, value in shown.items() if value != first)])
     about = tyro.conf.arg(help=text, metavar=_metavar(hints), help_behavior_hint=f"(default: {default})")
-    # Of choices the config says more than the parser: which is the nearest.
+    # For a wrong choice the config's error says more than the parser's: it suggests the nearest.
     kinds = (str if get_origin(each) is Literal else each for each in hints)
     return Annotated[functools.reduce(operator.or_, kinds, None), about], None
 
 
 def field_texts(config: type) -> dict[str, str]:
-    """Return what a config's docstring says of its fields; of an inherited one, what the base says."""
+    """Return the descriptions of a config's fields from its docstring; for inherited fields, from the base's."""
     found: dict[str, str] = {}
     for cls in reversed(config.__mro__):
         section = inspect.cleandoc(cls.__doc__ or "").partition("Attributes:\n")[2]

@@ -68,11 +68,11 @@ def test_what_cannot_be_scored_is_refused_in_one_line(run, options, message, cap
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--keep", "0.5"], "--keep is an option of --masks turn_over, and not of --masks none"),
+        (["--keep", "0.5"], "--keep is an option of --masks turn_over, not of --masks none"),
         (["--masks", "turn_over", "--memory-units", "0.1"], "--memory-units is an option of --masks example_tied"),
         (
             ["--mask-layers", "0"],
-            "--mask-layers is an option of --masks turn_over or example_tied, and not of --masks none",
+            "--mask-layers is an option of --masks turn_over or example_tied, not of --masks none",
         ),
         (["--masks", "turn_over", "--keep", "1"], "keep probability must be below 1"),
         (["--masks", "turn_over", "--clip-norm", "1"], "couples the examples"),
