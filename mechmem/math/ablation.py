@@ -1,7 +1,7 @@
-"""Removing neurons one group after another from logits that are linear in them, on bare tensors.
+"""Cumulative and single ablation of neurons in logits that are linear in them, on bare tensors.
 
-Classes come first and examples last here: a group of neurons is then a block of rows, and every reduction over classes
-runs along whole rows of examples.
+In cumulative ablation classes are the first axis and examples the last: a group of neurons is then a block of rows, and
+reductions over classes run along whole rows of examples.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ def outcomes(
     losses: bool = True,
     scratch: Float[Tensor, "class example"] | None = None,
 ) -> tuple[Bool[Tensor, " example"], Float[Tensor, " example"] | None]:
-    """Tell which predictions are the label, and each example's cross-entropy.
+    """Return which predictions equal the label, and each example's cross-entropy.
 
-    The label's logit is compared with the largest other one, which costs a fraction of an argmax and says the same: of
-    equal logits the lowest class is predicted. The loss is a logarithm of 1 + (the other classes' share), so that a
-    loss far below the rounding of a logit is not lost.
+    The label's logit is compared with the largest other one, which costs a fraction of an argmax; ties are resolved as
+    in argmax (the lowest class). The loss is computed as log1p of the other classes' share, so that losses far below
+    the rounding of a logit survive.
 
     Args:
-        logits: one column per example; changed in between, and left as it was.
-        labels: the class that each example is compared with.
-        losses: whether the losses are wanted; their exponentials take more time than everything else.
-        scratch: memory for the exponentials, to be used again: fetching it anew would take as long as filling it.
+        logits: one column per example; modified temporarily and restored.
+        labels: label of each example.
+        losses: whether to compute losses; their exponentials take more time than everything else.
+        scratch: buffer for the exponentials; allocating one takes as long as filling it.
 
     Returns:
-        whether the prediction is the label, and the cross-entropy in nats (None where it is not wanted).
+        whether the prediction is the label, and the cross-entropy in nats (None without `losses`).
     """
     place = rearrange(labels, "example -> 1 example")
     own = logits.gather(0, place)
@@ -68,24 +68,24 @@ def cumulative_ablation(
     *,
     losses: bool = True,
 ) -> tuple[Int[Tensor, "curve point labelling"], Float[Tensor, "curve point labelling"]]:
-    """Count correct predictions and sum losses while neurons are removed in several orders.
+    """Count correct predictions and sum losses while neurons are ablated in several orders.
 
-    Works backwards, from the network without neurons: each step brings back one group, by one product that is added to
-    a running sum. All steps of a curve cost one product with the whole readout, and where everything is removed nothing
-    is left of rounding.
+    The computation runs backwards from the network without neurons: each step restores one group by adding one product
+    to a running sum. All steps of a curve together cost one product with the whole readout, and the fully ablated end
+    is free of rounding.
 
     Args:
-        change: what a neuron's ablation takes away from its activation: the activation less what replaces it.
+        change: the activation of each neuron minus its replacement.
         weights: the readout, its rows in the order of each curve.
-        orders: each curve's neurons, the first to go first.
-        removed: how many neurons are gone at each point; rises from 0 to all of them.
-        emptied: logits with every neuron replaced.
-        full: logits with none replaced.
-        labels: the classes that predictions are compared with; one row per way of labelling the examples.
-        losses: whether the losses are wanted.
+        orders: each curve's neurons in the order of ablation.
+        removed: number of neurons ablated at each point of a curve, ascending from 0 to all.
+        emptied: logits with every neuron ablated.
+        full: logits with no neuron ablated.
+        labels: labels of the examples; one row per labelling.
+        losses: whether to compute losses.
 
     Returns:
-        number of correct predictions, and summed cross-entropy in nats (NaN where losses are not wanted).
+        number of correct predictions, and summed cross-entropy in nats (NaN without `losses`).
     """
     shape = len(orders), len(removed), len(labels)
     correct = torch.zeros(shape, dtype=torch.long)
@@ -114,22 +114,22 @@ def cumulative_ablation(
 
 
 BOUND_ELEMENTS = 2**18
-"""Pairs (example, neuron) that are bounded at once, so that the block stays in cache."""
+"""Number of pairs (example, neuron) bounded at once, so that a block stays in cache."""
 
 EXACT_ELEMENTS = 2**20
-"""Logits that are computed at once for the pairs that a bound left over."""
+"""Number of logits computed at once for the pairs that a bound does not exclude."""
 
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flips:
-    """Every pair (example, neuron) where removing the neuron alone changes the predicted class.
+    """Every pair (example, neuron) in which ablating that neuron alone changes the prediction.
 
     Attributes:
-        neuron: the neuron that is removed. Shape (flip).
-        example: row of the example whose prediction changes, in increasing order. Shape (flip).
-        prediction: the class that is predicted without the neuron. Shape (flip).
-        predicted: the class that the whole network predicts, for every example. Shape (example).
+        neuron: the ablated neuron. Shape (flip).
+        example: row of the example, in increasing order. Shape (flip).
+        prediction: prediction without the neuron. Shape (flip).
+        predicted: prediction of the whole network for every example. Shape (example).
         width: number of neurons.
     """
 
@@ -140,11 +140,11 @@ class Flips:
     width: int
 
     def change(self, labels: Int[Tensor, " example"], among: Bool[Tensor, " example"]) -> Int[Tensor, " neuron"]:
-        """Return by how many the number of correct examples changes when each neuron is removed alone.
+        """Return the change in the number of correct examples when each neuron is ablated alone.
 
         Args:
-            labels: what counts as correct, for every example.
-            among: which examples count (a split).
+            labels: the correct class of every example.
+            among: the examples to count (a split).
         """
         wanted = labels[self.example]
         step = (self.prediction == wanted).long() - (self.predicted[self.example] == wanted).long()
@@ -152,11 +152,11 @@ class Flips:
         return torch.zeros(self.width, dtype=torch.long).index_add_(0, self.neuron, step)
 
     def lost(self, labels: Int[Tensor, " example"]) -> Bool[Tensor, " flip"]:
-        """Return which flips take an example from its label to another class."""
+        """Return which flips lead from the label to another class."""
         return self.predicted[self.example] == labels[self.example]
 
     def gained(self, labels: Int[Tensor, " example"]) -> Bool[Tensor, " flip"]:
-        """Return which flips bring an example to its label."""
+        """Return which flips lead to the label."""
         return self.prediction == labels[self.example]
 
 
@@ -168,21 +168,21 @@ def single_ablation_flips(
 ) -> Flips:
     """Find every prediction that changes when one neuron's activation is replaced.
 
-    No labels are read: what a flip does to an accuracy follows from the classes before and after it. Of two classes
-    with the same logit the lower is predicted. Memory grows with the number of flips, not of pairs.
+    No labels are needed: the effect of a flip on accuracy follows from the predictions before and after it. Ties go to
+    the lower class. Memory grows with the number of flips, not of pairs.
 
     Args:
         hidden: activations of the neurons.
         weights: readout; logits are hidden · weights, plus a constant per class.
         logits: the network's logits.
-        value: what each neuron's activation is replaced by; 0 by default.
+        value: replacement of each neuron's activation; 0 by default.
     """
     predicted = logits.argmax(1)
     if logits.shape[1] < 2 or not len(hidden) or not len(weights):
         none = predicted.new_zeros(0)
         return Flips(none, none, none, predicted, len(weights))
     margin = _margin(logits)
-    # A step against the predicted class helps most the class with the least weight, a step for it the one with most.
+    # A decrease of the activation helps the class with the least weight most, an increase the class with the most.
     rows = rearrange(weights, "neuron classes -> classes neuron").contiguous()
     down, up = rows - rows.amin(0), rows.amax(0) - rows
     found = []
@@ -206,7 +206,7 @@ def single_ablation_flips(
 
 
 def _margin(logits: Float[Tensor, "example class"]) -> Float[Tensor, " example"]:
-    """Lead of the largest logit over the next, less what rounding can hide; above 0, so that no step is too short."""
+    """Lead of the largest logit over the next, less a bound on rounding; positive, so that no step of 0 reaches it."""
     first, second = logits.topk(2, dim=1).values.unbind(1)
     hidden_by_rounding = 16 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
     smallest = torch.nextafter(torch.zeros_like(first), torch.ones_like(first))
@@ -220,16 +220,16 @@ def mean_loss_changes(
     labels: Int[Tensor, " example"],
     value: Float[Tensor, " neuron"] | None = None,
 ) -> Float[Tensor, " neuron"]:
-    """Return by how much the mean cross-entropy rises when each neuron's activation is replaced, exactly.
+    """Return the exact rise of the mean cross-entropy when each neuron's activation is replaced.
 
-    Every pair (example, neuron) takes a logarithm of a sum over all classes, in bounded memory; no bound helps here.
+    Every pair (example, neuron) costs a log-sum-exp over all classes, in bounded memory; no bound excludes pairs here.
 
     Args:
         hidden: activations of the neurons, at least one example.
         weights: readout; logits are hidden · weights, plus a constant per class.
         logits: the network's logits.
-        labels: the class whose cross-entropy counts.
-        value: what each neuron's activation is replaced by; 0 by default.
+        labels: label of each example.
+        value: replacement of each neuron's activation; 0 by default.
 
     Returns:
         nats per example, in float64.

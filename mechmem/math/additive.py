@@ -8,20 +8,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 ROWS = 4096
-"""Cells that are taken through an intermediate result at once, so that none of them is as large as the table."""
+"""Number of cells processed at once, so that no intermediate result is as large as the table."""
 
 
 def additive_effects(
     values: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"], symbols: int
 ) -> Float[Tensor, "effect class"]:
-    """Fit `values[cell, c] ≈ row[a, c] + column[b, c]` by least squares on the cells given.
+    """Fit `values[cell, c] ≈ row[a, c] + column[b, c]` by least squares on the given cells.
 
-    The normal equations are singular (a constant moves between rows and columns; rows without cells are free); their
-    pseudo-inverse gives the same fit whatever the design's connected components.
+    The normal equations are singular (a constant can move between rows and columns; rows without cells are free); the
+    pseudo-inverse gives the same fit for any connected components of the design.
 
     Args:
-        values: one row per cell; summed in float64, a block of cells at a time.
-        pairs: the cell's operands (a, b).
+        values: one row per cell; summed in float64, one block of cells at a time.
+        pairs: operands (a, b) of each cell.
         symbols: number of symbols an operand can take.
 
     Returns:
@@ -44,11 +44,11 @@ def additive_effects(
 def additive_part(
     values: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"], symbols: int
 ) -> Float[Tensor, "cell class"]:
-    """Return the least-squares fit of row and column effects (see `additive_effects`) on the cells given, in float64.
+    """Return the least-squares fit of row and column effects (see `additive_effects`) on the given cells, in float64.
 
     Args:
         values: one row per cell.
-        pairs: the cell's operands (a, b).
+        pairs: operands (a, b) of each cell.
         symbols: number of symbols an operand can take.
     """
     effects, columns = additive_effects(values, pairs, symbols), _columns(pairs, symbols)
@@ -58,13 +58,13 @@ def additive_part(
 def additive_residual(
     values: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"], symbols: int
 ) -> Float[Tensor, "cell class"]:
-    """Return, in float64, what row and column effects leave of values whose mean over classes has been taken out.
+    """Return, in float64, the residual of row and column effects fitted to values centred over classes.
 
     It equals `centred - additive_part(centred, pairs, symbols)`, without a second table of that size.
 
     Args:
         values: one row per cell.
-        pairs: the cell's operands (a, b).
+        pairs: operands (a, b) of each cell.
         symbols: number of symbols an operand can take.
     """
     residual, columns = torch.empty_like(values, dtype=torch.float64), _columns(pairs, symbols)
@@ -77,30 +77,30 @@ def additive_residual(
 
 
 def centre_classes(values: Float[Tensor, "cell class"]) -> Float[Tensor, "cell class"]:
-    """Subtract each row's mean over classes, which no prediction depends on; in float64."""
+    """Subtract each row's mean over classes, which does not affect predictions; in float64."""
     values = values.double()
     return values - values.mean(1, keepdim=True)
 
 
 def _columns(pairs: Int[Tensor, "cell 2"], symbols: int) -> Int[Tensor, "cell 2"]:
-    """Where a cell's row and column effect stand among the effects."""
+    """Positions of each cell's row and column effect among the effects."""
     return pairs + torch.tensor([0, symbols], device=pairs.device)
 
 
 def correct_logits(
     values: Float[Tensor, "example class"], rows: Int[Tensor, "n n"], sign: int, classes: Int[Tensor, " n"]
 ) -> Float[Tensor, "distance n"]:
-    """Sort the logits of the right answers by the distance between the operands.
+    """Return the logits of the correct answers, sorted by the distance between the operands.
 
     Args:
-        values: logits that hold the grid's cells among their rows.
-        rows: the row of `values` of each pair of positions in the group.
-        sign: the answer of positions (a, b) stands at position a + sign·b.
+        values: logits whose rows include the grid's cells.
+        rows: row of `values` for each pair of positions in the group.
+        sign: the answer to positions (a, b) is at position a + sign·b.
         classes: the class at each position of the group.
 
     Returns:
-        float64 logits; row d holds those of the n pairs with a − sign·b = d, in the order of a. (Subtraction is the
-        addition of −b, and d is then a + b.)
+        float64 logits; row d holds those of the n pairs with a − sign·b = d, in the order of a. (Subtraction adds −b,
+        so d is then a + b.)
     """
     n = len(rows)
     a = torch.arange(n)
@@ -114,11 +114,11 @@ def irrelevance(
 ) -> Float[np.ndarray, "*resample"]:
     """Distance irrelevance: mean over distances of the standard deviation at that distance, over that of all logits.
 
-    A function of the distance alone has 0, one that does not depend on it has 1; 0 where all logits are equal. A
-    statistic for `bootstrap`.
+    It is 0 for a function of the distance alone, 1 for one that does not depend on the distance, and 0 if all logits
+    are equal. A statistic for `bootstrap`.
 
     Args:
-        deviation: standard deviation of the right answers' logits at each distance.
+        deviation: standard deviation of the correct answers' logits at each distance.
         mean: their mean at each distance.
         axis: the axis of the distances.
     """
@@ -127,8 +127,8 @@ def irrelevance(
 
 
 def cosine(left: Float[Tensor, "triple dim"], right: Float[Tensor, "triple dim"]) -> Float[Tensor, " triple"]:
-    """Cosine of the angle between two vectors, in float64; NaN where one of them is zero."""
+    """Cosine of the angle between two vectors, in float64; NaN if one of them is zero."""
     left, right = left.double(), right.double()
-    # Each by its own largest entry first: squares of small gradients would vanish.
+    # Scaled by the largest entry first, because squares of small gradients would underflow.
     left, right = (v / v.abs().amax(1, keepdim=True) for v in (left, right))
     return (left * right).sum(1) / (left.norm(dim=1) * right.norm(dim=1))

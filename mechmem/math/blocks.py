@@ -1,4 +1,4 @@
-"""Going over many rows a block at a time."""
+"""Blocks of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two classifiers on the same examples: how far apart their accuracies are."""
+"""Comparisons of proportions and means, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mechmem.core.stats import Estimate, wilson
 
 
 def paired_difference(first: int, second: int, both: int, n: int) -> Estimate | None:
-    """Return how much higher the first of two accuracies on the same examples is, or None where there is no example.
+    """Return the first minus the second of two accuracies on the same examples, or None without examples.
 
-    The 95 % interval joins the two Wilson intervals, with the correlation of the answers (method 10 of the source).
+    The 95 % interval combines the two Wilson intervals with the correlation of correctness (method 10 of the source).
 
     Args:
-        first: how many the first answers rightly.
-        second: how many the second does.
-        both: how many both do.
+        first: number of examples that the first predicts correctly.
+        second: the same for the second.
+        both: the same for both.
         n: number of examples.
 
     Source: Newcombe 1998, Statistics in Medicine 17, 2635.
@@ -47,15 +47,15 @@ def paired_difference(first: int, second: int, both: int, n: int) -> Estimate | 
 
 
 def paired_ratio(first: int, second: int, both: int, n: int) -> Estimate | None:
-    """Return the ratio of two accuracies on the same examples, or None where the second answers none rightly.
+    """Return the ratio of two accuracies on the same examples, or None if the second is 0.
 
-    The 95 % interval joins two Wilson intervals among the examples that at least one answers rightly: the others say
-    nothing about the ratio.
+    The 95 % interval combines two Wilson intervals over the examples that at least one predicts correctly: the others
+    are irrelevant to the ratio.
 
     Args:
-        first: how many the first answers rightly.
-        second: how many the second does.
-        both: how many both do.
+        first: number of examples that the first predicts correctly.
+        second: the same for the second.
+        both: the same for both.
         n: number of examples.
 
     Source: Bonett & Price 2006, Journal of Educational and Behavioral Statistics 31, 239 (hybrid interval).
@@ -77,9 +77,9 @@ def _score_interval(successes: int, n: int, z: float) -> tuple[float, float]:
 
 
 def precedence(first: Num[np.ndarray, " one"], second: Num[np.ndarray, " other"]) -> Estimate | None:
-    """Return the probability that one of the first group has a lower value than one of the second; a tie counts half.
+    """Return the probability that a value of the first group is lower than one of the second; ties count half.
 
-    This is the Mann–Whitney statistic as a share, with the 95 % interval of `newcombe_interval`. None where a group is
+    This is the Mann–Whitney statistic as a fraction, with the 95 % interval of `newcombe_interval`. None if a group is
     empty.
     """
     m, n = len(first), len(second)
@@ -92,8 +92,8 @@ def precedence(first: Num[np.ndarray, " one"], second: Num[np.ndarray, " other"]
 def newcombe_interval(share: float, m: int, n: int) -> tuple[float, float]:
     """Return the 95 % score interval of a Mann–Whitney share (Newcombe 2006, Statistics in Medicine 25, method 5).
 
-    Its ends are the values θ that lie 1.96 of their own standard deviations from the share, with Hanley and McNeil's
-    variance at θ and both sample sizes replaced by their mean.
+    Its ends are the values θ at 1.96 of their own standard deviations from the share, with Hanley and McNeil's variance
+    at θ and both sample sizes replaced by their mean.
     """
     z, size = float(scipy_stats.norm.ppf(0.975)), (m + n) / 2 - 1
 
@@ -101,7 +101,7 @@ def newcombe_interval(share: float, m: int, n: int) -> tuple[float, float]:
         inflation = 1 + size * ((1 - theta) / (2 - theta) + theta / (1 + theta))
         return (theta - share) ** 2 - z**2 * theta * (1 - theta) * inflation / (m * n)
 
-    # A share of 0 or 1 is a root itself, and not the one that is looked for.
+    # A share of 0 or 1 is itself a root, but not the one sought.
     inner = min(max(share, 1e-12), 1 - 1e-12)
     low = 0.0 if share <= 0 else scipy_optimize.root_scalar(gap, bracket=(0.0, inner)).root
     high = 1.0 if share >= 1 else scipy_optimize.root_scalar(gap, bracket=(inner, 1.0)).root
@@ -109,14 +109,14 @@ def newcombe_interval(share: float, m: int, n: int) -> tuple[float, float]:
 
 
 def ratio_of_means(top: Float[Tensor, " left"], bottom: Float[Tensor, " right"]) -> Estimate | None:
-    """Return the ratio of the means of two samples of nonnegative numbers; None where one is empty or its mean is 0.
+    """Return the ratio of the means of two samples of nonnegative numbers; None if one is empty or has mean 0.
 
-    The 95 % interval is Welch's, of the difference of the two logarithms, by the delta method. It is infinitely wide
-    where a sample has one number.
+    The 95 % interval is Welch's for the difference of the logarithms, by the delta method. It is infinite if a sample
+    has a single number.
 
     Args:
-        top: the numerator's sample.
-        bottom: the denominator's, independent of it.
+        top: sample of the numerator.
+        bottom: independent sample of the denominator.
     """
     samples = [top.double(), bottom.double()]
     sizes = [len(values) for values in samples]
@@ -139,22 +139,22 @@ RESAMPLES = 2000
 def pooled_means(
     sums: Float[np.ndarray, "answer quantity"], counts: Int[np.ndarray, " answer"], *, seed: int = 0
 ) -> list[Estimate]:
-    """Return means over examples with 95 % percentile intervals from resampling whole answers, quantities together.
+    """Return means over examples with 95 % percentile intervals from resampling answers, jointly for all quantities.
 
     Args:
         sums: each quantity summed over the examples of an answer.
-        counts: how many examples each answer has; answers without any do not take part.
+        counts: number of examples per answer; answers without examples are ignored.
         seed: seed of the resampling.
 
     Returns:
-        one estimate per quantity, its `n` counting examples; the interval of a single answer is infinite.
+        one estimate per quantity; `n` is the number of examples, and the interval of a single answer is infinite.
     """
     sums, counts = sums[counts > 0], counts[counts > 0]
     n, units = int(counts.sum()), len(counts)
     means = sums.sum(0) / n
     if units < 2:
         return [Estimate(float(mean), -math.inf, math.inf, n) for mean in means]
-    # How often each answer is drawn is all that a resample is.
+    # A resample is determined by how often each answer is drawn.
     drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), RESAMPLES)
     low, high = np.quantile((drawn @ sums) / (drawn @ counts)[:, None], (0.025, 0.975), axis=0)
     ends = zip(means.tolist(), low.tolist(), high.tolist(), strict=True)

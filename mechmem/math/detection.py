@@ -1,4 +1,4 @@
-"""How well a score finds some examples among all: three figures, for many reweightings of the examples at once."""
+"""Detection figures of a score for many resamples at once, and memorization estimated from subsets."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def detection_figures(
     wanted: Bool[np.ndarray, " example"],
     weights: Float[np.ndarray, "resample example"],
 ) -> Float[np.ndarray, "resample figure"]:
-    """Return the area under the ROC curve, average precision, and precision at the rate of the wanted examples.
+    """Return the area under the ROC curve, average precision, and precision at the number of wanted examples.
 
-    The last is the share of wanted ones among as many examples of highest score as are wanted; of examples that tie at
-    the border, as many count as there is room for, in proportion. Ties count half in the area, and stand together in
-    average precision, as in scikit-learn.
+    The last is the fraction of wanted examples among equally many examples with the highest scores; examples tied at
+    the border count in proportion to the places left. Ties count half in the area and as one threshold in average
+    precision, as in scikit-learn.
 
     Args:
-        scores: what should be high for the wanted examples; may be infinite.
-        wanted: which are to be found.
-        weights: how often each example counts, a row per resample.
+        scores: scores that should be high for the wanted examples; may be infinite.
+        wanted: the examples to find.
+        weights: multiplicity of each example, one row per resample.
 
     Returns:
-        the figures `FIGURES` of each resample; NaN where it holds only one kind of example.
+        the figures `FIGURES` of each resample; NaN if it has only one kind of example.
     """
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
@@ -44,7 +44,7 @@ def detection_figures(
         auroc = (hits * (others - passed + misses / 2)).sum(1) / (total * others)[:, 0]
         shown = found + passed
         ap = np.where(shown > 0, hits / total * found / np.where(shown > 0, shown, 1), 0).sum(1)
-        # How much of each group of ties is among the first `total` examples.
+        # Part of each group of ties that is among the first `total` examples.
         group = hits + misses
         room = np.clip(total - (shown - group), 0, group)
         precision = (np.where(group > 0, hits / np.where(group > 0, group, 1), 0) * room).sum(1) / total[:, 0]
@@ -54,14 +54,14 @@ def detection_figures(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SubsetEstimate:
-    """A difference of two shares of networks, per training example, or per training example and example answered.
+    """Difference of two accuracies over networks, per training example, or per training example and target example.
 
     Attributes:
-        values: share of right answers among the networks trained on the example, minus that among the others; in
-            [−1, 1]. 0 where there are no networks of one kind. Shape (source) or (source, example).
-        errors: standard errors; infinite where there are no networks of one kind. Shape as of the values.
-        trained_on: how many networks were trained on each example. Shape (source).
-        left_out: how many were not. Shape (source).
+        values: accuracy of the networks trained on the example minus that of the others, in [−1, 1]; 0 if there are no
+            networks of one kind. Shape (source) or (source, example).
+        errors: standard errors; infinite if there are no networks of one kind. Same shape as the values.
+        trained_on: number of networks trained on each example. Shape (source).
+        left_out: number of networks not trained on it. Shape (source).
     """
 
     values: Tensor
@@ -73,19 +73,19 @@ class SubsetEstimate:
 def memorization(member: Bool[Tensor, "network source"], right: Bool[Tensor, "network source"]) -> SubsetEstimate:
     """Return mem_i = P[right on i | i in S] − P[right on i | i not in S], with standard errors.
 
-    With r right answers among the n networks of one kind, the standard error is √(Σ p̃ (1 − p̃) / n) over both kinds,
-    p̃ = (r + 1) / (n + 2): that of a difference of two shares, with each chance estimated by Laplace's rule. With r / n
-    in its place (Welch's) it would be 0 wherever the networks of each kind agree, however few they are.
+    With r correct predictions among the n networks of one kind, the standard error is √(Σ p̃ (1 − p̃) / n) over both
+    kinds, p̃ = (r + 1) / (n + 2): that of a difference of two proportions, each estimated by Laplace's rule. With r / n
+    instead (Welch's) it would be 0 whenever the networks of each kind agree, however few they are.
 
     Args:
         member: which networks were trained on which example.
-        right: which networks answer the example with its given label.
+        right: which networks predict the example's given label.
 
     Raises:
-        ScoreError: the two have other shapes, or there are no networks.
+        ScoreError: the shapes differ, or there are no networks.
     """
     if member.shape != right.shape:
-        raise ScoreError(f"right answers of shape {tuple(right.shape)} for members of shape {tuple(member.shape)}")
+        raise ScoreError(f"predictions of shape {tuple(right.shape)} for members of shape {tuple(member.shape)}")
     trained_on = _checked_counts(member)
     inside = reduce(member & right, "network source -> source", "sum")
     outside = reduce(~member & right, "network source -> source", "sum")
@@ -95,21 +95,21 @@ def memorization(member: Bool[Tensor, "network source"], right: Bool[Tensor, "ne
 def influence(member: Bool[Tensor, "network source"], right: Bool[Tensor, "network example"]) -> SubsetEstimate:
     """Return infl(i, j) = P[right on j | i in S] − P[right on j | i not in S], with standard errors.
 
-    These are as of `memorization`, which is the diagonal where the examples answered are the training examples.
+    Errors are as in `memorization`, which is the diagonal if the target examples are the training examples.
 
     Args:
         member: which networks were trained on which example.
-        right: which networks answer which example as it should be.
+        right: which networks predict which target example correctly.
 
     Raises:
-        ScoreError: the two are not of the same networks, or there are none.
+        ScoreError: the numbers of networks differ, or there are none.
     """
     if len(member) != len(right):
-        raise ScoreError(f"right answers of {len(right)} networks for members of {len(member)}")
+        raise ScoreError(f"predictions of {len(right)} networks for members of {len(member)}")
     trained_on = _checked_counts(member)
-    # Counts up to 2⁵³ are whole numbers in float64, and its product is a matrix product, which that of bits is not.
-    answered, belongs = right.double(), member.double()
-    inside = (belongs.T @ answered).long()
+    # Counts up to 2⁵³ are exact in float64, whose matrix product is fast; booleans have none.
+    correct, belongs = right.double(), member.double()
+    inside = (belongs.T @ correct).long()
     outside = reduce(right, "network example -> example", "sum") - inside
     return _difference(inside, outside, trained_on, len(member) - trained_on)
 

@@ -19,8 +19,8 @@ def frequency_power(
 ) -> Float[Tensor, "freq neuron"]:
     """Mean, over a neuron's input and output vectors, of the share of the vector's energy at each frequency.
 
-    Each vector counts alike, whatever its length. The constant does not count: a vector's shares of frequencies
-    1 … n sum to 1, or are 0 where there is nothing but a constant (up to rounding).
+    Every vector has the same weight, whatever its length. The constant is excluded: a vector's shares at frequencies
+    1 … n sum to 1, or are 0 if it is constant up to rounding.
     """
     vectors = (*embedding, rearrange(readout, "neuron classes -> classes neuron"))
     total = _share(group, vectors[0])
@@ -32,7 +32,7 @@ def frequency_power(
 def _share(group: Group, vectors: Float[Tensor, "symbol neuron"]) -> Float[Tensor, "freq neuron"]:
     power = group.power(vectors)
     precision = torch.finfo(power.dtype)
-    # Below this a vector is a constant, and what is left of it rounding noise.
+    # Below this a vector is constant, and the rest is rounding noise.
     negligible = (vectors.square().sum(0) * precision.eps**2 * len(vectors)).clamp_min(precision.tiny)
     total = power.sum(0)
     return power / torch.where(total > negligible, total, torch.inf)
@@ -41,12 +41,12 @@ def _share(group: Group, vectors: Float[Tensor, "symbol neuron"]) -> Float[Tenso
 def key_frequency(group: Group, share: Float[Tensor, freq * neuron]) -> Int[Tensor, "*neuron"]:
     """Return each neuron's strongest frequency, numbered from 1.
 
-    One frequency is shared by the neuron's vectors: under heavy noise the strongest frequencies of the three vectors
-    agree in hardly any neuron, and filtering each by its own leaves chance accuracy.
+    The neuron's vectors share one frequency: under heavy noise the strongest frequencies of the three vectors agree in
+    hardly any neuron, and filtering each vector by its own leaves chance accuracy.
 
-    Strongest is the one with the most energy per coefficient, which is the peak of a one-sided Fourier transform. An
-    irreducible representation of dimension d has d² coefficients (in S5: 1 to 36), so that by their sum the largest
-    would win in a network that has learned nothing.
+    The strongest frequency has the most energy per coefficient; it is the peak of a one-sided Fourier transform. An
+    irreducible representation of dimension d has d² coefficients (in S5: 1 to 36), so that by total energy the largest
+    would win even in an untrained network.
 
     Args:
         group: the group of the symbols.
@@ -59,7 +59,7 @@ def key_frequency(group: Group, share: Float[Tensor, freq * neuron]) -> Int[Tens
 
 
 def key_or_none(group: Group, share: Float[Tensor, "freq neuron"]) -> Int[Tensor, " neuron"]:
-    """Return the same, with 0 for a neuron without energy at any frequency."""
+    """Return `key_frequency`, or 0 for a neuron without energy at any frequency."""
     return key_frequency(group, share).where(share.sum(0) > 0, 0)
 
 
@@ -68,7 +68,7 @@ def frequency_part(
 ) -> Float[Tensor, "symbol neuron"]:
     """Return the vectors' part at one frequency per neuron (G), or the rest (R).
 
-    Symbols outside the group (0 under multiplication) have no frequency: their entries stand in both parts.
+    Symbols outside the group (0 under multiplication) have no frequency: both parts keep their entries.
     """
     kept = group.keep(vectors, freq)
     chosen = kept if part == "G" else vectors - kept
@@ -79,13 +79,13 @@ def frequency_part(
 def strongest_frequencies(group: Group, vectors: Float[Tensor, "symbol neuron"], count: int) -> Int[Tensor, " freq"]:
     """Return the frequencies with the most energy per coefficient, over all vectors, in ascending order.
 
-    Long vectors count for more than short ones, as they do in the logits. Of equals the lowest comes first. Per
-    coefficient, because a large representation has the most energy in random vectors already.
+    Long vectors count more than short ones, as they do in the logits. Ties go to the lower frequency. Energy is taken
+    per coefficient because a large representation has the most energy even in random vectors.
 
     Args:
-        group: the group of the symbols; those outside it do not count.
+        group: the group of the symbols; symbols outside it are ignored.
         vectors: one column per neuron.
-        count: how many frequencies; all of them where there are fewer.
+        count: number of frequencies; all if there are fewer.
 
     Returns:
         frequencies, numbered from 1.
@@ -95,9 +95,9 @@ def strongest_frequencies(group: Group, vectors: Float[Tensor, "symbol neuron"],
 
 
 class GridFrequencies:
-    """Running sums over the rows of the grid, from which energies, explained variance and filtered neurons follow.
+    """Running sums over the rows of the grid for energies, explained variance and filtered neurons.
 
-    Rows may come in any order, in any number of blocks; each of the n has to come once.
+    Rows may be added in any order and number of blocks; each of the n rows must be added once.
 
     Args:
         n: order of the group.
@@ -106,12 +106,13 @@ class GridFrequencies:
 
     def __init__(self, n: int, neurons: int):
         self.n = n
-        # In the orthonormal basis (1, cos, sin) over a times (1, cos, sin) over b; every frequency has the constant.
+        # In the orthonormal basis (1, cos, sin) over a times (1, cos, sin) over b; every frequency includes the
+        # constant.
         self._coefficients = torch.zeros(n // 2, 3, 3, neurons, dtype=torch.float64)
         self._sum, self._squares = torch.zeros(2, neurons, dtype=torch.float64)
 
     def add(self, values: Float[Tensor, "row n neuron"], first: int) -> None:
-        """Take in some rows.
+        """Add some rows.
 
         Args:
             values: each function at positions a = first, first + 1, … of the group and all positions b.
@@ -130,17 +131,17 @@ class GridFrequencies:
         self._coefficients += einsum(own, right, "freq i row, row freq j neuron -> freq i j neuron")
 
     def energy(self) -> Float[Tensor, "freq neuron"]:
-        """Return each neuron's energy at each frequency, summed over the grid; the constant does not count."""
+        """Return each neuron's energy at each frequency, summed over the grid without the constant."""
         return rearrange(self._coefficients.square(), "freq i j neuron -> freq (i j) neuron")[:, 1:].sum(1)
 
     def variance(self) -> Float[Tensor, " neuron"]:
-        """Return each neuron's variance over the grid; 0 for one that is constant up to rounding."""
+        """Return each neuron's variance over the grid; 0 if it is constant up to rounding."""
         mean, square = self._sum / self.n**2, self._squares / self.n**2
         variance = square - mean.square()
         return variance.where(variance > 1e-12 * square, 0)
 
     def explained(self) -> Float[Tensor, "freq neuron"]:
-        """Return the share of each neuron's variance that each frequency carries; 0 for a constant.
+        """Return the share of each neuron's variance at each frequency; 0 for a constant neuron.
 
         The shares of all frequencies sum to at most 1.
         """
@@ -162,11 +163,11 @@ class GridFrequencies:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class KeyWaves:
-    """One frequency of each neuron, ready to be put together again at any cell.
+    """Factors of one frequency of each neuron, from which its value at any cell follows.
 
     Attributes:
-        left: factor over a; the terms over b are still apart. Shape (3, n, neuron).
-        right: 1, cos kb and sin kb, orthonormal. Shape (3, n, neuron).
+        left: factors over a, one per term over b. Shape (3, n, neuron).
+        right: the terms 1, cos kb and sin kb, orthonormal. Shape (3, n, neuron).
         constant: each neuron's mean over the grid. Shape (neuron).
     """
 
@@ -175,7 +176,7 @@ class KeyWaves:
     constant: Float[Tensor, " neuron"]
 
     def at(self, cells: Int[Tensor, "cell 2"]) -> Float[Tensor, "cell neuron"]:
-        """Return constant and key frequency of every neuron at positions (a, b) of the group."""
+        """Return the constant plus key frequency of every neuron at positions (a, b) of the group."""
         a, b = cells.unbind(1)
         total = self.left[0][a] * self.right[0][b]
         for left, right in zip(self.left[1:], self.right[1:], strict=True):

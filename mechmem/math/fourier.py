@@ -1,7 +1,7 @@
 """Real Fourier analysis of vectors over a cyclic group, batched over neurons.
 
-Frequencies are numbered as in the papers: k = 1 … n // 2, where 0 is the constant. Every frequency has a cosine and
-a sine, except the Nyquist frequency n / 2 of an even n, which has the alternating vector alone.
+Frequencies are numbered as in the papers: k = 1 … n // 2, and 0 for the constant. Every frequency has a cosine and
+a sine, except the Nyquist frequency n / 2 of an even n, which has only the alternating vector.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def real_basis(n: int, like: Tensor | None = None) -> Float[Tensor, "row n"]:
         like: tensor whose dtype and device to use (float64 on the CPU by default).
     """
     basis = _basis(n)
-    # Always a copy: the cached basis is everybody's.
+    # Always a copy, because the cached basis is shared.
     return basis.clone() if like is None else basis.to(like, copy=True)
 
 
 def power(vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
-    """Energy of each vector at frequencies 1 … n // 2; with the constant's they sum to its squared norm."""
+    """Energy of each vector at frequencies 1 … n // 2; with the energy of the constant they sum to its squared norm."""
     n = vectors.shape[0]
     coefficients = torch.tensordot(real_basis(n, vectors)[1:], vectors, dims=1)
     return rearrange(coefficients.square(), "(freq wave) ... -> freq wave ...", wave=2).sum(1)
@@ -57,15 +57,15 @@ IPRConvention = Literal["one_sided", "two_sided"]
 def inverse_participation(
     spectrum: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"], convention: IPRConvention
 ) -> Float[Tensor, " *rest"]:
-    """Inverse participation ratio (‖x̂‖₄ / ‖x̂‖₂)⁴ of vectors with these energies, the constant's among them.
+    """Inverse participation ratio (‖x̂‖₄ / ‖x̂‖₂)⁴ of vectors with these energies, including the constant.
 
-    A vector on one coefficient has 1, a vector spread evenly over n has 1/n. In the one-sided convention the
-    coefficients are those of the real FFT (a pure cosine has 1; the code of Doshi et al., arXiv 2310.13061), in the
-    two-sided one those of the full DFT (a pure cosine has ½; the formula of their paper).
+    It is 1 for a vector on one coefficient and 1/n for a vector spread evenly over n. The one-sided convention uses the
+    coefficients of the real FFT (a pure cosine has 1; the code of Doshi et al., arXiv 2310.13061), the two-sided one
+    those of the full DFT (a pure cosine has ½; the formula of their paper).
 
     Args:
-        spectrum: energy of the constant, then at frequency 1, 2, ….
-        multiplicity: how many coefficients of the full DFT make up each of them.
+        spectrum: energy of the constant, then of frequency 1, 2, ….
+        multiplicity: number of coefficients of the full DFT in each of them.
         convention: "one_sided" or "two_sided".
 
     Returns:
@@ -73,7 +73,7 @@ def inverse_participation(
     """
     shape = (-1, *(1,) * (spectrum.ndim - 1))
     count = multiplicity.to(spectrum).reshape(shape)
-    # As a share of the largest: the ratio is the same, and the squares of a short vector's energies stay above zero.
+    # Relative to the largest: the ratio is the same, and squared energies of a short vector do not underflow.
     largest = spectrum.amax(0)
     coefficient = spectrum / largest.where(largest != 0, 1) / count
     copies = torch.ones_like(count) if convention == "one_sided" else count
@@ -99,7 +99,7 @@ def waves_at(
 def keep_frequency(
     vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuron"]
 ) -> Float[Tensor, "symbol neuron"]:
-    """Project each vector on its own frequency; the cosine is synthesised directly, without an inverse transform.
+    """Project each vector onto its own frequency, without an inverse transform.
 
     Args:
         vectors: one column per neuron.
@@ -121,12 +121,12 @@ def phase_at(vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuron"])
 
 
 def grid_modes(table: Float[Tensor, "n n class"]) -> Complex[Tensor, "n half class"]:
-    """2-D DFT over both operands of a table on the grid of inputs, one-sided in the second."""
+    """2-D DFT of a table over both operands of the grid, one-sided in the second."""
     return torch.fft.rfft2(table, dim=(0, 1), norm="ortho")
 
 
 def mode_energy(modes: Complex[Tensor, "n half class"]) -> Float[Tensor, "n half"]:
-    """Energy of each mode (k₁, k₂) summed over classes, a mode and its conjugate counted together."""
+    """Energy of each mode (k₁, k₂) together with its conjugate, summed over classes."""
     n = modes.shape[0]
     energy = modes.abs().square().sum(-1)
     twice = torch.full((modes.shape[1],), 2.0, dtype=energy.dtype, device=energy.device)
@@ -155,7 +155,7 @@ def amplitude_at(vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuro
     n = len(vectors)
     cosine, sine = waves_at(n, k, vectors)
     length = torch.hypot((cosine * vectors).sum(0), (sine * vectors).sum(0))
-    # A cosine of amplitude 1 has squared length n / 2, the alternating vector of the Nyquist frequency n.
+    # A cosine of amplitude 1 has squared length n / 2; the alternating vector of the Nyquist frequency has n.
     return torch.where(2 * k == n, length * n**-0.5, length * (2 / n) ** 0.5)
 
 
@@ -177,10 +177,10 @@ def cosines(
 
 
 def varying_power(spectrum: Float[Tensor, " line *rest"]) -> Float[Tensor, " freq *rest"]:
-    """Drop the constant from a spectrum, and the rounding noise of vectors that have nothing else.
+    """Drop the constant from a spectrum, and the rounding noise of constant vectors.
 
     Args:
-        spectrum: energy of the constant, then at frequency 1, 2, … (`Group.spectrum`).
+        spectrum: energy of the constant, then of frequency 1, 2, … (`Group.spectrum`).
 
     Returns:
         energy at frequency 1, 2, …; all 0 for a vector that is constant up to rounding.
@@ -198,7 +198,7 @@ def shares(power: Float[Tensor, " freq *rest"]) -> Float[Tensor, " freq *rest"]:
 def sparsity(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " *rest"]:
     """Sparsity ρ = 2|û_τ|² / Σ_{k=1}^{n−1} |û_k|² with τ the largest coefficient (arXiv 2610.11833): 1 for a pure wave.
 
-    The sum runs over the full DFT. The Nyquist frequency is one coefficient of it, so it stands once above the line.
+    The sum runs over the full DFT. The Nyquist frequency is a single coefficient, so it counts once in the numerator.
     """
     largest = _squared(power, multiplicity).argmax(0, keepdim=True)
     return power.gather(0, largest)[0] / _or_infinity(power.sum(0))
@@ -207,7 +207,7 @@ def sparsity(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " fr
 def periodicity(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " *rest"]:
     """Periodicity score max_k |ŵ_k| / mean_k |ŵ_k| over frequencies 1 … n // 2 (Swaroop, arXiv 2603.23784).
 
-    A pure wave has n // 2, a vector spread evenly has 1: the range depends on n.
+    It is n // 2 for a pure wave and 1 for a vector spread evenly: the range depends on n.
     """
     amplitude = _squared(power, multiplicity).sqrt()
     return amplitude.amax(0) / _or_infinity(amplitude.mean(0))
@@ -218,7 +218,7 @@ def gini(values: Float[Tensor, " item *rest"]) -> Float[Tensor, " *rest"]:
     n = len(values)
     # Rows of a contiguous copy sort several times faster than columns.
     ordered = rearrange(values, "item ... -> ... item").contiguous().sort(-1).values
-    # The sum over pairs of sorted values, each counted by its rank.
+    # The sum over pairs, in terms of sorted values and their ranks.
     rank = 2 * torch.arange(1, n + 1, device=values.device, dtype=values.dtype) - n - 1
     return (ordered * rank).sum(-1) / _or_infinity(n * ordered.sum(-1))
 
@@ -235,7 +235,7 @@ def wave_amplitude(
 
     Args:
         power: energies, in an orthonormal basis.
-        multiplicity: coefficients of the full DFT at each frequency.
+        multiplicity: number of coefficients of the full DFT at each frequency.
         n: length of the vectors.
         freq: a frequency in 1 … n // 2 per vector.
     """

@@ -1,4 +1,4 @@
-"""What kind of Fourier feature each neuron is, and how often chance alone makes one."""
+"""Fourier features of neurons, their classes, and the rates of these classes among random neurons."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from mechmem.math.fourier import (
 CLASSES = ("generalizing", "mixed", "memorizing", "outside", "dead")
 GENERALIZING, MIXED, MEMORIZING, OUTSIDE, DEAD = range(5)
 DEAD_NORM = 1e-3
-"""A neuron is dead where a vector is shorter than this share of the layer's root mean square length. Not of the median:
-where weight decay has killed most neurons, the median is a dead one's."""
+"""A neuron is dead if one of its vectors is shorter than this share of the layer's root mean square length. (Not of the
+median: if weight decay has killed most neurons, the median is that of a dead one.)"""
 OUTSIDE_SHARE = 0.9
-"""A neuron stands outside the group where every vector has at least this share of its energy on symbols outside it."""
+"""A neuron is outside the group if every vector has at least this share of its energy on symbols outside the group."""
 V_SIGN = {"add": 1, "subtract": -1, "multiply": 1}
 """Sign of φ_v in the phase alignment φ_u ± φ_v = φ_w of each operation."""
 PER_VECTOR = ("amplitude", "phase", "ipr_one_sided", "ipr_two_sided", "sparsity", "periodicity", "gini", "norm")
-"""The measures that tables show for each vector."""
+"""Measures that tables show for each vector."""
 DRAWN_NULL = 2048
-"""How many of the random neurons keep their phases, to be drawn."""
+"""Number of random neurons whose phases are kept for plots."""
 
 
 class WaveGroup(Group, Protocol):
-    """A group whose frequencies are waves, so that a vector has a phase at each."""
+    """A group whose frequencies are waves, so that a vector has a phase at each frequency."""
 
     def phase(self, vectors: Float[Tensor, "symbol neuron"], freq: Int[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
         """Phase of each vector at its own frequency, in radians."""
@@ -58,20 +58,20 @@ class FourierFeatures:
     """Measures of each neuron's vectors over a group.
 
     Attributes:
-        names: "u", "v" (input vectors) and "w" (output vector), as far as the layer has them.
-        key: the frequency, 1 … n // 2, that holds the largest mean share of the vectors' energy; 0 where there is no
-            energy. Shape (neuron).
+        names: those of "u", "v" (input vectors) and "w" (output vector) that the layer has.
+        key: the frequency, 1 … n // 2, with the largest mean share of the vectors' energy; 0 without energy. Shape
+            (neuron).
         share: that mean share. Shape (neuron).
-        vector_key: each vector's own strongest frequency, by energy; 0 where there is none. Shape (vector, neuron).
+        vector_key: each vector's own strongest frequency, by energy; 0 without energy. Shape (vector, neuron).
         amplitude: amplitude at the shared key frequency, in the weights' units. Shape (vector, neuron).
-        phase: phase at the shared key frequency in radians, 0 or π at the Nyquist frequency; NaN where the amplitude
-            is 0. Shape (vector, neuron).
+        phase: phase at the shared key frequency in radians, 0 or π at the Nyquist frequency; NaN if the amplitude is 0.
+            Shape (vector, neuron).
         ipr_one_sided: inverse participation ratio, constant included; 1 for a pure wave. Shape (vector, neuron).
         ipr_two_sided: the same over the full DFT; ½ for a pure wave. Shape (vector, neuron).
-        sparsity: ρ, see `concentration.sparsity`. Shape (vector, neuron).
-        periodicity: see `concentration.periodicity`. Shape (vector, neuron).
+        sparsity: ρ, see `fourier.sparsity`. Shape (vector, neuron).
+        periodicity: see `fourier.periodicity`. Shape (vector, neuron).
         gini: Gini coefficient of the squared coefficients, constant excluded. Shape (vector, neuron).
-        norm: length of the vector, all symbols counted, in the weights' units. Shape (vector, neuron).
+        norm: length of the vector over all symbols, in the weights' units. Shape (vector, neuron).
         outside: share of the vector's energy on symbols outside the group. Shape (vector, neuron).
     """
 
@@ -90,7 +90,7 @@ class FourierFeatures:
     outside: Float[Tensor, "vector neuron"]
 
     def of(self, neuron: int) -> FourierFeatures:
-        """Return the measures of one neuron; its axis stays, with one entry."""
+        """Return the measures of one neuron; its axis is kept, with one entry."""
         named = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "names"}
         return FourierFeatures(self.names, **{name: x[..., neuron : neuron + 1].clone() for name, x in named.items()})
 
@@ -100,8 +100,8 @@ def fourier_features(
 ) -> FourierFeatures:
     """Measure the vectors of every neuron of a layer, in the group's order.
 
-    The shared key frequency is that of frequency filtration (Liu & Lu 2026): the one with the largest sum, over the
-    neuron's vectors, of the share of the vector's energy (constant excluded).
+    The shared key frequency is that of frequency filtration (Liu & Lu 2026): the frequency with the largest sum, over
+    the neuron's vectors, of the vector's energy share (constant excluded).
 
     Args:
         group: the group that the symbols form.
@@ -139,8 +139,8 @@ def fourier_features(
 def alignment_error(features: FourierFeatures, operation: str) -> Float[Tensor, " neuron"] | None:
     """Return φ_u + φ_v − φ_w (φ_u − φ_v − φ_w for "subtract") in [−π, π), NaN where a phase is missing.
 
-    It is 0 for a neuron that computes the operation (under "multiply" in the order of the discrete logarithm). None
-    where the neurons lack a vector or the operation is not one of `V_SIGN`.
+    It is 0 for a neuron that computes the operation (under "multiply" in the order of the discrete logarithm). None if
+    the neurons lack a vector or the operation is not in `V_SIGN`.
     """
     if features.names != ("u", "v", "w") or operation not in V_SIGN:
         return None
@@ -151,13 +151,13 @@ def alignment_error(features: FourierFeatures, operation: str) -> Float[Tensor, 
 def neuron_classes(
     features: FourierFeatures, error: Float[Tensor, " neuron"] | None, share_threshold: float, bound: float
 ) -> Int[Tensor, " neuron"]:
-    """Sort neurons into `CLASSES`, by position; the first rule that fits counts.
+    """Return each neuron's class as a position in `CLASSES`; the first matching rule decides.
 
-    dead: a vector shorter than `DEAD_NORM` of the layer's root mean square length of that vector.
+    dead: a vector is shorter than `DEAD_NORM` of the layer's root mean square length of that vector.
     outside: every vector has at least `OUTSIDE_SHARE` of its energy on symbols outside the group.
-    generalizing: share of the key frequency above the threshold, and |alignment error| within the bound.
-    mixed: share above the threshold, but the phases are not aligned, or cannot be compared.
-    memorizing: the rest: alive, and no frequency common to its vectors.
+    generalizing: the share of the key frequency exceeds the threshold, and |alignment error| is within the bound.
+    mixed: the share exceeds the threshold, but the phases are not aligned or cannot be compared.
+    memorizing: all others, which are alive but have no frequency common to their vectors.
     """
     scale = features.norm.square().mean(1, keepdim=True).sqrt()
     dead = (features.norm <= DEAD_NORM * scale).any(0)
@@ -175,14 +175,14 @@ def neuron_classes(
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class FourierNull:
-    """What chance makes of neurons whose vectors are independent Gaussian draws over the same group.
+    """Statistics of neurons whose vectors are independent Gaussian draws over the same group.
 
     Attributes:
-        neurons: how many random neurons were drawn, once for the threshold and once more for the rates.
+        neurons: number of random neurons in each of two draws, one for the threshold and one for the rates.
         share_threshold: the 1 − α quantile of the first draw's key-frequency shares.
         common_rate: fraction of the second draw above the threshold, with its Wilson interval; α is expected.
-        generalizing_rate: fraction of the second draw that is called generalizing, with its Wilson interval; None
-            where phases cannot be compared.
+        generalizing_rate: fraction of the second draw that is classified as generalizing, with its Wilson interval;
+            None if phases cannot be compared.
         share: key-frequency shares of the second draw. Shape (draw).
         ipr: one-sided IPR of the second draw, mean over the vectors. Shape (draw).
         phase: phases of the first neurons of the second draw, in radians. Shape (vector, drawn).
@@ -201,12 +201,12 @@ class FourierNull:
 
 @dataclasses.dataclass(frozen=True)
 class NullSettings:
-    """The random neurons that a classification is calibrated on.
+    """Settings of the random neurons that calibrate the classification.
 
     Attributes:
         group: the group that the symbols form.
-        symbols: number of symbols, those outside the group among them.
-        names: the vectors that a neuron has.
+        symbols: number of symbols, including those outside the group.
+        names: names of a neuron's vectors.
         operation: the task's operation, or "".
         tied: whether u and v are one vector.
         alpha: accepted rate of random neurons above the threshold.
@@ -227,11 +227,11 @@ class NullSettings:
 
 
 def fourier_null(settings: NullSettings) -> FourierNull:
-    """Calibrate the classification on random neurons; computed once per process and settings.
+    """Calibrate the classification on random neurons; cached per process and settings.
 
-    The share's threshold is the 1 − α quantile of one draw; the rates are measured on another, independent one. A
-    random neuron's alignment error is uniform, so that it lies within ±π/4 with probability ¼ (½ at the Nyquist
-    frequency, where it is 0 or π): about α/4 of random neurons are called generalizing.
+    The threshold of the share is the 1 − α quantile of one draw; the rates are measured on an independent second draw.
+    A random neuron's alignment error is uniform, so it is within ±π/4 with probability ¼ (½ at the Nyquist frequency,
+    where it is 0 or π): about α/4 of random neurons are classified as generalizing.
     """
     return copy.deepcopy(_null(settings))
 

@@ -1,8 +1,8 @@
-"""Logits on the grid of all pairs of group elements, taken apart without a second table of their size.
+"""Decomposition of logits on the grid of all pairs of group elements, without a second table of their size.
 
-A table mod p holds p³ numbers (527 MB in float32 at p = 509). What is read out of it is small: means over rows, columns
-and answers are p × p, energies of modes p × p. So the table is read in blocks, of rows or of classes, in float64, and
-parts of it are put together again only for the cells that are asked for.
+A table mod p holds p³ numbers (527 MB in float32 at p = 509), but its parts are small: means over rows, columns and
+answers are p × p, and so are energies of modes. The table is therefore read in blocks of rows or classes, in float64,
+and parts of it are rebuilt only at requested cells.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from mechmem.math.additive import ROWS, centre_classes
 from mechmem.math.fourier import grid_modes, mode_energy
 
 BLOCK_ELEMENTS = 2**22
-"""Numbers of a table that are held at once as float64 tables of whole classes: 34 MB, and twice that as a spectrum."""
+"""Number of values held at once as float64 tables of whole classes: 34 MB, and twice that as a spectrum."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GridParts:
-    """Row effects, column effects and rule of a table on the grid; with the remainder they sum to it exactly.
+    """Row effects, column effects and rule of a table on the grid, which they and the remainder sum to exactly.
 
-    On the full grid the three are orthogonal: entry (a, b) is row[a] + column[b] + rule[answer] + remainder.
+    On the full grid the parts are orthogonal: entry (a, b) is row[a] + column[b] + rule[answer] + remainder. All are in
+    the units of the table.
 
     Attributes:
-        row: mean over b; the table's mean is in here. Shape (n, class), in the units of the table, as all three.
-        column: mean over a, less the table's mean. Shape (n, class).
-        rule: mean over the cells that share an answer, less the table's mean. Shape (n, class).
+        row: mean over b, including the table's mean. Shape (n, class).
+        column: mean over a, minus the table's mean. Shape (n, class).
+        rule: mean over the cells that share an answer, minus the table's mean. Shape (n, class).
     """
 
     row: Float[Tensor, "n class"]
@@ -40,17 +41,17 @@ class GridParts:
     rule: Float[Tensor, "n class"]
 
     def centred(self) -> GridParts:
-        """Return the parts of the same table with each cell's mean over classes taken out."""
+        """Return the parts of the same table with each cell's mean over classes subtracted."""
         return GridParts(centre_classes(self.row), centre_classes(self.column), centre_classes(self.rule))
 
 
 def grid_parts(values: Float[Tensor, "example class"], rows: Int[Tensor, "n n"], sign: int) -> GridParts:
-    """Average a table over its rows, its columns, and the cells that share an answer.
+    """Average a table over rows, over columns, and over the cells that share an answer.
 
     Args:
-        values: a table that holds the grid's cells among its rows.
-        rows: the row of `values` of each cell, in the order of the group.
-        sign: the answer of (a, b) is a + sign·b, in positions of the group.
+        values: a table whose rows include the grid's cells.
+        rows: the row of `values` for each cell, in the order of the group.
+        sign: the answer to (a, b) is a + sign·b, in positions of the group.
     """
     n, position = len(rows), torch.arange(len(rows))
     row, column, answer = torch.zeros(3, n, values.shape[1], dtype=torch.float64)
@@ -75,9 +76,9 @@ def class_tables(
     """Yield the table in float64 as grids of a few classes each, in the order of the classes.
 
     Args:
-        values: a table that holds the grid's cells among its rows.
-        rows: the row of `values` of each cell.
-        centred: whether each cell's mean over classes is taken out.
+        values: a table whose rows include the grid's cells.
+        rows: the row of `values` for each cell.
+        centred: whether to subtract each cell's mean over classes.
     """
     mean = class_mean(values)[rows] if centred else None
     for block in values.split(max(1, BLOCK_ELEMENTS // rows.numel()), 1):
@@ -88,12 +89,12 @@ def class_tables(
 def grid_energy(
     values: Float[Tensor, "example class"], rows: Int[Tensor, "n n"], *, centred: bool
 ) -> Float[Tensor, "n half"]:
-    """Energy of the table's modes (k₁, k₂), summed over classes, as `mode_energy` lists them.
+    """Energy of the table's modes (k₁, k₂), summed over classes, in the layout of `mode_energy`.
 
     Args:
-        values: a table that holds the grid's cells among its rows.
-        rows: the row of `values` of each cell.
-        centred: whether each cell's mean over classes is taken out first.
+        values: a table whose rows include the grid's cells.
+        rows: the row of `values` for each cell.
+        centred: whether to subtract each cell's mean over classes first.
     """
     n = len(rows)
     energy = torch.zeros(n, n // 2 + 1, dtype=torch.float64)
@@ -107,14 +108,14 @@ def _modes(tables: Float[Tensor, "class n n"]) -> Complex[Tensor, "n half class"
 
 
 def free_modes(energy: Float[Tensor, "n half"]) -> tuple[Int[Tensor, "mode 2"], Float[Tensor, " mode"]]:
-    """List the modes that are not additive, each counted once together with its conjugate.
+    """List the modes that are not additive, each once together with its conjugate.
 
     Args:
-        energy: energies as `mode_energy` lists them.
+        energy: energies in the layout of `mode_energy`.
 
     Returns:
         frequencies (k₁, k₂), k₁ = 1 … n − 1 and k₂ = 1 … n // 2; and the energy of each with its conjugate. In the
-        Nyquist column of an even n, where both of a pair are listed, k₁ = 1 … n // 2 stand for the pairs.
+        Nyquist column of an even n, which contains both members of a pair, k₁ = 1 … n // 2 represent the pairs.
     """
     n, half = energy.shape
     modes = torch.cartesian_prod(torch.arange(1, n), torch.arange(1, half))
@@ -134,16 +135,16 @@ def rule_modes(n: int, sign: int) -> Int[Tensor, "freq 2"]:
 def mode_coefficients(
     values: Float[Tensor, "example class"], rows: Int[Tensor, "n n"], modes: Int[Tensor, "mode 2"]
 ) -> Float[Tensor, "wave class"]:
-    """Return what multiplies the waves of `mode_waves` to give these modes' part of the table.
+    """Return the coefficients of the waves of `mode_waves` in the table.
 
     Args:
-        values: a table that holds the grid's cells among its rows.
-        rows: the row of `values` of each cell.
-        modes: frequencies (k₁, k₂) as `free_modes` lists them.
+        values: a table whose rows include the grid's cells.
+        rows: the row of `values` for each cell.
+        modes: frequencies (k₁, k₂) as returned by `free_modes`.
     """
     n = len(rows)
     found = [_modes(tables)[modes[:, 0], modes[:, 1]] for tables in class_tables(values, rows, centred=False)]
-    # Both of a pair of conjugates are meant; a mode that is its own conjugate is alone.
+    # A mode counts together with its conjugate, unless it is its own conjugate.
     own = ((2 * modes) % n == 0).all(1)
     coefficients = torch.cat(found, 1) * rearrange((2 - own.double()) / n, "mode -> mode 1")
     waves = torch.stack([coefficients.real, -coefficients.imag])
@@ -151,7 +152,7 @@ def mode_coefficients(
 
 
 def mode_waves(cells: Int[Tensor, "cell 2"], modes: Int[Tensor, "mode 2"], n: int) -> Float[Tensor, "cell wave"]:
-    """Cosine and sine of each mode at each cell, in turns: cos, sin of the first mode, then of the second, ….
+    """Cosine and sine of each mode at each cell, interleaved: cos, sin of the first mode, then of the second, ….
 
     Args:
         cells: positions (a, b) in the group.
@@ -164,16 +165,16 @@ def mode_waves(cells: Int[Tensor, "cell 2"], modes: Int[Tensor, "mode 2"], n: in
 
 
 def energy_on_lines(energy: Float[Tensor, "n half"]) -> Float[Tensor, " slope"]:
-    """Share of the energy off the axes that means over the lines of each slope hold, for a table on the whole grid.
+    """Share of the energy off the axes in the means over the lines of each slope, for a table on the whole grid.
 
-    A function of a + j·b has modes (k, j·k), so the shares are sums of mode energies. Where n is prime every mode lies
-    on the lines of exactly one slope, and the shares sum to 1.
+    A function of a + j·b has modes (k, j·k), so the shares are sums of mode energies. If n is prime, every mode is on
+    the lines of exactly one slope, and the shares sum to 1.
 
     Args:
-        energy: energies as `fourier.mode_energy` lists them; modes (k, 0) and (0, k) do not count.
+        energy: energies in the layout of `fourier.mode_energy`; modes (k, 0) and (0, k) are ignored.
 
     Returns:
-        shares of the slopes j = 0 … n − 1; that of 0 is 0, and all are where there is no energy off the axes.
+        shares of the slopes j = 0 … n − 1; 0 for slope 0, and for all slopes if there is no energy off the axes.
     """
     n = len(energy)
     modes, found = free_modes(energy)
@@ -188,16 +189,16 @@ def energy_on_lines(energy: Float[Tensor, "n half"]) -> Float[Tensor, " slope"]:
 def share_on_lines(
     tables: Iterable[Float[Tensor, "class n n"]], present: Bool[Tensor, "n n"]
 ) -> Float[Tensor, " slope"]:
-    """Share of a table's sum of squares that means over the lines of each slope explain, where cells are missing.
+    """Share of the sum of squares of a table with missing cells explained by means over the lines of each slope.
 
-    Sums over lines are read off the 2-D spectrum: those of slope j have the 1-D spectrum F[k, j·k].
+    Sums over lines come from the 2-D spectrum F: those of slope j have the 1-D spectrum F[k, j·k].
 
     Args:
-        tables: the table as grids of a few classes each, 0 on cells that are missing.
-        present: which cells are not.
+        tables: the table as grids of a few classes each, 0 on missing cells.
+        present: which cells are present.
 
     Returns:
-        shares of the slopes j = 0 … n − 1; all are 0 for a table of zeros.
+        shares of the slopes j = 0 … n − 1; all 0 for a table of zeros.
     """
     n = len(present)
     column, k = _line_modes(n)
@@ -208,17 +209,17 @@ def share_on_lines(
     cells = sums(present.double()[None])[0].round().clamp_min(1)
     explained, total = torch.zeros(n, dtype=torch.float64), 0.0
     for block in tables:
-        # In place where it can be: these are the largest arrays of the analysis.
+        # In place where possible: these are the largest arrays of the analysis.
         explained += sums(block).square_().sum(0).div_(cells).sum(1)
         total += float(block.square().sum())
     return explained / (total or 1.0)
 
 
 def occupied_lines(present: Bool[Tensor, "n n"]) -> Int[Tensor, " slope"]:
-    """Count the lines of each slope j = 0 … n − 1 that have a cell.
+    """Count the lines of each slope j = 0 … n − 1 that contain a cell.
 
-    Of noise, means over the lines explain about as many parts as there are such lines, among as many as there are
-    cells: slopes with fewer of them have smaller shares for it.
+    The share of noise explained by means over the lines is about their number over the number of cells, so slopes with
+    fewer occupied lines have smaller shares.
     """
     column, k = _line_modes(len(present))
     cells = torch.fft.ifft(torch.fft.fft2(present.double())[k, column]).real
@@ -226,7 +227,7 @@ def occupied_lines(present: Bool[Tensor, "n n"]) -> Int[Tensor, " slope"]:
 
 
 def _line_modes(n: int) -> tuple[Int[Tensor, "slope n"], Int[Tensor, "1 n"]]:
-    """Frequencies over b, and over a, of the modes that functions of a + j·b have."""
+    """Frequencies over b and over a of the modes of functions of a + j·b."""
     k = torch.arange(n)
     return (torch.arange(n)[:, None] * k) % n, k[None]
 
@@ -238,6 +239,6 @@ def leave_one_out_z(values: Float[np.ndarray, " slope"]) -> Float[np.ndarray, " 
         return np.full(n, np.nan)
     others = np.broadcast_to(values, (n, n))[~np.eye(n, dtype=bool)].reshape(n, n - 1)
     deviation = others.std(1, ddof=1)
-    # Others that are equal up to rounding are no distribution to stand out from.
+    # Others that are equal up to rounding define no distribution.
     usable = deviation > 1e-12 * np.abs(values).max()
     return np.where(usable, (values - others.mean(1)) / np.where(usable, deviation, 1.0), np.nan)

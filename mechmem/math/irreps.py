@@ -1,10 +1,10 @@
-"""Irreducible representations of finite groups, as far as filtration needs them: characters and isotypic projections.
+"""Irreducible representations of finite groups for filtration: characters and isotypic projections.
 
 The functions on a group split into one part per irreducible representation ρ, spanned by the matrix elements of ρ. The
-projection on it is the convolution with e(g) = (d/|G|) χ_ρ(g). Because e is a class function, characters are all it
-takes, and it commutes with multiplication of the argument from the left and from the right alike: there is no left or
-right version to choose between. A representation and its complex conjugate together make one part of the real
-functions, as a cosine and a sine do, and that part is the same for f(g) and f(g⁻¹).
+projection onto it is the convolution with e(g) = (d/|G|) χ_ρ(g). Because e is a class function, characters suffice, and
+the projection commutes with multiplication of the argument from either side: there are no separate left and right
+versions. A representation and its complex conjugate form one part of the real functions, as a cosine and a sine do, and
+that part is the same for f(g) and f(g⁻¹).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def partitions(n: int, largest: int | None = None) -> Iterator[tuple[int, ...]]:
 
 
 def conjugate_partition(partition: Sequence[int]) -> tuple[int, ...]:
-    """Return the partition whose Young diagram is mirrored at the diagonal."""
+    """Return the partition with the transposed Young diagram."""
     return tuple(sum(part > row for part in partition) for row in range(partition[0]))
 
 
@@ -41,11 +41,10 @@ def diagonal_hooks(partition: Sequence[int]) -> tuple[int, ...]:
 def symmetric_character(partition: Sequence[int], cycles: Sequence[int]) -> int:
     """Return the character of the symmetric group's representation [partition] at permutations of this cycle type.
 
-    By the rule of Murnaghan and Nakayama: one rim hook after another, as long as the cycles, is taken off the Young
-    diagram.
+    It uses the Murnaghan–Nakayama rule: rim hooks as long as the cycles are removed from the Young diagram in turn.
     """
     rows = len(partition)
-    # First-column hook lengths: to take off a rim hook is to lower one of them.
+    # First-column hook lengths: removing a rim hook lowers one of them.
     return _hooks_removed(tuple(part + rows - 1 - row for row, part in enumerate(partition)), tuple(cycles))
 
 
@@ -66,7 +65,7 @@ def _hooks_removed(column: tuple[int, ...], cycles: tuple[int, ...]) -> int:
 def real_irreps(
     characters: Complex[Tensor, "irrep element"], identity: int = 0
 ) -> tuple[Int[Tensor, " freq"], Float[Tensor, "freq element"]]:
-    """Join complex-conjugate irreducible characters, and return what projects on each real part.
+    """Join complex-conjugate irreducible characters, and return the projections onto the real parts.
 
     Args:
         characters: all irreducible characters, the trivial one first, at every element.
@@ -74,10 +73,10 @@ def real_irreps(
 
     Returns:
         - the first character of each real part, by degree and then by position, so that the trivial one comes first;
-        - its central idempotent e(g): convolution with it projects real functions on the part.
+        - its central idempotent e(g): convolution with it projects real functions onto the part.
     """
     degree = characters[:, identity].real
-    # Rows are orthogonal, so that each has an overlap with one row's conjugate only.
+    # Rows are orthogonal, so each overlaps with the conjugate of exactly one row.
     conjugate = (characters @ rearrange(characters, "irrep element -> element irrep")).abs().argmax(1)
     number = torch.arange(len(characters))
     first = number[number <= conjugate]
@@ -90,21 +89,21 @@ def real_irreps(
 def isotypic_basis(
     quotient: Int[Tensor, "element element"], idempotents: Float[Tensor, "freq element"]
 ) -> tuple[Float[Tensor, "row element"], Int[Tensor, " row"]]:
-    """Return an orthonormal basis of the real functions on a group that is split by representation.
+    """Return an orthonormal basis of the real functions on a group, split by representation.
 
     Args:
         quotient: position of a⁻¹·b for every a and b.
-        idempotents: of each real part (see `real_irreps`), together all of them, the constant's first.
+        idempotents: central idempotents of all real parts (see `real_irreps`), that of the constant first.
 
     Returns:
-        - the basis, in rows, sorted by part; within a part it is one of many;
+        - the basis, in rows, sorted by part; within a part the choice is arbitrary;
         - the part of each row.
     """
     number = torch.arange(len(idempotents), dtype=idempotents.dtype)
-    # Eigenvalue k on the k-th part: whole numbers, one apart, so that the eigenvectors are exact to rounding.
+    # Eigenvalue k on the k-th part: integers, so that eigenspaces are well separated.
     values, vectors = torch.linalg.eigh(torch.einsum("k,kg->g", number, idempotents)[quotient])
     basis = rearrange(vectors, "element row -> row element").contiguous()
-    # Trained vectors have large constants: not even the rounding of one may show in another part.
+    # Trained vectors have large constants, whose rounding must not leak into other parts.
     basis[0] = len(basis) ** -0.5
     basis[1:] -= basis[1:].mean(1, keepdim=True)
     return basis, values.round().long()
@@ -125,6 +124,6 @@ def keep_part(
     vectors: Float[Tensor, "element neuron"],
     wanted: Int[Tensor, " neuron"],
 ) -> Float[Tensor, "element neuron"]:
-    """Project each vector on its own part."""
+    """Project each vector onto its own part."""
     own = rearrange(part, "row -> row 1") == wanted
     return basis.T @ (basis @ vectors).mul_(own)

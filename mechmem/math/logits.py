@@ -1,4 +1,4 @@
-"""What scores answer."""
+"""Predictions, margins and contributions of neurons, from logits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from mechmem.math.blocks import blocks
 
 NOT_FINITE = -1
-"""In the place of an answer where a score is NaN or infinite."""
+"""Prediction of an example with a NaN or infinite score."""
 
 
 def answers_of(scores: Float[Tensor, "example class"]) -> Int[Tensor, " example"]:
-    """Return the class with the highest score, the lowest of equals; `NOT_FINITE` where a score is not finite."""
+    """Return the class with the highest score, ties to the lowest class; `NOT_FINITE` if a score is not finite."""
     if not len(scores):
         return torch.zeros(0, dtype=torch.long)
-    # A row whose least and greatest scores are finite is finite; NaN is both. A mask of all scores would be as large.
+    # A row is finite if its minimum and maximum are (NaN propagates to both); a mask of all scores would be as large.
     finite = torch.isfinite(scores.amin(1)) & torch.isfinite(scores.amax(1))
     return torch.where(finite, scores.argmax(1), NOT_FINITE)
 
@@ -31,30 +31,31 @@ def at_label(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) 
 
 
 def strongest_rival(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Int[Tensor, " cell"]:
-    """Return each row's strongest class other than its label; of equal ones the lowest."""
+    """Return each row's strongest class other than its label, ties to the lowest class."""
     return logits.scatter(1, rearrange(labels, "cell -> cell 1"), -math.inf).argmax(1)
 
 
 def margins(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Float[Tensor, " cell"]:
-    """Return each row's value at its label less that of its strongest rival."""
+    """Return each row's value at its label minus that of its strongest rival."""
     return at_label(logits, labels) - at_label(logits, strongest_rival(logits, labels))
 
 
 BLOCK_ELEMENTS = 2**20
-"""Contributions that are held at once."""
+"""Number of contributions held at once."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LogitShares:
-    """What neurons contribute to the centred logit of one class per example.
+    """Contributions of neurons to the centred logit of one class per example.
 
     Attributes:
-        top: the neurons that contribute most, the first one first. Shape (example, rank).
+        top: the neurons that contribute most, in descending order. Shape (example, rank).
         contribution: their contributions. Shape (example, rank).
         total: sum of all contributions. Shape (example).
-        positive: sum of the positive ones. Shape (example).
+        positive: sum of the positive contributions. Shape (example).
         among: sum over the neurons of a set (0 without one). Shape (example).
-        participation: fewest neurons that make half of the positive sum; 0 where it is 0. Shape (example).
+        participation: smallest number of neurons that make up half of the positive sum; 0 if that is 0. Shape
+            (example).
     """
 
     top: Int[Tensor, "example rank"]
@@ -74,15 +75,15 @@ def logit_shares(
 ) -> LogitShares:
     """Split the centred logit of each example's label into the contributions h_m (w_m,label − mean_c w_mc) of neurons.
 
-    They sum to the label's logit, less the mean over classes and the bias. The matrix of all contributions is never
-    held; sums are taken in float64.
+    They sum to the label's logit minus the mean over classes and the bias. The matrix of all contributions is never
+    held in memory; sums are in float64.
 
     Args:
         hidden: activations of the neurons.
         weights: readout.
-        labels: the class whose logit is split.
-        ranks: how many of the largest contributions are kept per example, at most.
-        among: a set of neurons whose contributions are summed apart.
+        labels: label of each example.
+        ranks: largest number of top contributions kept per example.
+        among: a set of neurons whose contributions are summed separately.
     """
     centred = rearrange(weights - weights.mean(1, keepdim=True), "neuron classes -> classes neuron").contiguous()
     width = len(weights)
@@ -93,7 +94,7 @@ def logit_shares(
         largest = contribution.topk(min(ranks, width), dim=1)
         descending = contribution.clamp_min(0).sort(1, descending=True).values.cumsum(1)
         positive = descending[:, -1]
-        # The neurons before the one whose share completes the half, and that one.
+        # The neurons before the one that completes the half, plus that one.
         before = reduce(
             descending < rearrange(positive / 2, "example -> example 1"), "example neuron -> example", "sum"
         )

@@ -1,4 +1,4 @@
-"""Logits on the grid rebuilt from few Fourier modes: restricted, excluded, and with more and more modes."""
+"""Reconstruction of logits from few modes of the grid: restricted, excluded, and with increasingly many modes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mechmem.math.fourier import real_basis
 from mechmem.math.grid_parts import GridParts, free_modes, mode_coefficients, mode_waves, rule_modes
 
 FAMILIES = ("network", "restricted", "excluded")
-"""The logits as they are; the constant and the key frequencies alone; everything but the key frequencies."""
+"""The network's logits; only the constant and the key frequencies; everything but the key frequencies."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def key_frequencies(
     """Find the frequencies whose mode (sign·k, k) stands out from the modes off the diagonal and is not too weak.
 
     Args:
-        energy: energies of all modes, as `fourier.mode_energy` lists them.
+        energy: energies of all modes, in the layout of `fourier.mode_energy`.
         sign: 1 for addition, −1 for subtraction.
         multiple: a key frequency has more than this many times the median energy off the diagonal.
         relative: its norm is at least this share of the strongest frequency's.
@@ -53,7 +53,7 @@ def key_frequencies(
     found = energy[rule[:, 0], rule[:, 1]]
     rest = every[~on_rule]
     background = float(rest.median()) if len(rest) else 0.0
-    # Rounding leaves energy in every mode; below this share a mode is nothing else.
+    # Rounding leaves energy in every mode; below this share a mode is only rounding.
     threshold = max(multiple * background, 1e-20 * float(energy.sum()))
     directions = torch.where(2 * rule[:, 1] == n, 1, 2)
     clear = (found > threshold * directions / 2) & (found >= relative**2 * found.amax())
@@ -90,12 +90,12 @@ class LabelledCells:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scored:
-    """One reconstruction on chosen cells.
+    """Outcome of one reconstruction on chosen cells.
 
     Attributes:
         family: one of `FAMILIES`, "diagonal" or "energy_ranked".
         modes: number of modes kept; removed ones for "excluded".
-        hit: whether the highest logit is the label's. Shape (cell).
+        hit: whether the prediction is the label. Shape (cell).
         loss: cross-entropy in nats. Shape (cell).
     """
 
@@ -142,13 +142,13 @@ def mode_counts(n_modes: int) -> list[int]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModeRanking:
-    """The modes of two families, the strongest first.
+    """Modes of two families, in descending order of energy.
 
     Attributes:
         parts: parts of the table on the grid.
-        order: the frequencies by their energy on the diagonal, less one. Shape (freq).
+        order: the frequencies minus one, by their energy on the diagonal. Shape (freq).
         modes: the strongest modes that are not additive. Shape (mode, 2).
-        coefficients: what multiplies their waves. Shape (wave, class).
+        coefficients: coefficients of their waves. Shape (wave, class).
     """
 
     parts: GridParts
@@ -165,13 +165,13 @@ class ModeRanking:
         energy: Float[Tensor, "n half"],
         sign: int,
     ) -> ModeRanking:
-        """Rank the modes of a table by their energy; of those off the diagonal as many are kept as lie on it.
+        """Rank the modes of a table by their energy, keeping as many of the non-additive ones as the diagonal has.
 
         Args:
-            values: a table that holds the grid's cells among its rows.
-            rows: the row of `values` of each cell.
+            values: a table whose rows include the grid's cells.
+            rows: the row of `values` for each cell.
             parts: its parts.
-            energy: energies of all modes, as `fourier.mode_energy` lists them.
+            energy: energies of all modes, in the layout of `fourier.mode_energy`.
             sign: 1 for addition, −1 for subtraction.
         """
         n = len(rows)
@@ -183,7 +183,7 @@ class ModeRanking:
 
 
 def score_modes(ranking: ModeRanking, cells: LabelledCells) -> list[Scored]:
-    """Score the constant with more and more modes of each of the two families, in float64.
+    """Score the constant plus increasingly many modes of each family, in float64.
 
     Args:
         ranking: the modes.
@@ -206,7 +206,7 @@ def score_modes(ranking: ModeRanking, cells: LabelledCells) -> list[Scored]:
 def _growing(
     ranking: ModeRanking, constant: Float[Tensor, " class"], cells: Int[Tensor, "cell 2"], counts: Sequence[int]
 ) -> Iterator[Float[Tensor, "cell class"]]:
-    """Yield the energy-ranked reconstruction at these cells for each count; the same tensor, added to in between."""
+    """Yield the energy-ranked reconstruction at these cells for each count, in one tensor that is updated in place."""
     scores = constant.expand(len(cells), -1).clone()
     before = 0
     for count in counts:

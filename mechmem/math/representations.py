@@ -1,4 +1,4 @@
-"""How alike two sets of features of the same examples are: centred kernel alignment with the linear kernel."""
+"""Geometry of features: linear centred kernel alignment, dimension and radius of clouds, and cosines between views."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 from mechmem.math.blocks import blocks
 
 FEWEST = {True: 4, False: 2}
-"""Examples below which there is nothing to measure, debiased or not."""
+"""Smallest number of examples, by whether the estimate is debiased."""
 
 _NOTHING = 1e-12
-"""Norm of a centred matrix, as a share of what it was centred from, that is rounding."""
+"""Norm of a centred matrix, relative to the uncentred one, below which it is rounding."""
 
 
 def centred_gram(
     features: Float[Tensor, "*batch example feature"], *, debiased: bool = True, columns: int = 4096
 ) -> Float[Tensor, "*batch example other"]:
-    """Return the inner products of examples, centred, in float64; exactly 0 where all examples are alike.
+    """Return the centred inner products of examples, in float64; exactly 0 if all examples are equal.
 
     Args:
-        features: one row per example; at least 4 rows, or 2 where biased.
+        features: one row per example; at least 4 rows, or 2 if biased.
         debiased: whether to leave out each example's product with itself and centre the others so that the product of
             two such matrices, summed and divided by n(n − 3), is the unbiased estimate of HSIC (Song et al. 2012,
             eq. 5; in this form Székely & Rizzo 2014). Otherwise rows and columns have mean 0.
-        columns: features taken at once, so that no copy of them all is made in float64.
+        columns: number of features processed at once, to avoid a float64 copy of all of them.
 
     Raises:
         ValueError: there are too few examples.
@@ -69,7 +69,7 @@ def cka_of_grams(
 ) -> Float[Tensor, "left right"]:
     """Return the alignment of every pair of centred matrices (see `centred_gram`), in float64.
 
-    It is at most 1; NaN where one of the two is 0, since features that are alike on all examples have no similarity.
+    It is at most 1; NaN if one of the two is 0, since for constant features similarity is undefined.
     """
     of_left, of_right = (torch.stack([_norm(gram) for gram in side]) for side in (left, right))
     products = torch.stack([torch.stack([torch.dot(a.flatten(), b.flatten()) for b in right]) for a in left])
@@ -81,17 +81,17 @@ def linear_cka(
 ) -> float:
     """Return the centred kernel alignment of two sets of features, HSIC(K, L) / √(HSIC(K, K) HSIC(L, L)).
 
-    It is 1 for features that differ by a rotation, a shift and a scale. Biased, it is between 0 and 1 and grows with
-    the number of features per example even for unrelated ones; debiased it is 0 on average for those, and may be
-    negative.
+    It is 1 for features that differ by a rotation, a shift and a scale. The biased estimate is between 0 and 1 and
+    grows with the number of features per example even for unrelated features; the debiased one is 0 on average for
+    these, and may be negative.
 
     Args:
         left: one row per example.
         right: one row for each of the same examples.
-        debiased: whether HSIC is its unbiased estimate.
+        debiased: whether to use the unbiased estimate of HSIC.
 
     Raises:
-        ValueError: there are too few examples (fewer than 4, or 2 where biased).
+        ValueError: there are fewer than 4 examples (2 if biased).
 
     Source: Kornblith et al. 2019, arXiv 1905.00414; debiased as in Nguyen et al. 2021, arXiv 2010.15327.
     """
@@ -102,17 +102,17 @@ def linear_cka(
 QUANTITIES = ("dimension", "corrected_dimension", "radius")
 
 FEWEST_CLOUD = 4
-"""Points of a cloud below which its dimension cannot be corrected."""
+"""Smallest number of examples in a cloud for the corrected dimension."""
 
 _AT_ONCE = 2**24
-"""Coordinates that are held in float64 at once."""
+"""Number of coordinates held in float64 at once."""
 
 
 def participation_ratio(points: Float[Tensor, "cloud example feature"]) -> Float[Tensor, " cloud"]:
-    """Return (Σλ)² / Σλ² of each cloud's covariance, in float64; NaN for a cloud whose points are one.
+    """Return (Σλ)² / Σλ² of each cloud's covariance, in float64; NaN for a cloud whose points coincide.
 
-    It is d for a round cloud in d dimensions, of n points at most n − 1. The eigenvalues are not worked out: both sums
-    are a trace, of the products of points or of coordinates, whichever are fewer.
+    It is d for a spherical cloud in d dimensions, and at most n − 1 for n points. No eigenvalues are computed: both
+    sums are traces, over products of points or of coordinates, whichever are fewer.
     """
     centred = points.double() - reduce(points.double(), "cloud example feature -> cloud 1 feature", "mean")
     few = points.shape[1] <= points.shape[2]
@@ -122,16 +122,17 @@ def participation_ratio(points: Float[Tensor, "cloud example feature"]) -> Float
     ))  # fmt: skip
     moments = einsum(centred, centred, pattern)
     trace = moments.diagonal(dim1=1, dim2=2).sum(1)
-    # What is left of a single point after its mean is rounding.
+    # A single point minus its mean leaves only rounding.
     trace = torch.where(trace <= 1e-24 * reduce(points.double().square(), "cloud a b -> cloud", "sum"), 0, trace)
     return trace**2 / torch.where(trace > 0, reduce(moments.square(), "cloud a b -> cloud", "sum"), 0)
 
 
 def corrected_participation_ratio(points: Float[Tensor, "cloud example feature"]) -> Float[Tensor, " cloud"]:
-    """Return (Σλ)² / Σλ² with the number of points corrected for, in float64; NaN where it cannot be told.
+    """Return (Σλ)² / Σλ² corrected for the number of points, in float64; NaN if it cannot be estimated.
 
-    Numerator and denominator are unbiased (averages over distinct points), their ratio is so for many points. Few
-    points of a cloud of many dimensions scatter widely; unlike `participation_ratio` it may exceed their number.
+    Numerator and denominator are unbiased (averages over distinct points), and so is their ratio for many points. With
+    few points in many dimensions the estimate varies widely, and unlike `participation_ratio` it may exceed their
+    number.
 
     Raises:
         ValueError: there are fewer than 4 points.
@@ -141,7 +142,7 @@ def corrected_participation_ratio(points: Float[Tensor, "cloud example feature"]
     unbiased = centred_gram(points)
     squares = reduce(unbiased.square(), "cloud example other -> cloud", "sum") / (n * (n - 3))
     own = gram.diagonal(dim1=1, dim2=2)
-    # Half the squared distance of two points is the trace of the covariance, on average.
+    # Half the squared distance between two points is the trace of the covariance, on average.
     half = (rearrange(own, "cloud example -> cloud example 1") + rearrange(own, "cloud other -> cloud 1 other")) / 2
     half = half - gram
     whole = reduce(half, "cloud example other -> cloud", "sum") ** 2
@@ -150,9 +151,9 @@ def corrected_participation_ratio(points: Float[Tensor, "cloud example feature"]
     )
     sharing_two = reduce(half.square(), "cloud example other -> cloud", "sum")
     distinct = whole - 4 * sharing_one + 2 * sharing_two
-    # Where all points but one or two are the same no four tell anything, and what is left is rounding.
-    told = (squares > 0) & (distinct > 1e-10 * whole)
-    return torch.where(told, distinct / (n * (n - 1) * (n - 2) * (n - 3)) / squares, torch.nan)
+    # If all points but one or two coincide, no four distinct points exist, and the rest is rounding.
+    known = (squares > 0) & (distinct > 1e-10 * whole)
+    return torch.where(known, distinct / (n * (n - 1) * (n - 2) * (n - 3)) / squares, torch.nan)
 
 
 def cloud_geometry(
@@ -160,13 +161,13 @@ def cloud_geometry(
 ) -> Float[Tensor, "quantity cloud"]:
     """Return each cloud's dimension, corrected dimension and radius (`QUANTITIES`), in float64.
 
-    The radius is √Σλ, of the covariance with n − 1, over the distance of the cloud's centre from the mean of all
-    centres: below 1 clouds lie apart. Clouds of n points whose true centres are one have `radius_of_chance`. NaN for a
-    single cloud.
+    The radius is √Σλ (covariance with n − 1) over the distance of the cloud's centre from the mean of all centres:
+    below 1, clouds are separated. Clouds of n points with equal true centres have `radius_of_chance`. NaN for a single
+    cloud.
 
     Args:
         features: one row per example.
-        members: rows of each cloud's points, of which there are at least 4 and of every cloud as many.
+        members: rows of each cloud's points, at least 4 and equally many for every cloud.
 
     Raises:
         ValueError: there are fewer than 4 points.
@@ -185,17 +186,17 @@ def cloud_geometry(
 
 
 def radius_of_chance(points: int, clouds: int) -> float:
-    """Return the radius of clouds that share one centre, √(n C / (C − 1)): their means differ by sampling alone.
+    """Return the radius of clouds with one true centre, √(n C / (C − 1)): their means differ only by sampling.
 
-    Exactly so is the mean of the inverse squares, but for the sampling error of the spread.
+    This holds exactly for the mean of the inverse squares, apart from the sampling error of the spread.
     """
     return float("nan") if clouds < 2 else (points * clouds / (clouds - 1)) ** 0.5
 
 
 class ViewCosines:
-    """Mean cosines between views of one example and between views of two, added up block by block.
+    """Mean cosines between views of the same example and of different examples, accumulated block by block.
 
-    A view of length 0 has the cosine 0 with every other.
+    A view of length 0 has cosine 0 with every other view.
     """
 
     def __init__(self):
@@ -204,10 +205,10 @@ class ViewCosines:
         self._squares, self._views = 0.0, 0
 
     def add(self, held: Float[Tensor, "view example feature"]) -> None:
-        """Take in some examples, with all of their views (at least two).
+        """Add some examples, with all of their views (at least two).
 
         Raises:
-            ValueError: there is one view, or another number of them than before.
+            ValueError: there is only one view, or the number of views has changed.
         """
         views = len(held)
         if views < 2 or self._views not in (0, views):
@@ -217,7 +218,7 @@ class ViewCosines:
         unit = torch.where(lengths > 0, values / lengths.clamp_min(1e-300), 0)
         sums = reduce(unit, "view example feature -> example feature", "sum")
         squares = reduce(sums.square(), "example feature -> example", "sum")
-        # A view's cosine with itself is 1 and no pair; that of a view of length 0 is 0.
+        # Pairs exclude a view with itself, whose cosine is 1, or 0 for a view of length 0.
         own = reduce((lengths > 0).double(), "view example 1 -> example", "sum")
         self._same.append((squares - own) / (views * (views - 1)))
         whole = reduce(sums, "example feature -> feature", "sum")
@@ -232,7 +233,7 @@ class ViewCosines:
 
     @property
     def different(self) -> float:
-        """Mean cosine over pairs of views of different examples; NaN where there is one example."""
+        """Mean cosine over pairs of views of different examples; NaN with a single example."""
         n = len(self.same)
         if n < 2 or self._total is None:
             return float("nan")

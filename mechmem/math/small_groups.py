@@ -1,4 +1,4 @@
-"""Families of finite groups: their elements, product and irreducible characters, all from closed formulas."""
+"""Families of finite groups: elements, products and irreducible characters, all from closed formulas."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mechmem.math.irreps import conjugate_partition, diagonal_hooks, partitions,
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GroupTable:
-    """A finite group with everything about it written out. Element 0 is the identity, character 0 the trivial one.
+    """Tables of a finite group. Element 0 is the identity, character 0 the trivial one.
 
     Attributes:
-        names: what each element is called.
+        names: names of the elements.
         product: position of a·b for every a and b. Shape (element, element).
-        irreps: what each irreducible representation over the complex numbers is called.
-        characters: its trace at every element. Shape (irrep, element).
+        irreps: names of the irreducible representations over the complex numbers.
+        characters: their traces at every element. Shape (irrep, element).
     """
 
     names: tuple[str, ...]
@@ -45,9 +45,9 @@ def cyclic(n: int) -> GroupTable:
 def dihedral(n: int, square: int = 0) -> GroupTable:
     """Products r^k s^j of a rotation with r^n = 1 and a second generator with s r s⁻¹ = r⁻¹ and s² = r^square.
 
-    Square 0 makes the dihedral group of 2n elements, square n/2 the generalized quaternion group. Elements are r^k in
+    Square 0 gives the dihedral group of 2n elements, square n/2 the generalized quaternion group. Elements are r^k in
     the order of k, then r^k s. Representations of degree 1 are A1 and A2 (r ↦ 1) and, for an even n, B1 and B2
-    (r ↦ −1); those of degree 2 are E1, E2, …, where E_k turns r by 2πk/n.
+    (r ↦ −1); those of degree 2 are E1, E2, …, where E_k maps r to the rotation by 2πk/n.
     """
     k, j = torch.cartesian_prod(torch.arange(2), torch.arange(n)).flip(1).T
     left, right = rearrange(k, "a -> a 1"), rearrange(j, "a -> a 1")
@@ -58,7 +58,7 @@ def dihedral(n: int, square: int = 0) -> GroupTable:
 
     irreps, rows = [], []
     for sign, letter in ((1, "A"), (-1, "B"))[: 1 + (n % 2 == 0)]:
-        # The square of what s becomes is what r^square becomes.
+        # The square of the image of s is the image of r^square.
         root = 1.0 if sign**square == 1 else 1j
         for number in (0, 1):
             irreps.append(f"{letter}{number + 1}")
@@ -73,7 +73,7 @@ def symmetric(n: int) -> GroupTable:
     """All permutations of n symbols, in lexicographic order; a·b applies b first.
 
     Representations are named by the partitions of n, in reverse lexicographic order: [n] is trivial, [n-1,1] acts on
-    the vectors of n numbers whose sum is 0, and [1,…,1] is the sign.
+    the vectors of n numbers with sum 0, and [1,…,1] is the sign.
     """
     elements = list(itertools.permutations(range(n)))
     types = [cycle_type(element) for element in elements]
@@ -85,8 +85,8 @@ def symmetric(n: int) -> GroupTable:
 def alternating(n: int) -> GroupTable:
     """The even permutations of n symbols, in lexicographic order; a·b applies b first.
 
-    Representations are those of the symmetric group, where a partition and its mirror image are the same one; the
-    partitions that are their own mirror image split into two, told apart by "+" and "-".
+    Representations are those of the symmetric group, in which a partition and its conjugate coincide; self-conjugate
+    partitions split into two, marked "+" and "-".
     """
     elements = [each for each in itertools.permutations(range(n)) if _is_even(each)]
     types = [cycle_type(element) for element in elements]
@@ -99,7 +99,7 @@ def alternating(n: int) -> GroupTable:
             rows.append(row)
         elif shape == mirrored:
             hooks = diagonal_hooks(shape)
-            # The two halves differ on one class of the symmetric group, which falls into two (Frobenius 1901).
+            # The two halves differ on one class of the symmetric group, which splits into two (Frobenius 1901).
             gap = cmath.sqrt((-1) ** ((n - len(hooks)) // 2) * math.prod(hooks))
             gaps = [_side(element) * gap if each == hooks else 0 for element, each in zip(elements, types, strict=True)]
             gaps = torch.tensor(gaps, dtype=torch.complex128)
@@ -109,7 +109,7 @@ def alternating(n: int) -> GroupTable:
 
 
 def direct_product(first: GroupTable, second: GroupTable) -> GroupTable:
-    """Pairs (g, h) in the order of g and then h, multiplied place by place; so with representations, called g×h."""
+    """Pairs (g, h) in the order of g, then h, multiplied componentwise; likewise representations, named i×j."""
     n = len(second.names)
     product = rearrange(first.product, "a b -> a 1 b 1") * n + rearrange(second.product, "a b -> 1 a 1 b")
     characters = torch.einsum("ig,jh->ijgh", first.characters, second.characters)
@@ -122,7 +122,7 @@ def direct_product(first: GroupTable, second: GroupTable) -> GroupTable:
 
 
 def cycles(permutation: Sequence[int]) -> list[list[int]]:
-    """Return the cycles of a permutation of 0 … n − 1, the longest first, fixed symbols among them."""
+    """Return the cycles of a permutation of 0 … n − 1, longest first, including fixed symbols."""
     found, seen = [], set()
     for start in range(len(permutation)):
         cycle, symbol = [], start
@@ -136,7 +136,7 @@ def cycles(permutation: Sequence[int]) -> list[list[int]]:
 
 
 def cycle_type(permutation: Sequence[int]) -> tuple[int, ...]:
-    """Return the lengths of a permutation's cycles, the longest first."""
+    """Return the lengths of a permutation's cycles, longest first."""
     return tuple(map(len, cycles(permutation)))
 
 
@@ -145,7 +145,7 @@ def _permutations(
 ) -> GroupTable:
     images = torch.tensor(elements)
     n = images.shape[1]
-    # Read as digits, permutations in lexicographic order are numbers in increasing order.
+    # Read as digits, permutations in lexicographic order are ascending numbers.
     digits = n ** torch.arange(n - 1, -1, -1)
     # a·b takes x to a(b(x)).
     product = torch.searchsorted((images * digits).sum(1), (images[:, images] * digits).sum(-1))
@@ -166,10 +166,10 @@ def _is_even(permutation: Sequence[int]) -> bool:
 
 
 def _side(permutation: Sequence[int]) -> int:
-    """Tell which half of its class a permutation is in whose cycles have distinct odd lengths: 1 or −1.
+    """Return the half of its class (1 or −1) of a permutation whose cycles have distinct odd lengths.
 
-    Its cycles, written one after another, are the images of 0 … n − 1 under a permutation that conjugates a fixed
-    member of the class into it. Turning a cycle of odd length round changes that permutation by an even one only.
+    Its cycles, concatenated, are the images of 0 … n − 1 under a permutation that conjugates a fixed member of the
+    class into it. Rotating a cycle of odd length changes that permutation only by an even one.
     """
     return 1 if _is_even([symbol for cycle in cycles(permutation) for symbol in cycle]) else -1
 

@@ -1,4 +1,4 @@
-"""Spectra of whole matrices over the symbols, and what chance makes of them."""
+"""Spectra of whole matrices over the symbols, and their distribution for random matrices."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mechmem.core.randomness import derive_seed
 from mechmem.math.fourier import gini, real_basis
 
 DRAWS = 10_000
-"""Random matrices behind a threshold: the 99 % quantile has a hundred above it."""
+"""Number of random matrices behind a threshold; a hundred of them exceed the 99 % quantile."""
 
 
 def wave_energy(ordered: Float[Tensor, "element column"]) -> Float[Tensor, "freq 2"]:
     """Energy of the cosine and of the sine of each frequency of a cyclic group, summed over columns.
 
     Args:
-        ordered: rows in the order of the group. (The Nyquist frequency of an even order has no sine: energy 0.)
+        ordered: rows in the order of the group. (At the Nyquist frequency of an even order the sine has energy 0.)
     """
     coefficients = real_basis(len(ordered), ordered)[1:] @ ordered
     return rearrange(coefficients.square().sum(1), "(freq wave) -> freq wave", wave=2)
@@ -32,19 +32,19 @@ def line_gini(energy: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " 
     """Gini coefficient, over frequencies, of the root mean square norm of a frequency's coefficients.
 
     Args:
-        energy: energy at each frequency, the constant's left out.
-        multiplicity: how many coefficients make up each.
+        energy: energy at each frequency, without the constant.
+        multiplicity: number of coefficients per frequency.
     """
     count = multiplicity.to(energy).reshape(-1, *(1,) * (energy.ndim - 1))
     return gini((energy / count).sqrt())
 
 
 def excess(energy: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " freq *rest"]:
-    """Energy per coefficient at each frequency, as a multiple of the mean over all (0 where there is none).
+    """Energy per coefficient at each frequency, as a multiple of the mean over all (0 without energy).
 
     Args:
-        energy: energy at each frequency, the constant's left out.
-        multiplicity: how many coefficients make up each.
+        energy: energy at each frequency, without the constant.
+        multiplicity: number of coefficients per frequency.
     """
     count = multiplicity.to(energy).reshape(-1, *(1,) * (energy.ndim - 1))
     total = energy.sum(0) / count.sum()
@@ -53,11 +53,11 @@ def excess(energy: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " fre
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RandomSpectra:
-    """What matrices of independent Gaussian numbers look like.
+    """Statistics of the spectra of matrices with independent Gaussian entries.
 
     Attributes:
         threshold: the 1 − α quantile of the largest excess of a matrix (see `excess`).
-        gini: Gini coefficients (see `line_gini`): mean, and the 2.5 and 97.5 % quantiles.
+        gini: mean, 2.5 % and 97.5 % quantile of the Gini coefficients (see `line_gini`).
     """
 
     threshold: float
@@ -70,15 +70,15 @@ def random_spectra(
 ) -> RandomSpectra:
     """Draw spectra of random matrices.
 
-    The transform is orthonormal, so that a coefficient of Gaussian columns is Gaussian: the energy of m coefficients in
+    The transform is orthonormal, so the coefficients of Gaussian columns are Gaussian: the energy of m coefficients in
     `width` columns is χ² with m · width degrees of freedom, independent between frequencies, and no matrix is needed.
 
     Args:
-        multiplicity: how many coefficients make up each frequency.
-        lines: the same for the lines over which the Gini coefficient goes (1 for each cosine and sine).
-        width: number of independent columns; of a product of matrices, the number that gives the ratio of an energy to
-            the mean over all the same variance.
-        alpha: share of random matrices in which some frequency is above the threshold.
+        multiplicity: number of coefficients per frequency.
+        lines: the same for the lines of the Gini coefficient (1 for each cosine and sine).
+        width: number of independent columns; for a product of matrices, the number that gives the ratio of an energy to
+            the mean the same variance.
+        alpha: fraction of random matrices in which some frequency exceeds the threshold.
         seed: seed of the draws.
     """
     draw = np.random.default_rng(derive_seed(seed, "random_spectra"))

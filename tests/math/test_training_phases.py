@@ -52,7 +52,7 @@ def test_a_run_that_never_generalizes_says_so():
 def test_an_excluded_loss_that_still_falls_ends_no_phase():
     falling = [4, 3, 2, 1, 0.5, 0.3, 0.2, 0.1]
     memorized = ends(GROKKED["train"], [4, 5, 8, 9, 9, 9, 9, 9], falling)[0]
-    assert memorized.step is None and "still fell at step 640" in memorized.reason
+    assert memorized.step is None and "was still falling at step 640" in memorized.reason
 
 
 @pytest.mark.parametrize(
