@@ -1,4 +1,4 @@
-"""Accuracies by extractor, beside their controls."""
+"""Dot plot of accuracies by extractor, with their controls."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _CONTROLS = {
     "kernel ridge": "star-open",
 }
 _LANE, _ROW_GAP = 8, 12
-"""Height of one series' lane in a dot plot, and of the gap between extractors, in pixels."""
+"""Heights of a series' lane and of the gap between extractors, in pixels."""
 
 
 def dot_plot(frame: pd.DataFrame, chance: float | None = None, styles: Mapping[str, SplitStyle] = SPLITS) -> go.Figure:
-    """Draw accuracies by extractor: the splits as filled marks, controls as open grey ones, each in a lane of its own.
+    """Draw accuracies by extractor: splits as filled marks, controls as open grey ones, with one lane per series.
 
     Args:
-        frame: columns extractor, series (a split or the name of a control), value, low, high; accuracies in [0, 1]. A
-            value that is NaN is left out, an interval that is not finite is not drawn. Extractors are drawn from top
-            to bottom in the frame's order; one without any value says so in its row.
+        frame: columns extractor, series (a split or the name of a control), value, low, high; accuracies in [0, 1]. NaN
+            values and intervals that are not finite are omitted. Extractors are drawn from top to bottom in the frame's
+            order; the row of an extractor without values says so.
         chance: accuracy of a blind guess, drawn as a dotted line.
-        styles: the series that are drawn filled and in colour; every other one is drawn as a control.
+        styles: series drawn filled and in colour; all others are drawn as controls.
     """
     extractors = list(dict.fromkeys(frame["extractor"]))
     found = frame.loc[np.isfinite(frame["value"].to_numpy(float))]
@@ -65,7 +65,7 @@ def dot_plot(frame: pd.DataFrame, chance: float | None = None, styles: Mapping[s
     blank = [row for row, name in enumerate(extractors) if name not in set(found["extractor"])]
     if blank:
         look = {"textposition": "middle center", "textfont": {"size": 11, "color": FAINT}, "hoverinfo": "skip"}
-        text = ["n/a: the table says why"] * len(blank)
+        text = ["n/a (reason in the table)"] * len(blank)
         figure.add_scatter(x=[0.5] * len(blank), y=blank, mode="text", text=text, showlegend=False, **look)
     if chance is not None:
         add_chance(figure, chance, x=[chance, chance], y=[-0.5, len(extractors) - 0.5])

@@ -1,4 +1,4 @@
-"""Sums of signed parts as stacked bars."""
+"""Stacked bars, histograms, dots with intervals, and scatters of labelled points."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stacked_bars(frame: pd.DataFrame, colors: Mapping[str, str], *, y_title: str
     Args:
         frame: columns bar, part ("total" for the sum), value, low, high. Only the total's interval is drawn.
         colors: colour of each part, in the order of stacking.
-        y_title: what the height shows, with its unit.
+        y_title: title of the y axis, with its unit.
     """
     figure = go.Figure()
     hover = "%{fullData.name}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>%{x}</extra>"
@@ -49,14 +49,14 @@ def histogram(
     bins: int = 60,
     colors: Mapping[str, str] | None = None,
 ) -> go.Figure:
-    """Draw outlined histograms over each other, on common bins.
+    """Draw overlaid outlined histograms on common bins.
 
     Args:
-        series: values by name; values that are not finite are left out.
-        x_title: what the values are, with their unit.
-        y_title: what is counted.
+        series: values by name; values that are not finite are omitted.
+        x_title: title of the x axis, with its unit.
+        y_title: title of the y axis.
         bins: number of bins over the range of all values.
-        colors: colour of each series; by default those of lines without a style.
+        colors: colour of each series; by default those of `plain_style`.
     """
     finite = {name: values[np.isfinite(values)] for name, values in series.items()}
     pooled = np.concatenate([*finite.values(), np.zeros(0)])
@@ -92,8 +92,8 @@ def dots(frame: pd.DataFrame, lines: Mapping[str, Mapping[str, float]], *, x_tit
 
     Args:
         frame: columns row, panel, value, low, high; rows are drawn from the top in their order.
-        lines: up to two vertical lines by name, each with its place in every panel.
-        x_title: what stands below each panel's heading.
+        lines: up to two vertical lines by name, each with its x in every panel.
+        x_title: title of every x axis.
     """
     panels = list(dict.fromkeys(frame["panel"]))
     rows = list(dict.fromkeys(frame["row"]))
@@ -128,7 +128,7 @@ def dots(frame: pd.DataFrame, lines: Mapping[str, Mapping[str, float]], *, x_tit
         figure.update_xaxes(title_text=x_title, row=1, col=column)
     plot = 30 * max(3, len(rows))
     styled(figure, plot + 170)
-    # Between the legend and the data stand the panels' titles.
+    # The panels' titles are between the legend and the data.
     figure.update_layout(margin={"t": 96}, legend_y=1 + 30 / plot)
     return figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=rows, automargin=True)
 
@@ -142,10 +142,10 @@ def labelled_points(
         frame: one row per point.
         x: column along x.
         y: column along y.
-        label: column with what the hover text calls a point.
+        label: column with the hover text of each point.
         group: column with the split of each point, or another name.
-        x_title: what x is, with its unit.
-        y_title: what y is, with its unit.
+        x_title: title of the x axis, with its unit.
+        y_title: title of the y axis, with its unit.
     """
     figure = go.Figure()
     for name, rows in frame.groupby(group, sort=False):

@@ -1,4 +1,4 @@
-"""Rows of small pictures with a line under each."""
+"""Rows of small pictures with captions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from jaxtyping import Float
 from mechmem.plotting.style import FAINT, INK, SPLITS, styled
 
 GAP = 0.12
-"""Space between two pictures, as a share of a picture's side."""
+"""Space between two pictures, as a fraction of a picture's side."""
 
 _WIDTH, _TITLE, _LINE = 700, 26, 15
-"""Pixels: of the width that heights are reckoned for, of a row's title, of a line under a picture."""
+"""Pixels of the assumed width, of a row's title, and of a caption line."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,8 +24,8 @@ class Picture:
 
     Attributes:
         pixels: grey or red, green and blue values on any common scale. Shape (channel, row, column).
-        caption: a line or two under it.
-        marked: whether its caption is drawn in the colour of wrong labels.
+        caption: caption of one or two lines.
+        marked: whether the caption has the colour of wrong labels.
     """
 
     pixels: Float[np.ndarray, "channel row column"]
@@ -34,20 +34,20 @@ class Picture:
 
 
 def training_picture(pixels: Float[np.ndarray, "channel row column"], given: int, true: int, value: str) -> Picture:
-    """Return the picture of a training example, with its labels and a value under it.
+    """Return the picture of a training example, with its labels and a value as the caption.
 
     Args:
         pixels: the image.
-        given: the label that it was trained with.
-        true: its true label, or −1 where that is not known. An example with another is marked.
-        value: the last line under it.
+        given: its given label.
+        true: its true label, or −1 if unknown; the example is marked if it differs from the given label.
+        value: last line of the caption.
     """
     wrong = true not in (-1, given)
     return Picture(pixels, f"given {given}" + (f",<br>is {true}" if wrong else "") + f"<br>{value}", wrong)
 
 
 def gallery(rows: Mapping[str, Sequence[Picture]]) -> go.Figure:
-    """Draw rows of pictures, each row under its title; all pictures of one size share one scale of brightness.
+    """Draw rows of pictures, each row under its title; all pictures share one size and one scale of brightness.
 
     Args:
         rows: the pictures by title, from the top.
@@ -57,7 +57,7 @@ def gallery(rows: Mapping[str, Sequence[Picture]]) -> go.Figure:
     across = max(len(pictures) for pictures in rows.values())
     pixel = across * (1 + GAP) / _WIDTH
     under = max(picture.caption.count("<br>") + 1 for pictures in rows.values() for picture in pictures)
-    # Titles and captions have a size of their own, whatever that of the pictures is.
+    # Titles and captions have a fixed size, independent of that of the pictures.
     head, foot = _TITLE * pixel, (_LINE * under + 14) * pixel
     tall = head + 1 + foot
     figure = styled(go.Figure(), round(len(rows) * tall / pixel) + 40)

@@ -1,4 +1,4 @@
-"""Names of layers along an axis: long ones, and many."""
+"""Figures over layers: lines, bars, and the names of layers along an axis."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mechmem.plotting.lines import lines
 from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval, styled
 
 _LEVEL = 88
-"""Characters of names that stand beside each other at 700 pixels; more are turned, or plotly would leave some out."""
+"""Number of characters that fit in one line of 700 pixels; longer names are rotated, or plotly would drop some."""
 
 
 def short(layers: Sequence[str]) -> list[str]:
-    """Return layers' names without the last part of a hook point's name, "layers.0" for "layers.0.hook_hidden"."""
+    """Return layers' names without the hook point's last part, e.g. "layers.0" for "layers.0.hook_hidden"."""
     cut = [name.rpartition(".")[0] if ".hook_" in name else name for name in layers]
     return cut if len(set(cut)) == len(cut) else list(layers)
 
 
 def name_ticks(names: Sequence[str], first: int = 0) -> dict[str, Any]:
-    """Return the settings of an axis on which layers stand by name, at whole numbers from `first` on."""
+    """Return the settings of an axis that names layers at whole numbers from `first` on."""
     longest = max(map(len, names))
     turned = {"tickangle": -45} if (longest + 2) * len(names) > _LEVEL else {}
     return {"tickvals": list(range(first, first + len(names))), "ticktext": list(names), **turned}
@@ -49,14 +49,14 @@ _WITH_GAP, _UPPER, _LOWER = 600, [0.38, 1.0], [0.0, 0.28]
 def layers_figure(
     frame: pd.DataFrame, layers: Sequence[str], probe: str, split: str, gap: pd.DataFrame | None = None
 ) -> go.Figure:
-    """Draw accuracy against layer: the trained network, others beside it, and levels across.
+    """Draw accuracy against layer for the trained network and its controls, with horizontal reference lines.
 
     Args:
         frame: columns network ("trained", "untrained", "clean_labels", "none"), layer, accuracy, low, high, chosen; the
-            layer "output" is a network's own answer, and "inputs" needs no network.
+            layer "output" is a network's own prediction, and "inputs" needs no network.
         layers: the layers in their order, the inputs first.
-        probe: what the probe is called.
-        split: which split the accuracies are of.
+        probe: name of the probe.
+        split: split of the accuracies.
         gap: columns layer, gap, low, high, verdict, of the trained network against the untrained one; drawn below.
     """
     inside = [layer for layer in layers if layer != INPUTS]
@@ -90,7 +90,7 @@ def layers_figure(
 
 
 def _add_gap(figure: go.Figure, gap: pd.DataFrame, place: Mapping[str, int]) -> None:
-    """Draw the gap of each layer below, with the verdict as its mark."""
+    """Draw the gap of each layer in a panel below, with the verdict as its mark."""
     for verdict, style in VERDICTS.items():
         rows = gap.loc[(gap["verdict"] == verdict) & gap["gap"].notna()]
         if len(rows):
@@ -112,7 +112,7 @@ LAYER_STYLES: Mapping[str, SplitStyle] = {
     "train": SplitStyle("train, all (given labels)", INK, "cross", "longdash"),
     **SPLITS,
 }
-"""The splits, and the training examples where it is not told which labels are wrong."""
+"""The splits, and all training examples for when wrong labels are not known."""
 
 
 def layer_lines(
@@ -123,8 +123,8 @@ def layer_lines(
     Args:
         frame: columns layer, series, value; optionally low, high and panel, as in `lines`.
         layers: the layers in their order.
-        y_title: what is measured, with its unit.
-        styles: look of the series by name.
+        y_title: title of the y axis, with its unit.
+        styles: style of each series by name.
     """
     place = {layer: number for number, layer in enumerate(layers, 1)}
     shown = frame.assign(x=[place[layer] for layer in frame["layer"]])
@@ -135,13 +135,13 @@ def layer_lines(
 
 
 def depth_bars(frame: pd.DataFrame, places: Sequence[str], *, x_title: str, y_title: str) -> go.Figure:
-    """Draw bars of the splits' shares side by side at each place.
+    """Draw the splits' values as bars side by side at each depth.
 
     Args:
-        frame: columns split, depth (a place's number from 0), value, low, high.
-        places: what the places are called, from the first to the last.
-        x_title: what the places are.
-        y_title: what is counted, with its unit.
+        frame: columns split, depth (numbered from 0), value, low, high.
+        places: names of the depths, in order.
+        x_title: title of the x axis.
+        y_title: title of the y axis, with its unit.
     """
     figure = go.Figure()
     for split, style in LAYER_STYLES.items():

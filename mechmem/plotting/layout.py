@@ -1,4 +1,4 @@
-"""Figures put side by side, and counts along an axis of whole numbers."""
+"""Figures side by side and stacked, and counts along an axis of whole numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mechmem.plotting.style import SplitStyle, styled
 
 
 def side_by_side(figures: Sequence[go.Figure], height: int = 400) -> go.Figure:
-    """Put simple figures next to each other; a series that stands in several is named once in the legend.
+    """Put simple figures side by side; a series in several of them appears once in the legend.
 
     Args:
         figures: figures with one x and one y axis.
@@ -44,9 +44,9 @@ def counts(
 
     Args:
         series: counts by name of the series, all of one length.
-        styles: look of each series, by name.
-        x_title: what the places are.
-        y_title: what is counted.
+        styles: style of each series, by name.
+        x_title: title of the x axis.
+        y_title: title of the y axis.
     """
     figure = go.Figure()
     for name, values in series.items():
@@ -62,17 +62,17 @@ def counts(
 
 
 _ABOVE, _BELOW, _LEGEND_ROW = 30, 18, 30
-"""Pixels over a panel for its title, under it, and per line of its legend."""
+"""Pixels above a panel for its title, below it, and per line of its legend."""
 
 _LEGEND_CHARACTERS = 84
-"""How many characters of legend fit in a line of 760 pixels, counting each entry's mark as eight."""
+"""Number of legend characters in a line of 760 pixels, counting each entry's mark as eight."""
 
 
 def stack(figures: Mapping[str, go.Figure], *, height: int = 200) -> go.Figure:
-    """Set figures of one panel under each other; each keeps its axis titles and has its own legend above it.
+    """Stack figures of one panel each; every figure keeps its axis titles and has its own legend above it.
 
     Args:
-        figures: the figures by the title of their panel, from the top down; their x axes show the same quantity.
+        figures: the figures by panel title, from the top down; their x axes show the same quantity.
         height: height of a panel in pixels.
     """
     lines = [_legend_lines(figure) for figure in figures.values()]
@@ -86,7 +86,7 @@ def stack(figures: Mapping[str, go.Figure], *, height: int = 200) -> go.Figure:
         top += height + _BELOW
         legend = "legend" if row == 1 else f"legend{row}"
         for trace in _traces(figure):
-            # Panels are switched on and off apart.
+            # A legend entry toggles only the traces of its own panel.
             group = None if trace.legendgroup is None else f"{row} {trace.legendgroup}"
             shown = trace.showlegend is not False and count > 0
             own = go.Scatter(trace).update(legend=legend, legendgroup=group, showlegend=shown)
@@ -101,7 +101,7 @@ def stack(figures: Mapping[str, go.Figure], *, height: int = 200) -> go.Figure:
     first = layout.legend.to_plotly_json()
     margins = {"t": 12, "b": 56}
     styled(stacked, total + sum(margins.values()))
-    # The common look sets one legend and wide margins; here each panel has its own.
+    # The common style sets one legend and wide margins; here each panel has its own legend.
     stacked.update_layout(legend=first, margin=margins)
     return stacked
 
@@ -113,7 +113,7 @@ def _traces(figure: go.Figure) -> list[Any]:
 def _legend_lines(figure: go.Figure) -> int:
     shown = [str(trace.name) for trace in _traces(figure) if trace.showlegend is not False]
     characters = sum(len(name) + 8 for name in shown)
-    # A single series is what the panel's title says.
+    # A single series is named by the panel's title.
     return 0 if len(shown) < 2 else -(-characters // _LEGEND_CHARACTERS)
 
 

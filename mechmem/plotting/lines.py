@@ -1,4 +1,4 @@
-"""Lines with bands: accuracies over training, pruning curves, anything that varies along one axis."""
+"""Lines with bands, for anything that varies along one axis, e.g. accuracy over training and pruning curves."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from plotly.subplots import make_subplots
 from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLITS, SplitStyle, log_steps, styled
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
-"""Okabe and Ito's colours, in the order in which series without a style of their own get them."""
+"""Okabe and Ito's colours, in the order of their assignment to series without their own style."""
 
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "pentagon")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
 def plain_style(name: str, position: int) -> SplitStyle:
-    """Return the style of a series that has none of its own."""
+    """Return the style of a series without its own style."""
     kind = (values[position % len(values)] for values in (PALETTE, _SYMBOLS, _DASHES))
     return SplitStyle(name, *kind)
 
@@ -38,13 +38,13 @@ def lines(
     """Draw one line per series, in one or several panels side by side.
 
     Args:
-        frame: columns x, series, value; optionally low and high (a band, where both are finite) and panel (its title).
-            A value that is not finite is left out, and so is a series without any.
-        x_title: what the axis is, with its unit.
-        y_title: what is measured, with its unit.
-        styles: look of the series by name; others get one in the order of their first row.
-        log_x: whether the axis is logarithmic; 0 then stands left of 1, marked.
-        chance: what a blind guess would measure, drawn as a dotted line.
+        frame: columns x, series, value; optionally low and high (drawn as a band if both are finite) and panel (its
+            title). Values that are not finite, and series without finite values, are omitted.
+        x_title: title of the x axis, with its unit.
+        y_title: title of the y axis, with its unit.
+        styles: style of each series by name; others get a plain style in the order of their first row.
+        log_x: whether the x axis is logarithmic, with 0 marked left of 1.
+        chance: value of a blind guess, drawn as a dotted line.
         markers: whether each value has a mark.
         height: height of the figure in pixels.
     """
@@ -73,7 +73,7 @@ def lines(
     figure.update_xaxes(title_text=x_title)
     figure.update_yaxes(title_text=y_title, col=1)
     if "panel" in frame:
-        # Panel titles stand where the legend otherwise would.
+        # Panel titles take the usual place of the legend.
         figure.update_layout(legend={"y": 1.0 + 28 / height}, margin={"t": 96})
     return figure
 
@@ -117,7 +117,7 @@ def _add(figure: go.Figure, column: int, **trace: object) -> None:
 
 
 def _show_once(figure: go.Figure) -> None:
-    """Name each series once in the legend, however many panels it is in."""
+    """Show each series only once in the legend."""
     seen: set[str] = set()
 
     def show(trace: go.Scatter) -> None:

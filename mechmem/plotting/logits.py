@@ -1,4 +1,4 @@
-"""Margins and their parts above, accuracies after removing parts below."""
+"""Figures of logits: parts of the margin, reconstructions from modes, and contributions of components."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mechmem.plotting.lines import lines
 from mechmem.plotting.style import FAINT, INK, SPLITS, interval, styled
 
 COLORS = {"row and column effects": "#999999", "rule": "#E69F00", "remainder": "#56B4E9"}
-"""The parts in the order of stacking, and their colours."""
+"""Colours of the parts, in the order of stacking."""
 
 TITLES = {
     "train_clean": "train, clean<br>true label",
@@ -26,7 +26,7 @@ TITLES = {
 
 
 def suppression_figure(frame: pd.DataFrame, outside: Mapping[str, int], chance: float) -> go.Figure:
-    """Draw the margins' parts as stacked bars, and below them the accuracies after each removal.
+    """Draw the parts of the margins as stacked bars, and below them the accuracies after removing each part.
 
     Args:
         frame: columns quantity ("margin", "accuracy"), split, part, value, low, high, n.
@@ -131,19 +131,19 @@ def reconstruction_figure(frame: pd.DataFrame, n_key: int, n_freq: int, chance: 
 
 
 SPREAD = 0.6
-"""Width of a component's place over which the splits are set apart."""
+"""Width over which the splits of a component are spread."""
 
 
 def components_figure(
     frame: pd.DataFrame, titles: Mapping[str, str], note: str = "", *, x_title: str = ""
 ) -> go.Figure:
-    """Draw mean contributions, components across, one panel per quantity under each other.
+    """Draw mean contributions of components, in stacked panels, one per quantity.
 
     Args:
-        frame: columns quantity, split, component, value, low, high; "total" stands apart on the right.
+        frame: columns quantity, split, component, value, low, high; "total" is set apart on the right.
         titles: axis title of each quantity, in the order of the panels.
-        note: how the sum was taken, in a few words.
-        x_title: what the components are, where their names do not say it.
+        note: short note on how the sum was taken.
+        x_title: title of the x axis, if the components' names do not suffice.
     """
     figure = make_subplots(len(titles), 1, shared_xaxes=True, vertical_spacing=0.06)
     components = list(dict.fromkeys(frame["component"]))

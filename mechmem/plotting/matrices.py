@@ -1,4 +1,4 @@
-"""Heatmaps side by side, and maps of the grid of input pairs."""
+"""Heatmaps side by side, maps of the grid of input pairs, signed matrices and influence maps."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Panel:
     """One of several heatmaps side by side.
 
     Attributes:
-        title: its heading, which may take several lines.
-        z: the values; NaN is left blank.
+        title: its heading, possibly of several lines.
+        z: the values; NaN is blank.
         x: coordinates of the columns.
         y: coordinates of the rows, from the bottom up.
     """
@@ -38,15 +38,15 @@ def heatmaps(
 
     Args:
         panels: the heatmaps.
-        x_title: what the columns are, with their unit.
-        y_title: what the rows are.
-        z_title: what the colour shows.
+        x_title: title of the x axes, with its unit.
+        y_title: title of the y axis.
+        z_title: title of the colour bar.
         hover: plotly hover template.
         log: whether the values are decimal logarithms, so that the colour bar shows powers of ten.
     """
     figure = make_subplots(1, len(panels), subplot_titles=[panel.title for panel in panels], horizontal_spacing=0.09)
     for column, panel in enumerate(panels, 1):
-        # Single precision halves the file, and no eye tells the difference.
+        # Single precision halves the file without a visible difference.
         z = panel.z.astype(np.float32)
         trace = go.Heatmap(z=z, x=panel.x, y=panel.y, coloraxis="coloraxis", hovertemplate=hover)
         figure.add_trace(trace, row=1, col=column)
@@ -75,14 +75,14 @@ def grid_map(
     mark_title: str,
     hover: str,
 ) -> go.Figure:
-    """Draw a categorical map of the grid of input pairs, a down and b across.
+    """Draw a categorical map of the grid of input pairs, a downwards and b across.
 
     Args:
-        code: position of each cell's category in `categories`; −1 for a cell that does not exist.
-        categories: title and colour, in order. One that occurs nowhere is left out of the legend.
-        marked: cells that get a dot.
-        details: what the hover template's `customdata` holds.
-        mark_title: what the dots mean.
+        code: position of each cell's category in `categories`; −1 for a missing cell.
+        categories: title and colour, in order. Categories without cells are omitted from the legend.
+        marked: cells with a dot.
+        details: `customdata` of the hover template.
+        mark_title: meaning of the dots.
         hover: plotly hover template.
     """
     n_a, n_b = code.shape
@@ -110,19 +110,19 @@ def grid_map(
 
 
 DIVERGING = [[0.0, SPLITS["train_clean"].color], [0.5, "#ffffff"], [1.0, SPLITS["train_noisy"].color]]
-"""Blue below zero, white at zero, vermilion above: told apart by the colour-blind."""
+"""Blue below zero, white at zero, vermilion above; safe for colour-blind readers."""
 
 
 def signed_matrix(
     values: Float[np.ndarray, "row column"], names: Sequence[str], *, z_title: str, limit: float = 1.0
 ) -> go.Figure:
-    """Draw a square matrix of signed values with its numbers written in; NaN is left blank.
+    """Draw a square matrix of signed values with the numbers in its cells; NaN is blank.
 
     Args:
         values: the values.
-        names: what rows and columns are called.
-        z_title: what the colour shows.
-        limit: the value at which colours end, on both sides of zero.
+        names: names of rows and columns.
+        z_title: title of the colour bar.
+        limit: absolute value at which the colour scale ends.
     """
     places = np.arange(len(names))
     figure = go.Figure()
@@ -155,19 +155,19 @@ def grid_of_values(
     hover: str,
     signed: bool,
 ) -> go.Figure:
-    """Draw values on the grid of input pairs, a down and b across; NaN is left blank.
+    """Draw values on the grid of input pairs, a downwards and b across; NaN is blank.
 
     Args:
         values: the values.
-        marks: cells that get a mark, by what it means: the first a dot, the second a ring.
-        details: what the hover template's `customdata` holds.
-        z_title: what the colour shows, with its unit.
+        marks: marked cells by the mark's meaning: the first mark is a dot, the second a ring.
+        details: `customdata` of the hover template.
+        z_title: title of the colour bar, with its unit.
         hover: plotly hover template.
-        signed: whether the colours diverge from zero; otherwise they rise from zero.
+        signed: whether the colours diverge from zero; otherwise they start at zero.
     """
     n_a, n_b = values.shape
     cell_px = 540 / max(n_a, n_b)
-    # One cell with an extreme value would leave all others white.
+    # A quantile, because one extreme cell would leave all others white.
     limit = float(np.nanquantile(np.abs(values), 0.99)) if np.isfinite(values).any() else 1.0
     limit = limit or 1.0
     scale = _scale(limit, z_title)
@@ -177,7 +177,7 @@ def grid_of_values(
     figure = go.Figure()
     z = values.astype(np.float32)
     figure.add_heatmap(z=z, customdata=details, hovertemplate=hover, xgap=gap, ygap=gap, **scale)
-    # Small enough to leave the cell's own colour to be seen around it.
+    # Small enough for the cell's colour to show around it.
     size = max(2.0, min(7.0, 0.35 * cell_px))
     ink = INK if signed else "white"
     looks: list[dict[str, Any]] = [
@@ -188,7 +188,7 @@ def grid_of_values(
         a, b = np.nonzero(mask)
         figure.add_scatter(x=b, y=a, mode="markers", marker=look, name=f"{title} ({len(a):,})", hoverinfo="skip")
     styled(figure, 680)
-    # White marks need a ground to stand on in the legend too.
+    # White marks need a dark background in the legend too.
     if not signed:
         figure.update_layout(legend_bgcolor="#9a9a9a")
     figure.update_layout(plot_bgcolor="#e4e4e4", legend={"itemclick": False, "itemdoubleclick": False}, showlegend=True)
@@ -204,13 +204,13 @@ def _scale(limit: float, title: str) -> dict[str, Any]:
 
 
 MOST = 400
-"""Most rows and columns that are drawn: more are averaged in equal groups, and no screen would show them."""
+"""Largest number of rows and columns drawn; more, which no screen would show, are averaged in equal groups."""
 
 
 def influence_map(
     values: Float[np.ndarray, "target source"], targets: Int[np.ndarray, " target"], sources: Int[np.ndarray, " source"]
 ) -> go.Figure:
-    """Draw influence as a heatmap; ticks stand in the middle of each label's rows and columns, lines between them.
+    """Draw influence as a heatmap, with ticks at the middle of each label's rows and columns and lines between labels.
 
     Args:
         values: influence in nats, rows and columns ordered by label.
@@ -219,7 +219,7 @@ def influence_map(
     """
     shown = _grouped(_grouped(values, 0), 1)
     scale = [len(labels) / size for labels, size in zip((targets, sources), shown.shape, strict=True)]
-    # One pair with an extreme value would leave all others white.
+    # A quantile, because one extreme pair would leave all others white.
     limit = float(np.quantile(np.abs(shown), 0.995)) or 1.0
     heading = {"text": "influence (nats): positive helps", "side": "right", "font": {"size": 13}}
     figure = go.Figure()
@@ -233,8 +233,8 @@ def influence_map(
     )
     styled(figure, 520)
     x_ticks, y_ticks = _ticks(sources, scale[1]), _ticks(targets, scale[0])
-    figure.update_xaxes(title_text="training example, by the label given to it", showgrid=False, **x_ticks)
-    figure.update_yaxes(title_text="target, by its label", showgrid=False, autorange="reversed", **y_ticks)
+    figure.update_xaxes(title_text="training example, by given label", showgrid=False, **x_ticks)
+    figure.update_yaxes(title_text="target, by label", showgrid=False, autorange="reversed", **y_ticks)
     for edge in _edges(sources) / scale[1]:
         figure.add_vline(x=edge - 0.5, line={"color": INK, "width": 0.4})
     for edge in _edges(targets) / scale[0]:
@@ -256,7 +256,7 @@ def _edges(labels: Int[np.ndarray, " example"]) -> Float[np.ndarray, " edge"]:
 
 def _ticks(labels: Int[np.ndarray, " example"], scale: float) -> dict[str, Any]:
     found, starts, counts = np.unique(labels, return_index=True, return_counts=True)
-    # Of very many classes every few are named.
+    # With many classes only every few are named.
     step = max(1, len(found) // 20)
     middles = (starts + counts / 2) / scale - 0.5
     return {"tickvals": middles[::step].tolist(), "ticktext": [str(label) for label in found[::step]]}

@@ -1,4 +1,4 @@
-"""One neuron on one page: its waves, their spectra, where it fires and what it does."""
+"""One neuron on one page: its waves, their spectra, its activation on the grid of inputs, and its effect."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Wave:
 
     Attributes:
         title: its heading.
-        values: the vector, one entry per place along the group.
-        fitted: what is fitted to it.
+        values: the vector, one entry per position in the group.
+        fitted: the cosine fitted to it.
         share: share of its energy at frequency 1, 2, ….
         outside: its entries on symbols outside the group.
     """
@@ -50,19 +50,19 @@ def neuron_page(
     note: str = "",
     styles: Mapping[str, SplitStyle] = SPLITS,
 ) -> go.Figure:
-    """Draw waves over spectra over the activation on the grid of inputs, with the effect of removing the neuron.
+    """Draw waves, their spectra, the activation on the grid of inputs, and the effect of ablating the neuron.
 
     Args:
-        waves: one to three vectors, each a column.
-        activation: the neuron's activation, a down and b across, or None.
+        waves: one to three vectors, one column each.
+        activation: the neuron's activation, a downwards and b across, or None.
         effects: columns split, value, low, high: change of the mean margin in logits.
         title: heading of the page.
-        key: the key frequency, marked in the spectra (0 where there is none).
-        symbols: the symbol at each place along the group.
-        axis: the symbol at each place along the sides of the grid.
-        order: in which order the symbols stand, or "".
-        note: why there are no effects, shown in their place.
-        styles: look of the splits.
+        key: the key frequency, marked in the spectra (0 for none).
+        symbols: the symbol at each position in the group.
+        axis: the symbol at each position along the sides of the grid.
+        order: name of the order of the symbols, or "".
+        note: reason why there are no effects, shown in their place.
+        styles: styles of the splits.
     """
     columns = 3
     figure = make_subplots(
@@ -161,7 +161,7 @@ def _label(figure: go.Figure, order: str, n_waves: int, grid: bool) -> None:
     figure.update_yaxes(title_text="weight", row=1, col=1)
     figure.update_yaxes(title_text="share of energy", row=2, col=1)
     figure.update_yaxes(range=[0, 1.02], row=2)
-    # Half the page: the colour bar and the names of the splits stand between it and the effects.
+    # Half the page, to leave room for the colour bar and the names of the splits.
     figure.update_xaxes(title_text=f"b{unit}", showgrid=False, domain=[0, 0.49], row=3, col=1)
     figure.update_yaxes(title_text=f"a{unit}", autorange="reversed", showgrid=False, row=3, col=1)
     figure.update_xaxes(title_text="margin change (logits)", row=3, col=3)

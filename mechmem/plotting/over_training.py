@@ -1,4 +1,4 @@
-"""One panel of lines per thing that was measured over training."""
+"""Panels of lines over training, one per measured quantity."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ STRUCTURE_STYLES = {
     "heldout_vote": SplitStyle("held-out vote", PALETTE[2], "square", "dot"),
 }
 UNITS = {"neuron": "neurons", "id": "examples"}
-"""Columns by which rows are told apart that are alike: their mean says something."""
+"""Columns of interchangeable rows, whose mean is meaningful, and the name of these rows."""
 PANELS = ("quantity", "figure")
-"""Columns whose entries are measured in units of their own, and have panels of their own."""
+"""Columns whose entries have different units, and therefore separate panels."""
 MANY = 12
-"""Lines beyond which a panel cannot be read."""
+"""Largest number of lines in a readable panel."""
 _BANDS = (("5 – 95 %", "q05", "q95"), ("25 – 75 %", "q25", "q75"))
 
 
@@ -64,14 +64,14 @@ def drawn(measured: Mapping[str, tuple[str, pd.DataFrame]], chance: float) -> di
 
 
 def _refused(frame: pd.DataFrame) -> go.Figure | None:
-    """Return a panel with the reason where there is no number at any step."""
+    """Return a panel with the reason if no step has a number, or None."""
     if np.isfinite(frame["value"].to_numpy(float)).any():
         return None
     return _nothing(f"not measured: {frame['reason'].iloc[-1]}", frame)
 
 
 def _nothing(why: str, frame: pd.DataFrame) -> go.Figure:
-    """Return a panel over the table's steps that says why it is empty."""
+    """Return an empty panel over the table's steps with the reason."""
     figure = _lines(pd.DataFrame({"step": frame["step"], "series": "", "value": np.nan}), "", {})
     text = "<br>".join(textwrap.wrap(why, 90))
     look = {"mode": "text", "textposition": "middle right", "showlegend": False, "hoverinfo": "skip"}
@@ -92,7 +92,7 @@ def _lines(
 
 
 def _bands(frame: pd.DataFrame, name: str) -> go.Figure:
-    """The median over neurons in its two bands, and the mean."""
+    """Return a panel with the median over neurons in two bands, and the mean."""
     both = [
         pd.DataFrame({"step": frame["step"], "series": f"median, {title}", "value": frame["q50"]}).assign(
             low=frame[low], high=frame[high]
@@ -108,24 +108,24 @@ def _bands(frame: pd.DataFrame, name: str) -> go.Figure:
 
 
 def _table(name: str, frame: pd.DataFrame) -> dict[str, go.Figure]:
-    """Return a panel per measured column, and per quantity where there are several; a line per combination of names."""
-    # Whole numbers are names of neurons and frequencies more often than measurements.
+    """Return one panel per measured column and quantity, with one line per combination of names."""
+    # Integers are more often numbers of neurons or frequencies than measurements.
     measured = frame.drop(columns=["own_step", "low", "high"], errors="ignore").select_dtypes("floating")
     columns = list(measured.dropna(axis=1, how="all").columns)
     ask = f"use frame({name!r})"
     if not columns:
-        return {name: _nothing(f"no column of measured numbers to draw over steps: {ask}", frame)}
+        return {name: _nothing(f"no column of measurements to draw over steps: {ask}", frame)}
     unit = next((UNITS[key] for key in UNITS if key in frame), "")
     keys = _names(frame)
     if not unit and frame.duplicated(["step", *keys]).any():
-        return {name: _nothing(f"several rows per step that are told apart by numbers only: {ask}", frame)}
+        return {name: _nothing(f"several rows per step that differ only in numbers: {ask}", frame)}
     panels: dict[str, go.Figure] = {}
     by = next((key for key in PANELS if key in keys), "")
     for quantity, rows in frame.groupby(by, sort=False) if by else [("", frame)]:
         series, note = _series(rows, [key for key in keys if key != by])
         parts = [str(quantity)] if by else []
         if series.nunique() > MANY:
-            many = f"{series.nunique()} lines are too many to tell apart: {ask}"
+            many = f"{series.nunique()} lines are too many for one panel: {ask}"
             panels[_title(name, parts) + note] = _nothing(many, rows)
             continue
         shown = rows.loc[series.index].assign(series=series)
@@ -141,7 +141,7 @@ def _title(name: str, parts: Sequence[str]) -> str:
 
 
 def _names(frame: pd.DataFrame) -> list[str]:
-    """Return the columns of words, in their order, until a row is known by its step and them."""
+    """Return the first non-numeric columns that, with the step, identify a row."""
     found: list[str] = []
     words = frame.drop(columns=["step", "reason", "note"], errors="ignore").select_dtypes(exclude="number")
     for key in words.columns:
@@ -151,11 +151,11 @@ def _names(frame: pd.DataFrame) -> list[str]:
 
 
 def _series(rows: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.Series, str]:
-    """Return what each row's line is called, and what the title says of rows that are left out.
+    """Return the name of each row's line, and an addition to the title if rows are omitted.
 
-    Where all splits together make too many lines, those of the test split are drawn.
+    If all splits together make too many lines, only the test split is drawn.
     """
-    # A step that could not be measured has a reason and no names.
+    # A step that could not be measured has a reason but no names.
     rows, note = rows.dropna(subset=list(keys)), ""
     if "split" in keys and "test" in set(rows["split"]) and len(rows[list(keys)].drop_duplicates()) > MANY:
         rows, note = rows.loc[rows["split"] == "test"], ", on test"
@@ -169,12 +169,12 @@ def _series(rows: pd.DataFrame, keys: Sequence[str]) -> tuple[pd.Series, str]:
 def _word(key: str, value: object, *, alone: bool) -> str:
     if isinstance(value, bool | np.bool_):
         return key if value else f"not {key}"
-    # A split that is all of a line's name has its own style by that name.
+    # A line named by a split alone keeps the split's key, which selects its style.
     return SPLITS[str(value)].title if key == "split" and not alone and value in SPLITS else str(value)
 
 
 def _measured(frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame, str]:
-    """Return the lines of a column and their axis title; an interval belongs to the column that stands before it."""
+    """Return the lines of a column and their axis title; an interval belongs to the column before it."""
     columns = list(frame.columns)
     certain = "low" in columns and columns[columns.index("low") - 1] == column
     ends = ["low", "high"] if certain else []

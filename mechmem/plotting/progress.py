@@ -1,4 +1,4 @@
-"""Progress measures: of one network, and over a run with the boundaries of its phases."""
+"""Progress measures of one network, and over a run with the boundaries of its phases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mechmem.plotting.style import FAINT, INK, LEFT_OF_ONE, SPLITS, SplitStyle, 
 
 STYLES: Mapping[str, SplitStyle] = {"train": SplitStyle("train (given labels)", INK, "cross", "longdash"), **SPLITS}
 SHADES = ("#eef4fa", "#fdf1e7", "#ebf6f2")
-"""Grounds of the phases, in their order."""
+"""Background colours of the phases, in their order."""
 
 MATRICES = {
     "embedding": "embedding",
@@ -33,11 +33,11 @@ def measures_figure(
     random_gini: Mapping[str, tuple[float, float, float]],
     n_key: int,
 ) -> go.Figure:
-    """Draw the losses of the three sets of logits by split, and the Gini coefficients beside those of chance.
+    """Draw the losses of the three sets of logits by split, and the Gini coefficients beside those of random matrices.
 
     Args:
         losses: columns split, logits ("network", "restricted", "excluded"), value, low, high.
-        gini: by matrix.
+        gini: Gini coefficient by matrix.
         random_gini: value, low and high of random matrices, by matrix.
         n_key: number of key frequencies.
     """
@@ -87,14 +87,14 @@ def phases_figure(
     spans: Sequence[tuple[str, float, float]],
     notes: Sequence[str],
 ) -> go.Figure:
-    """Draw measures over log steps, one panel under the other, on grounds that show the phases.
+    """Draw measures over log steps in stacked panels, with the phases as background colours.
 
     Args:
         curves: columns panel, x (steps), series, value.
-        panels: the panels' axis titles, by the name in `curves`, from the top down; those that end in "(nats)" have a
-            logarithmic axis.
+        panels: axis title of each panel in `curves`, from the top down; titles that end in "(nats)" give a logarithmic
+            axis.
         spans: name, first and last step of each phase.
-        notes: why phases are missing, a sentence each; written below the panels.
+        notes: reasons why phases are missing, one sentence each, written below the panels.
     """
     heights = [2.0 if title.endswith("(nats)") else 1.0 for title in panels.values()]
     total = 140 + int(150 * sum(heights))
@@ -144,7 +144,7 @@ def _phases(figure: go.Figure, spans: Sequence[tuple[str, float, float]], rows: 
             figure.add_shape(type="rect", x0=x0, x1=x1, y0=0, y1=1, **axes, **ground)
         middle = (np.log10(x0) + np.log10(x1)) / 2
         figure.add_annotation(
-            # In turns on two levels: short phases lie close together on a log axis.
+            # On two alternating levels, because short phases are close together on a log axis.
             yshift=15 * (place % 2),
             x=middle,
             y=1,
@@ -157,7 +157,7 @@ def _phases(figure: go.Figure, spans: Sequence[tuple[str, float, float]], rows: 
 
 
 def _legends(figure: go.Figure, rows: int) -> None:
-    """Set a panel's legend beside it: inside, there is no place that curves keep clear of."""
+    """Place each panel's legend beside it, since inside it would cover curves."""
     layout: Any = figure.layout
     for row in range(1, rows + 1):
         axis = layout["yaxis" if row == 1 else f"yaxis{row}"]

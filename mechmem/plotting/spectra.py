@@ -1,4 +1,4 @@
-"""Spectra over frequencies as bars, one panel under the other."""
+"""Figures over frequencies: spectra as bars, scatters of angles, and symmetry of logits and gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mechmem.plotting.lines import PALETTE, lines
 from mechmem.plotting.style import FAINT, INK, SplitStyle, styled
 
 MANY = 24
-"""Frequencies beyond which not each of them has its own tick."""
+"""Largest number of frequencies with one tick each."""
 
 
 STEPS = (1, 2, 5, 10, 20, 50)
@@ -26,12 +26,12 @@ STEPS = (1, 2, 5, 10, 20, 50)
 
 
 def numbered(labels: Sequence[str]) -> bool:
-    """Tell whether frequencies are called by their numbers: else they are representations, and have no order."""
+    """Return whether frequencies are named by numbers; otherwise they are representations, which have no order."""
     return all(label.isdigit() for label in labels)
 
 
 def frequency_axis(labels: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of an axis of frequencies 1 … n: whole numbers, or the name of each representation."""
+    """Return the settings of an axis of frequencies 1 … n, with numbers or names of representations as ticks."""
     if not numbered(labels):
         return {"tickvals": list(range(1, len(labels) + 1)), "ticktext": list(labels), "title_text": "representation"}
     step = next((step for step in STEPS if len(labels) <= 12 * step), STEPS[-1])
@@ -46,7 +46,7 @@ class SpectrumPanel:
         title: its heading.
         norms: one bar per frequency and kind of line.
         mean: root mean square over all lines.
-        threshold: the level above which a frequency is marked as key.
+        threshold: lower bound on the norm of a key frequency.
     """
 
     title: str
@@ -56,11 +56,11 @@ class SpectrumPanel:
 
 
 def spectra(panels: Sequence[SpectrumPanel], kinds: Sequence[str], labels: Sequence[str]) -> go.Figure:
-    """Draw norms at each frequency, one panel per matrix under each other.
+    """Draw norms at each frequency, in stacked panels, one per matrix.
 
     Args:
         panels: the spectra, all over the same frequencies.
-        kinds: what the lines of a frequency are: cosine and sine, or one for all.
+        kinds: names of a frequency's lines: cosine and sine, or one for all.
         labels: names of the frequencies.
     """
     height = 190
@@ -122,7 +122,7 @@ class Angles:
     """One of several scatters of angles side by side.
 
     Attributes:
-        title: its heading, which may take several lines.
+        title: its heading, possibly of several lines.
         x: angles in [−π, π].
         y: angles in [−π, π].
         kind: position of each point's kind among the styles.
@@ -142,10 +142,10 @@ def angle_scatter(
     """Draw angles against angles, with the diagonal and the band around it that counts as equal.
 
     Args:
-        panels: the scatters; a point with an angle that is not finite is left out.
-        styles: look of each kind of point, in the order of their positions; the first is drawn on top.
-        x_title: what the angles along x are; ticks are in units of π.
-        y_title: what the angles along y are.
+        panels: the scatters; points with an angle that is not finite are omitted.
+        styles: style of each kind of point, in the order of their positions; the first is drawn on top.
+        x_title: title of the x axes; ticks are in units of π.
+        y_title: title of the y axis.
         band: half-width of the band, in radians.
     """
     titles = [panel.title for panel in panels]
@@ -187,7 +187,7 @@ def angle_scatter(
     figure.update_xaxes(title_text=x_title, range=edge, **ticks)
     figure.update_yaxes(range=edge, **ticks)
     figure.update_yaxes(title_text=y_title, col=1)
-    # Panel titles stand where the legend otherwise would.
+    # Panel titles take the usual place of the legend.
     figure.update_layout(legend={"y": 1.13}, margin={"t": 118})
     return figure
 
@@ -207,12 +207,12 @@ def symmetry_figure(
 
     Args:
         logits: columns x (the distance), series, value, low, high.
-        cosines: cosines in [−1, 1] by series; none of them, and the right panel is left out.
-        styles: look of each series.
-        marks: means that others found, by name, drawn as dotted lines on the right.
-        x_title: what the distance is.
+        cosines: cosines in [−1, 1] by series; without any, the right panel is omitted.
+        styles: style of each series.
+        marks: published means by name, drawn as dotted lines on the right.
+        x_title: title of the distance axis.
     """
-    left = lines(logits, x_title=x_title, y_title="logit of the right answer", styles=styles, markers=False)
+    left = lines(logits, x_title=x_title, y_title="logit of the correct answer", styles=styles, markers=False)
     found = {name: values[np.isfinite(values)] for name, values in cosines.items()}
     found = {name: values for name, values in found.items() if len(values)}
     if not found:
@@ -221,11 +221,11 @@ def symmetry_figure(
     right = go.Figure()
     for name, values in found.items():
         style = styles[name]
-        # Rounding takes cosines of equal vectors out of the range.
+        # Rounding can take cosines of equal vectors out of the range.
         share = np.histogram(values.clip(-1, 1), edges)[0] / len(values)
         right.add_scatter(
             x=np.repeat(edges, 2)[1:-1],
-            # Each to its own peak: cosines that are all alike would flatten the others'.
+            # Relative to its own peak, because a series of nearly equal cosines would flatten the others.
             y=np.repeat(share / share.max(), 2),
             customdata=np.repeat(share, 2),
             mode="lines",

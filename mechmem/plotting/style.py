@@ -1,7 +1,7 @@
-"""The common look of every figure.
+"""Common style of all figures.
 
-One palette for the four splits everywhere (Okabe and Ito's, which the colour-blind can tell apart), and a symbol and a
-dash beside each colour. Controls are open and grey: they are never mistaken for the network's own figures.
+The four splits have one palette everywhere (Okabe and Ito's, which is safe for colour-blind readers), with a symbol and
+a dash for each colour. Controls are open and grey, so that they are not mistaken for the network's own figures.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ LEFT_OF_ONE = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class SplitStyle:
-    """How a split is drawn, in every figure.
+    """Style of a series, the same in every figure.
 
     Attributes:
-        title: what a legend calls it.
-        color: its colour.
-        symbol: its marker.
-        dash: its line.
+        title: name in the legend.
+        color: colour.
+        symbol: marker symbol.
+        dash: line dash.
     """
 
     title: str
@@ -44,15 +44,15 @@ SPLITS: Mapping[str, SplitStyle] = {
     "test": SplitStyle("test", "#009E73", "circle", "solid"),
     "test_in_group": SplitStyle("test, nonzero", "#56B4E9", "cross", "longdash"),
 }
-"""The four splits, in the order in which they are listed; and the test inputs without a factor of 0."""
+"""The four splits in their usual order, and the test inputs without a factor of 0."""
 
 
 _CLEAR = {"bgcolor": "rgba(0,0,0,0)"}
-"""A legend's own background would hide the upper half of the topmost tick label beside it."""
+"""A legend with a background would hide the upper half of the topmost tick label beside it."""
 
 
 def styled(figure: go.Figure, height: int) -> go.Figure:
-    """Give a figure the common look; legends stand above the data, never over it."""
+    """Apply the common style to a figure; legends are above the data, never over it."""
     figure.update_layout(
         # An empty template keeps plotly's default one (7 kB) out of every figure's file.
         template=go.layout.Template(),
@@ -73,14 +73,14 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
 
 
 def interval(rows: pd.DataFrame, **look: Any) -> dict[str, Any]:
-    """Error bars from columns value, low, high; none where an end is not finite."""
+    """Error bars from columns value, low, high; none if an end is not finite."""
     value, low, high = (rows[key].to_numpy(float) for key in ("value", "low", "high"))
     drawn = np.isfinite(low) & np.isfinite(high)
     return {"array": np.where(drawn, high - value, 0), "arrayminus": np.where(drawn, value - low, 0), **look}
 
 
 def add_chance(figure: go.Figure, chance: float, **line: list[float]) -> None:
-    """Add a dotted line, named in the legend, where a blind guess stands."""
+    """Add a dotted line for the accuracy of a blind guess, named in the legend."""
     look = {"color": INK, "width": 1, "dash": "dot"}
     figure.add_scatter(**line, mode="lines", line=look, name=f"chance ({chance:.1%})", hoverinfo="skip")
 

@@ -1,4 +1,4 @@
-"""Heatmaps of units that form a grid: layers and heads, layers and positions, heads and positions."""
+"""Heatmaps of units that form a grid: layers by heads, layers by positions, heads by positions."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mechmem.plotting.style import styled
 
 _ROW_PX = 26
 _MOST_WRITTEN = 12
-"""Most columns, over all panels, whose values are written into their cells."""
+"""Largest number of columns, over all panels, for which cells show their values."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UnitGrid:
-    """How units fill a grid, each of its cells once.
+    """Arrangement of units on a grid, with one unit per cell.
 
     Attributes:
-        rows: what the rows are called, from the top.
-        columns: what the columns are called.
-        axes: what rows and columns are.
+        rows: names of the rows, from the top.
+        columns: names of the columns.
+        axes: names of the two axes (rows, columns).
         row: each unit's row. Shape (unit).
         column: each unit's column. Shape (unit).
     """
@@ -39,13 +39,13 @@ class UnitGrid:
 
 
 def grid_of(sites: pd.DataFrame) -> UnitGrid | None:
-    """Return the grid that units form, or None where they do not.
+    """Return the grid that units form, or None if they form none.
 
-    Columns are the positions where several are named, else the heads; rows are whatever else tells the units apart:
-    their points, their heads, or both.
+    Columns are positions if there are several, otherwise heads; rows are whatever else distinguishes the units: points,
+    heads, or both.
 
     Args:
-        sites: one row per unit: point, and position, head, channel, neuron (missing where it is none).
+        sites: one row per unit: point, and position, head, channel, neuron (missing if it does not apply).
     """
     names = ("point", "head", "position", "channel", "neuron")
     *others, across = ["", *(name for name in names if len(set(sites[name])) > 1)]
@@ -69,13 +69,13 @@ def _named(row: Mapping[str, object]) -> str:
 
 
 def unit_maps(frame: pd.DataFrame, *, titles: Mapping[str, str], z_title: str) -> go.Figure:
-    """Draw one heatmap per series, side by side, on one scale of colours that diverges from zero.
+    """Draw one heatmap per series, side by side, on a common colour scale that diverges from zero.
 
     Args:
-        frame: columns name, point, position, head, channel, neuron, series, value; optionally low and high, which are
-            shown where the mouse is. The units of each series form a grid. A value that is not finite is left blank.
+        frame: columns name, point, position, head, channel, neuron, series, value; optionally low and high, for the
+            hover text. The units of each series form a grid. Values that are not finite are blank.
         titles: a heading for each series.
-        z_title: what the colour shows.
+        z_title: title of the colour bar.
     """
     present = list(dict.fromkeys(frame["series"]))
     figure = make_subplots(
@@ -89,9 +89,9 @@ def unit_maps(frame: pd.DataFrame, *, titles: Mapping[str, str], z_title: str) -
         grid = grid_of(rows)
         assert grid is not None
         shape = (len(grid.rows), len(grid.columns))
-        z, told = np.full(shape, np.nan, dtype=np.float32), np.full(shape, "", dtype=object)
+        z, hover = np.full(shape, np.nan, dtype=np.float32), np.full(shape, "", dtype=object)
         z[grid.row, grid.column] = rows["value"].to_numpy(float)
-        told[grid.row, grid.column] = [_told(row) for row in rows.to_dict("records")]
+        hover[grid.row, grid.column] = [_hover(row) for row in rows.to_dict("records")]
         written = len(grid.columns) * len(present) <= _MOST_WRITTEN
         figure.add_heatmap(
             z=z,
@@ -100,7 +100,7 @@ def unit_maps(frame: pd.DataFrame, *, titles: Mapping[str, str], z_title: str) -
             xgap=1,
             ygap=1,
             coloraxis="coloraxis",
-            customdata=told,
+            customdata=hover,
             text=np.where(np.isfinite(z), np.char.mod("%.2f", np.nan_to_num(z).round(2) + 0.0), "–")
             if written
             else None,
@@ -125,7 +125,7 @@ def unit_maps(frame: pd.DataFrame, *, titles: Mapping[str, str], z_title: str) -
     return figure
 
 
-def _told(row: Mapping[str, object]) -> str:
+def _hover(row: Mapping[str, object]) -> str:
     shown = f"{row['name']}: {row['value']:.3f}"
     known = all(np.isfinite(row.get(end, np.nan)) for end in ("low", "high"))  # type: ignore[arg-type]
     return f"{shown} [{row['low']:.3f}, {row['high']:.3f}]" if known else shown

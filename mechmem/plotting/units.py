@@ -1,4 +1,4 @@
-"""Normalised effects of interventions: a heatmap, a row per unit, or points where there are many units."""
+"""Normalised effects of interventions as heatmaps, one row per unit, or sorted points for many units."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from mechmem.plotting.style import INK, SPLITS, interval, styled
 from mechmem.plotting.unit_grids import grid_of, unit_maps
 
 MOST_ROWS = 40
-"""Units that are drawn a row each; more are drawn as points."""
+"""Largest number of units drawn as rows; more are drawn as points."""
 
-_TITLE = "normalised effect (0 nothing, 1 the donor's behaviour)"
+_TITLE = "normalised effect (0: none, 1: the donor's behaviour)"
 _SHORT = "normalised effect (1: the donor's behaviour)"
 _LANE, _ROW_GAP = 10, 12
-"""Height of one series' lane, and of the gap between units, in pixels."""
+"""Heights of a series' lane and of the gap between units, in pixels."""
 
 
 def effects_figure(frame: pd.DataFrame, note: str = "") -> go.Figure:
-    """Draw units that form a grid as heatmaps, others a row each, or as points where there are more than `MOST_ROWS`.
+    """Draw units that form a grid as heatmaps, other units as rows, or as points if there are more than `MOST_ROWS`.
 
     Args:
-        frame: columns name, point, unit (what kind it is), position, head, channel, neuron, series, value, low, high. A
-            value that is not finite is left out.
-        note: what is written below the figure, e.g. why a series is missing.
+        frame: columns name, point, unit (its kind), position, head, channel, neuron, series, value, low, high. Values
+            that are not finite are omitted.
+        note: text below the figure, e.g. the reason why a series is missing.
     """
     units, names = len(set(frame["name"])), list(dict.fromkeys(frame["series"]))
     if grid_of(frame.drop_duplicates("name")) is not None:
@@ -41,10 +41,10 @@ def effects_figure(frame: pd.DataFrame, note: str = "") -> go.Figure:
 
 
 def effect_dots(frame: pd.DataFrame) -> go.Figure:
-    """Draw one row per unit, in the frame's order from top to bottom, each series in a lane of its own.
+    """Draw one row per unit, in the frame's order from top to bottom, with one lane per series.
 
     Args:
-        frame: columns name, series, value, low, high. A value that is not finite is left out.
+        frame: columns name, series, value, low, high. Values that are not finite are omitted.
     """
     units, names = (list(dict.fromkeys(frame[column])) for column in ("name", "series"))
     row_px = _LANE * len(names) + _ROW_GAP
@@ -71,7 +71,7 @@ def effect_dots(frame: pd.DataFrame) -> go.Figure:
     styled(figure, height)
     rows_at = {"tickvals": list(range(len(units))), "ticktext": units}
     figure.update_yaxes(**rows_at, range=[len(units) - 0.5, -0.5], showgrid=False, ticks="")
-    # Dots on 0 and 1 and their lines keep clear of the labels and the edge.
+    # Room on both sides keeps dots at 0 and 1 clear of the labels and the edge.
     ends = frame[["value", "low", "high"]].to_numpy(float)
     ends = np.append(ends[np.isfinite(ends)], [0, 1])
     room = 0.03 * np.ptp(ends)
@@ -82,7 +82,7 @@ def effect_dots(frame: pd.DataFrame) -> go.Figure:
 
 
 def _noted(figure: go.Figure, note: str, height: int) -> go.Figure:
-    """Write a note below the axis title, in a margin of its own."""
+    """Write a note below the axis title, with a margin for it."""
     if note:
         rows = textwrap.wrap(note, 92)
         place = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 0, "yanchor": "top", "yshift": -56}
@@ -101,19 +101,18 @@ def sorted_points(
     lowest_first: bool = False,
     intervals: bool = False,
 ) -> go.Figure:
-    """Draw the units of each series as points from the largest value to the smallest.
+    """Draw the units of each series as points, sorted from the largest value to the smallest.
 
-    Units of different kinds stand in the order given, and so do positions of one point: they have an order of their
-    own.
+    Units of several kinds and positions of one point keep their given order.
 
     Args:
-        frame: columns name, unit (what kind it is), position, series, value, low, high. A value that is not finite is
-            left out.
-        baselines: by series the value of nothing done, drawn as a dotted line.
-        y_title: what is measured, with its unit.
+        frame: columns name, unit (its kind), position, series, value, low, high. Values that are not finite are
+            omitted.
+        baselines: value without intervention by series, drawn as a dotted line.
+        y_title: title of the y axis, with its unit.
         y_range: ends of the axis.
-        lowest_first: whether they go from the smallest value to the largest instead.
-        intervals: whether intervals are drawn; otherwise they are shown where the mouse is.
+        lowest_first: whether to sort from the smallest value to the largest instead.
+        intervals: whether to draw intervals; otherwise only the hover text shows them.
     """
     found = frame.loc[np.isfinite(frame["value"].to_numpy(float))]
     present = list(dict.fromkeys(found["series"]))
@@ -132,7 +131,7 @@ def sorted_points(
             mode="markers",
             name=style.title,
             showlegend=True,
-            # What is not a split may lie exactly under another series, and is open to let it be seen.
+            # A series that is not a split may coincide with another one, so its marks are open.
             marker={"symbol": style.symbol, "size": 5, "color": style.color}
             if place == 0 or name in SPLITS
             else {"symbol": f"{style.symbol}-open", "size": 8, "color": style.color},

@@ -214,7 +214,7 @@ def said(figure):
 def test_a_table_without_measured_numbers_asks_for_its_frame(run):
     found = over_training(run, "cell_outcomes", steps=[0, 30])
     assert set(found.frame("cell_outcomes")["step"]) == {0, 30}
-    assert said(found.plot()) == ["no column of measured numbers to draw over steps: use frame('cell_outcomes')"]
+    assert said(found.plot()) == ["no column of measurements to draw over steps: use frame('cell_outcomes')"]
 
 
 def test_progress_is_shown_where_it_is_asked_for(run, capsys):
@@ -283,12 +283,12 @@ def test_of_many_lines_those_on_test_are_drawn_and_of_too_many_none():
     (title,), (lines,) = zip(*curves_of(many(7)).items(), strict=True)
     assert title == "table, on test" and list(lines) == [f"c{c}" for c in range(7)] and lines["c3"][1] == [3, 8]
     (figure,) = drawn({"table": ("analysis", many(13))}, 0.1).values()
-    assert said(figure) == ["13 lines are too many to tell apart: use frame('table')"]
+    assert said(figure) == ["13 lines are too many for one panel: use frame('table')"]
 
 
 def test_rows_told_apart_by_numbers_only_are_not_drawn(run):
     assert said(over_training(run, "operation_scan", steps=[0]).plot()) == [
-        "several rows per step that are told apart by numbers only: use frame('operation_scan')"
+        "several rows per step that differ only in numbers: use frame('operation_scan')"
     ]
 
 

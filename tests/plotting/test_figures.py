@@ -92,7 +92,7 @@ def test_dot_plot_says_where_nothing_was_measured(scores):
     assert all(trace.mode == "markers" for trace in dot_plot(scores).data)
     scores.loc[scores["extractor"] == "frequency", "value"] = np.nan
     (note,) = (trace for trace in dot_plot(scores).data if trace.mode == "text")
-    assert list(note.y) == [1] and note.text == ("n/a: the table says why",) and not note.showlegend
+    assert list(note.y) == [1] and note.text == ("n/a (reason in the table)",) and not note.showlegend
 
 
 def test_dot_plot_tells_controls_from_the_network(scores):
