@@ -17,22 +17,22 @@ from mechmem.tasks.groups import CyclicGroup
 
 
 class ArrayTask(Task):
-    """A user's own (inputs, given, true, split), as tensors or numpy arrays. An id is a row of the arrays.
+    """A task from a user's arrays (inputs, given, true, split), as tensors or numpy arrays. Ids are rows of the arrays.
 
     Args:
-        inputs: what the model is called with, one row per example.
+        inputs: inputs of the model, one row per example.
         given: the labels used in training; ignored on held-out examples.
-        true: the true labels; −1 on training examples where the truth is not known.
-        train: True (or 1) where the example was trained on; every other example is held out.
-        operands: the symbols (a, b) of each example, where inputs are pairs; taken from `inputs` where these are
-            integer pairs themselves.
-        operation: "add", "subtract" or "multiply" ("sub" and "mul" for short) where the truth is modular arithmetic on
-            the operands; without it the plugins that need a group refuse.
+        true: the true labels; −1 on training examples whose true label is unknown.
+        train: True (or 1) for training examples; all others are held out.
+        operands: the symbols (a, b) of each example if inputs represent pairs; taken from `inputs` if these are integer
+            pairs.
+        operation: "add", "subtract" or "multiply" ("sub" and "mul" for short) if the truth is modular arithmetic on the
+            operands; without it, plugins that need a group raise an error.
         n_classes: number of classes; by default one more than the largest label.
 
     Raises:
-        ConfigError: lengths differ, `train` holds other numbers than 0 and 1, a held-out truth is missing, labels lie
-            outside the classes, or the training or test set is empty.
+        ConfigError: lengths differ, `train` holds numbers other than 0 and 1, the true label of a held-out example is
+            missing, labels are outside the classes, or the training or test set is empty.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class ArrayTask(Task):
         operation = SPELLED.get(operation or "", operation)
         for name, values in (("given", given), ("true", true), ("train", train)):
             if values.ndim != 1 or values.is_floating_point():
-                raise ConfigError(f"{name} must be one whole number or truth value per example, got {_looks(values)}")
+                raise ConfigError(f"{name} must be one whole number or boolean per example, got {_described(values)}")
         if operands is not None and operands.is_floating_point():
-            raise ConfigError(f"operands must be pairs of whole numbers, got {_looks(operands)}")
+            raise ConfigError(f"operands must be pairs of whole numbers, got {_described(operands)}")
         if n_classes is not None:
             check_whole("n_classes", n_classes, 1)
         if train.dtype != torch.bool and not ((train == 0) | (train == 1)).all():
             raise ConfigError(
-                f"train is True where an example was trained on, False elsewhere; got whole numbers {int(train.min())} "
-                f"… {int(train.max())}. Of ids, pass torch.isin(torch.arange({len(inputs)}), ids)"
+                f"train must be True for training examples and False for others; got whole numbers {int(train.min())} "
+                f"… {int(train.max())}. From ids, make torch.isin(torch.arange({len(inputs)}), ids)"
             )
         train = train.bool()
         lengths = {len(inputs), len(given), len(true), len(train)}
@@ -105,12 +105,12 @@ class ArrayTask(Task):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example's input; channels, rows and columns where inputs are images."""
+        """Shape of one example's input; channels, rows and columns for images."""
         return tuple(self.inputs.shape[1:])
 
     @property
     def symbols(self) -> int:
-        """Number of symbols of an operand: the number of classes where an operation is named."""
+        """Number of symbols of an operand; the number of classes if an operation is given."""
         return self.n_classes if self.operation else super().symbols
 
     @property
@@ -125,14 +125,14 @@ class ArrayTask(Task):
         return self.inputs[ids], self._given[ids]
 
     def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-        """Return the labels given in training (on test ids, the true ones), without a copy of the inputs."""
+        """Return the given labels (for test ids, the true labels), without copying the inputs."""
         return self._given[ids]
 
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
-        """Return the true labels, or None where one of them is not known."""
+        """Return the true labels, or None if one of them is unknown."""
         labels = self._true[ids]
         return None if (labels < 0).any() else labels
 
 
-def _looks(values: Tensor) -> str:
+def _described(values: Tensor) -> str:
     return f"{values.dtype} of shape {tuple(values.shape)}"

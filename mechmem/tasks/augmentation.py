@@ -1,4 +1,4 @@
-"""Images changed at random, by kornia."""
+"""Random augmentation of images, with kornia."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mechmem.tasks.image_config import Augmentation
 Pixels = UInt8[Tensor, "image channel row column"]
 
 ROWS = 512
-"""Images changed at once. How many decides which random numbers each gets, so it is not to be changed."""
+"""Number of images changed at once. It determines the random numbers of each image, so it must stay fixed."""
 
 GROUP = 16
-"""Images that RandAugment changes in the same two ways: one by one takes seconds a batch."""
+"""Number of images to which RandAugment applies the same two changes; one by one takes seconds per batch."""
 
 
 def check_possible(config: Augmentation, channels: int) -> None:
-    """Refuse what cannot be done, before anything is written.
+    """Check that the augmentation is possible, before anything is written.
 
     Raises:
-        ConfigError: kornia is missing, or images of so many channels have no colours.
+        ConfigError: kornia is missing, or images with this number of channels have no colours.
     """
     if config.colours and channels not in (1, 3):
         raise ConfigError(f"jitter, grayscale and randaugment need 1 or 3 channels, the images have {channels}")
@@ -38,16 +38,16 @@ def check_possible(config: Augmentation, channels: int) -> None:
 
 
 def augmented(pixels: Pixels, config: Augmentation, stream: str, number: int) -> Pixels:
-    """Return changed copies of images.
+    """Return augmented copies of images.
 
     Args:
         pixels: 0 … 255. Shape (image, channel, row, column).
-        config: how they are changed.
-        stream: what the copies are for; part of the seed.
-        number: which step, or which view; part of the seed.
+        config: the augmentation.
+        stream: purpose of the copies; part of the seed.
+        number: number of the step or view; part of the seed.
 
     Returns:
-        the same for the same images in the same order, seed, stream and number. Shape (image, channel, row, column).
+        copies determined by the images and their order, seed, stream and number. Shape (image, channel, row, column).
 
     Raises:
         ConfigError: kornia is missing, or the images have no colours to change.
@@ -55,7 +55,7 @@ def augmented(pixels: Pixels, config: Augmentation, stream: str, number: int) ->
     if not config.changes:
         return pixels
     check_possible(config, pixels.shape[1])
-    # kornia draws from torch's global state, which is left as it was found.
+    # kornia draws from torch's global random state, which is restored afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, f"augmentation {stream}", number))
         parts = [_changed(pixels[block].float() / 255, config) for block in blocks(len(pixels), ROWS)]
@@ -103,7 +103,7 @@ def _pipeline(config: Augmentation, rows: int, columns: int) -> tuple[nn.Module,
 
 
 class _InGroups(nn.Module):
-    """Calls what would change all images of a batch in the same two ways on random groups of them instead."""
+    """Applies a change that treats all images of a batch alike to random groups of them."""
 
     def __init__(self, change: nn.Module):
         super().__init__()

@@ -1,4 +1,4 @@
-"""From a config to a task."""
+"""Building a task from its config."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mechmem.tasks.images import ImageTask
 
 
 def build_task(config: TaskConfig) -> Task:
-    """Build the task that a config describes.
+    """Build the task described by a config.
 
     Raises:
-        ConfigError: no such task, or the config leaves it without training or test examples.
+        ConfigError: there is no task for this config, or it leaves no training or no test examples.
     """
     if isinstance(config, ModularConfig):
         return ModularTask(config)

@@ -16,26 +16,26 @@ NoiseKind = Literal["wrong", "any", "symmetric", "symmetric_any", "bijective"]
 SplitKind = Literal["random", "stratified", "answers"]
 
 SPELLED: dict[str, Operation] = {"sub": "subtract", "mul": "multiply"}
-"""Operations by their short names, which are accepted everywhere and stored nowhere."""
+"""Operations by their short names, which are accepted but never stored."""
 
 COMPOSITIONS: dict[str, Composition] = {"add": "compose", "subtract": "divide"}
-"""What an operation is called in a group that is no sum of residues."""
+"""Names of operations in groups other than residues under addition."""
 
 SPLITS = ("train_clean", "train_noisy", "train_noisy_true", "test")
-"""The four accuracies that everything is reported on."""
+"""Splits of the four accuracies in every report."""
 
 MAX_P = 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelNoise(Config):
-    """Which training labels are replaced, and by what.
+    """Random replacement of training labels.
 
     Attributes:
-        fraction: share ξ of the training labels that is replaced.
+        fraction: fraction ξ of the training labels to replace.
         distribution: "wrong", uniform over the incorrect classes (Liu & Lu 2026); "any", uniform over all classes,
             so a replaced label may equal the truth (Doshi et al. 2024); "symmetric", uniform over the incorrect classes
-            with (a, b) and (b, a) replaced alike; "symmetric_any", the same over all classes; "bijective", the label of
+            with one label for (a, b) and (b, a); "symmetric_any", the same over all classes; "bijective", the label of
             a Latin square, equal to the truth in about one cell of p (arXiv 2610.11833).
     """
 
@@ -51,12 +51,13 @@ class LabelNoise(Config):
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig(Config):
-    """Base of the configs that a task can be built from."""
+    """Base class of configs of tasks."""
 
     def noise_only(self) -> Self:
-        """Return this task with every training label uniform over all classes: what a noise-only twin is trained on.
+        """Return this task with every training label uniform over all classes, for a noise-only twin.
 
-        Over all, because labels that are always wrong would say what the answer is not, and are no null.
+        Over all classes, because labels that are always wrong carry information about the true one, so they are not a
+        valid null.
 
         Raises:
             MissingNeedError: the task has no label noise to replace.
@@ -64,14 +65,14 @@ class TaskConfig(Config):
         raise MissingNeedError(f"a {type(self).__name__} has no label noise to replace")
 
     def clean_labels(self) -> Self:
-        """Return this task with every training label true: what a clean-label twin is trained on.
+        """Return this task with every training label true, for a clean-label twin.
 
         Raises:
-            MissingNeedError: the task has no label noise to take away.
+            MissingNeedError: the task has no label noise to remove.
         """
         noise = getattr(self, "noise", None)
         if not isinstance(noise, LabelNoise):
-            raise MissingNeedError(f"a {type(self).__name__} has no label noise to take away")
+            raise MissingNeedError(f"a {type(self).__name__} has no label noise to remove")
         return dataclasses.replace(self, noise=LabelNoise())  # pyright: ignore[reportCallIssue]
 
 
@@ -81,10 +82,11 @@ class ModularConfig(TaskConfig):
 
     Attributes:
         op: the operation, c = a + b, a − b or a · b; "sub" and "mul" for short.
-        p: the modulus, 2 … 1024; bijective noise asks for an odd prime. Multiplication takes any p, but its nonzero
-            residues form a group only where p is prime: elsewhere the task has no group, and what needs one refuses.
-        train_fraction: share α of the p² cells (for "answers": of the p answers) that is trained on.
-        split: "random" cells; "stratified", the same share of every answer; "answers", whole answers held out.
+        p: the modulus, 2 … 1024; bijective noise needs an odd prime. Multiplication takes any p, but its nonzero
+            residues form a group only if p is prime; otherwise the task has no group, and what needs one raises an
+            error.
+        train_fraction: fraction α of the p² cells (for "answers": of the p answers) in the training set.
+        split: "random" cells; "stratified", the same fraction of every answer; "answers", whole answers held out.
         noise: the label noise.
         seed: seed of the split and of the noise.
     """
@@ -98,7 +100,7 @@ class ModularConfig(TaskConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate, without building anything."""
+        """Validate without building anything."""
         object.__setattr__(self, "op", SPELLED.get(self.op, self.op))
         check_choice("operation", self.op, get_args(Operation))
         check_whole("p", self.p, 2)
@@ -121,11 +123,11 @@ class GroupConfig(TaskConfig):
         group: a name such as "S5", "A5", "Z12", "D7" (14 elements), "Q8" or "S3xZ4"; at most 1024 elements. See
             `mechmem.tasks.group_names`.
         op: "compose" or "add", c = a·b; "divide", "subtract" or "sub", c = a·b⁻¹.
-        train_fraction: share α of the pairs (for "answers": of the elements as answers) that is trained on.
-        split: "random" pairs; "stratified", the same share of every answer; "answers", whole answers held out.
-        noise: the label noise. Symmetric noise, which gives (a, b) and (b, a) one label, asks for a rule that does so
-            too: composition in a group with a·b = b·a. Bijective noise asks for "Zn" with n an odd prime, whose
-            quadratic residues its Latin square is made of.
+        train_fraction: fraction α of the pairs (for "answers": of the elements as answers) in the training set.
+        split: "random" pairs; "stratified", the same fraction of every answer; "answers", whole answers held out.
+        noise: the label noise. Symmetric noise, which gives (a, b) and (b, a) one label, needs a rule that does so too:
+            composition in a group with a·b = b·a. Bijective noise needs "Zn" with n an odd prime, because its Latin
+            square is built from quadratic residues.
         seed: seed of the split and of the noise.
     """
 
@@ -138,7 +140,7 @@ class GroupConfig(TaskConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate, without building anything."""
+        """Validate without building anything."""
         n = group_names.order(self.group)
         if n > MAX_P:
             raise ConfigError(f"a group must have at most {MAX_P} elements (n² pairs of n classes), got {self.group}")
@@ -158,7 +160,7 @@ class GroupConfig(TaskConfig):
 
 
 def _check_cells(config: ModularConfig | GroupConfig, n: int, where: str) -> None:
-    """Refuse what leaves the grid of n² cells without training or test cells."""
+    """Check that the grid of n² cells has training and test cells."""
     check_kind("noise", config.noise, LabelNoise)
     check_fraction("train fraction", config.train_fraction)
     check_choice("split", config.split, get_args(SplitKind))
@@ -171,10 +173,10 @@ def _check_cells(config: ModularConfig | GroupConfig, n: int, where: str) -> Non
 
 
 def _null_of(noise: LabelNoise) -> LabelNoise:
-    # A network with tied inputs can fit no noise but a symmetric one; its null has to be one that it can fit.
+    # A network with tied inputs can fit only symmetric noise, so its null must be symmetric too.
     return LabelNoise(1.0, "symmetric_any" if noise.distribution.startswith("symmetric") else "any")
 
 
 def is_prime(p: int) -> bool:
-    """Tell whether p is prime, without loading sympy for a number this small."""
+    """Return whether p is prime; for numbers this small sympy need not be loaded."""
     return p >= 2 and all(p % d for d in range(2, int(p**0.5) + 1))

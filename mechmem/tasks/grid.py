@@ -13,7 +13,7 @@ from mechmem.tasks.groups import CyclicGroup
 
 
 def cyclic_group(task: Task) -> CyclicGroup:
-    """Return the task's group, where it is cyclic.
+    """Return the task's group if it is cyclic.
 
     Raises:
         MissingNeedError: the task has no group, or another kind of group.
@@ -25,7 +25,7 @@ def cyclic_group(task: Task) -> CyclicGroup:
 
 
 def grid_rows(task: Task) -> Int[Tensor, "n n"]:
-    """Return, in the order of the group on both axes, the position in `task.ids` of every pair of its elements.
+    """Return the position in `task.ids` of every pair of group elements, in the order of the group on both axes.
 
     Raises:
         MissingNeedError: the group is not cyclic, or the task lacks a pair.
@@ -44,12 +44,12 @@ def grid_rows(task: Task) -> Int[Tensor, "n n"]:
 
 
 def on_grid(task: Task, values: Float[Tensor, "example class"]) -> Float[Tensor, "n n class"]:
-    """Arrange values of `task.ids` on the grid of pairs of group elements."""
+    """Arrange the values of `task.ids` on the grid of pairs of group elements."""
     return values[grid_rows(task)]
 
 
 def answer_sign(task: Task) -> int:
-    """Return s, where the answer of the pair at positions (a, b) of the group is the element at position a + s·b.
+    """Return s such that the answer to the pair at positions (a, b) of the group is at position a + s·b.
 
     Raises:
         MissingNeedError: the task's operation is not known.

@@ -1,4 +1,4 @@
-"""Tasks built from a config, and those on the grid of symbol pairs, with the ways to choose the cells trained on."""
+"""Tasks built from a config, tasks on the grid of symbol pairs, and the choice of training cells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mechmem.tasks.label_noise import apply_noise
 
 
 class ConfiguredTask(Task):
-    """Base of tasks that their config decides: the same config always gives the same task.
+    """Base class of tasks determined by their config.
 
     Attributes:
         config: everything that the task depends on.
@@ -39,11 +39,11 @@ class ConfiguredTask(Task):
 
 
 class GridTask(ConfiguredTask):
-    """A rule c = a ∘ b on n symbols. An id is a·n + b; inputs are the pairs themselves, as integers.
+    """A rule c = a ∘ b on n symbols. Ids are a·n + b; inputs are the pairs as integers.
 
     Args:
         config: split, noise and seed; the same config always gives the same task.
-        answers: c for every a and b.
+        answers: the answer c for every a and b.
 
     Raises:
         ConfigError: the split leaves the training or the test set empty.
@@ -75,7 +75,7 @@ class GridTask(ConfiguredTask):
     def batch(
         self, ids: Int[Tensor, " example"], step: int | None = None
     ) -> tuple[Int[Tensor, "example 2"], Int[Tensor, " example"]]:
-        """Return the pairs and the given labels; there is no augmentation, so `step` changes nothing."""
+        """Return the pairs and the given labels; without augmentation `step` has no effect."""
         return self._pairs[ids], self._given[ids]
 
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
@@ -95,11 +95,11 @@ class GridTask(ConfiguredTask):
 
 
 def training_mask(answers: Int[Tensor, " cell"], fraction: float, kind: SplitKind, seed: int) -> Bool[Tensor, " cell"]:
-    """Tell for each cell whether it is trained on.
+    """Return which cells are in the training set.
 
     Args:
         answers: true answer of each cell.
-        fraction: share of the cells (for "answers": of the answers) that is trained on.
+        fraction: fraction of the cells (for "answers": of the answers) in the training set.
         kind: "random", "stratified" or "answers"; see `ModularConfig.split`.
         seed: seed of the task.
     """
@@ -109,7 +109,7 @@ def training_mask(answers: Int[Tensor, " cell"], fraction: float, kind: SplitKin
         return (torch.randperm(n_answers, generator=draw) < round(fraction * n_answers))[answers]
     order = torch.randperm(len(answers), generator=draw)
     if kind == "stratified":
-        # Rank each cell within its answer, then take the lowest ranks over all answers alike.
+        # Rank each cell within its answer, then take the lowest ranks of every answer.
         shuffled = answers[order]
         within = torch.empty_like(order)
         by_answer = torch.argsort(shuffled, stable=True)
@@ -130,7 +130,7 @@ def answers(op: str, p: int) -> Int[Tensor, "p p"]:
 
 
 class ModularTask(GridTask):
-    """c = a ∘ b (mod p). An id is a·p + b; inputs are the pairs themselves, as integers."""
+    """Modular arithmetic c = a ∘ b (mod p). Ids are a·p + b; inputs are the pairs as integers."""
 
     def __init__(self, config: ModularConfig):
         """Build the grid, the split and the given labels; the same config always gives the same task."""
@@ -143,12 +143,11 @@ class ModularTask(GridTask):
 
 
 class GroupTask(GridTask):
-    """c = a·b, or a·b⁻¹, for elements of a finite group. An id is a·n + b; inputs are the pairs, as integers.
+    """Composition c = a·b, or a·b⁻¹, in a finite group. Ids are a·n + b; inputs are the pairs as integers.
 
     Symbols are the group's elements in the order of `FiniteGroup.element_names`. Over "Zn" composition is addition mod
-    n, and the task calls it so: its operation is "add" or "subtract", its group the `CyclicGroup` of `ModularTask`, and
-    whatever asks for phases works. Over any other group the operation is "compose" or "divide", and frequencies are
-    irreducible representations.
+    n: the operation is "add" or "subtract", the group is the `CyclicGroup` of `ModularTask`, and phases are defined.
+    Over any other group the operation is "compose" or "divide", and frequencies are irreducible representations.
     """
 
     def __init__(self, config: GroupConfig):

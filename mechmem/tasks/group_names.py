@@ -1,4 +1,4 @@
-"""What the name of a finite group says, without its elements. Imports no torch.
+"""Names of finite groups: parsing, order and properties, without their elements. Imports no torch.
 
 A name is a family and a number, or several of them joined by "x" for their direct product: "S5", "D5xZ2". Families:
 S, all permutations of n symbols; A, the even ones; Z, the residues mod n under addition; D, the 2n symmetries of the
@@ -13,34 +13,34 @@ import re
 from mechmem.errors import ConfigError
 
 LEAST = {"S": 2, "A": 3, "Z": 2, "D": 3, "Q": 8}
-"""The smallest number that a family takes."""
+"""The smallest number of each family."""
 
 _NAME = re.compile(r"([SAZDQ])([1-9][0-9]{0,3})")
 
 
 def factors(name: str) -> tuple[tuple[str, int], ...]:
-    """Split a group's name into families and numbers: "S3xZ4" is (("S", 3), ("Z", 4)).
+    """Parse a group's name into families and numbers: "S3xZ4" is (("S", 3), ("Z", 4)).
 
     Raises:
-        ConfigError: the name cannot be read, or a number is too small for its family.
+        ConfigError: the name cannot be parsed, or a number is too small for its family.
     """
     found = []
     for part in str(name).split("x"):
         match = _NAME.fullmatch(part)
         if match is None:
             raise ConfigError(
-                f"no group {name!r}: a name reads like S5, A5, Z12, D7 (14 elements), Q8, or S3xZ4 for a product"
+                f"no group {name!r}: names are like S5, A5, Z12, D7 (14 elements), Q8, or S3xZ4 for a product"
             )
         family, number = match[1], int(match[2])
         if number < LEAST[family] or (family == "Q" and number % 4):
-            allowed = f"from {LEAST[family]} on" + (" in steps of 4" if family == "Q" else "")
-            raise ConfigError(f"no group {part}: groups {family}n are those with n {allowed}")
+            allowed = f"at least {LEAST[family]}" + (" and a multiple of 4" if family == "Q" else "")
+            raise ConfigError(f"no group {part}: in {family}n, n must be {allowed}")
         found.append((family, number))
     return tuple(found)
 
 
 def order(name: str) -> int:
-    """Return how many elements a group has.
+    """Return the number of elements of a group.
 
     Raises:
         ConfigError: there is no group of this name.
@@ -49,7 +49,7 @@ def order(name: str) -> int:
 
 
 def is_abelian(name: str) -> bool:
-    """Tell whether a·b = b·a for all elements.
+    """Return whether a·b = b·a for all elements.
 
     Raises:
         ConfigError: there is no group of this name.
@@ -58,7 +58,7 @@ def is_abelian(name: str) -> bool:
 
 
 def modulus(name: str) -> int | None:
-    """Return n for "Zn" alone, whose elements are residues in their usual order, and None for every other name.
+    """Return n for "Zn" itself, whose elements are residues in their usual order, and None for every other name.
 
     Raises:
         ConfigError: there is no group of this name.
@@ -69,7 +69,7 @@ def modulus(name: str) -> int | None:
 
 def _order(family: str, number: int) -> int:
     if family in "SA":
-        # Beyond any limit on orders anyway, and a factorial of four digits is a number of thousands.
+        # Capped, because 20! exceeds any limit on orders, and the factorial of a four-digit number is huge.
         symbols = math.factorial(min(number, 20))
         return symbols if family == "S" else symbols // 2
     return 2 * number if family == "D" else number

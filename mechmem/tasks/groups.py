@@ -35,7 +35,7 @@ class CyclicGroup:
         multiplicative: whether the group is (Z/p)*, in the order of the powers of its smallest generator.
 
     Raises:
-        ConfigError: p is not prime, and so not all nonzero residues can be multiplied back.
+        ConfigError: p is not prime, so not all nonzero residues have an inverse.
     """
 
     p: int
@@ -44,11 +44,11 @@ class CyclicGroup:
     def __post_init__(self) -> None:
         """Validate."""
         if self.multiplicative and not is_prime(self.p):
-            raise ConfigError(f"the nonzero residues mod p form a group under multiplication for prime p, got {self.p}")
+            raise ConfigError(f"nonzero residues mod p form a multiplicative group only for prime p, got {self.p}")
 
     @functools.cached_property
     def elements(self) -> torch.Tensor:
-        """Residues in the order of the group: position i holds the generator's i-th multiple (or power)."""
+        """Residues in the order of the group: the generator's i-th multiple (or power) is at position i."""
         if not self.multiplicative:
             return torch.arange(self.p)
         root = sympy.ntheory.primitive_root(self.p)
@@ -57,12 +57,12 @@ class CyclicGroup:
 
     @property
     def outside(self) -> torch.Tensor:
-        """Residues with no place in the group: 0 under multiplication, none under addition."""
+        """Residues outside the group: 0 under multiplication, none under addition."""
         return torch.arange(1) if self.multiplicative else torch.arange(0)
 
     @functools.cached_property
     def logarithm(self) -> torch.Tensor:
-        """Position of each residue in the group; −1 for those outside."""
+        """Position of each residue in the group; −1 for residues outside."""
         positions = torch.full((self.p,), -1)
         positions[self.elements] = torch.arange(len(self.elements))
         return positions
@@ -74,15 +74,15 @@ class CyclicGroup:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the frequencies, which are their numbers."""
+        """Names of the frequencies (their numbers)."""
         return tuple(str(k) for k in range(1, self.n_frequencies + 1))
 
     def power(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
-        """Energy of each vector at each frequency (see `fourier.power`); symbols outside the group do not count."""
+        """Energy of each vector at each frequency (see `fourier.power`), ignoring symbols outside the group."""
         return fourier.power(self._ordered(vectors))
 
     def spectrum(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
-        """Energy of each vector's constant, then at each frequency; symbols outside the group do not count."""
+        """Energy of each vector's constant, then at each frequency, ignoring symbols outside the group."""
         ordered = self._ordered(vectors)
         constant = ordered.sum(0, keepdim=True).square() / len(ordered)
         return torch.cat([constant, fourier.power(ordered)])
@@ -110,7 +110,7 @@ class CyclicGroup:
         return fourier.phase_at(self._ordered(vectors), freq)
 
     def _ordered(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " element *rest"]:
-        """Bring the symbols into the group's order; under addition they stand in it, and nothing is copied."""
+        """Return the symbols in the group's order; under addition they already are, and nothing is copied."""
         return vectors[self.elements.to(vectors.device)] if self.multiplicative else vectors
 
 
@@ -119,11 +119,11 @@ class FiniteGroup:
     """A finite group, in which a frequency is an irreducible representation.
 
     Frequency k is the k-th nontrivial irreducible representation over the real numbers: a complex one and its conjugate
-    count as one, as a cosine and a sine do. They are numbered by the degree of the complex representation, then in the
+    count as one, like a cosine and a sine. They are numbered by the degree of the complex representation, then in the
     order of the family (S and A: partitions in reverse lexicographic order; D and Q: A1, A2, B1, B2, E1, E2, …; Z: k;
-    products: by their first factor, then the next). The part of a vector at a frequency is what lies in the span of the
-    representation's matrix elements. It is the same whether the symbols stand for elements or for their inverses, and
-    goes along when all of them are multiplied from the left or from the right: so one projection serves the three
+    products: by their first factor, then the next). The part of a vector at a frequency is its projection onto the span
+    of the representation's matrix elements. The projection is the same whether symbols represent elements or their
+    inverses, and commutes with multiplication of all symbols from the left or right: one projection serves the three
     vectors of c = a·b (Chughtai et al. 2023, arXiv 2302.03025).
 
     Symbols are the elements in the order of `element_names`, the identity first: permutations in lexicographic order,
@@ -157,7 +157,7 @@ class FiniteGroup:
 
     @property
     def element_names(self) -> tuple[str, ...]:
-        """What each element is called: cycles of the symbols 1 … n, words in r and s, residues."""
+        """Names of the elements: cycles of the symbols 1 … n, words in r and s, residues."""
         return self._table.names
 
     @property
@@ -172,17 +172,17 @@ class FiniteGroup:
 
     @property
     def elements(self) -> Int[Tensor, " element"]:
-        """Symbols in the order of the group, which is their own."""
+        """Symbols in the order of the group, which is their usual order."""
         return torch.arange(len(self.product))
 
     @property
     def outside(self) -> Int[Tensor, " none"]:
-        """Symbols with no place in the group: none."""
+        """Symbols outside the group: none."""
         return torch.arange(0)
 
     @property
     def n_frequencies(self) -> int:
-        """How many nontrivial irreducible representations there are over the real numbers."""
+        """Number of nontrivial irreducible representations over the real numbers."""
         return len(self._parts[0]) - 1
 
     @property
@@ -197,11 +197,11 @@ class FiniteGroup:
 
     @property
     def multiplicity(self) -> Int[Tensor, " freq"]:
-        """Dimension of each part, the constant's first: d² at degree d, or 2d² where two conjugates make one part."""
+        """Dimension of each part, the constant's first: d² at degree d, or 2d² if two conjugates form one part."""
         return torch.bincount(self._parts[2])
 
     def power(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
-        """Energy of each vector in each nontrivial representation; with the constant's they sum to its squared norm."""
+        """Energy of each vector in each nontrivial representation; with the constant they sum to its squared norm."""
         return self.spectrum(vectors)[1:]
 
     def spectrum(self, vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest"]:
@@ -226,7 +226,7 @@ class FiniteGroup:
 
 
 def group_named(name: str) -> Group:
-    """Return the group of a name: a `CyclicGroup` for "Zn" alone, where a frequency has a phase; else a `FiniteGroup`.
+    """Return the group of a name: a `CyclicGroup`, whose frequencies have phases, for "Zn"; otherwise a `FiniteGroup`.
 
     Raises:
         ConfigError: there is no group of this name.

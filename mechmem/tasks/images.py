@@ -18,24 +18,24 @@ from mechmem.tasks.label_noise import apply_noise
 Pixels = UInt8[Tensor, "example channel row column"]
 Images = Float[Tensor, "example channel row column"]
 OWN_SHARE = 0.2
-"""Share of data without a test split of its own that is held out, unless a number is named."""
+"""Default fraction held out of data without its own test split."""
 
 
 class ImageTask(ConfiguredTask):
-    """Images by their place in the data set: training images first, then a test split of the data's own.
+    """Classification of images. Ids are positions in the data set; the data's own test split, if any, comes last.
 
-    Inputs are float32, one standard deviation of the training pixels around their mean, channel by channel. With
-    augmentation, `batch(ids, step)` shows the training images as they look at that step, and `batch(ids)` as they are.
-    With fixed views these are the training examples: view v of image i of N has the id v N + i, and `sources` are the
-    images that they were made from.
+    Inputs are float32, standardised by the mean and standard deviation of the training pixels of each channel. With
+    augmentation, `batch(ids, step)` returns the training images as augmented at that step, and `batch(ids)` the
+    originals. Fixed views are themselves the training examples: view v of image i of N has the id v N + i, and
+    `sources` are the original images.
 
     Args:
         config: data, sizes, noise, augmentation and seed; the same config gives the same task.
-        data: the images, where they are not to be read from what the config names.
+        data: the images, if they are not to be read from `config.data`.
 
     Raises:
-        ConfigError: the data cannot be read, there are fewer images than asked for, a class has none to train on, or
-            the augmentation cannot be made.
+        ConfigError: the data cannot be read, there are too few images, a class has no training image, or the
+            augmentation is impossible.
     """
 
     def __init__(self, config: ImageConfig, data: ImageData | None = None):
@@ -48,7 +48,7 @@ class ImageTask(ConfiguredTask):
         self._pixels, images = self._data.pixels, len(self._data.labels)
         self._sources, self.test_ids = split(config, self._data)
         self._augmentation = wanted = config.augmentation
-        # Views have ids behind those of the images.
+        # Ids of views follow those of the images.
         starts = images * torch.arange(1, wanted.views + 1)
         views = rearrange(starts[:, None] + self._sources, "view image -> (view image)")
         self.train_ids = views if wanted.views else self._sources
@@ -79,25 +79,25 @@ class ImageTask(ConfiguredTask):
 
     @property
     def changes(self) -> bool:
-        """Whether there is augmentation that changes an image, at every step or once."""
+        """Whether augmentation changes images, at every step or once."""
         return self._augmentation.changes
 
     @property
     def sources(self) -> Int[Tensor, " example"]:
-        """Ids of the training images as they are without augmentation."""
+        """Ids of the original training images."""
         return self._sources
 
     def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-        """Return the ids of the images that these are views of; of an image its own."""
+        """Return the ids of the images that these are views of; an image is its own source."""
         return ids % len(self._pixels)
 
     @property
     def digest(self) -> str:
-        """Hash of the config; and of the images, where they are not those that ship with a library."""
+        """Hash of the config, and of the images unless they ship with a library."""
         return self.config.digest if self._read else f"{self.config.digest}-{self._data.digest}"
 
     def batch(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Images, Int[Tensor, " example"]]:
-        """Return images and given labels; with a step, as augmentation without fixed views shows them at that step."""
+        """Return images and given labels; with `step`, images are augmented as at that step unless views are fixed."""
         pixels = self._shown(ids)
         if step is not None and self.augmented:
             pixels = augmented(pixels, self._augmentation, "step", step)
@@ -108,21 +108,21 @@ class ImageTask(ConfiguredTask):
         return self._true[ids]
 
     def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-        """Return the labels given in training (on test ids, the true ones)."""
+        """Return the given labels (for test ids, the true labels)."""
         return self._given[ids]
 
     def views(self, ids: Int[Tensor, " example"], count: int) -> Float[Tensor, "view example channel row column"]:
-        """Return new augmented views of images of either set, which no training step and no fixed view shows.
+        """Return new augmented views of training or test images, different from those in training.
 
         Args:
-            ids: which images.
-            count: views of each.
+            ids: ids of the images.
+            count: number of views per image.
 
         Raises:
-            ConfigError: the task has no augmentation that changes an image.
+            ConfigError: the task has no augmentation that changes images.
         """
         if not self.changes:
-            raise ConfigError("views are made by augmentation that changes images, and this task has none")
+            raise ConfigError("views need an augmentation that changes images, and this task has none")
         pixels = self._pixels[self.source(ids)]
         shown = (augmented(pixels, self._augmentation, "new view", number) for number in range(count))
         return torch.stack([self._scaled(each) for each in shown])
@@ -131,7 +131,7 @@ class ImageTask(ConfiguredTask):
         return (pixels - self._mean) / self._scale
 
     def _shown(self, ids: Int[Tensor, " example"]) -> Pixels:
-        """Return the pixels of images, and of fixed views."""
+        """Return the pixels of images and of fixed views."""
         images = len(self._pixels)
         if not self._augmentation.views:
             return self._pixels[ids]
@@ -141,25 +141,25 @@ class ImageTask(ConfiguredTask):
             chosen = number == view
             place = torch.searchsorted(self._sources, ids[chosen] % images)
             if (self._sources[place.clamp(max=len(self._sources) - 1)] != ids[chosen] % images).any():
-                raise UnknownNameError("an id is that of a view of an image which is not trained on")
+                raise UnknownNameError("an id is of a view of an image that is not in the training set")
             pixels[chosen] = self._view(view)[place]
         return pixels
 
     def _view(self, number: int) -> Pixels:
-        """Return one fixed view of every training image; the same whatever the number of views."""
+        """Return one fixed view of every training image, independent of the number of views."""
         if number not in self._views:
             if number > self._augmentation.views:
-                raise UnknownNameError(f"view {number} asked for, and there are {self._augmentation.views}")
+                raise UnknownNameError(f"no view {number}: there are {self._augmentation.views}")
             shown = self._sources if self._others is None else self._others[number - 1]
             self._views[number] = augmented(self._pixels[shown], self._augmentation, "view", number)
         return self._views[number]
 
 
 def split(config: ImageConfig, data: ImageData) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
-    """Return ids of training and test images, in ascending order, every class with its share of both.
+    """Return ids of training and test images, in ascending order, each with the same fraction of every class.
 
     Raises:
-        ConfigError: there are fewer images than asked for, or a class has none to train on.
+        ConfigError: there are too few images, or a class has no training image.
     """
     order = torch.randperm(len(data.labels), generator=generator(config.seed, "split"))
     own = len(data.labels) - data.n_test
@@ -179,10 +179,10 @@ def split(config: ImageConfig, data: ImageData) -> tuple[Int[Tensor, " train"], 
 def dealt(
     config: ImageConfig, data: ImageData, train: Int[Tensor, " train"], test: Int[Tensor, " test"]
 ) -> Int[Tensor, "view train"]:
-    """Deal images that are in neither set out to training images of their class, each once.
+    """Assign images in neither set to training images of their class, each once.
 
     Raises:
-        ConfigError: a class has too few of them.
+        ConfigError: a class has too few such images.
     """
     views = config.augmentation.views
     order = torch.randperm(len(data.labels) - data.n_test, generator=generator(config.seed, "real views"))
@@ -194,8 +194,8 @@ def dealt(
         needed = views * int(own.sum())
         if len(pool) < needed:
             raise ConfigError(
-                f"{views} real views of the {int(own.sum())} training images of class {label} take {needed} others, "
-                f"and {len(pool)} are in neither set: train on fewer images, or ask for fewer views"
+                f"{views} real views of the {int(own.sum())} training images of class {label} need {needed} others, "
+                f"but only {len(pool)} are in neither set: use fewer training images or fewer views"
             )
         found[:, own] = pool[:needed].reshape(views, -1)
     return found
@@ -204,14 +204,14 @@ def dealt(
 def _chosen(
     order: Int[Tensor, " candidate"], labels: Int[Tensor, " image"], count: int, what: str
 ) -> Int[Tensor, " id"]:
-    """Return the first images of an order, of every class the same share, up to one of rounding."""
+    """Return the first images of an order, with the same fraction of every class up to rounding."""
     if not 0 < count <= len(order):
-        raise ConfigError(f"{count} {what} images asked for, and there are {len(order)} to choose from")
+        raise ConfigError(f"{count} {what} images requested, but only {len(order)} are available")
     own = labels[order]
     by_class = torch.argsort(own, stable=True)
     sizes = torch.bincount(own)
     starts = torch.cumsum(sizes, 0) - sizes
     rank = torch.empty(len(order))
-    # The middle of each image's place in its class: the first of a small class does not go before that of a large one.
+    # Midpoint ranks within a class, so that the first image of a small class does not precede that of a large one.
     rank[by_class] = (torch.arange(len(order)) - starts[own[by_class]] + 0.5) / sizes[own[by_class]]
     return order[torch.argsort(rank, stable=True)[:count]]

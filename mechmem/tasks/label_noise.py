@@ -1,4 +1,4 @@
-"""The kinds of label noise, each a function from true labels to replacement labels."""
+"""Label noise: the given labels of a training set, from its true labels."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def apply_noise(
     Exactly round(ξ·n) labels are replaced (for symmetric noise: the fewest whole pairs that reach that number).
 
     Args:
-        noise: which labels to replace and by what.
+        noise: the label noise.
         true: true labels of the training examples.
         n_classes: number of classes.
-        seed: seed of the task; the choice of examples and the new labels are separate streams of it.
+        seed: seed of the task; the choice of examples and the new labels are separate streams.
         operands: the input pairs, needed for symmetric and bijective noise.
 
     Raises:
-        ConfigError: the noise needs pairs and the task has none.
+        ConfigError: the noise needs pairs, but the task has none.
     """
     if noise.distribution in ("symmetric", "symmetric_any", "bijective") and operands is None:
         raise ConfigError(f"{noise.distribution} label noise needs inputs that are pairs")
@@ -51,7 +51,7 @@ def apply_noise(
 
 
 def _choose(unit: Int[Tensor, " example"], fraction: float, seed: int) -> Bool[Tensor, " example"]:
-    """Pick whole units at random until `fraction` of the examples is picked."""
+    """Choose whole units at random until `fraction` of the examples is chosen."""
     n_units = int(unit.max()) + 1
     rank = torch.randperm(n_units, generator=generator(seed, "noise_examples"))[unit]
     wanted = round(fraction * len(unit))
@@ -69,10 +69,10 @@ def _per_unit(unit: Int[Tensor, " example"], n_classes: int, seed: int, *, wrong
 
 
 def latin_square(operands: Int[Tensor, "example 2"], p: int) -> Int[Tensor, " example"]:
-    """Label x + s(y − x)·(y − x) mod p, where s is one constant on quadratic residues and another on the rest.
+    """Return x + s(y − x)·(y − x) mod p, with different constants s on quadratic residues and on other elements.
 
-    Constants (5, 3) are those of arXiv 2610.11833 (its 4 + χ, meant for p = 113); they give a Latin square only where
-    χ(5) = χ(3) and χ(4) = χ(2). Elsewhere the first pair that does is used.
+    The constants (5, 3) are those of arXiv 2610.11833 (its 4 + χ, meant for p = 113); they give a Latin square only if
+    χ(5) = χ(3) and χ(4) = χ(2). Otherwise the first pair that gives one is used.
 
     Raises:
         ConfigError: no pair of constants gives a Latin square at this p.
@@ -80,7 +80,7 @@ def latin_square(operands: Int[Tensor, "example 2"], p: int) -> Int[Tensor, " ex
     chi = torch.full((p,), -1)
     chi[torch.arange(p) ** 2 % p] = 1
     chi[0] = 0
-    # Down a row y ↦ x + s·d is a bijection where both constants have one character; down a column, where both − 1 do.
+    # Along a row y ↦ x + s·d is a bijection if both constants have the same character; along a column, if both − 1 do.
     candidates = [(5, 3), *((r, s) for r in range(2, p) for s in range(2, p) if r != s)]
     for residue, other in candidates:
         row, column = chi[residue % p] * chi[other % p], chi[(residue - 1) % p] * chi[(other - 1) % p]

@@ -1,4 +1,4 @@
-"""A task with other training labels: what a noise-only twin is trained on."""
+"""A task with other training labels, e.g. for a noise-only twin."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mechmem.errors import ConfigError
 
 
 class RelabelledTask(Task):
-    """The same inputs, truth and split, with other labels given in training.
+    """A task with the inputs, truth and split of another, but other given labels in training.
 
     Args:
         task: the task whose labels are replaced.
         given: the new training labels, in the order of `task.train_ids`.
 
     Raises:
-        ConfigError: there is not one label per training example.
+        ConfigError: the number of labels is not that of training examples.
     """
 
     def __init__(self, task: Task, given: Int[Tensor, " train"]):
@@ -75,7 +75,8 @@ class RelabelledTask(Task):
 def noise_only(task: Task, seed: int = 0) -> RelabelledTask:
     """Return the task with every training label uniform over all classes.
 
-    Over all, not over the wrong ones: labels that are always wrong say what the answer is not, and are no null.
+    Over all classes, because labels that are always wrong carry information about the true one, so they are not a valid
+    null.
     """
     draw = generator(seed, "noise_only")
     return RelabelledTask(task, torch.randint(task.n_classes, (len(task.train_ids),), generator=draw))

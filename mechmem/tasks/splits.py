@@ -1,4 +1,4 @@
-"""The four splits of a task: which examples each holds, and the labels that predictions on it are compared with."""
+"""The four splits of a task: their examples and reference labels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mechmem.math.logits import NOT_FINITE
 from mechmem.tasks.config import SPLITS
 
 Examples = Literal["training", "sources"]
-"""Which training examples are split: all that are trained on, or those that fixed augmented views are made from."""
+"""Training examples to split: all of them, or the originals of fixed augmented views."""
 
 NOT_IN_SPLIT = -1
-"""In the place of a label where an example is not in a split."""
+"""Label of an example that is not in a split."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,10 +26,10 @@ class LabelledSplit:
 
     Attributes:
         name: one of the four splits, or "train" for all training examples.
-        ids: its examples. Shape (example).
-        labels: what they are measured against: given labels in "train_noisy" and "train", true ones elsewhere.
-            Shape (example).
-        truth: their true labels; examples that share one are not independent of each other. Shape (example).
+        ids: ids of its examples. Shape (example).
+        labels: their reference labels: given labels in "train_noisy" and "train", true labels elsewhere. Shape
+            (example).
+        truth: their true labels; examples with the same one are not independent. Shape (example).
     """
 
     name: str
@@ -51,7 +51,7 @@ def split_ids(task: Task, examples: Examples = "training") -> dict[str, Int[Tens
 
 
 def split_names(noisy: Bool[Tensor, " example"] | None, n: int) -> tuple[str, ...]:
-    """Return the split of each of n training examples: as in `split_ids`, "train" if it is unknown which are noisy."""
+    """Return the split of each of n training examples, named as in `split_ids`."""
     if noisy is None:
         return ("train",) * n
     return tuple("train_noisy" if each else "train_clean" for each in noisy.tolist())
@@ -71,7 +71,7 @@ def labelled_splits(task: Task, examples: Examples = "training") -> list[Labelle
 
 
 def training_set(task: Task, examples: Examples = "training") -> LabelledSplit:
-    """Return all training examples with their given labels, which stand for the true ones where these are unknown."""
+    """Return all training examples with their given labels, which also replace unknown true labels."""
     ids = _training_ids(task, examples)
     given, truth = task.given(ids), task.true(ids)
     return LabelledSplit("train", ids, given, given if truth is None else truth)
@@ -80,7 +80,7 @@ def training_set(task: Task, examples: Examples = "training") -> LabelledSplit:
 def split_labels(
     task: Task, ids: Int[Tensor, " example"], examples: Examples = "training"
 ) -> Int[Tensor, "split example"]:
-    """Return what each split measures these examples against; `NOT_IN_SPLIT` where an example is not in it."""
+    """Return the reference labels of these examples in each split, or `NOT_IN_SPLIT`."""
     rows = task.rows(ids)
     found = torch.full((len(SPLITS), len(ids)), NOT_IN_SPLIT)
     for split in labelled_splits(task, examples):
@@ -98,9 +98,9 @@ class Marks:
         examples: which training examples are split.
 
     Attributes:
-        ids: the examples that predictions are of: the training examples, then the test examples. Shape (example).
-        member: whether an example is in a split; none is in one that is empty or not known. Shape (split, example).
-        n: examples of each split. Shape (split).
+        ids: ids of the training examples, then of the test examples. Shape (example).
+        member: whether an example is in a split; False for all in an empty or unknown split. Shape (split, example).
+        n: number of examples of each split. Shape (split).
     """
 
     def __init__(self, task: Task, examples: Examples = "training"):

@@ -77,5 +77,5 @@ def test_options_of_another_network_are_refused(capsys):
     assert refused(capsys, "digits", *TINY, "--channels", "3") == said
     assert "--widths is an option of --model mlp" in refused(capsys, "digits", "--model", "cnn", "--widths", "3")
     assert "views=" in refused(capsys, "digits", "--view-labels", "independent")
-    assert "neither digits, mnist5k, a folder here" in refused(capsys, "./nothing-here", *TINY)
+    assert "neither digits, mnist5k, a local folder" in refused(capsys, "./nothing-here", *TINY)
     assert "required" in refused(capsys)

@@ -76,7 +76,7 @@ def test_symbols_are_the_classes_where_an_operation_is_named():
         (dict(inputs=PAIRS + 1, operation="add"), "operands must lie in 0 … 4"),
         (dict(inputs=PAIRS - 1, operation="add"), "operands must lie in 0 … 4"),
         (dict(inputs=PAIRS.float(), operands=PAIRS - 1), "operands"),
-        (dict(train=torch.randperm(25)), r"whole numbers 0 … 24. Of ids, pass torch.isin\(torch.arange\(25\), ids\)"),
+        (dict(train=torch.randperm(25)), r"whole numbers 0 … 24. From ids, make torch.isin\(torch.arange\(25\), ids\)"),
         (dict(train=torch.randperm(25).numpy()), "whole numbers 0 … 24"),
         (dict(train=-TRAIN.long()), "whole numbers -1 … 0"),
     ],
@@ -100,7 +100,7 @@ def test_operands_are_one_pair_per_example(operands, unchecked_shapes):
 
 
 def test_ids_in_the_place_of_truth_values_are_told_from_another_length(unchecked_shapes):
-    with pytest.raises(ConfigError, match="Of ids, pass"):
+    with pytest.raises(ConfigError, match="From ids, make"):
         made(train=torch.arange(20))
 
 

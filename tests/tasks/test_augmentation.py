@@ -223,7 +223,7 @@ def test_augmented_training_resumes_bit_for_bit(tmp_path, monkeypatch):
         ({"zoom": 1}, "zoom"),
         ({"jitter": 2}, "jitter"),
         ({"randaugment": 30}, "at most 29"),
-        ({"views": 2}, "none is named"),
+        ({"views": 2}, "there is none"),
         ({"real": True}, "views="),
         ({"flip": True, "labels": "independent"}, "views="),
         ({"flip": True, "labels": "identical"}, "labels of views"),

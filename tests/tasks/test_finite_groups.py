@@ -56,13 +56,13 @@ def test_a_name_says_size_and_commutativity(name, size, abelian):
     "name", ["", "S", "5", "T4", "s5", "S0", "S5x", "xS5", "S5 x Z2", "S-1", "S05", "Z3×Z5", 7, None]
 )
 def test_a_name_that_cannot_be_read(name):
-    with pytest.raises(ConfigError, match="no group .*: a name reads like S5"):
+    with pytest.raises(ConfigError, match="no group .*: names are like S5"):
         GroupConfig(name)
 
 
 @pytest.mark.parametrize("name", ["S1", "A2", "Z1", "D2", "Q4", "Q10", "S3xZ1"])
 def test_a_number_too_small_for_its_family(name):
-    with pytest.raises(ConfigError, match=r"groups .n are those with n from \d on"):
+    with pytest.raises(ConfigError, match=r"in .n, n must be at least \d"):
         FiniteGroup(name)
 
 

@@ -131,9 +131,9 @@ def test_refusals(tmp_path):
     ):
         with pytest.raises(ConfigError, match=said):
             ImageConfig(**settings_)
-    with pytest.raises(ConfigError, match="200 training images asked for, and there are 96"):
+    with pytest.raises(ConfigError, match="200 training images requested, but only 96 are available"):
         ImageTask(ImageConfig(train=200), planted())
-    with pytest.raises(ConfigError, match="neither digits, mnist5k, a folder here"):
+    with pytest.raises(ConfigError, match="neither digits, mnist5k, a local folder"):
         build_task(ImageConfig(str(tmp_path / "nothing")))
 
 
@@ -152,7 +152,7 @@ def test_an_unreadable_or_odd_file_of_a_folder_is_named(tmp_path, capfd):
     Image.fromarray(np.zeros((9, 9), dtype=np.uint8)).save(odd / "dog" / "1.png")
     colour = folder_of_images(tmp_path / "colour")
     Image.fromarray(np.zeros((5, 4, 3), dtype=np.uint8)).save(colour / "dog" / "1.png")
-    for path, said in ((broken, "cannot be read"), (odd, "must be alike"), (colour, "must be alike")):
+    for path, said in ((broken, "cannot be read"), (odd, "must be equal"), (colour, "must be equal")):
         with pytest.raises(ConfigError, match=rf"1\.png.*{said}") as caught:
             image_data(str(path))
         assert "\n" not in str(caught.value)

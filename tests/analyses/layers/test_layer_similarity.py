@@ -66,8 +66,8 @@ def test_figures_have_a_line_per_twin_and_a_map_per_network():
 
 
 def test_a_twin_that_cannot_be_made_is_a_reason_and_no_number():
-    result = LayerSimilarity()(planted(untrained=TWINS["untrained"], clean_labels="no label noise to take away"))
-    assert result.note == "no clean-label twin: no label noise to take away"
+    result = LayerSimilarity()(planted(untrained=TWINS["untrained"], clean_labels="no label noise to remove"))
+    assert result.note == "no clean-label twin: no label noise to remove"
     values = result.to_frame().set_index(["other", "split"])["value"]
     assert values.loc["clean_labels"].isna().all() and values.loc["untrained"].notna().all()
     assert len(result.plot("heatmap").data) == 2
