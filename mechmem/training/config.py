@@ -21,28 +21,28 @@ _CONDITION = re.compile(rf"({'|'.join(SPLITS)})\s*(>=|<=)\s*([+-]?(?:\d+\.?\d*|\
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(Config):
-    """Everything that a run's result depends on, beside the machine and its thread count.
+    """Everything that a run's result depends on, apart from the machine and its number of threads.
 
     Attributes:
-        task: what is trained on.
+        task: the task.
         model: the network.
         loss: "cross_entropy", or "mse" on one-hot targets (mean over examples and classes).
-        optimizer: "adam", "adamw", "sgd", or "muon" (the matrices by Muon, everything else by AdamW).
+        optimizer: "adam", "adamw", "sgd", or "muon" (Muon for the matrices, AdamW for everything else).
         lr: learning rate.
         weight_decay: weight decay; decoupled for adamw and muon, added to the gradient for adam and sgd.
         betas: decay rates of Adam's moments.
         momentum: momentum of sgd and muon.
         steps: number of optimisation steps.
-        batch_size: examples per step; 0 for the full batch. With BatchNorm no step may see a single example.
+        batch_size: examples per step; 0 for the full batch. With BatchNorm every step needs at least two examples.
         precision: "fp32", or "bf16" for matrix products in bfloat16 (weights, sums and the optimiser stay float32).
-        seed: seed of the initialisation, of the order of minibatches and of dropout.
+        seed: seed of the initialisation, the order of minibatches and dropout.
         evaluations: number of evaluations after step 0, log-spaced.
         checkpoints: number of saved states after step 0, log-spaced.
         stop_when: condition that ends training early at an evaluation, e.g. "test >= 0.99"; "" for none.
-        clip_norm: largest norm of a step's gradient; a longer one is shortened to it. 0 for none. It couples the
-            examples of a batch, and is refused with turn-over dropout.
-        left_out: ids of training examples that no step sees. All others keep their place in the order, so that runs
-            with and without some examples are otherwise alike. Evaluations still count them.
+        clip_norm: largest norm of a step's gradient, to which longer ones are scaled down; 0 for none. It couples the
+            examples of a batch, and is not allowed with turn-over dropout.
+        left_out: ids of training examples that no step uses. All others keep their place in the order, so that runs
+            with and without these examples are otherwise alike. Evaluations still count them.
     """
 
     kind: ClassVar[str] = "train"
@@ -87,28 +87,28 @@ class TrainConfig(Config):
         check_number("clip norm", self.clip_norm, least=0)
         if self.clip_norm and isinstance(self.model.masks, TurnOver):
             raise ConfigError(
-                "clip_norm couples the examples of a batch: with turn-over dropout each would act on the others' units"
+                "clip_norm couples the examples of a batch: with turn-over dropout each would affect the others' units"
             )
         if not isinstance(self.left_out, tuple) or any(type(each) is not int or each < 0 for each in self.left_out):
-            raise ConfigError(f"left_out is a tuple of example ids, got {self.left_out!r}")
+            raise ConfigError(f"left_out must be a tuple of example ids, got {self.left_out!r}")
         self.stop_condition()
 
     def stop_condition(self) -> tuple[str, str, float] | None:
         """Return (split, comparison, threshold) of `stop_when`, or None.
 
         Raises:
-            ConfigError: the condition cannot be read.
+            ConfigError: the condition cannot be parsed.
         """
         if not self.stop_when:
             return None
         match = _CONDITION.fullmatch(self.stop_when.strip())
         if match is None:
             allowed = " or ".join(SPLITS)
-            raise ConfigError(f"stop_when reads like 'test >= 0.99', with {allowed}; got {self.stop_when!r}")
+            raise ConfigError(f"stop_when must be like 'test >= 0.99', with {allowed}; got {self.stop_when!r}")
         return match[1], match[2], float(match[3])
 
 
 def log_schedule(steps: int, count: int) -> list[int]:
-    """Return 0, then up to `count` log-spaced steps in 1 … `steps`, the last one always among them."""
+    """Return 0, then up to `count` log-spaced steps in 1 … `steps`, always including the last."""
     spaced = {round(steps ** (i / max(count - 1, 1))) for i in range(count)} if count > 1 else set()
     return sorted({0, steps} | {step for step in spaced if 1 <= step <= steps})

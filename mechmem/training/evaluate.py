@@ -22,9 +22,9 @@ class Evaluation:
 
     Attributes:
         row: plain values per split: `<split>` the accuracy and `<split>_loss` the mean cross-entropy in nats
-            (None where the split is empty or not known), `train_loss` over the training set in the loss's own units.
+            (None if the split is empty or unknown), `train_loss` over the training set in the loss's own units.
         given: whether the prediction is the given label, per id of the task.
-        true: whether the prediction is the true label, per id of the task (False where the truth is not known).
+        true: whether the prediction is the true label, per id of the task (False if the true label is unknown).
     """
 
     row: dict[str, float | None]
@@ -33,13 +33,13 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, task: Task, loss: str = "cross_entropy", output: Output = Output()) -> Evaluation:
-    """Run the network over every id once, and score it on the four splits.
+    """Run the network on every id, and return its accuracies and losses on the four splits.
 
     Args:
         model: the network.
         task: its task.
         loss: the training loss ("cross_entropy" or "mse"), for `train_loss`.
-        output: where the logits stand in what the network returns.
+        output: position of the logits in the network's output.
     """
     logits = logits_of(model, task, task.ids, output)
     prediction = logits.argmax(1)
@@ -57,7 +57,7 @@ def evaluate(model: nn.Module, task: Task, loss: str = "cross_entropy", output: 
 
 
 def loss_of(logits: Float[Tensor, "example class"], given: Int[Tensor, " example"], loss: str) -> Float[Tensor, ""]:
-    """Mean loss over examples: cross-entropy, or squared error on one-hot targets averaged over classes too."""
+    """Mean loss over examples: cross-entropy, or squared error on one-hot targets, also averaged over classes."""
     if loss == "cross_entropy":
         return F.cross_entropy(logits, given)
     return F.mse_loss(logits, F.one_hot(given, logits.shape[1]).to(logits.dtype))

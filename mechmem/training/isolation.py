@@ -1,4 +1,4 @@
-"""Whether training on an example leaves its flipped subnetwork alone, asked before training or after it."""
+"""Check that training on an example leaves its flipped subnetwork unchanged, before or after training."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mechmem.training.run import Run
 
 @dataclasses.dataclass(frozen=True)
 class Isolation:
-    """What lets a training example act on the units that are not its own, in a network with turn-over dropout.
+    """Leaks through which a training example affects units outside its mask, in a network with turn-over dropout.
 
-    Without leaks the gradient of an example's loss is exactly zero on every number that its flipped subnetwork uses.
-    That is isolation to first order: the example still acts through what the others learn beside it (see
+    Without leaks the gradient of an example's loss is exactly zero on every weight of its flipped subnetwork. This is
+    isolation to first order: the example still has an effect through what the others learn alongside it (see
     `leave_one_out`).
 
     Attributes:
-        leaks: parameters, modules and settings that leak; none where the network is isolated.
+        leaks: parameters, modules and settings that leak; empty if the network is isolated.
     """
 
     leaks: tuple[Leak, ...]
@@ -39,7 +39,7 @@ class Isolation:
         return not self.leaks
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per leak: name, reason, share (of its numbers that leak)."""
+        """Return one row per leak: name, reason, share (fraction of its entries that leak)."""
         return pd.DataFrame([dataclasses.asdict(leak) for leak in self.leaks], columns=["name", "reason", "share"])
 
     def _repr_html_(self) -> str:
@@ -59,13 +59,13 @@ def isolation(
     """Inspect a network with turn-over dropout, before training or after it.
 
     Args:
-        what: a config, whose network is built and not trained; a subject; or a network.
-        task: the network's task; goes with a bare network.
+        what: a config, whose network is built but not trained; a subject; or a network.
+        task: the network's task, for a bare network.
         roles: the network's roles; by default its own.
 
     Raises:
         MissingNeedError: the network has no turn-over dropout.
-        ConfigError: a network without a task.
+        ConfigError: a network is given without a task.
     """
     if isinstance(what, TrainConfig):
         built = build_task(what.task)
@@ -78,20 +78,20 @@ def isolation(
 def _isolation(model: nn.Module, task: Task, roles: Roles, config: TrainConfig | None) -> Isolation:
     leaks = find_leaks(model, task, roles.output)
     if config is not None and config.optimizer == "muon":
-        leaks += (Leak("optimizer muon", "it mixes the gradients of all numbers of a matrix", 1.0),)
+        leaks += (Leak("optimizer muon", "it mixes the gradients of all entries of a matrix", 1.0),)
     return Isolation(leaks)
 
 
 def warn_of_leaks(config: TrainConfig, model: nn.Module, task: Task) -> None:
-    """Warn where a network with turn-over dropout is about to be trained that is not isolated.
+    """Warn if a network with turn-over dropout is about to be trained without isolation.
 
     Warns:
-        LeakWarning: with what leaks, and what can be done.
+        LeakWarning: names the leaks and the remedies.
     """
     found = _isolation(model, task, Roles(), config)
     if not found.isolated:
         message = (
-            f"turn-over dropout is not isolated here, {found}. Take the leaks out (biases=False, no normalization, "
-            "other masked layers), or hold them at their initial values with TurnOver(close_leaks=True)"
+            f"turn-over dropout is not isolated here, {found}. Remove the leaks (biases=False, no normalization, "
+            "other masked layers), or keep them at their initial values with TurnOver(close_leaks=True)"
         )
         warnings.warn(message, LeakWarning, stacklevel=3)

@@ -1,6 +1,6 @@
 """The training loop: full batch in cache-sized row blocks, or minibatches; every step derives from (seed, step).
 
-BatchNorm couples the rows of a batch: a network that has one takes its steps on the whole batch at once.
+BatchNorm couples the rows of a batch, so a network with BatchNorm processes the whole batch at once.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def optimize(
     progress: bool,
     title: str,
 ) -> int:
-    """Take the steps that are left.
-
-    Args:
-        config: what to train and how.
-        model: the network, initialised or restored.
-        task: its task.
-        optimizers: its optimiser, fresh or restored.
-        recorder: told after every step.
-        first: steps already taken; None where not even step 0 has been recorded.
-        progress: whether to show a bar.
-        title: what the bar calls the run.
+    """Take the remaining steps.
 
     The network is in training mode during the steps, and in evaluation mode afterwards.
 
+    Args:
+        config: the training config.
+        model: the network, initialised or restored.
+        task: its task.
+        optimizers: its optimiser, fresh or restored.
+        recorder: called after every step.
+        first: steps already taken; None if not even step 0 has been recorded.
+        progress: whether to show a bar.
+        title: name of the run in the bar.
+
     Returns:
-        the number of the last step: `config.steps`, or less where `config.stop_when` held.
+        the number of the last step: `config.steps`, or less if `config.stop_when` held.
 
     Raises:
         TrainingFailedError: the loss is not a number, or a result could not be written.
@@ -71,7 +71,7 @@ def optimize(
         with reporter(title, step, config.steps, show=progress) as report:
             row = recorder(0, optimizers) if first is None else recorder.catch_up(step)
             report.step(step, row)
-            # Asked here and not after a step: a run that was killed just before it stopped early must still stop.
+            # Checked before a step: a run killed just before an early stop must still stop when resumed.
             while step < config.steps and not (step and _holds(row, stop)):
                 buffers.keep(optimizers.updates)
                 begin_step(model, config.seed, step)
@@ -82,12 +82,12 @@ def optimize(
                 step += 1
                 if not math.isfinite(loss):
                     raise TrainingFailedError(
-                        f"the loss is {loss} at step {step}; nothing after the last checkpoint is kept"
+                        f"the loss is {loss} at step {step}; training up to the last checkpoint is kept"
                     )
                 row = recorder(step, optimizers)
                 report.step(step, row)
     except KeyboardInterrupt:
-        # What is saved has to be the state after a whole number of updates, whatever line the interrupt fell on.
+        # The saved state must be that after a whole number of updates, wherever the interrupt happened.
         if optimizers.whole:
             buffers.restore(optimizers.updates)
             recorder.checkpoint((first or 0) + optimizers.updates, optimizers)
@@ -109,12 +109,12 @@ def training_step(
     config: TrainConfig,
     rows: int,
 ) -> Float[Tensor, ""]:
-    """Take one step on these examples, in row blocks whose gradients add up to the whole batch's; return the loss."""
+    """Take one step on these examples, in row blocks whose gradients sum to that of the batch; return the loss."""
     optimizers.zero_grad()
     given, masks = examples.given, mask_layers(model)
     total = torch.zeros((), device=given.device)
     n = len(given)
-    # One autocast region around all blocks: a weight is cast to bfloat16 once per step.
+    # One autocast region around all blocks, so that a weight is cast to bfloat16 once per step.
     low = config.precision == "bf16"
     with torch.autocast(given.device.type, torch.bfloat16) if low else contextlib.nullcontext():
         for block in blocks(n, rows):
@@ -131,21 +131,21 @@ def training_step(
 
 
 def couples_rows(model: nn.Module) -> bool:
-    """Tell whether an example's output in training depends on the other examples of its batch (BatchNorm)."""
+    """Return whether an example's output in training depends on the other examples of its batch (BatchNorm)."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def check_batches(config: TrainConfig, model: nn.Module, task: Task) -> None:
-    """Refuse what would be left out where there is no such example, and a single example where there is BatchNorm.
+    """Check the ids in `left_out`, and that no minibatch has a single example with BatchNorm.
 
     Raises:
-        ConfigError: an id is not of the training set, none would be left; or the smallest minibatch has one example,
-            which has no variance.
+        ConfigError: an id is not in the training set, no example would remain, or the smallest minibatch of a network
+            with BatchNorm has a single example, which has no variance.
     """
     left_out = torch.tensor(config.left_out, dtype=torch.long)
     others = left_out[~torch.isin(left_out, task.sources)]
     if len(others):
-        raise ConfigError(f"left_out names {int(others[0])}, which is not the id of a training example")
+        raise ConfigError(f"left_out has {int(others[0])}, which is not the id of a training example")
     if len(left_out) and bool(torch.isin(task.sources, left_out).all()):
         raise ConfigError("left_out leaves no example to train on")
     n = len(task.train_ids)
@@ -157,25 +157,25 @@ def check_batches(config: TrainConfig, model: nn.Module, task: Task) -> None:
 
 
 class _Buffers:
-    """What a forward pass changes without an update (BatchNorm's running statistics), as it was before the step."""
+    """Copy, from before the step, of what a forward pass changes without an update (BatchNorm's running statistics)."""
 
     def __init__(self, model: nn.Module):
         self._model = model
         self._kept: tuple[int, list[Tensor]] = -1, []
 
     def keep(self, updates: int) -> None:
-        """Remember the buffers before update number `updates` + 1."""
+        """Copy the buffers before update number `updates` + 1."""
         self._kept = updates, [buffer.detach().clone() for buffer in self._model.buffers()]
 
     def restore(self, updates: int) -> None:
-        """Put them back, unless the step they were kept for has made its update."""
+        """Restore the buffers, unless the step they were copied for has made its update."""
         if self._kept[0] == updates:
             for buffer, value in zip(self._model.buffers(), self._kept[1], strict=True):
                 buffer.copy_(value)
 
 
 class _Batches:
-    """The examples of each step, without those that are left out."""
+    """The examples of each step, except those in `left_out`."""
 
     def __init__(self, config: TrainConfig, task: Task, device: torch.device):
         self._set = TrainingSet(task, device)

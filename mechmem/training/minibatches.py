@@ -1,4 +1,4 @@
-"""Which examples each step trains on; the order derives from (seed, epoch), so that a resume needs no state."""
+"""Minibatches of each step; the order derives from (seed, epoch), so that resuming needs no state."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mechmem.core.task import Task
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """What a step trains on.
+    """The examples of a step.
 
     Attributes:
-        ids: the examples' ids; of fixed views, those of the images that they show.
-        inputs: what the network reads. Shape (example, …).
+        ids: the examples' ids; for fixed views, those of the original images.
+        inputs: inputs of the network. Shape (example, …).
         given: the labels. Shape (example).
     """
 
@@ -28,10 +28,10 @@ class Examples:
 
 
 class Order:
-    """The order in which a network's steps go over n places; derived from (seed, epoch), so that it is carried nowhere.
+    """Order in which a network's steps go over n places; derived from (seed, epoch), without state to save.
 
     Args:
-        n: how many places there are.
+        n: number of places.
         batch_size: places per step; 0 for all.
         seed: seed of the order.
 
@@ -46,7 +46,7 @@ class Order:
 
     @property
     def whole(self) -> bool:
-        """Whether each step goes over all places."""
+        """Whether every step covers all places."""
         return self.size == self._n
 
     def at(self, step: int) -> Int[Tensor, " place"]:
@@ -60,11 +60,11 @@ class Order:
 
 
 class TrainingSet:
-    """A task's training examples on a device, held once, unless every step shows them anew.
+    """A task's training examples on a device, held in memory unless augmentation changes them at every step.
 
     Args:
         task: the task.
-        device: where the inputs are put.
+        device: device of the inputs.
     """
 
     def __init__(self, task: Task, device: torch.device):
@@ -73,15 +73,15 @@ class TrainingSet:
 
     @property
     def changes(self) -> bool:
-        """Whether the inputs are others at every step."""
+        """Whether the inputs change at every step."""
         return self._held is None
 
     def whole(self, step: int) -> Examples:
-        """Return all examples as a step (counted from 0) shows them."""
+        """Return all examples as of a step (counted from 0)."""
         return self._shown(torch.arange(len(self._task.train_ids)), step) if self._held is None else self._held
 
     def at(self, places: Int[Tensor, " example"], step: int) -> Examples:
-        """Return the examples at these places of `task.train_ids`, as a step (counted from 0) shows them."""
+        """Return the examples at these places of `task.train_ids`, as of a step (counted from 0)."""
         if self._held is None:
             return self._shown(places, step)
         there = places.to(self._device)

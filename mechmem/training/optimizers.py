@@ -1,4 +1,4 @@
-"""Optimisers by name, and their state as plain tensors."""
+"""Optimisers, with their state as plain tensors."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _STATE_NAME = re.compile(r"(?P<part>\d+)\.(?P<parameter>\d+)\.(?P<key>\w+)")
 class Optimizers:
     """One or two torch optimisers that are stepped, saved and loaded as one.
 
-    Muon orthogonalises a whole matrix, so what counts as a matrix, and which way it stands, changes the result. It gets
-    U and V as neuron × p and W as p × neuron through the model's roles, as views that share the parameters' storage. In
-    a network with a residual stream it gets the matrices of the blocks as output × input, those of attention head by
-    head; both embeddings, the unembedding, biases and gains are AdamW's, as usual with Muon.
+    Muon orthogonalises a whole matrix, so the choice of matrices and their orientation affect the result. It gets U and
+    V as neuron × p and W as p × neuron through the model's roles, as views that share the parameters' storage. In a
+    network with a residual stream it gets the matrices of the blocks as output × input, those of attention head by
+    head; AdamW trains both embeddings, the unembedding, biases and gains, as usual with Muon.
 
     Args:
-        config: names the optimiser and its settings.
+        config: the optimiser and its settings.
         model: the network whose parameters are trained.
-        roles: which of them are the matrices.
+        roles: the roles that identify its matrices.
 
     Attributes:
         updates: number of updates made so far.
-        whole: False while an update is being made, and after one that did not end.
+        whole: False during an update, and after an interrupted one.
     """
 
     def __init__(self, config: TrainConfig, model: nn.Module, roles: Roles):
@@ -59,7 +59,7 @@ class Optimizers:
             self._matrices.append((role, index, view))
         matrices = {name for role, _, _ in self._matrices for name in role.names}
         others = [parameter for name, parameter in self._model.named_parameters() if name not in matrices]
-        # Matrices between two layers of neurons stand as they are; everything else (biases, γ and β) is no matrix.
+        # Matrices between two layers of neurons are already oriented; everything else (biases, γ and β) is no matrix.
         between = [p for p in others if p.ndim == 2 and not roles.residual]
         views = [view for _, _, view in self._matrices] + between
         rest = [p for p in others if not any(p is each for each in between)]
@@ -72,7 +72,7 @@ class Optimizers:
         return made
 
     def step(self) -> None:
-        """Apply the gradients that backward has left on the parameters."""
+        """Apply the parameters' gradients."""
         parameters = dict(self._model.named_parameters())
         for role, index, view in self._matrices:
             gradients = [parameters[name].grad for name in role.names]
@@ -84,7 +84,7 @@ class Optimizers:
         self.whole = True
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         self._model.zero_grad(set_to_none=True)
 
     def state_tensors(self) -> dict[str, Tensor]:
@@ -98,7 +98,7 @@ class Optimizers:
         }
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state_tensors` returned.
+        """Restore a state from `state_tensors`.
 
         Raises:
             RunDirectoryError: the tensors belong to another optimiser or another shape of network.
@@ -119,13 +119,13 @@ class Optimizers:
 
 
 def _ends(model: nn.Module, embedding: Role, readout: Role) -> list[tuple[Role, int | None]]:
-    """Return U, V and W; tied inputs are one matrix: their role repeats it, and one copy is trained."""
+    """Return U, V and W; tied inputs are one matrix, which their role repeats, and only one copy is trained."""
     copies = 1 if "operand" not in embedding.pattern.split("->")[0] else len(embedding.read(model))
     return [*((embedding, i) for i in range(copies)), (readout, None)]
 
 
 def _inside(model: nn.Module) -> list[tuple[Role, int | None]]:
-    """Return the matrices of a transformer's blocks, stored as input × output, with a number per head of attention."""
+    """Return the matrices of a transformer's blocks, stored as input × output, with one entry per attention head."""
     found: list[tuple[Role, int | None]] = []
     for name, parameter in model.named_parameters():
         if name.startswith("blocks.") and name.rpartition(".")[2].startswith("W_"):
@@ -136,7 +136,7 @@ def _inside(model: nn.Module) -> list[tuple[Role, int | None]]:
 
 
 def _oriented(value: Tensor, index: int | None) -> Tensor:
-    """Turn a role's value into the matrix Muon sees: all are stored as input × output, and are transposed."""
+    """Return the matrix for Muon: the transpose of a role's value, which is stored as input × output."""
     return (value if index is None else value[index]).T
 
 

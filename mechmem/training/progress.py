@@ -1,4 +1,4 @@
-"""What a person sees while a network trains: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Progress of training: a bar on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ SHORT = {"train_clean": "clean", "train_noisy": "noisy", "train_noisy_true": "no
 
 
 class Reporter(Protocol):
-    """Told about every step of one training run."""
+    """Interface for reporting every step of one training run."""
 
     def step(self, step: int, row: dict[str, Any] | None) -> None:
-        """Say that `step` updates are done; `row` is the history's new row, where one was added."""
+        """Report that `step` updates are done; `row` is the history's new row, or None."""
         ...
 
 
 class Silent:
-    """Says nothing."""
+    """Reports nothing."""
 
     def step(self, step: int, row: dict[str, Any] | None) -> None:
-        """Say nothing."""
+        """Report nothing."""
 
 
 def accuracies(row: dict[str, Any]) -> str:
-    """Write the four accuracies of a history row in a line, in percent."""
+    """Format the four accuracies of a history row as one line, in percent."""
     parts = [f"{SHORT[split]} {'–' if row[split] is None else f'{100 * row[split]:.0f}%'}" for split in SPLITS]
     return " · ".join(parts)
 
 
 class Bar:
-    """A bar with rate and the four accuracies."""
+    """A progress bar with the rate and the four accuracies."""
 
     def __init__(self, progress: Progress, title: str, start: int, total: int):
         self._progress = progress
@@ -45,7 +45,7 @@ class Bar:
         self._task = progress.add_task(title, total=total, completed=start, rate="", split="")
 
     def step(self, step: int, row: dict[str, Any] | None) -> None:
-        """Move the bar; show new accuracies where there are some."""
+        """Move the bar, and show new accuracies if there are any."""
         rate = (step - self._start) / max(time.perf_counter() - self._clock, 1e-9)
         fields: dict[str, Any] = {"rate": f"{rate:.0f} steps/s"}
         if row is not None:
@@ -54,14 +54,14 @@ class Bar:
 
 
 class Lines:
-    """A plain line every tenth of the way, for logs."""
+    """Plain lines, one every tenth of the run, for logs."""
 
     def __init__(self, console: Console, title: str, start: int, total: int):
         self._console, self._title, self._total = console, title, total
         self._clock, self._start, self._next = time.perf_counter(), start, start
 
     def step(self, step: int, row: dict[str, Any] | None) -> None:
-        """Print a line, where one is due and accuracies are known."""
+        """Print a line if one is due and accuracies are known."""
         if row is None or (step < self._next and step < self._total):
             return
         rate = (step - self._start) / max(time.perf_counter() - self._clock, 1e-9)
@@ -72,8 +72,8 @@ class Lines:
 
 @contextlib.contextmanager
 def reporter(title: str, start: int, total: int, *, show: bool) -> Iterator[Reporter]:
-    """Yield the reporter that fits where standard error goes; the bar is gone when the block ends, however it ends."""
-    # Not as Jupyter: there every line would be an output of its own.
+    """Yield the reporter that suits standard error; the bar is removed when the block ends or fails."""
+    # Not as Jupyter, where every line would be a separate output.
     console = Console(stderr=True, force_jupyter=False)
     if not show:
         yield Silent()

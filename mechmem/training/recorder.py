@@ -1,4 +1,4 @@
-"""History and checkpoints, for mechmem's own trainer and for a user's own loop alike."""
+"""Recorder of history and checkpoints, for mechmem's trainer and for user-written loops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mechmem.training.run import Run, read_bits, write_checkpoint, write_header
 
 
 class StateTensors(Protocol):
-    """Anything that can hand out its state as named tensors."""
+    """Anything with a state of named tensors."""
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the state."""
@@ -34,9 +34,9 @@ class StateTensors(Protocol):
 
 
 class Recorder:
-    """Evaluates and saves a network on a schedule, while somebody else trains it.
+    """Evaluates and saves a network on a schedule during any training loop.
 
-    Call it with the number of steps taken so far, from 0 to the last; it does nothing at steps that are not due.
+    Call it with the number of steps taken so far, from 0 to the last; at steps that are not due it does nothing.
 
         recorder = mm.Recorder(model, task, steps=1000, out="runs/mine")
         recorder(0)
@@ -49,15 +49,15 @@ class Recorder:
         model: the network being trained.
         task: its task.
         steps: number of steps that will be taken.
-        out: the run directory; None for a temporary one that goes when the run is no longer used.
-        roles: what the network's parts are for.
+        out: the run directory; None for a temporary one, which is deleted when the run is no longer used.
+        roles: roles of the network's parts.
         loss: the training loss, for the history's `train_loss`.
         evaluations: number of log-spaced evaluations after step 0, or the steps themselves.
         checkpoints: number of log-spaced checkpoints after step 0, or the steps themselves.
 
     Raises:
         ConfigError: there is no such loss, or the number of steps is not positive.
-        RunDirectoryError: the directory already holds something, or cannot be written.
+        RunDirectoryError: the directory is not empty, or cannot be written.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Recorder:
         self.steps = steps
         self.evaluate_at = _schedule(steps, evaluations)
         self.checkpoint_at = _schedule(steps, checkpoints)
-        # Without a directory of the user's, a temporary one lives as long as the run that reads it.
+        # A temporary directory lives as long as the run that reads it.
         self._temporary = None
         if out is None:
             self._temporary = TemporaryFolder()
@@ -105,12 +105,12 @@ class Recorder:
             raise RunDirectoryError(f"{self.path} already holds a run; choose another directory")
 
     def run(self) -> Run:
-        """Return the run being written; it keeps a temporary directory alive."""
+        """Return the run that is being written; it keeps a temporary directory alive."""
         return Run(self.path, self.model, self.task, self.roles, owner=self._temporary)
 
     def resume_at(self, step: int) -> None:
-        """Go back to a saved step: forget whatever was evaluated or saved after it."""
-        # Before the first checkpoint there is nothing to keep, and where a kill came early not even a history.
+        """Return to a saved step, and discard all later evaluations and checkpoints."""
+        # Before the first checkpoint there is nothing to keep, and after an early kill perhaps not even a history.
         rows = Run(self.path, self.model, self.task).rows() if step >= 0 else []
         self.rows = [row for row in rows if row["step"] <= step]
         width = 2 * -(-len(self.task.ids) // 8)
@@ -122,17 +122,17 @@ class Recorder:
             temporary.write_bytes(bits)
 
     def catch_up(self, step: int) -> dict[str, Any] | None:
-        """Return the history's row of a step just restored, evaluating now where a kill came before it was written."""
+        """Return the history's row of a restored step; evaluate now if a kill came before it was written."""
         if self.rows and self.rows[-1]["step"] == step:
             return self.rows[-1]
         return self.evaluate(step) if step in self.evaluate_at else None
 
     def __call__(self, step: int, optimizer: StateTensors | None = None) -> dict[str, Any] | None:
-        """Evaluate and save, where this step is due.
+        """Evaluate and save if this step is due.
 
         Args:
             step: number of updates made so far.
-            optimizer: whose state is saved beside the network's, so that the run can be resumed.
+            optimizer: optimiser whose state is saved with the network's, so that the run can be resumed.
 
         Returns:
             the row added to the history, or None.
@@ -146,7 +146,7 @@ class Recorder:
         """Evaluate now and append to the history.
 
         Raises:
-            ConfigError: this step, or a later one, has been evaluated.
+            ConfigError: this step or a later one has already been evaluated.
             TrainingFailedError: a loss is not a number.
         """
         if self.rows and step <= self.rows[-1]["step"]:
@@ -157,7 +157,7 @@ class Recorder:
             if value is not None and not math.isfinite(value):
                 raise TrainingFailedError(f"{name} is {value} at step {step}")
         bits = np.concatenate([np.packbits(evaluation.given.numpy()), np.packbits(evaluation.true.numpy())])
-        # The side file first: a line in the history then always has its bits.
+        # The bits first, so that every line of the history has them.
         with (self.path / "history.bits").open("ab") as file:
             file.write(bits.tobytes())
         with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
@@ -168,8 +168,8 @@ class Recorder:
     def checkpoint(self, step: int, optimizer: StateTensors | None = None) -> None:
         """Save the network (and the optimiser) now."""
         write_checkpoint(self.path, step, self.model, None if optimizer is None else optimizer.state_tensors())
-        # What an interrupt saved between two scheduled steps has served its purpose once the run is past it (in a loop
-        # of the user's own it was they who asked for it).
+        # A checkpoint that an interrupt saved between two scheduled steps is obsolete once the run is past it (in a
+        # user-written loop it was requested, and stays).
         for old in self.run().checkpoint_steps() if self.config is not None else []:
             if old < step and old not in self.checkpoint_at:
                 (self.path / "checkpoints" / f"step_{old}.safetensors").unlink()
@@ -180,7 +180,7 @@ class Recorder:
 
 
 class TemporaryFolder:
-    """A directory that goes when this object does, without the warning of `tempfile.TemporaryDirectory`."""
+    """A directory that is deleted with this object, without the warning of `tempfile.TemporaryDirectory`."""
 
     def __init__(self):
         self.path = tempfile.mkdtemp(prefix="mechmem-")

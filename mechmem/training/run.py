@@ -1,12 +1,12 @@
-"""A run directory: config, checkpoints, history, all whole or absent.
+"""Run directories: config, checkpoints and history, each complete or absent.
 
 config.json                         format, config, thread count, versions
 checkpoints/step_N.safetensors      the network's state
 checkpoints/step_N.optimizer.safetensors   the optimiser's state, for the newest checkpoint only
 history.jsonl                       one line per evaluation
 history.bits                        per evaluation, packed: prediction = given, prediction = true, for every id
-finished.json                       last step and why training ended
-twins/                              control networks, by a hash of what made them
+finished.json                       last step and the reason why training ended
+twins/                              twins, by a hash of their training
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class Run:
 
     Args:
         path: the directory.
-        model: for a run that a user's own loop recorded, a network of the shape that was recorded; its weights are not
-            used or changed.
+        model: for a run recorded in a user-written loop, a network of the recorded shape; its weights are neither used
+            nor changed.
         task: for such a run, its task.
         roles: for such a run, its roles.
-        owner: whatever must live as long as the run does (the handle of a temporary directory).
+        owner: object that must live as long as the run (the handle of a temporary directory).
 
     Raises:
         RunDirectoryError: the directory is missing, empty, damaged, or not a run of this format.
-        MissingNeedError: the run came from a user's own loop, and its model or task was not passed.
+        MissingNeedError: the run was recorded in a user-written loop, and its model or task was not passed.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Run:
             raise RunDirectoryError(f"{self.path / 'config.json'} was changed after the run was started")
         self._model, self._task, self._roles = model, task, roles
         if self.config is None and (model is None or task is None):
-            raise MissingNeedError(f"{path} was recorded from a user's own loop: pass its model= and task= to open it")
+            raise MissingNeedError(f"{path} was recorded in a user-written loop: pass its model= and task= to open it")
         if self._task is not None and self._task.digest != header["task"]:
             raise RunDirectoryError(f"{path} was recorded on another task ({header['task']}, not {self._task.digest})")
 
     def task(self) -> Task:
-        """Return the task that was trained on."""
+        """Return the run's task."""
         if self._task is None:
             assert self.config is not None
             self._task = build_task(self.config.task)
@@ -100,13 +100,13 @@ class Run:
         return sorted(int(number) for number in numbers if number.isdecimal())
 
     def model_at(self, step: int) -> nn.Module:
-        """Return the network as it was at a saved step, in evaluation mode.
+        """Return the network of a saved step, in evaluation mode.
 
         Raises:
             RunDirectoryError: there is no such checkpoint, or it is damaged or of another shape.
         """
-        # Not a copy of the trained network, where it can be built: hooks, frozen parameters and a chosen subnetwork
-        # are its user's, who has set them for what is run now.
+        # Built anew if possible, not copied: hooks, frozen parameters and a chosen subnetwork of the trained network
+        # are the user's settings for the current state.
         model = copy.deepcopy(self._model) if self.config is None else self._fresh()
         assert model is not None
         if self._model is not None:
@@ -120,12 +120,12 @@ class Run:
         return self.path / "checkpoints" / f"step_{step}.safetensors"
 
     def finished(self) -> Mapping[str, Any] | None:
-        """Return {"step", "reason"} of a run that has ended, or None."""
+        """Return {"step", "reason"} of a finished run, or None."""
         path = self.path / "finished.json"
         return storage.read_json(path) if path.exists() else None
 
     def history(self) -> pd.DataFrame:
-        """Return one row per evaluation: step, losses and accuracies per split (NaN where a split is empty)."""
+        """Return one row per evaluation: step, losses and accuracies per split (NaN if a split is empty)."""
         return pd.DataFrame(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
@@ -138,17 +138,17 @@ class Run:
         except ValueError as error:
             raise RunDirectoryError(f"{path} is damaged: {error}") from error
         if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
-            raise RunDirectoryError(f"{path} is damaged: a line of it is no evaluation")
+            raise RunDirectoryError(f"{path} is damaged: a line is not an evaluation")
         if not rows and self.finished() is not None:
-            raise RunDirectoryError(f"{path} is damaged: the run has ended, and nothing stands in it")
+            raise RunDirectoryError(f"{path} is damaged: it is empty, although the run has finished")
         return rows
 
     def correctness(self) -> tuple[Bool[np.ndarray, "evaluation example"], Bool[np.ndarray, "evaluation example"]]:
-        """Return, per evaluation and id, whether the prediction was the given label, and the true one."""
+        """Return, per evaluation and id, whether the prediction was the given label, and whether the true one."""
         n = len(self.task().ids)
         width = -(-n // 8)
         size = 2 * width * len(self.rows())
-        # Bits are written before their line of the history, so a kill may leave some without one.
+        # Bits are written before their line of the history, so a kill may leave bits without a line.
         packed = np.frombuffer(read_bits(self.path), dtype=np.uint8)[:size]
         if len(packed) != size:
             raise RunDirectoryError(f"{self.path / 'history.bits'} is shorter than the history; the run is damaged")
@@ -160,7 +160,7 @@ def read_bits(path: Path) -> bytes:
     """Read `history.bits` of a run.
 
     Raises:
-        RunDirectoryError: it is missing.
+        RunDirectoryError: the file cannot be read.
     """
     try:
         return (path / "history.bits").read_bytes()
@@ -172,7 +172,7 @@ def read_header(path: Path) -> dict[str, Any]:
     """Read and check `config.json` of a run.
 
     Raises:
-        RunDirectoryError: missing, empty, damaged, or of another format.
+        RunDirectoryError: it is missing, empty, damaged, or of another format.
     """
     if not path.is_dir():
         raise RunDirectoryError(
@@ -196,7 +196,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def write_header(path: Path, config: TrainConfig | None, task: Task) -> None:
-    """Start a run directory."""
+    """Write the header of a new run directory."""
     storage.write_json(
         path / "config.json",
         {
@@ -211,7 +211,7 @@ def write_header(path: Path, config: TrainConfig | None, task: Task) -> None:
 
 
 def write_checkpoint(path: Path, step: int, model: nn.Module, optimizer: Mapping[str, Tensor] | None) -> None:
-    """Save a state; the optimiser goes first, so that a checkpoint that exists can be resumed."""
+    """Save a state; the optimiser's is written first, so that every existing checkpoint can be resumed."""
     folder = path / "checkpoints"
     if optimizer is not None:
         storage.write_tensors(folder / f"step_{step}.optimizer.safetensors", optimizer)
@@ -225,7 +225,7 @@ def load_state(model: nn.Module, path: Path) -> None:
     """Load a saved state into a model, in place.
 
     Raises:
-        RunDirectoryError: the file is damaged, or belongs to a network of another shape.
+        RunDirectoryError: the file is damaged, or holds a network of another shape.
     """
     saved = storage.read_tensors(path)
     current = model.state_dict()
@@ -243,16 +243,16 @@ def recorded_right(
 
     Args:
         subject: a network with its run.
-        ids: the examples, as they are without augmentation or as fixed views.
-        name: who asks.
+        ids: the examples, without augmentation or as fixed views.
+        name: name of the caller, for errors.
 
     Raises:
-        MissingNeedError: there is no run that recorded it, or it did so on another task.
+        MissingNeedError: there is no recorded run, or it is of another task.
         RunDirectoryError: the run is damaged.
     """
     run, task = subject.run, subject.task
     if not isinstance(run, Run):
-        raise MissingNeedError(f"{name!r} needs a run that recorded which examples were right")
+        raise MissingNeedError(f"{name!r} needs a run that recorded which predictions were correct")
     if run.task().digest != task.digest:
         raise MissingNeedError(f"{name!r} needs a run on this task, {task.digest}; it was on {run.task().digest}")
     return run.history()["step"].to_numpy(np.int64, copy=True), run.correctness()[0][:, task.rows(ids).numpy()]

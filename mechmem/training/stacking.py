@@ -1,7 +1,6 @@
-"""Training several networks of one shape at once, as one network whose every parameter has one axis more.
+"""Stacked training: several networks of one shape as one network whose parameters have an additional axis.
 
-An optimiser that treats each number of a parameter alike (SGD, Adam, AdamW) is, on parameters stacked along that axis,
-as many independent optimisers.
+An elementwise optimiser (SGD, Adam, AdamW) acts on stacked parameters like independent optimisers of the networks.
 """
 
 from __future__ import annotations
@@ -30,28 +29,28 @@ from mechmem.training.optimizers import Optimizers
 
 
 def why_not_stacked(config: TrainConfig, model: nn.Module) -> str:
-    """Return why networks of this config cannot be trained as a stack, or "" where they can."""
+    """Return the reason why networks of this config cannot be trained as a stack, or "" if they can."""
     if config.optimizer == "muon":
-        return "muon orthogonalises whole matrices, and a stack of them is none"
+        return "muon orthogonalises whole matrices, and a stack of them is not a matrix"
     if config.precision == "bf16":
-        return "products in bfloat16 would round otherwise in a stack"
+        return "products in bfloat16 would be rounded differently in a stack"
     if config.clip_norm:
         return "gradients would be clipped by the norm of all networks together"
     if couples_rows(model):
-        return "BatchNorm keeps a state of its own for each network"
+        return "BatchNorm keeps a separate state for each network"
     if any(isinstance(module, StepDropout) for module in model.modules()):
-        return "dropout draws masks for each network"
+        return "dropout draws separate masks for each network"
     if mask_layers(model):
-        return "example masks are looked up for each network"
+        return "example masks are looked up separately for each network"
     return ""
 
 
 class Stack:
-    """Networks that are trained together, each on examples of its own.
+    """Networks that are trained together, each on its own examples.
 
     Args:
-        config: how they are trained.
-        models: the networks, initialised, of one shape; their parameters are copied.
+        config: their training config.
+        models: the initialised networks, of one shape; their parameters are copied.
 
     Raises:
         ConfigError: such networks cannot be stacked.
@@ -64,7 +63,7 @@ class Stack:
             raise ConfigError(f"networks of this config cannot be trained as a stack: {reason}; choose how='loop'")
         stacked, _ = stack_module_state(list(models))
         self._names = tuple(stacked)
-        # torch allows no dot in the name of a parameter, so that they go by number here.
+        # torch allows no dot in the name of a parameter, so they are numbered here.
         self._held = nn.ParameterList(stacked.values())
         self._optimizers = Optimizers(config, self._held, Roles())
         self._rows = max(FEWEST_ROWS, block_rows(self._shape) // len(models))
@@ -72,7 +71,7 @@ class Stack:
     def step(
         self, inputs: Shaped[Tensor, "network example ..."], given: Int[Tensor, "network example"]
     ) -> Float[Tensor, " network"]:
-        """Take one step of every network, on its own examples; return the losses."""
+        """Take one step of every network on its own examples; return the losses."""
         self._shape.train()
         self._optimizers.zero_grad()
         n = given.shape[1]
@@ -82,7 +81,7 @@ class Stack:
             with _StackedTables():
                 losses = vmap(self._loss)(parameters, inputs[:, block], given[:, block])
             losses = losses * ((block.stop - block.start) / n)
-            # A network's loss depends on its own parameters only: the sum's gradient is each one's own.
+            # A network's loss depends only on its own parameters, so the gradient of the sum separates.
             reduce(losses, "network ->", "sum").backward()
             total += losses.detach()
         self._optimizers.step()
@@ -90,20 +89,20 @@ class Stack:
 
     def _loss(self, parameters: dict[str, Tensor], inputs: Tensor, given: Tensor) -> Tensor:
         for each in parameters.values():
-            # What torch takes for a parameter: a module that asks for one by its name is given nothing else.
+            # Marks the tensor as a parameter for torch, because modules accept only parameters under these names.
             each._is_param = True  # pyright: ignore[reportAttributeAccessIssue]
         return loss_of(functional_call(self._shape, parameters, (inputs,)).float(), given, self._config.loss)
 
     @torch.no_grad()
     def unstack(self, number: int, model: nn.Module) -> None:
-        """Put one network's parameters into a model of that shape."""
+        """Copy one network's parameters into a model of the same shape."""
         found = dict(model.named_parameters())
         for name, stacked in zip(self._names, self._held, strict=True):
             found[name].copy_(stacked[number])
 
 
 class _StackedTables(TorchFunctionMode):
-    """Gives sums of rows of a table (`embedding_bag`) the stacked form that torch has none of."""
+    """Supplies the stacked form of sums of rows of a table (`embedding_bag`), which torch lacks."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {name: value for name, value in (kwargs or {}).items() if value not in (None, False)}
@@ -113,7 +112,7 @@ class _StackedTables(TorchFunctionMode):
 
 
 class _RowSums(torch.autograd.Function):
-    """Sums of rows, of all networks' tables below each other at once. Its gradient is that of what `vmap` calls."""
+    """Sums of rows over all networks' tables, concatenated. Its gradient is that of the call in `vmap`."""
 
     @staticmethod
     def forward(rows: Tensor, table: Tensor) -> Tensor:

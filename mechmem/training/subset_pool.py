@@ -1,4 +1,4 @@
-"""Training subset networks in several processes."""
+"""Parallel training of subset networks in several processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mechmem.training.subset_trainer import Answers, Plan, SubsetTrainer
 def in_processes(
     plan: Plan, units: Sequence[range], workers: int, report: Callable[[int], None]
 ) -> Generator[tuple[range, Answers]]:
-    """Yield the numbers of networks and their answers as they are trained, one by one in processes of one thread each.
+    """Train networks one by one in processes of one thread each; yield their numbers and results as they finish.
 
     Raises:
         TrainingFailedError: a loss is not a number, or a process died.
@@ -31,7 +31,7 @@ def in_processes(
     try:
         waiting = {pool.submit(_train, plan, unit[0]): unit for unit in units}
         for future in as_completed(waiting):
-            # As arrays: a pool sends tensors through shared memory, of which a machine may have little.
+            # As arrays, because a pool sends tensors through shared memory, which may be scarce.
             member, predictions, logits = future.result()
             report(plan.config.steps)
             yield (
@@ -41,7 +41,7 @@ def in_processes(
     except BrokenProcessPool as error:
         raise TrainingFailedError(f"a process that trained subset networks died (out of memory?): {error}") from error
     except BaseException:
-        # A network that is half trained is of no use, and the processes do not heed an interrupt themselves.
+        # A half-trained network is of no use, and the processes ignore interrupts themselves.
         pool.shutdown(wait=False, cancel_futures=True)
         started = set(multiprocessing.active_children()) - before
         for process in started:

@@ -1,4 +1,4 @@
-"""Training one network, or a stack of them, on random subsets of a training set."""
+"""Trainer of one network, or a stack of them, on random subsets of a training set."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from mechmem.training.optimizers import Optimizers
 from mechmem.training.stacking import Stack, why_not_stacked
 
 MOST_STACKED = 32
-"""Networks of a stack: more gain nothing, and an interrupt loses at most one stack."""
+"""Largest number of networks in a stack: more gain nothing, and an interrupt loses at most one stack."""
 MOST_PARAMETERS = 2**25
-"""Parameters of a stack: 128 MB in float32, and three times as much again for gradients and moments."""
+"""Largest number of parameters of a stack: 128 MB in float32, plus three times as much for gradients and moments."""
 FEW_PRODUCTS = 2**22
-"""Weights of a network times examples of a step, up to which a stack is the faster way."""
+"""Product of a network's weights and a step's examples up to which a stack is faster."""
 
 Report = Callable[[int], None]
-"""Told how many steps of networks have been taken since it was last told."""
+"""Called with the number of network steps taken since the last call."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything that decides the networks, number by number.
+    """Settings that determine every subset network, given its number.
 
     Attributes:
-        config: how each is trained; its seed and `seed` together decide theirs.
-        fraction: share of the training examples that each is trained on.
+        config: training config of each; its seed and `seed` together determine the networks' seeds.
+        fraction: fraction of the training examples in each subset.
         seed: seed of the subsets and of the networks.
-        logits: whether logits on the test examples are kept.
-        device: where they are trained.
-        steps: number of steps, if another than the config's; goes into `config`.
+        logits: whether to keep logits on the test examples.
+        device: device of the training.
+        steps: number of steps, if different from the config's; stored in `config`.
 
     Raises:
-        ConfigError: it is not the config of a training, or a setting is not allowed.
+        ConfigError: the config is not a training config, or a setting is invalid.
     """
 
     config: TrainConfig
@@ -75,12 +75,12 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answers:
-    """What is kept of some networks.
+    """Results of some networks.
 
     Attributes:
         member: which of `task.sources` each was trained on. Shape (network, source).
-        predictions: what each answers on `task.ids`. Shape (network, example).
-        test_logits: its logits on `task.test_ids`, where they are kept. Shape (network, test, class).
+        predictions: its predictions on `task.ids`. Shape (network, example).
+        test_logits: its logits on `task.test_ids`, if kept. Shape (network, test, class).
     """
 
     member: Bool[Tensor, "network source"]
@@ -89,7 +89,7 @@ class Answers:
 
 
 def draw_member(sources: int, fraction: float, seed: int, number: int) -> Bool[Tensor, " source"]:
-    """Draw the subset of a network: round(fraction · sources) of the examples, all subsets of that size alike."""
+    """Draw the subset of a network: round(fraction · sources) examples, uniform over subsets of that size."""
     chosen = torch.randperm(sources, generator=generator(seed, "subset", number))[: round(fraction * sources)]
     member = torch.zeros(sources, dtype=torch.bool)
     member[chosen] = True
@@ -97,20 +97,20 @@ def draw_member(sources: int, fraction: float, seed: int, number: int) -> Bool[T
 
 
 class SubsetTrainer:
-    """Trains the networks of a plan; each is the same whichever others are trained.
+    """Trains the networks of a plan; each is independent of which others are trained.
 
     Args:
-        plan: what decides the networks.
+        plan: the settings that determine the networks.
 
     Raises:
-        ConfigError: a subset would be empty or everything, or a step would see too few examples for BatchNorm.
+        ConfigError: a subset would be empty or complete, or a step would see too few examples for BatchNorm.
     """
 
     def __init__(self, plan: Plan):
         self.plan, self.task = plan, build_task(plan.config.task)
         task, n = self.task, len(self.task.sources)
         if not 0 < round(plan.fraction * n) < n:
-            raise ConfigError(f"subsets of a fraction {plan.fraction} of {n} examples leave out none, or all of them")
+            raise ConfigError(f"subsets with a fraction {plan.fraction} of {n} examples have all or none of them")
         self._device = resolve_device(plan.device)
         self._shown = TrainingSet(task, self._device)
         place = torch.full((len(task.ids),), -1)
@@ -130,7 +130,7 @@ class SubsetTrainer:
         return draw_member(len(self.task.sources), self.plan.fraction, self.plan.seed, number)
 
     def places(self, number: int) -> Int[Tensor, " place"]:
-        """Return the places in `task.train_ids` of what a network is trained on: of fixed views, all of a source's."""
+        """Return the places in `task.train_ids` that a network is trained on; fixed views go with their source."""
         return self.member(number)[self._source_of].nonzero().flatten()
 
     def network_seed(self, number: int) -> int:
@@ -138,11 +138,11 @@ class SubsetTrainer:
         return derive_seed(self.plan.config.seed, f"subset network {self.plan.seed}", number)
 
     def model(self, number: int) -> Network:
-        """Return a network as it starts."""
+        """Return an initialised network."""
         return build_model(self.plan.config.model, self.task, self.network_seed(number)).to(self._device)
 
     def one(self, number: int, report: Report) -> Answers:
-        """Train one network by the trainer's own step.
+        """Train one network with the same step as `train`.
 
         Raises:
             TrainingFailedError: the loss is not a number.
@@ -193,14 +193,14 @@ class SubsetTrainer:
         return self._answers(numbers, unstacked)
 
     def _held_whole(self, places: Sequence[Int[Tensor, " place"]], order: Order) -> list[Examples] | None:
-        """Return each network's examples where every step sees the same, else None."""
+        """Return each network's examples if they are the same at every step, otherwise None."""
         if self._shown.changes or order.size < len(places[0]):
             return None
         return [self._shown.at(each, 0) for each in places]
 
     def _examples(self, chosen: Sequence[Int[Tensor, " place"]], step: int) -> tuple[Tensor, Tensor]:
         if self._shown.changes:
-            # How an image is changed may depend on its place in the batch.
+            # The augmentation of an image may depend on its place in the batch.
             return _together([self._shown.at(each, step) for each in chosen])
         found = self._shown.at(torch.cat(list(chosen)), step)
         split = "(network example) ... -> network example ..."
@@ -231,10 +231,10 @@ def _together(examples: Sequence[Examples]) -> tuple[Tensor, Tensor]:
 
 
 def stack_size(trainer: SubsetTrainer, how: str, workers: int) -> int | None:
-    """Return how many networks are trained at once, or None where they are trained one by one ("auto" chooses).
+    """Return the number of networks trained at once, or None if they are trained one by one ("auto" chooses).
 
     Raises:
-        ConfigError: a stack is asked for, and cannot be had.
+        ConfigError: a stack is requested but impossible.
     """
     model, config = trainer.model(0), trainer.plan.config
     reason = "several processes train one by one" if workers > 1 else why_not_stacked(config, model)

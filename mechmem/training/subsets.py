@@ -1,4 +1,4 @@
-"""Many networks of one config, each trained on a random subset of the training examples (Feldman & Zhang 2020)."""
+"""Networks of one config trained on random subsets of the training examples (Feldman & Zhang 2020)."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ How = Literal["auto", "stacked", "loop"]
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class SubsetNetworks(Saved):
-    """What networks that were trained on random subsets answer; the networks themselves are not kept.
+    """Predictions of networks trained on random subsets; the networks themselves are not kept.
 
     Attributes:
         ids: every example of the task. Shape (example).
-        given: its label: the one given in training, on test examples the true one. Shape (example).
-        sources: the training examples that subsets are drawn from. Shape (source).
+        given: their labels: given labels of training examples, true labels of test examples. Shape (example).
+        sources: the training examples from which subsets are drawn. Shape (source).
         test_ids: the test examples. Shape (test).
-        member: which networks were trained on which of the sources. Shape (network, source).
-        predictions: what each network answers on every example. Shape (network, example).
-        test_logits: its logits on the test examples; None where they were not asked for. Shape (network, test, class).
-        how: the way in which they were trained, "stacked" or "loop".
+        member: which networks were trained on which sources. Shape (network, source).
+        predictions: predictions of each network on every example. Shape (network, example).
+        test_logits: its logits on the test examples, or None if not requested. Shape (network, test, class).
+        how: method of training, "stacked" or "loop".
     """
 
     ids: Int[Tensor, " example"]
@@ -58,14 +58,14 @@ class SubsetNetworks(Saved):
     how: str
 
     def __len__(self) -> int:
-        """How many networks."""
+        """Number of networks."""
         return len(self.member)
 
     def right(self, ids: Ids) -> Bool[Tensor, "network chosen"]:
-        """Return which networks answer which of these examples with its given label.
+        """Return which networks predict the given label of which of these examples.
 
         Raises:
-            ConfigError: it is no list of ids.
+            ConfigError: the argument is not a list of ids.
             UnknownNameError: an id is not one of the task's.
         """
         wanted, order = as_ids(ids), torch.argsort(self.ids)
@@ -75,11 +75,11 @@ class SubsetNetworks(Saved):
         return self.predictions[:, rows] == self.given[rows]
 
     def memorization(self) -> SubsetEstimate:
-        """Return each source's memorization: how much more often its label is answered by networks trained on it."""
+        """Return each source's memorization: how much likelier its label is predicted by networks trained on it."""
         return memorization(self.member, self.right(self.sources))
 
     def influence(self, ids: Ids | None = None) -> SubsetEstimate:
-        """Return each source's influence on whether examples are answered as given; by default the test examples."""
+        """Return each source's influence on correct predictions of examples, by default of the test examples."""
         return influence(self.member, self.right(self.test_ids if ids is None else ids))
 
 
@@ -97,40 +97,40 @@ def train_subsets(
     device: str = "cpu",
     progress: bool = True,
 ) -> SubsetNetworks:
-    """Train networks that differ in a random subset of the training examples, and in the seed of start and order.
+    """Train networks that differ in a random subset of the training examples and in their seed.
 
     Every subset has round(fraction · n) examples; with fixed views, all views of an example are in it or none is.
-    Everything else is the config's, the number of steps too; `stop_when` is not heeded. Network number k depends on
-    (config, fraction, seed, k) alone, but for rounding where networks are stacked; its subset depends on (fraction,
-    seed, k) and the number of examples.
+    Everything else, including the number of steps, follows the config, except that `stop_when` is ignored. Network k
+    depends only on (config, fraction, seed, k), up to rounding in stacks; its subset depends on (fraction, seed, k) and
+    the number of examples.
 
-    There are two ways, whose networks agree but for rounding. "loop" trains one network after the other by the
-    trainer's own step, in one process or several. "stacked" trains up to 32 at once, as one network whose parameters
-    have one axis more: many small products become few large ones. It cannot be had with muon, bf16, BatchNorm, dropout
-    or example masks. "auto" is "stacked" where it can be had, one process is asked for, there are no convolutions, and
-    weights times examples of a step are at most `mechmem.training.subset_trainer.FEW_PRODUCTS`: beyond it the products
-    are large enough as they are.
+    Two methods give the same networks up to rounding. "loop" trains the networks one by one with the same step as
+    `train`, in one or several processes. "stacked" trains up to 32 at once, as one network whose parameters have an
+    additional axis, which turns many small products into few large ones; it is impossible with muon, bf16, BatchNorm,
+    dropout or example masks. "auto" is "stacked" if that is possible, there is one process, there are no convolutions,
+    and the product of weights and examples per step is at most `mechmem.training.subset_trainer.FEW_PRODUCTS`, beyond
+    which single products are large enough.
 
-    The same call gives the same bits on the same machine and thread count. More than one process have one thread each.
+    The same call gives the same bits on the same machine and thread count. Several processes have one thread each.
 
     Args:
-        config: what each network is trained on and how.
-        networks: how many.
-        fraction: share of the training examples in each subset.
+        config: training config of each network.
+        networks: number of networks.
+        fraction: fraction of the training examples in each subset.
         seed: seed of the subsets and of the networks.
-        steps: number of steps, if another than the config's.
-        workers: number of processes, for "loop"; each takes some seconds to start. A script that asks for several
-            starts as `if __name__ == "__main__":`.
+        steps: number of steps, if different from the config's.
+        workers: number of processes, for "loop"; each takes some seconds to start. A script that uses several needs
+            `if __name__ == "__main__":`.
         how: "auto", "stacked" or "loop".
-        logits: whether logits on the test examples are kept.
-        out: where answers are kept, in a folder named by a hash of all that decides them, a file for each network or
-            stack: what stands there is read, and the others are trained. With another number of networks the last
-            stack is another one.
+        logits: whether to keep logits on the test examples.
+        out: directory for the results, which are kept in a folder named by a hash of all settings, one file per network
+            or stack: existing files are read, and only missing networks are trained. With a different number of
+            networks the last stack may differ.
         device: where to train.
-        progress: whether to show a bar (plain lines where standard error is not a terminal).
+        progress: whether to show a bar (plain lines if standard error is not a terminal).
 
     Raises:
-        ConfigError: a setting is not allowed, or networks of this config cannot be trained in the way asked for.
+        ConfigError: a setting is invalid, or networks of this config cannot be trained by the requested method.
         RunDirectoryError: a file in `out` is damaged.
         TrainingFailedError: a loss is not a number, or a process died.
     """
@@ -163,7 +163,7 @@ def train_subsets(
             trained = (
                 (unit, trainer.one(unit[0], moved) if size is None else trainer.stack(unit, moved)) for unit in left
             )
-        # Closed here, so that an interrupt ends the processes wherever it falls.
+        # Closed here, so that an interrupt at any point ends the processes.
         with contextlib.closing(trained):
             for unit, answers in trained:
                 found[unit] = answers
@@ -174,7 +174,7 @@ def train_subsets(
 
 
 def _units(networks: int, size: int) -> Iterator[range]:
-    """Yield the numbers of the networks that are trained, and saved, together."""
+    """Yield the numbers of networks that are trained and saved together."""
     for first in range(0, networks, size):
         yield range(first, min(first + size, networks))
 
@@ -208,7 +208,7 @@ def _write(path: Path, answers: Answers) -> None:
 
 
 def _read(path: Path, unit: range, trainer: SubsetTrainer) -> Answers | None:
-    """Return the answers in a file, or None where there is none."""
+    """Return the results in a file, or None if there is no file."""
     if not path.exists():
         return None
     tensors = storage.read_tensors(path)
@@ -226,7 +226,7 @@ def _read(path: Path, unit: range, trainer: SubsetTrainer) -> Answers | None:
 
 
 def _accuracies(task: Task, found: dict[range, Answers]) -> dict[str, Any]:
-    """Return the four accuracies, as means over networks, as the trainer's history has them."""
+    """Return the four accuracies as means over networks, in the form of a history row."""
     predictions = torch.cat([answers.predictions for answers in found.values()])
     row: dict[str, Any] = dict.fromkeys(SPLITS)
     for split in labelled_splits(task):

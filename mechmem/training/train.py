@@ -1,4 +1,4 @@
-"""From a config, or a run directory, to a subject; and from either to its control networks."""
+"""Training a network from a config, loading a run, and retraining a run's twins."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ except ImportError:  # not on Windows, where nothing keeps two processes apart
 
 @dataclasses.dataclass(frozen=True)
 class ConfigRetrainer:
-    """How to train the twins of a run: same config and initialisation, other labels or fewer steps.
+    """Trainer of a run's twins: the same config and initialisation, but other labels or fewer steps.
 
     Attributes:
         config: the run's config.
-        steps: how many steps the run took.
-        folder: where twins are kept, by a hash of what made them; each is a run of its own.
-        device: where they are trained.
-        owner: whatever must live as long as the folder.
+        steps: number of steps that the run took.
+        folder: directory of the twins, each a run named by a hash of its training.
+        device: device of their training.
+        owner: object that must live as long as the folder.
     """
 
     config: TrainConfig
@@ -54,11 +54,13 @@ class ConfigRetrainer:
     owner: object = None
 
     def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
-        """Return a twin, trained now or opened from the folder.
+        """Return a twin, trained now or loaded from the folder.
 
         Args:
             kind: "untrained" (same initialisation), "one_step", "noise_only" (every training label uniform over all
-                classes: wrong-only labels would say what the answer is not, and are no null), or "clean_labels".
+                classes: labels that are always wrong carry information about the true one, so they are not a valid
+                    null),
+                or "clean_labels".
             progress: whether to show a bar.
 
         Raises:
@@ -82,16 +84,16 @@ class ConfigRetrainer:
     def retrained(
         self, *, without: Int[Tensor, " example"] | None = None, seed: int | None = None, progress: bool = False
     ) -> nn.Module:
-        """Return the network trained again for as many steps; whatever is not changed here is alike.
+        """Return the network retrained for as many steps, identically except for the arguments.
 
         Args:
-            without: training examples that are left out of every step, beside those that the run itself left out; all
-                others keep their place in the order.
+            without: training examples to leave out of every step, in addition to the run's own `left_out`; all others
+                keep their place in the order.
             seed: another seed of initialisation and order (the task and example masks keep theirs).
             progress: whether to show a bar.
 
         Raises:
-            ConfigError: an id is not of the training set, or none would be left.
+            ConfigError: an id is not in the training set, or no example would remain.
             MissingNeedError: the network is as it was initialised: there is no training to repeat.
         """
         if not self.steps:
@@ -115,27 +117,27 @@ def train(
     progress: bool = True,
     title: str = "",
 ) -> Subject:
-    """Train a network, or go on where an interrupted run of the same config stopped.
+    """Train a network, or resume an interrupted run of the same config.
 
-    The same config gives the same bits on the same machine and thread count, resumed or not. The network is handed out
-    in evaluation mode: no dropout, and BatchNorm by its running statistics.
+    The same config gives the same bits on the same machine and thread count, resumed or not. The returned network is in
+    evaluation mode: no dropout, and BatchNorm with its running statistics.
 
     Args:
-        config: what to train and how.
-        out: the run directory; a run of the same config in it is resumed, a finished one is returned as it is. None for
-            a temporary directory.
+        config: the training config.
+        out: the run directory; an interrupted run of the same config in it is resumed, a finished one is returned. None
+            for a temporary directory.
         device: where to train.
-        progress: whether to show a bar (plain lines where standard error is not a terminal).
-        title: what the bar calls the run; by default the directory's name.
+        progress: whether to show a bar (plain lines if standard error is not a terminal).
+        title: name of the run in the bar; by default the directory's name.
 
     Raises:
-        ConfigError: it is no config, or cannot be built.
+        ConfigError: the argument is not a config, or cannot be built.
         RunDirectoryError: `out` holds something else, a run of another config, or a damaged run.
         TrainingFailedError: the loss is not a number, or a result could not be written.
-        KeyboardInterrupt: interrupted; the state reached has been saved in `out`.
+        KeyboardInterrupt: interrupted; the current state is saved in `out`.
 
     Warns:
-        LeakWarning: turn-over dropout in which examples act on the units that are not their own.
+        LeakWarning: with turn-over dropout, training examples affect units outside their masks.
     """
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"train takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
@@ -184,15 +186,15 @@ def load(
 
     Args:
         path: the run directory.
-        model: for a run recorded from a user's own loop, a network of that shape (its weights are not used).
+        model: for a run recorded in a user-written loop, a network of that shape (its weights are not used).
         task: for such a run, its task.
         roles: for such a run, its roles.
         step: a saved step; the last one by default.
-        device: where the network is put, and its twins trained.
+        device: device of the network and of the training of its twins.
 
     Raises:
         RunDirectoryError: the directory is missing, empty, damaged, truncated, or has no such checkpoint.
-        MissingNeedError: the run was recorded from a user's own loop, and its model or task was not passed.
+        MissingNeedError: the run was recorded in a user-written loop, and its model or task was not passed.
     """
     where = resolve_device(device)
     run = Run(path, model, task, roles)
@@ -223,7 +225,7 @@ def _check_same(path: Path, config: TrainConfig) -> None:
 
 
 def _restore(run: Run, recorder: Recorder, model: nn.Module, optimizers: Optimizers) -> int | None:
-    """Bring model, optimiser and history to the newest state that can be resumed; None where there is none yet."""
+    """Restore model, optimiser and history to the newest resumable state; return its step, or None without one."""
     folder = run.path / "checkpoints"
     saved = run.checkpoint_steps()
     steps = [step for step in saved if (folder / f"step_{step}.optimizer.safetensors").exists()]
@@ -241,7 +243,7 @@ def _restore(run: Run, recorder: Recorder, model: nn.Module, optimizers: Optimiz
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep a second process from writing to the same run; the lock goes with the process, however that ends."""
+    """Lock the run against other processes; the lock is released when the process ends, even if killed."""
     if fcntl is None:
         yield
         return
@@ -254,7 +256,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _twins_folder(path: Path) -> tuple[Path, object]:
-    """Return where a run's twins are kept, and what keeps that alive: a temporary place for a run that is read-only."""
+    """Return the directory of a run's twins (a temporary one if the run is read-only), and the object that owns it."""
     if os.access(path, os.W_OK):
         return path / "twins", None
     folder = TemporaryFolder()
@@ -263,7 +265,7 @@ def _twins_folder(path: Path) -> tuple[Path, object]:
 
 @contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Run with the recorded number of threads, since sums depend on how they are split; restore it afterwards."""
+    """Run with the recorded number of threads, on which the rounding of sums depends; restore the number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
