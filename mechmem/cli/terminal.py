@@ -91,9 +91,9 @@ def plugin_list(rows: list[dict[str, Any]]) -> RenderableType:
         parts.append(Text(kind, style="bold underline"))
         for row in (row for row in rows if row["kind"] == kind):
             also = f"also {', '.join(row['aliases'])}\n" if row["aliases"] else ""
-            told = "" if row["knows"] is None else f"told: {', '.join(row['knows']) or 'nothing'}\n"
-            told = f"{also}{told}source: {row['cites']}"
+            known = "" if row["knows"] is None else f"knows: {', '.join(row['knows']) or 'nothing'}\n"
+            about = f"{also}{known}source: {row['cites']}"
             parts.append(Padding(Text(row["name"], style="bold"), (0, 0, 0, 2)))
             parts.append(Padding(Text(row["summary"]), (0, 0, 0, 4)))
-            parts.append(Padding(Text(told, style="dim"), (0, 0, 0, 4)))
+            parts.append(Padding(Text(about, style="dim"), (0, 0, 0, 4)))
     return Group(*parts)

@@ -1,4 +1,4 @@
-"""Share of the wrong labels that a network has fitted."""
+"""Share of the labels with noise that a network has fitted."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from mechmem.models.reading.forward import logits_of
 
 
 def noise_fit(subject: Subject, answers: Int[Tensor, " source"]) -> Estimate | None:
-    """Return the share of given labels carrying noise that a network answers, on its own training examples.
+    """Return the share of given labels with noise that a network predicts, on its own training examples.
 
-    These are the wrong labels; or all of them, where the right ones are no more than chance would make them: then they
-    are as random as the others. Fixed augmented views are training examples of their own. With a new view at every step
-    the examples are taken as they are without augmentation.
+    These are the wrong labels; if no more labels are correct than by chance, all labels count as noise. Each fixed
+    augmented view is a training example. With a new view at every step the examples are used without augmentation.
 
     Args:
         subject: the network and its task.
-        answers: what the network answers on `task.sources`.
+        answers: the network's predictions on `task.sources`.
 
     Returns:
-        None where no label is wrong, or it is not known which.
+        the share, or None if no label is wrong or it is not known which.
     """
     task = subject.task
     ids, noisy = task.train_ids, task.noisy

@@ -46,11 +46,11 @@ def laid_out(card: Scorecard) -> Group:
     for row in card.rows:
         cells = [*row.splits.values()] + [row.controls.get(name) for name in controls]
         table.add_row(row.extractor, *(_figure(cell) for cell in cells))
-    told = Text("".join(f"{row.extractor} was told: {', '.join(row.knows) or 'nothing'}\n" for row in card.rows))
-    told.stylize("dim")
+    known = Text("".join(f"{row.extractor} knows: {', '.join(row.knows) or 'nothing'}\n" for row in card.rows))
+    known.stylize("dim")
     facts = [*map(vote_line, card.votes), structure_line(card.structure)]
     sentence = Text(card.sentence + "\n", style="bold")
-    return Group(title, table, Text(), _reasons(card), told, Text("\n".join(facts) + "\n"), sentence)
+    return Group(title, table, Text(), _reasons(card), known, Text("\n".join(facts) + "\n"), sentence)
 
 
 def plain(card: Scorecard, width: int = 100) -> str:

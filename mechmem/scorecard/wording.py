@@ -107,8 +107,8 @@ def _best(card: Scorecard) -> str:
     read = f"the most that is read out is {percent(best.splits['test'].estimate)} ({best.extractor})"
     if vote is None:
         return read
-    told = "the operation" if "operation" in vote.knows else "the group"
-    return f"{read}, a vote of the training labels, told {told}, gives {percent(vote.test)}"
+    known = "the operation" if "operation" in vote.knows else "the group"
+    return f"{read}, a vote of the training labels, given {known}, gives {percent(vote.test)}"
 
 
 def _beside_controls(card: Scorecard) -> str:
@@ -143,7 +143,7 @@ def html_table(card: Scorecard) -> str:
     """Write the scorecard as one HTML table; a missing figure carries its reason as a tooltip."""
     controls = [name for name in CONTROL_TITLES if any(name in row.controls for row in card.rows)]
     splits = list(card.rows[0].splits) if card.rows else []
-    titles = ["extractor", "told", *(SPLIT_TITLES[split] for split in splits), *(CONTROL_TITLES[c] for c in controls)]
+    titles = ["extractor", "knows", *(SPLIT_TITLES[split] for split in splits), *(CONTROL_TITLES[c] for c in controls)]
     head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
     over = f'<th colspan="2"></th><th colspan="{len(splits)}">accuracy of this network</th>'
     if controls:
@@ -158,10 +158,10 @@ def html_table(card: Scorecard) -> str:
 
 
 def _line(row: Row, controls: list[str]) -> str:
-    told = html.escape(", ".join(row.knows)) or "nothing"
+    known = html.escape(", ".join(row.knows)) or "nothing"
     cells = [*row.splits.values()] + [row.controls.get(name) for name in controls]
     return (
-        f"<tr><th>{html.escape(row.extractor)}</th><td>{told}</td>"
+        f"<tr><th>{html.escape(row.extractor)}</th><td>{known}</td>"
         + "".join(f"<td{_tooltip(cell)}>{percent(cell.estimate if cell else None)}</td>" for cell in cells)
         + "</tr>"
     )

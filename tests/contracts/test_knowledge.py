@@ -1,4 +1,4 @@
-"""What an extractor was told, proved: breaking what it does not declare must leave its predictions as they were."""
+"""Declared knowledge of extractors: breaking what one does not declare must leave its predictions unchanged."""
 
 import dataclasses
 

@@ -173,7 +173,7 @@ def test_unknown_truth_reads_null():
 
 
 def test_the_sentence_says_what_its_vote_was_told(card, planted):
-    assert "told the operation" in card.sentence
+    assert "given the operation" in card.sentence
     task = planted.subject.task
     train = torch.zeros(169, dtype=torch.bool)
     train[task.train_ids] = True
@@ -181,7 +181,7 @@ def test_the_sentence_says_what_its_vote_was_told(card, planted):
     truth[task.train_ids] = -1
     hidden = mm.ArrayTask(task.operands, task.given(task.ids), truth, train, operation="add")
     sentence = mm.audit(mm.Subject(planted.subject.model, hidden, planted.subject.roles)).sentence
-    assert "told the group" in sentence and "told the operation" not in sentence
+    assert "given the group" in sentence and "given the operation" not in sentence
 
 
 def test_the_training_set_is_asked_for_as_a_whole(planted):

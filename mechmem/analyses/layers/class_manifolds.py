@@ -123,7 +123,7 @@ class ClassManifoldsResult(Result):
 
 @dataclasses.dataclass(frozen=True)
 class ClassManifolds(LayerAnalysis):
-    """Measure how many-dimensional and how large the cloud of each class is, layer by layer.
+    """Measure the dimension and radius of each class's cloud of features, layer by layer.
 
     It covers the training examples by given label, the clean ones, the noisy ones by given and by true label, and test
     examples, in the network as it is and before training. In a layer that memorizes, the noisy examples form clouds by

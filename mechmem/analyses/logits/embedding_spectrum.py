@@ -76,7 +76,7 @@ class EmbeddingSpectrumResult(Result):
 
     Attributes:
         matrices: the spectra.
-        multiplicity: how many coefficients make up each frequency. Shape (freq).
+        multiplicity: number of coefficients of each frequency. Shape (freq).
         labels: what the group calls its frequencies: "1", "2", …, or names of representations.
         false_positive_rate: α, the share of random matrices in which some frequency would be called key.
     """

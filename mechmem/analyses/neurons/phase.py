@@ -190,7 +190,7 @@ class Phase(Analysis):
         self.require(subject)
         task = subject.task
         wrong = None if task.noisy is None else float(task.noisy.double().mean())
-        noise, source = (self.noise, "as told") if self.noise is not None else _replaced(task, wrong)
+        noise, source = (self.noise, "as given") if self.noise is not None else _replaced(task, wrong)
         predicted = all_logits(subject).argmax(1)
         accuracies = {
             split.name: wilson(int((predicted[task.rows(split.ids)] == split.labels).sum()), len(split.ids))

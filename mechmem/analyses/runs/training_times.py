@@ -230,5 +230,5 @@ class TrainingTimes(Analysis):
 
 
 def _stays(holds: Bool[np.ndarray, " evaluation"]) -> Bool[np.ndarray, " evaluation"]:
-    """Whether a condition holds at this evaluation and at all later ones."""
+    """Return whether a condition holds at this evaluation and at all later ones."""
     return np.logical_and.accumulate(holds[::-1])[::-1]
