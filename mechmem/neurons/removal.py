@@ -17,15 +17,8 @@ from mechmem.core.task import Task
 from mechmem.math.comparisons import means_over_answers
 from mechmem.math.logits import margins
 from mechmem.models.reading.linear_readout import LinearReadout
-
-LABELLED = {
-    "train": "train",
-    "train_clean": "train_clean",
-    "train_noisy": "train_noisy",
-    "train_noisy_true": "train_noisy",
-    "test": "test",
-}
-"""Examples of each row of the effects; "train" is used if it is not known which labels are wrong."""
+from mechmem.tasks.config import SPLITS
+from mechmem.tasks.splits import labelled_splits, training_set
 
 
 @record
@@ -91,27 +84,24 @@ class RaisedCells:
 def removal_effects(task: Task, last: LinearReadout, m: int) -> Iterator[RemovalEffect]:
     """Yield the effect on each split of ablating neuron m (setting its activation to 0 on every example)."""
     without = last.logits - torch.outer(last.hidden[:, m], last.weights[m])
-    for split, examples in LABELLED.items():
-        if split == "train" and task.noisy is not None:
+    known = {split.name: split for split in (training_set(task), *labelled_splits(task))}
+    # The whole training set where it is not known which labels are wrong.
+    for name in SPLITS if task.noisy is not None else ("train", *SPLITS):
+        split = known.get(name)
+        if split is None:
+            yield RemovalEffect(name)
             continue
-        ids = task.train_ids if split == "train" else task.splits[examples]
-        if ids is None or not len(ids):
-            yield RemovalEffect(split)
-            continue
-        truth = task.true(ids)
-        labels = task.given(ids) if split in ("train", "train_noisy") or truth is None else truth
-        rows = task.rows(ids)
-        before, after = margins(last.logits[rows], labels), margins(without[rows], labels)
-        right, still = last.logits[rows].argmax(1) == labels, without[rows].argmax(1) == labels
-        # Cells with the same answer are not independent, so answers are resampled.
-        unit = (labels if truth is None else truth).numpy()
+        rows = task.rows(split.ids)
+        before, after = margins(last.logits[rows], split.labels), margins(without[rows], split.labels)
+        right, still = last.logits[rows].argmax(1) == split.labels, without[rows].argmax(1) == split.labels
         changes = torch.stack([still.double() - right.double(), (after - before).double()]).numpy()
-        change, margin_change = means_over_answers(changes, unit)
+        # Cells with the same answer are not independent, so answers are resampled.
+        change, margin_change = means_over_answers(changes, split.truth.numpy())
         yield RemovalEffect(
-            split=split,
-            n=len(ids),
-            accuracy=wilson(int(right.sum()), len(ids)),
-            accuracy_without=wilson(int(still.sum()), len(ids)),
+            split=name,
+            n=len(rows),
+            accuracy=wilson(int(right.sum()), len(rows)),
+            accuracy_without=wilson(int(still.sum()), len(rows)),
             accuracy_change=change,
             margin_change=margin_change,
             lost=int((right & ~still).sum()),

@@ -16,7 +16,7 @@ from mechmem.core.subject import Subject
 from mechmem.core.task import Predictor, Task
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.layers.features import INPUTS
-from mechmem.math.logits import answers_of
+from mechmem.math.logits import NOT_FINITE, answers_of
 from mechmem.models.reading.twins import Train
 from mechmem.scorecard.controls import LABEL_CONTROLS, NETWORK_CONTROLS, LogitTable, control_models
 from mechmem.scorecard.extractor import Extractor, extractor
@@ -26,6 +26,7 @@ from mechmem.scorecard.scorecard import Scorecard
 from mechmem.scorecard.structure import held_out_structure
 from mechmem.scorecard.votes import vote_by_answer, vote_by_group
 from mechmem.tasks.config import SPLITS
+from mechmem.tasks.splits import labelled_splits
 
 DEFAULT_EXTRACTORS = (
     "raw",
@@ -40,6 +41,12 @@ DEFAULT_EXTRACTORS = (
 
 LAYER_EXTRACTOR = "masc@hidden.{}"
 """Additional default extractor for every layer of the role `hidden`, if inputs are not pairs."""
+
+_EMPTY = {
+    "train_clean": "no training label is right",
+    "train_noisy": "no training label is wrong",
+    "train_noisy_true": "no training label is wrong",
+}
 
 TASK_NEEDS = ("pairs", "group", "operation")
 
@@ -190,25 +197,22 @@ def split_accuracies(predictor: Predictor, task: Task) -> dict[str, Cell]:
 
     The predictor gets all training ids at once: ids grouped by split would reveal which labels are wrong.
     """
-    answers, wanted = _answers(predictor, task.test_ids), task.true(task.test_ids)
-    tests = {"test": _accuracy(answers, wanted)}
+    known = task.noisy is not None
+    predicted = torch.full((len(task.ids),), NOT_FINITE)
+    for ids in (task.test_ids, task.train_ids) if known else (task.test_ids,):
+        predicted[task.rows(ids)] = _answers(predictor, ids)
+    cells = {name: Cell(None, _EMPTY[name] if known else "true training labels are not known") for name in SPLITS[:3]}
+    cells["test"] = Cell(None, "the true labels are not known")
+    for split in labelled_splits(task):
+        cells[split.name] = _accuracy(predicted[task.rows(split.ids)], split.labels)
     if "test_in_group" in _split_names(task):
-        assert task.group is not None and task.operands is not None and wanted is not None
+        assert task.group is not None and task.operands is not None
         # A factor of 0 makes the answer 0 whatever the rule, so cells with one carry no evidence about it.
         inside = ~torch.isin(task.operands[task.rows(task.test_ids)], task.group.outside).any(1)
-        tests["test_in_group"] = _accuracy(answers[inside], wanted[inside], "every test input has a factor of 0")
-    noisy = task.noisy
-    if noisy is None:
-        return dict.fromkeys(SPLITS[:3], Cell(None, "true training labels are not known")) | tests
-    trained = _answers(predictor, task.train_ids)
-    given, truth = task.given(task.train_ids), task.true(task.train_ids)
-    assert truth is not None
-    return {
-        "train_clean": _accuracy(trained[~noisy], given[~noisy], "no training label is right"),
-        "train_noisy": _accuracy(trained[noisy], given[noisy], "no training label is wrong"),
-        "train_noisy_true": _accuracy(trained[noisy], truth[noisy], "no training label is wrong"),
-        **tests,
-    }
+        ids = task.test_ids[inside]
+        reason = "every test input has a factor of 0"
+        cells["test_in_group"] = _accuracy(predicted[task.rows(ids)], task.true(ids), reason)
+    return cells
 
 
 def _answers(predictor: Predictor, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:

@@ -27,7 +27,7 @@ from mechmem.models.reading.grid import labelled_cells, logit_energy, logit_part
 from mechmem.models.reading.weights import symbol_matrices
 from mechmem.plotting.progress import measures_figure
 from mechmem.tasks.grid import answer_sign, cyclic_group
-from mechmem.tasks.splits import LabelledSplit, labelled_splits
+from mechmem.tasks.splits import LabelledSplit, labelled_splits, training_set
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -250,8 +250,6 @@ def _splits(subject: Subject) -> Iterator[LabelledSplit]:
     """Yield all training examples with their given labels, then the splits; without noise, only the test split."""
     task = subject.task
     labelled = labelled_splits(task)
-    truth = task.true(task.train_ids)
-    given = task.given(task.train_ids)
-    yield LabelledSplit("train", task.train_ids, given, given if truth is None else truth)
+    yield training_set(task)
     noisy = any(split.name == "train_noisy" for split in labelled)
     yield from (split for split in labelled if noisy or split.name == "test")

@@ -23,6 +23,7 @@ from mechmem.interventions.values import values_of
 from mechmem.math.ablation import mean_loss_changes, single_ablation_flips
 from mechmem.models.reading.forward import logits_of
 from mechmem.models.reading.linear_readout import LinearReadout, linear_readout
+from mechmem.tasks.splits import labelled_splits, training_set
 
 Split = Literal["train_clean", "train_noisy", "train_noisy_true", "train", "test"]
 Value = Literal["zero", "mean"]
@@ -175,12 +176,11 @@ class AblationEffect(Score):
 def _examples(subject: Subject, split: Split) -> tuple[Int[Tensor, " example"], Int[Tensor, " example"]]:
     """Return the ids of a split and the labels that count as correct on it."""
     task = subject.task
-    ids = task.train_ids if split == "train" else task.splits[split.removesuffix("_true")]
-    if ids is None:
+    for found in (training_set(task), *labelled_splits(task)):
+        if found.name == split:
+            return found.ids, found.labels
+    if split == "test":
+        raise MissingNeedError("the split test needs true labels that are not known")
+    if task.noisy is None:
         raise MissingNeedError(f"the split {split} needs the true labels of all training examples (use split=train)")
-    if not len(ids):
-        raise MissingNeedError(f"the split {split} is empty")
-    labels = task.true(ids) if split in ("train_noisy_true", "test") else task.given(ids)
-    if labels is None:
-        raise MissingNeedError(f"the split {split} needs true labels that are not known")
-    return ids, labels
+    raise MissingNeedError(f"the split {split} is empty")
