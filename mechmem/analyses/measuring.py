@@ -25,6 +25,7 @@ from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.scorecard.audit import split_accuracies
 from mechmem.scorecard.extractor import RAW, Extractor, extractor
 from mechmem.scorecard.structure import held_out_structure
+from mechmem.tasks.splits import split_names
 
 Kind = Literal["extractor", "score", "example_score", "analysis", "structure"]
 What = str | Extractor | Score | ExampleScore | Analysis
@@ -123,11 +124,9 @@ def _distribution(each: Score, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
 
 
 def _by_split(each: ExampleScore, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
-    found, task = each(subject), subject.task
-    truth = task.true(found.ids)
-    noisy = None if truth is None else truth != task.given(found.ids)
-    splits = {"train": found.ids >= 0} if noisy is None else {"train_clean": ~noisy, "train_noisy": noisy}
-    rows = [{"split": name, **described(found.values[members])} for name, members in splits.items() if members.any()]
+    found = each(subject)
+    names = np.array(split_names(subject.task.is_noisy(found.ids), len(found.ids)))
+    rows = [{"split": name, **described(found.values[torch.from_numpy(names == name)])} for name in np.unique(names)]
     return pd.DataFrame(rows), found.values
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ from mechmem.errors import MissingNeedError
 from mechmem.models.networks.masks import Part, TurnOverDropout, mask_layers, subnetwork
 from mechmem.models.reading.forward import logits_of
 from mechmem.plotting.bars import labelled_points
+from mechmem.tasks.splits import split_names
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -61,8 +61,8 @@ class LeaveOneOut(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per example: id, split, self_influence, then change, background, effect of each subnetwork."""
-        split = "train" if self.noisy is None else np.where(self.noisy.numpy(), "train_noisy", "train_clean")
-        frame = pd.DataFrame({"id": self.ids.numpy()}).assign(split=split, self_influence=self.self_influence.numpy())
+        frame = pd.DataFrame({"id": self.ids.numpy(), "split": split_names(self.noisy, len(self.ids))})
+        frame["self_influence"] = self.self_influence.numpy()
         for name, values in (("change", self.change), ("background", self.background), ("effect", self.effect)):
             frame = frame.assign(
                 **{f"{name}_{part}": row.numpy() for part, row in zip(self.parts, values, strict=True)}
@@ -126,10 +126,9 @@ def leave_one_out(
     losses = [
         torch.stack([F.cross_entropy(part, given, reduction="none") for part in each]) for each in (before, after)
     ]
-    truth = task.true(ids)
     return LeaveOneOut(
         ids=ids,
-        noisy=None if truth is None else truth != given,
+        noisy=task.is_noisy(ids),
         parts=PARTS,
         change=change,
         background=(moved - change) / (len(ids) - 1 or math.nan),
@@ -141,10 +140,9 @@ def leave_one_out(
 def _sampled(subject: Subject, sample: int, seed: int) -> Int[Tensor, " example"]:
     task = subject.task
     shuffled = task.sources[torch.randperm(len(task.sources), generator=generator(seed, "left out"))]
-    truth = task.true(shuffled)
-    if truth is None:
+    noisy = task.is_noisy(shuffled)
+    if noisy is None:
         return shuffled[:sample]
-    noisy = truth != task.given(shuffled)
     wrong = shuffled[noisy][: sample // 2]
     return torch.cat([wrong, shuffled[~noisy][: sample - len(wrong)]])
 

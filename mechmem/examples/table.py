@@ -22,6 +22,7 @@ from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
 from mechmem.plotting.matrices import grid_of_values
+from mechmem.tasks.splits import split_names
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -61,11 +62,8 @@ class ExampleTable(TableOfScores[ExampleScores]):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The split of each example: "train_clean" or "train_noisy", or "train" if it is not known."""
-        if self.true is None:
-            return ("train",) * len(self.ids)
-        noisy = (self.true != self.given).tolist()
-        return tuple("train_noisy" if each else "train_clean" for each in noisy)
+        """The split of each example: "train_clean" or "train_noisy", or "train" where it is not known."""
+        return split_names(None if self.true is None else self.true != self.given, len(self.ids))
 
     def _scores(self) -> Mapping[str, ExampleScores]:
         return self.scores
