@@ -136,12 +136,6 @@ def mode_energy(modes: Complex[Tensor, "n half class"]) -> Float[Tensor, "n half
     return energy * twice
 
 
-def from_modes(modes: Complex[Tensor, "n half class"]) -> Float[Tensor, "n n class"]:
-    """Inverse of `grid_modes`."""
-    n = modes.shape[0]
-    return torch.fft.irfft2(modes, s=(n, n), dim=(0, 1), norm="ortho")
-
-
 def amplitude_at(vectors: Float[Tensor, "symbol neuron"], k: Int[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
     """Amplitude A ≥ 0 of each vector's part A·cos(2πk i/n + φ) at its own frequency (see `fourier.phase_at`).
 

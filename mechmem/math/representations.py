@@ -67,36 +67,18 @@ def _norm(matrix: Float[Tensor, "*batch example other"]) -> Float[Tensor, "*batc
 def cka_of_grams(
     left: Sequence[Float[Tensor, "example example"]], right: Sequence[Float[Tensor, "example example"]]
 ) -> Float[Tensor, "left right"]:
-    """Return the alignment of every pair of centred matrices (see `centred_gram`), in float64.
+    """Return the alignment HSIC(K, L) / √(HSIC(K, K) HSIC(L, L)) of every pair of centred matrices, in float64.
 
-    It is at most 1; NaN if one of the two is 0, since for constant features similarity is undefined.
+    It is 1 for features that differ by a rotation, a shift and a scale. The biased estimate is between 0 and 1 and
+    grows with the number of features per example even for unrelated features; the debiased one (see `centred_gram`) is
+    0 on average for these, and may be negative. NaN if one of the two is 0, since for constant features similarity is
+    undefined.
+
+    Source: Kornblith et al. 2019, arXiv 1905.00414; debiased as in Nguyen et al. 2021, arXiv 2010.15327.
     """
     of_left, of_right = (torch.stack([_norm(gram) for gram in side]) for side in (left, right))
     products = torch.stack([torch.stack([torch.dot(a.flatten(), b.flatten()) for b in right]) for a in left])
     return products / einsum(of_left, of_right, "left, right -> left right")
-
-
-def linear_cka(
-    left: Float[Tensor, "example feature"], right: Float[Tensor, "example other_feature"], *, debiased: bool = True
-) -> float:
-    """Return the centred kernel alignment of two sets of features, HSIC(K, L) / √(HSIC(K, K) HSIC(L, L)).
-
-    It is 1 for features that differ by a rotation, a shift and a scale. The biased estimate is between 0 and 1 and
-    grows with the number of features per example even for unrelated features; the debiased one is 0 on average for
-    these, and may be negative.
-
-    Args:
-        left: one row per example.
-        right: one row for each of the same examples.
-        debiased: whether to use the unbiased estimate of HSIC.
-
-    Raises:
-        ValueError: there are fewer than 4 examples (2 if biased).
-
-    Source: Kornblith et al. 2019, arXiv 1905.00414; debiased as in Nguyen et al. 2021, arXiv 2010.15327.
-    """
-    grams = [centred_gram(side, debiased=debiased) for side in (left, right)]
-    return float(cka_of_grams(grams[:1], grams[1:]))
 
 
 QUANTITIES = ("dimension", "corrected_dimension", "radius")

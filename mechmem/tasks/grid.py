@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from mechmem.core.task import Task
@@ -41,11 +41,6 @@ def grid_rows(task: Task) -> Int[Tensor, "n n"]:
     if (rows < 0).any():
         raise MissingNeedError("this needs every pair of symbols among the task's ids")
     return rows
-
-
-def on_grid(task: Task, values: Float[Tensor, "example class"]) -> Float[Tensor, "n n class"]:
-    """Arrange the values of `task.ids` on the grid of pairs of group elements."""
-    return values[grid_rows(task)]
 
 
 def answer_sign(task: Task) -> int:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linear_cka import linear_cka
 
 from mechmem.math.representations import (
     ViewCosines,
@@ -14,7 +15,6 @@ from mechmem.math.representations import (
     cka_of_grams,
     cloud_geometry,
     corrected_participation_ratio,
-    linear_cka,
     participation_ratio,
     radius_of_chance,
 )

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from held_layers import Twins, held
+from linear_cka import linear_cka
 
 import mechmem as mm
 from mechmem.analyses.layers.layer_similarity import LayerSimilarity
 from mechmem.errors import ConfigError, UnknownNameError
-from mechmem.math.representations import linear_cka
 
 N = 50
 TRAIN = torch.arange(N) < 30
