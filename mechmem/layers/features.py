@@ -14,15 +14,22 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from mechmem.core.subject import Subject
-from mechmem.errors import ActivationError, ConfigError, MissingNeedError, UnknownNameError
+from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import firing
 from mechmem.models.hooks.points import hook_points
 from mechmem.models.hooks.running import block_rows, full_precision
 from mechmem.models.reading.activations import activations
+from mechmem.models.reading.forward import read_logits
 
 INPUTS = "inputs"
 """Name of the inputs themselves, which are not a hook point: a probe on them needs no network."""
+
+OUTPUT = "output"
+"""Name of a network's own logits in tables."""
+
+NETWORKS = ("trained", "untrained", "clean_labels")
+"""Names of a network and its twins in tables."""
 
 Pool = Literal["none", "mean"]
 
@@ -211,7 +218,8 @@ def _read(
     with _outputs(subject.model) as outputs:
         for block in blocks(len(ids), block_rows(subject.model)):
             held = activations(subject, points, ids=ids[block], chunk=block.stop - block.start)
-            answers = _logits(subject, outputs.pop(), block)
+            rows = block.stop - block.start
+            answers = read_logits(outputs.pop(), subject.roles.output, rows, subject.task.n_classes).cpu()
             names = tuple(features) or wanted or tuple(held)
             rows = {name: flat_features(held[name], name, pool if held[name].ndim > 2 else "none") for name in names}
             if not block.start:
@@ -255,13 +263,3 @@ def _outputs(model: nn.Module) -> Iterator[list[Any]]:
         yield found
     finally:
         handle.remove()
-
-
-def _logits(subject: Subject, returned: Any, block: slice) -> Float[Tensor, "row class"]:
-    found = subject.roles.output.read(returned)
-    expected = (block.stop - block.start, subject.task.n_classes)
-    if tuple(found.shape) != expected:
-        raise ConfigError(
-            f"the model must return logits of shape (example, class) = {expected}, but returned {tuple(found.shape)}"
-        )
-    return full_precision(found).cpu()

@@ -16,15 +16,15 @@ from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.layers.features import INPUTS, layer_features, read_layers
+from mechmem.layers.features import INPUTS, NETWORKS, layer_features, read_layers
 from mechmem.layers.noise_fit import noise_fit
 from mechmem.layers.probe import Labels, LayerProbe, cross_validated
-from mechmem.layers.table import NETWORKS, OUTPUT, LayerProbes
+from mechmem.layers.table import LayerProbes
 from mechmem.math.logits import answers_of
 from mechmem.models.reading.twins import twin
 from mechmem.tasks.splits import Marks
 
-__all__ = ["INPUTS", "OUTPUT", "LayerProbes", "probe_layers"]
+__all__ = ["LayerProbes", "probe_layers"]
 
 
 def probe_layers(

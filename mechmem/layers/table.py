@@ -15,7 +15,7 @@ from mechmem.core.results import Result
 from mechmem.core.stats import Estimate, wilson
 from mechmem.core.storage import record
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.layers.features import INPUTS
+from mechmem.layers.features import INPUTS, NETWORKS, OUTPUT
 from mechmem.math.comparisons import paired_difference, paired_ratio
 from mechmem.plotting.layers import layers_figure
 from mechmem.tasks.config import SPLITS
@@ -23,9 +23,6 @@ from mechmem.tasks.config import SPLITS
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-OUTPUT = "output"
-"""The table's name for a network's own logits."""
-NETWORKS = ("trained", "untrained", "clean_labels")
 FITTED = 0.9
 """A network fits its noise if it predicts at least this share of the given labels with noise."""
 
@@ -191,4 +188,4 @@ class LayerProbes(Result):
             ConfigError: there is no such split.
         """
         gap = self.benign_gap(split) if self._has("untrained") else None
-        return layers_figure(self._of(split), self.layers, self.probe, split, gap)
+        return layers_figure(self._of(split), self.layers, self.probe, split, gap, inputs=INPUTS, output=OUTPUT)

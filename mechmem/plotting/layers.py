@@ -42,24 +42,31 @@ VERDICTS = {
     "not fitted": SplitStyle("gap (noise not fitted)", FAINT, "diamond-open", "solid"),
     "no noise known": SplitStyle("gap (no noise known)", FAINT, "circle-open", "solid"),
 }
-INPUTS, OUTPUT = "inputs", "output"
 _WITH_GAP, _UPPER, _LOWER = 600, [0.38, 1.0], [0.0, 0.28]
 
 
 def layers_figure(
-    frame: pd.DataFrame, layers: Sequence[str], probe: str, split: str, gap: pd.DataFrame | None = None
+    frame: pd.DataFrame,
+    layers: Sequence[str],
+    probe: str,
+    split: str,
+    gap: pd.DataFrame | None = None,
+    *,
+    inputs: str,
+    output: str,
 ) -> go.Figure:
     """Draw accuracy against layer for the trained network and its controls, with horizontal reference lines.
 
     Args:
-        frame: columns network ("trained", "untrained", "clean_labels", "none"), layer, accuracy, low, high, chosen; the
-            layer "output" is a network's own prediction, and "inputs" needs no network.
+        frame: columns network ("trained", "untrained", "clean_labels", "none"), layer, accuracy, low, high, chosen.
         layers: the layers in their order, the inputs first.
         probe: name of the probe.
         split: split of the accuracies.
         gap: columns layer, gap, low, high, verdict, of the trained network against the untrained one; drawn below.
+        inputs: name of the inputs in `layer`; they need no network.
+        output: name in `layer` of the networks' own predictions.
     """
-    inside = [layer for layer in layers if layer != INPUTS]
+    inside = [layer for layer in layers if layer != inputs]
     place = {layer: number for number, layer in enumerate(inside, 1)}
     rows = frame.loc[frame["layer"].isin(inside)]
     drawn = pd.DataFrame({"x": rows["layer"].map(place), "series": rows["network"], "value": rows["accuracy"]})
@@ -69,9 +76,9 @@ def layers_figure(
     figure = lines(drawn, x_title="layer", y_title=title, styles=STYLES, height=height)
     ends = [0.6, len(inside) + 0.4]
     for layer, network, title, look in (
-        (INPUTS, "none", f"{probe} on the inputs alone", {"color": STYLES["none"].color, "dash": "dot"}),
-        (OUTPUT, "trained", "the network's own output", {"color": INK, "dash": "longdash"}),
-        (OUTPUT, "clean_labels", "output, true labels", {"color": STYLES["clean_labels"].color, "dash": "longdash"}),
+        (inputs, "none", f"{probe} on the inputs alone", {"color": STYLES["none"].color, "dash": "dot"}),
+        (output, "trained", "the network's own output", {"color": INK, "dash": "longdash"}),
+        (output, "clean_labels", "output, true labels", {"color": STYLES["clean_labels"].color, "dash": "longdash"}),
     ):
         level = frame.loc[(frame["layer"] == layer) & (frame["network"] == network), "accuracy"]
         if level.notna().any():

@@ -19,8 +19,8 @@ from transformer_lens.hook_points import HookPoint
 import mechmem as mm
 from mechmem.errors import ActivationError, ConfigError, MissingNeedError, UnknownNameError
 from mechmem.layers.classifiers.masc import MinimumAngleSubspaces
-from mechmem.layers.features import layer_features, layer_point
-from mechmem.layers.probe_layers import INPUTS, LayerProbes, probe_layers
+from mechmem.layers.features import INPUTS, layer_features, layer_point
+from mechmem.layers.probe_layers import LayerProbes, probe_layers
 from mechmem.scorecard.extractor import extractor
 
 CLASSES, SIDE = 3, 6

@@ -18,7 +18,7 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.layers.analysis import LayerAnalysis, some
-from mechmem.layers.features import held_by
+from mechmem.layers.features import NETWORKS, held_by
 from mechmem.math.representations import FEWEST_CLOUD as FEWEST
 from mechmem.math.representations import QUANTITIES, cloud_geometry, radius_of_chance
 from mechmem.models.reading.twins import twin_subject
@@ -31,11 +31,11 @@ from mechmem.tasks.splits import labelled_splits, split_ids, training_set
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-NETWORKS = ("trained", "untrained")
+BOTH = NETWORKS[:2]
 SPLITS = ("train", "train_clean", "train_noisy", "train_noisy_true", "test")
 CHANCE = "classes that share one centre"
 
-_TITLES = {"trained": "trained network", "untrained": "before training"}
+_TITLES = dict(zip(BOTH, ("trained network", "before training"), strict=True))
 _POWERS = {"dimension": -1, "corrected_dimension": -1, "radius": -2}
 """The power of each quantity that is averaged over classes."""
 
@@ -71,9 +71,9 @@ class ClassManifoldsResult(Result):
 
         Columns: network, split, layer, class, count (examples there are), dimension, corrected_dimension, radius.
         """
-        axes = [NETWORKS, SPLITS, self.layers, range(self.counts.shape[1])]
+        axes = [BOTH, SPLITS, self.layers, range(self.counts.shape[1])]
         frame = pd.MultiIndex.from_product(axes, names=["network", "split", "layer", "class"]).to_frame(index=False)
-        frame["count"] = self.counts[:, None].expand(len(NETWORKS), len(SPLITS), len(self.layers), -1).flatten().numpy()
+        frame["count"] = self.counts[:, None].expand(len(BOTH), len(SPLITS), len(self.layers), -1).flatten().numpy()
         for number, quantity in enumerate(QUANTITIES):
             frame[quantity] = self.value[:, :, :, number].flatten().numpy()
         return frame
@@ -88,7 +88,7 @@ class ClassManifoldsResult(Result):
         """
         rows: list[dict[str, object]] = []
         for quantity, by_class in zip(QUANTITIES, self.value.unbind(3), strict=True):
-            for network, by_split in zip(NETWORKS, by_class, strict=True):
+            for network, by_split in zip(BOTH, by_class, strict=True):
                 for split, by_layer in zip(SPLITS, by_split, strict=True):
                     for layer, values in zip(self.layers, by_layer, strict=True):
                         figures = _mean(values[~values.isnan()], _POWERS[quantity])
@@ -184,7 +184,7 @@ class ClassManifolds(LayerAnalysis):
         clouds = {split: self._clouds(*labelled[split], points) for split in labelled} if points else {}
         before, why = twin_subject(subject, "untrained")
         notes.append(why)
-        shape = len(NETWORKS), len(SPLITS), len(layers), len(QUANTITIES), classes
+        shape = len(BOTH), len(SPLITS), len(layers), len(QUANTITIES), classes
         value = torch.full(shape, torch.nan, dtype=torch.float64)
         for number, network in enumerate((subject, before)):
             if network is None or not clouds:

@@ -18,10 +18,10 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, unknown_name
 from mechmem.layers.analysis import LayerAnalysis, some
-from mechmem.layers.features import held_by
+from mechmem.layers.features import NETWORKS, held_by
 from mechmem.math.representations import FEWEST, centred_gram, cka_of_grams
 from mechmem.models.reading.twins import twin_subject
-from mechmem.plotting.layers import STYLES as NETWORKS
+from mechmem.plotting.layers import STYLES as NETWORK_STYLES
 from mechmem.plotting.layers import layer_lines, short
 from mechmem.plotting.matrices import Panel, heatmaps
 from mechmem.plotting.style import SPLITS as SPLIT_STYLES
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 SPLITS = ("train", "test")
-ITSELF, UNTRAINED, CLEAN = OTHERS = ("itself", "untrained", "clean_labels")
+ITSELF, UNTRAINED, CLEAN = OTHERS = ("itself", *NETWORKS[1:])
 """Networks that a network's layers are compared with: itself, before training, and its twin on true labels."""
 
 STYLES = {
     CLEAN: SplitStyle("trained on true labels", SPLIT_STYLES["train_clean"].color, "square", "solid"),
-    UNTRAINED: NETWORKS["untrained"],
+    UNTRAINED: NETWORK_STYLES[UNTRAINED],
 }
 _TITLES = {ITSELF: "the network itself", UNTRAINED: "before training", CLEAN: "trained on true labels"}
 _SPLIT_TITLES = {"train": "training examples", "test": "test examples"}

@@ -18,7 +18,7 @@ from mechmem.core.stats import across_runs
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.layers.analysis import LayerAnalysis, some
-from mechmem.layers.features import INPUTS, Pool, held_by
+from mechmem.layers.features import INPUTS, NETWORKS, Pool, held_by
 from mechmem.math.blocks import blocks
 from mechmem.math.representations import ViewCosines
 from mechmem.models.reading.twins import twin_subject
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ROWS = 64
 """Examples whose views are in memory at once."""
 
-NETWORKS = ("trained", "untrained")
+BOTH = NETWORKS[:2]
 PARTS = ("train", "test")
 
 STYLES = {
@@ -81,7 +81,7 @@ class ViewInvarianceResult(Result):
             different = float(self.different[network, layer, part])
             found = across_runs(((cosines - different) / (1 - different)).tolist())
             value, low, high = (np.nan,) * 3 if found is None else (found.value, found.low, found.high)
-            row = {"network": NETWORKS[network], "layer": self.layers[layer], "part": PARTS[part], "n": len(cosines)}
+            row = {"network": BOTH[network], "layer": self.layers[layer], "part": PARTS[part], "n": len(cosines)}
             row |= {"same": float(cosines.mean()), "different": different}
             rows.append({**row, "invariance": value, "low": low, "high": high})
         return pd.DataFrame(rows)
@@ -137,8 +137,8 @@ class ViewInvariance(LayerAnalysis):
         before, note = twin_subject(subject, "untrained")
         networks = [subject] if before is None else [subject, before]
         sizes = torch.tensor([len(ids) for ids in parts])
-        same = torch.full((len(NETWORKS), len(layers), int(sizes.sum())), torch.nan, dtype=torch.float64)
-        different = torch.full((len(NETWORKS), len(layers), len(PARTS)), torch.nan, dtype=torch.float64)
+        same = torch.full((len(BOTH), len(layers), int(sizes.sum())), torch.nan, dtype=torch.float64)
+        different = torch.full((len(BOTH), len(layers), len(PARTS)), torch.nan, dtype=torch.float64)
         part = torch.repeat_interleave(torch.arange(len(PARTS)), sizes)
         for number, ids in enumerate(parts):
             shown = self._shown(task, ids)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -38,7 +40,7 @@ def logits_of(
         for block in blocks(len(ids), block_rows(model)):
             with of_examples(layers, task.source(ids[block])):
                 returned = model(task.batch(ids[block])[0].to(device))
-            found = full_precision(_checked(output.read(returned), block, task))
+            found = read_logits(returned, output, block.stop - block.start, task.n_classes)
             if not block.start:
                 # Filled block by block: at large p, concatenating a list of blocks would need the memory twice.
                 logits = torch.empty(len(ids), task.n_classes, dtype=found.dtype)
@@ -46,11 +48,18 @@ def logits_of(
     return logits
 
 
-def _checked(logits: Tensor, block: slice, task: Task) -> Tensor:
-    expected, found = (block.stop - block.start, task.n_classes), tuple(logits.shape)
+def read_logits(returned: Any, output: Output, rows: int, classes: int) -> Float[Tensor, "row class"]:
+    """Return the logits in what a model returned on so many examples.
+
+    Raises:
+        ConfigError: the logits are not one row per example, one column per class.
+        RoleError: there are no logits where `output` says.
+    """
+    logits = output.read(returned)
+    expected, found = (rows, classes), tuple(logits.shape)
     if found != expected:
         raise ConfigError(f"the model must return logits of shape (example, class) = {expected}, but returned {found}")
-    return logits
+    return full_precision(logits)
 
 
 def all_logits(subject: Subject) -> Float[Tensor, "example class"]:
