@@ -13,7 +13,7 @@ from mechmem.core.config import check_choice
 from mechmem.core.plugins import Analysis
 from mechmem.core.randomness import generator
 from mechmem.core.subject import Subject
-from mechmem.layers.features import Pool, named_layers
+from mechmem.layers.features import Pool, layer_points, read_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +39,26 @@ class LayerAnalysis(Analysis):
         """The role `hidden`, unless layers are named."""
         return self.needs if self.points.strip() else self.needs | {"role:hidden"}
 
-    def layers(self, subject: Subject) -> dict[str, Pool]:
-        """Return the layers in firing order, inputs first, each with its pooling.
+    def asked(self, subject: Subject) -> tuple[str, ...]:
+        """Return the hook points and patterns in `points`, checked without running the network.
 
         Raises:
-            MissingNeedError: no layer is named, and the role `hidden` names none.
+            MissingNeedError: no layer is named, and the role `hidden` names none; or something else is missing.
             UnknownNameError: a name or pattern matches no point.
-            ActivationError: a point does not fire, or fires several times.
         """
         self.require(subject)
-        return named_layers(subject, self.points, self.pool)
+        return layer_points(subject, self.points)
+
+    def layers(self, subject: Subject) -> tuple[str, ...]:
+        """Return the layers in firing order, inputs first, from one pass of two rows.
+
+        Raises:
+            MissingNeedError: no layer is named, and the role `hidden` names none; or something else is missing.
+            UnknownNameError: a name or pattern matches no point.
+            ActivationError: a point does not fire.
+        """
+        two = subject.task.train_ids[:1].repeat(2)
+        return next(read_layers(subject, self.asked(subject), two, logits=False)).layers
 
 
 def some(ids: Int[Tensor, " example"], limit: int, seed: int) -> Int[Tensor, " chosen"]:

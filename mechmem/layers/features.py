@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from mechmem.core.subject import Subject
+from mechmem.core.task import T
 from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import firing
@@ -32,6 +33,10 @@ NETWORKS = ("trained", "untrained", "clean_labels")
 """Names of a network and its twins in tables."""
 
 Pool = Literal["none", "mean"]
+
+_MB = 2**20
+LIMIT_MB = 4096
+"""Most megabytes (of 2²⁰ bytes) that the layers of one network take at once, unless something else is asked for."""
 
 _HIDDEN = re.compile(r"hidden\.(\d+)")
 
@@ -60,44 +65,23 @@ def layer_point(subject: Subject, point: str = "") -> str:
     return hidden[int(number[1])]
 
 
-def named_layers(subject: Subject, points: str = "", pool: Pool = "none") -> dict[str, Pool]:
-    """Return layers in firing order, inputs first, each with its pooling.
+def layer_points(subject: Subject, points: str = "") -> tuple[str, ...]:
+    """Return the hook points and patterns of layers, checked without running the network.
 
     Args:
         subject: the network and its roles.
         points: the layers: hook points, patterns, "hidden.2", "inputs", with spaces between them; "" for the role
             `hidden`.
-        pool: pooling of layers of shape (example, channel, …); a layer with one number per neuron is left unchanged.
 
     Raises:
         MissingNeedError: a layer is one of the role `hidden`, which names none.
         UnknownNameError: a name or pattern matches no point.
-        ActivationError: a point does not fire, or fires several times.
     """
-    asked = points.split() or list(subject.roles.hidden)
-    found: dict[str, Pool] = {INPUTS: "none"} if INPUTS in asked else {}
-    names = [layer_point(subject, name) for name in asked if name != INPUTS]
-    if not names:
-        return found
-    held = activations(subject, names, ids=subject.task.train_ids[:1].repeat(2))
-    repeated = next((name for name in held if "#" in name), None)
-    if repeated is not None:
-        raise ActivationError(f"{repeated.rpartition('#')[0]!r} fires several times: a layer must fire once")
-    for name, value in held.items():
-        found[name] = pool if value.ndim > 2 else "none"
-    return found
-
-
-def held_by(subject: Subject, layer: str, pool: Pool, ids: Int[Tensor, " example"]) -> Float[Tensor, "example feature"]:
-    """Return a layer's features, flattened, on the CPU (see `layer_features`).
-
-    Raises:
-        ActivationError: a feature is not finite.
-    """
-    held = layer_features(subject, layer, ids, pool)
-    if not held.isfinite().all():
-        raise ActivationError(f"{layer!r} holds numbers that are not finite")
-    return held
+    names = [layer_point(subject, name) for name in points.split() or subject.roles.hidden]
+    for name in names:
+        if name != INPUTS:
+            hook_points(subject.model).matching(name)
+    return tuple(names)
 
 
 def layer_features(
@@ -146,9 +130,6 @@ def flat_features(
     return reduce(held, "example channel ... -> example channel", "mean")
 
 
-_MB = 2**20
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reading:
     """Layers and logits from one reading of the data.
@@ -157,13 +138,13 @@ class Reading:
         layers: all layers that the points refer to, including those of later readings.
         features: features of the layers of this reading, by name. Shape (example, feature) each. The caller removes
             them after use, to free memory for the next reading.
-        logits: the network's logits. Shape (example, class).
+        logits: the network's logits; none if they are not read. Shape (answered, class).
         left: the layers for the next reading.
     """
 
     layers: tuple[str, ...]
     features: dict[str, Float[Tensor, "example feature"]]
-    logits: Float[Tensor, "example class"]
+    logits: Float[Tensor, "answered class"]
     left: tuple[str, ...]
 
 
@@ -172,7 +153,9 @@ def read_layers(
     points: str | Sequence[str],
     ids: Int[Tensor, " example"],
     pool: Pool = "none",
-    limit_mb: float = 4096,
+    limit_mb: float = LIMIT_MB,
+    *,
+    logits: bool = True,
 ) -> Iterator[Reading]:
     """Read layers and logits on some examples, with one pass per example in every reading.
 
@@ -181,11 +164,12 @@ def read_layers(
 
     Args:
         subject: the network and its task; no augmentation is applied.
-        points: hook points or patterns.
+        points: hook points or patterns, and "inputs" for the inputs themselves, which come first.
         ids: the examples.
-        pool: "mean" averages a point (example, channel, …) over all axes after the channels as it is read; a point with
-            one number per channel is left unchanged.
+        pool: "mean" averages a point (example, channel, …) over all axes after the channels as it is read; the inputs,
+            and a point with one number per channel, are left unchanged.
         limit_mb: most megabytes (of 2²⁰ bytes) of features in one reading.
+        logits: whether logits are read.
 
     Raises:
         UnknownNameError: there is no such point.
@@ -193,44 +177,95 @@ def read_layers(
         ConfigError: the logits are not of shape (example, class).
         RoleError: the role `output` does not lead to logits.
     """
+    asked = (points,) if isinstance(points, str) else tuple(points)
     left: tuple[str, ...] = ()
     while True:
-        found = _read(subject, points, left, ids, pool, limit_mb)
+        found = _read(subject, asked, left, ids, pool, limit_mb, logits)
         left = found.left
         yield found
         del found
         if not left:
             return
-        points = _points(left)
+        asked = _points(left)
+
+
+def over_layers(
+    subject: Subject,
+    points: Sequence[str],
+    ids: Int[Tensor, " example"],
+    measure: Callable[[str, Float[Tensor, "example feature"]], T],
+    pool: Pool = "none",
+    *,
+    logits: bool = False,
+) -> tuple[dict[str, T], Float[Tensor, "answered class"]]:
+    """Measure every layer, in the order of `read_layers`; return the results by layer, and the logits.
+
+    Args:
+        subject: the network and its task.
+        points: as in `read_layers`.
+        ids: the examples.
+        measure: a function of a layer's name and features; it must not keep the features, to free their memory.
+        pool: as in `read_layers`.
+        logits: whether logits are read; none are returned otherwise.
+
+    Raises:
+        UnknownNameError: there is no such point.
+        ActivationError: a point does not fire, fires several times, or holds numbers that are not finite.
+        ConfigError: the logits are not of shape (example, class).
+        RoleError: the role `output` does not lead to logits.
+    """
+    found: dict[str, T] = {}
+    answers = torch.empty(0, subject.task.n_classes)
+    for reading in read_layers(subject, points, ids, pool, logits=logits):
+        repeated = next((name for name in reading.layers if "#" in name), None)
+        if repeated is not None:
+            raise ActivationError(f"{repeated.rpartition('#')[0]!r} fires several times: a layer must fire once")
+        answers = reading.logits
+        for name in tuple(reading.features):
+            if not reading.features[name].isfinite().all():
+                raise ActivationError(f"{name!r} holds numbers that are not finite")
+            # Popped, to free the layer's memory before the next reading.
+            found[name] = measure(name, reading.features.pop(name))
+    return found, answers
 
 
 def _read(
     subject: Subject,
-    points: str | Sequence[str],
+    points: tuple[str, ...],
     wanted: tuple[str, ...],
     ids: Int[Tensor, " example"],
     pool: Pool,
     limit_mb: float,
+    logits: bool,
 ) -> Reading:
     features: dict[str, Tensor] = {}
     layers: tuple[str, ...] = ()
-    logits = torch.empty(0, subject.task.n_classes)
-    with _outputs(subject.model) as outputs:
+    classes = subject.task.n_classes
+    answers = torch.empty(0, classes)
+    with _outputs(subject.model) if logits else contextlib.nullcontext([]) as outputs:
         for block in blocks(len(ids), block_rows(subject.model)):
-            held = activations(subject, points, ids=ids[block], chunk=block.stop - block.start)
-            rows = block.stop - block.start
-            answers = read_logits(outputs.pop(), subject.roles.output, rows, subject.task.n_classes).cpu()
-            names = tuple(features) or wanted or tuple(held)
-            rows = {name: flat_features(held[name], name, pool if held[name].ndim > 2 else "none") for name in names}
+            rows = _rows(subject, points, ids[block], pool, run=logits)
             if not block.start:
-                layers = names
-                features = _room(rows, len(ids), limit_mb)
+                layers = wanted or tuple(rows)
+                features = _room({name: rows[name] for name in layers}, len(ids), limit_mb)
                 points = _points(tuple(features))
-                logits = torch.empty(len(ids), subject.task.n_classes, dtype=answers.dtype)
-            logits[block] = answers
             for name, values in features.items():
                 values[block] = rows[name]
-    return Reading(layers, features, logits, layers[len(features) :])
+            if logits:
+                found = read_logits(outputs.pop(), subject.roles.output, block.stop - block.start, classes).cpu()
+                answers = answers if block.start else torch.empty(len(ids), classes, dtype=found.dtype)
+                answers[block] = found
+    return Reading(layers, features, answers, layers[len(features) :])
+
+
+def _rows(
+    subject: Subject, points: tuple[str, ...], ids: Int[Tensor, " row"], pool: Pool, *, run: bool
+) -> dict[str, Float[Tensor, "row feature"]]:
+    """Return the features of some points; the network runs unless they are the inputs alone and `run` is False."""
+    inside = [point for point in points if point != INPUTS]
+    rows = {INPUTS: flat_features(subject.task.batch(ids)[0].cpu(), INPUTS)} if INPUTS in points else {}
+    held = activations(subject, inside, ids=ids, chunk=len(ids)) if inside or run else {}
+    return rows | {name: flat_features(each, name, pool if each.ndim > 2 else "none") for name, each in held.items()}
 
 
 def _points(layers: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.layers.features import INPUTS, NETWORKS, layer_features, read_layers
+from mechmem.layers.features import INPUTS, LIMIT_MB, NETWORKS, layer_features, read_layers
 from mechmem.layers.noise_fit import noise_fit
 from mechmem.layers.probe import Labels, LayerProbe, cross_validated
 from mechmem.layers.table import LayerProbes
@@ -39,7 +39,7 @@ def probe_layers(
     clean_labels: bool | nn.Module = False,
     folds: int = 5,
     seed: int = 0,
-    limit_mb: float = 4096,
+    limit_mb: float = LIMIT_MB,
 ) -> LayerProbes:
     """Fit a probe to every layer of a network, and measure it on the four splits.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,8 +13,7 @@ from torch import Tensor
 
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
-from mechmem.layers.features import INPUTS, Pool, held_by
-from mechmem.models.reading.forward import logits_of
+from mechmem.layers.features import INPUTS, Pool, over_layers
 
 Distance = Literal["euclidean", "cosine"]
 
@@ -41,7 +40,8 @@ class LayerVotes:
 
 def layer_votes(
     subject: Subject,
-    layers: Mapping[str, Pool],
+    points: Sequence[str],
+    pool: Pool,
     train: Int[Tensor, " train"],
     others: Int[Tensor, " other"],
     k: int,
@@ -49,12 +49,13 @@ def layer_votes(
 ) -> LayerVotes:
     """Let the nearest training examples vote at the inputs, at every layer and at the network's probabilities.
 
-    A training example has no vote on itself; ties go to the lowest class. Memory holds the features of one layer at a
-    time, and no table of distances.
+    A training example has no vote on itself; ties go to the lowest class. Each example passes through the network once,
+    if the layers fit into memory together (see `read_layers`); there is no table of distances.
 
     Args:
         subject: the network and its task.
-        layers: the layers, each with its pooling (see `named_layers`).
+        points: the layers, as in `read_layers`.
+        pool: pooling of layers of shape (example, channel, …).
         train: ids of the training examples that vote, and are voted on.
         others: ids of other examples that are voted on.
         k: number of neighbours that vote; all others, if there are fewer.
@@ -68,11 +69,13 @@ def layer_votes(
         raise MissingNeedError("the prediction depth needs at least two training examples")
     k = min(k, len(train) - 1)
     ids, given = torch.cat([train, others]), subject.task.given(train)
-    held_at: dict[str, Pool] = {INPUTS: "none", **layers}
-    logits = logits_of(subject.model, subject.task, ids, subject.roles.output)
-    answers = [_votes(held_by(subject, layer, pool, ids), given, k, distance) for layer, pool in held_at.items()]
-    answers.append(_votes(logits.double().softmax(1), given, k, distance))
-    return LayerVotes((*held_at, SOFTMAX), torch.stack(answers), logits.argmax(1), k)
+
+    def votes(_layer: str, held: Float[Tensor, "example feature"]) -> Int[Tensor, " example"]:
+        return _votes(held, given, k, distance)
+
+    found, logits = over_layers(subject, (INPUTS, *points), ids, votes, pool, logits=True)
+    last = _votes(logits.double().softmax(1), given, k, distance)
+    return LayerVotes((*found, SOFTMAX), torch.stack([*found.values(), last]), logits.argmax(1), k)
 
 
 def _votes(

@@ -8,9 +8,9 @@ from held_layers import held
 
 import mechmem as mm
 from mechmem.analyses.layers.feature_norms import FeatureNorms
-from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
+from mechmem.errors import ActivationError, ConfigError, MissingNeedError, UnknownNameError
 from mechmem.layers.analysis import some
-from mechmem.layers.features import held_by
+from mechmem.layers.features import over_layers
 
 LABELS = torch.tensor([0, 1, 0, 1, 0, 1])
 TRAIN = torch.tensor([True] * 4 + [False] * 2)
@@ -31,17 +31,39 @@ def subject(*tables, given=LABELS, true=LABELS):
     ],
 )
 def test_layers_come_in_the_order_in_which_they_fire(points, expected):
-    assert list(FeatureNorms(points).layers(subject())) == [f"layers.{number}.hook_hidden" for number in expected]
+    names = tuple(f"layers.{number}.hook_hidden" for number in expected)
+    assert FeatureNorms(points).layers(subject()) == FeatureNorms(points)(subject()).layers == names
 
 
 def test_inputs_come_first_and_only_maps_are_averaged():
-    found = FeatureNorms("hidden.0 hidden.1 inputs", pool="mean").layers(subject())
-    assert found == {"inputs": "none", "layers.0.hook_hidden": "none", "layers.1.hook_hidden": "mean"}
-    assert FeatureNorms("inputs").layers(dataclasses.replace(subject(), roles=mm.Roles())) == {"inputs": "none"}
+    found = FeatureNorms("hidden.0 hidden.1 inputs", pool="mean")(subject())
+    assert found.layers == ("inputs", "layers.0.hook_hidden", "layers.1.hook_hidden")
+    assert found.features.tolist() == [1, 3, 2]
+    assert FeatureNorms("hidden.1")(subject()).features.tolist() == [32]
+    assert FeatureNorms("inputs")(dataclasses.replace(subject(), roles=mm.Roles())).layers == ("inputs",)
     table = torch.randn(6, 2, 4, 4)
-    averaged = held_by(subject(table), "hidden.0", "mean", torch.arange(6))
-    assert torch.allclose(averaged, table.mean((2, 3))) and averaged.shape == (6, 2)
-    assert held_by(subject(table), "hidden.0", "none", torch.arange(6)).shape == (6, 32)
+    points, ids = ("layers.0.hook_hidden",), torch.arange(6)
+    averaged, logits = over_layers(subject(table), points, ids, lambda _, held: held, "mean")
+    assert torch.allclose(averaged[points[0]], table.mean((2, 3))) and logits.shape == (0, 2)
+
+
+def test_inputs_need_no_network_and_keep_their_rows_and_columns():
+    pictures = torch.randn(6, 2, 3, 3)
+    given = subject()
+    shown = dataclasses.replace(given, task=mm.ArrayTask(pictures, LABELS, LABELS, TRAIN))
+    for pool in ("none", "mean"):
+        found, _ = over_layers(shown, ("inputs",), torch.arange(6), lambda _, held: held, pool)
+        assert torch.equal(found["inputs"], pictures.flatten(1))
+    found, logits = over_layers(given, ("inputs",), torch.arange(6), lambda _, held: held, logits=True)
+    assert torch.equal(logits, given.model.logits)
+
+
+def test_a_network_without_logits_has_layers():
+    silent = subject()
+    silent.model.logits = torch.nn.Parameter(torch.zeros(6, 5), requires_grad=False)
+    assert len(FeatureNorms()(silent).layers) == 3
+    with pytest.raises(ConfigError, match="the model must return logits"):
+        over_layers(silent, silent.roles.hidden, silent.task.ids, lambda _, held: held, logits=True)
 
 
 def test_what_cannot_be_measured_is_refused():

@@ -18,7 +18,7 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.layers.analysis import LayerAnalysis, some
-from mechmem.layers.features import NETWORKS, held_by
+from mechmem.layers.features import NETWORKS, over_layers
 from mechmem.math.representations import FEWEST_CLOUD as FEWEST
 from mechmem.math.representations import QUANTITIES, cloud_geometry, radius_of_chance
 from mechmem.models.reading.twins import twin_subject
@@ -38,6 +38,9 @@ CHANCE = "classes that share one centre"
 _TITLES = dict(zip(BOTH, ("trained network", "before training"), strict=True))
 _POWERS = {"dimension": -1, "corrected_dimension": -1, "radius": -2}
 """The power of each quantity that is averaged over classes."""
+
+Geometry = dict[str, Float[Tensor, "quantity cloud"]]
+"""Dimension, corrected dimension and radius of the clouds of each split."""
 
 _PANELS = {
     "corrected_dimension": ("dimension", "effective directions<br>(95 % interval)"),
@@ -169,7 +172,7 @@ class ClassManifolds(LayerAnalysis):
             UnknownNameError: there is no such point.
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
-        layers = self.layers(subject)
+        asked = self.asked(subject)
         labelled, note = _labelled(subject.task)
         notes = [note]
         classes = subject.task.n_classes
@@ -184,19 +187,27 @@ class ClassManifolds(LayerAnalysis):
         clouds = {split: self._clouds(*labelled[split], points) for split in labelled} if points else {}
         before, why = twin_subject(subject, "untrained")
         notes.append(why)
+        found: list[dict[str, Geometry]] = []
+        if clouds:
+            ids = torch.cat([members.flatten() for _, members in clouds.values()]).unique()
+
+            def geometry(_layer: str, held: Float[Tensor, "example feature"]) -> Geometry:
+                return {
+                    split: cloud_geometry(held, torch.searchsorted(ids, members))
+                    for split, (present, members) in clouds.items()
+                    if len(present)
+                }
+
+            networks = [subject] if before is None else [subject, before]
+            found = [over_layers(network, asked, ids, geometry, self.pool)[0] for network in networks]
+        layers = tuple(found[0]) if found else self.layers(subject)
         shape = len(BOTH), len(SPLITS), len(layers), len(QUANTITIES), classes
         value = torch.full(shape, torch.nan, dtype=torch.float64)
-        for number, network in enumerate((subject, before)):
-            if network is None or not clouds:
-                continue
-            ids = torch.cat([members.flatten() for _, members in clouds.values()]).unique()
-            for place, (layer, pool) in enumerate(layers.items()):
-                held = held_by(network, layer, pool, ids)
-                for split, (present, members) in clouds.items():
-                    if len(present):
-                        found = cloud_geometry(held, torch.searchsorted(ids, members))
-                        value[number, SPLITS.index(split), place][:, present] = found
-        return ClassManifoldsResult(tuple(layers), counts, points, value, "; ".join(filter(None, notes)))
+        for number, by_layer in enumerate(found):
+            for place, by_split in enumerate(by_layer.values()):
+                for split, figures in by_split.items():
+                    value[number, SPLITS.index(split), place][:, clouds[split][0]] = figures
+        return ClassManifoldsResult(layers, counts, points, value, "; ".join(filter(None, notes)))
 
     def _clouds(
         self, ids: Int[Tensor, " example"], labels: Int[Tensor, " example"], points: int

@@ -16,7 +16,7 @@ from mechmem.core.stats import across_runs
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.layers.analysis import LayerAnalysis
-from mechmem.layers.features import held_by
+from mechmem.layers.features import over_layers
 from mechmem.math.blocks import blocks
 from mechmem.math.comparisons import ratio_of_means
 from mechmem.plotting.layers import layer_lines
@@ -123,21 +123,20 @@ class FeatureNorms(LayerAnalysis):
             UnknownNameError: there is no such point.
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
-        layers, splits = self.layers(subject), split_ids(subject.task, "sources")
+        points, splits = self.asked(subject), split_ids(subject.task, "sources")
         ids = torch.cat(list(splits.values()))
-        norms = torch.empty(len(layers), len(ids), dtype=torch.float64)
-        widths = torch.empty(len(layers), dtype=torch.long)
-        for number, (layer, pool) in enumerate(layers.items()):
-            for block in blocks(len(ids), ROWS):
-                held = held_by(subject, layer, pool, ids[block])
-                norms[number, block] = torch.linalg.vector_norm(held, dim=1, dtype=torch.float64)
-                widths[number] = held.shape[1]
+        parts = [over_layers(subject, points, ids[block], _norms, self.pool)[0] for block in blocks(len(ids), ROWS)]
         sizes = torch.tensor([len(members) for members in splits.values()])
         return FeatureNormsResult(
-            layers=tuple(layers),
-            features=widths,
+            layers=tuple(parts[0]),
+            features=torch.tensor([width for _, width in parts[0].values()]),
             splits=tuple(splits),
             ids=ids,
             split=torch.repeat_interleave(torch.arange(len(splits)), sizes),
-            norm=norms,
+            norm=torch.stack([torch.cat([part[layer][0] for part in parts]) for layer in parts[0]]),
         )
+
+
+def _norms(_layer: str, held: Float[Tensor, "example feature"]) -> tuple[Float[Tensor, " example"], int]:
+    """Return the norms, and how many numbers the layer holds of an example."""
+    return torch.linalg.vector_norm(held, dim=1, dtype=torch.float64), held.shape[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, unknown_name
 from mechmem.layers.analysis import LayerAnalysis, some
-from mechmem.layers.features import NETWORKS, held_by
+from mechmem.layers.features import NETWORKS, over_layers
 from mechmem.math.representations import FEWEST, centred_gram, cka_of_grams
 from mechmem.models.reading.twins import twin_subject
 from mechmem.plotting.layers import STYLES as NETWORK_STYLES
@@ -42,7 +42,7 @@ STYLES = {
 _TITLES = {ITSELF: "the network itself", UNTRAINED: "before training", CLEAN: "trained on true labels"}
 _SPLIT_TITLES = {"train": "training examples", "test": "test examples"}
 
-Grams = dict[str, list[Tensor]]
+Grams = dict[str, dict[str, Tensor]]
 
 
 @record
@@ -176,33 +176,33 @@ class LayerSimilarity(LayerAnalysis):
             UnknownNameError: there is no such point.
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
-        layers = tuple(self.layers(subject))
+        points = self.asked(subject)
         twins, notes = _twins(subject)
         sources = {"train": subject.task.sources, "test": subject.task.test_ids}
         ids = {split: some(found, self.limit, self.seed) for split, found in sources.items()}
         usable = {split: found for split, found in ids.items() if len(found) >= FEWEST[self.debiased]}
         notes += [f"{split} has {len(ids[split])} examples, too few" for split in ids if split not in usable]
-        others = {name: self._grams(twin, usable) for name, twin in twins.items()}
+        others = {name: self._grams(twin, points, usable) for name, twin in twins.items()}
 
         def measure(then: Subject) -> LayerSimilarityResult:
-            own = self._grams(then, usable)
+            own = self._grams(then, points, usable)
+            layers = tuple(next(iter(own.values()))) if own else self.layers(then)
             shape = len(SPLITS), len(OTHERS), len(layers), len(layers)
             value = torch.full(shape, torch.nan, dtype=torch.float64)
             for other, grams in {ITSELF: own, **others}.items():
                 for split in usable:
-                    found = cka_of_grams(own[split], grams[split])
+                    found = cka_of_grams(list(own[split].values()), list(grams[split].values()))
                     value[SPLITS.index(split), OTHERS.index(other)] = found
             n = torch.tensor([len(ids[split]) for split in SPLITS])
             return LayerSimilarityResult(layers, n, value, self.debiased, "; ".join(notes))
 
         return measure
 
-    def _grams(self, subject: Subject, ids: Mapping[str, Tensor]) -> Grams:
-        layers = self.layers(subject).items()
-        return {
-            split: [centred_gram(held_by(subject, *layer, found), debiased=self.debiased) for layer in layers]
-            for split, found in ids.items()
-        }
+    def _grams(self, subject: Subject, points: Sequence[str], ids: Mapping[str, Tensor]) -> Grams:
+        def gram(_layer: str, held: Float[Tensor, "example feature"]) -> Float[Tensor, "example example"]:
+            return centred_gram(held, debiased=self.debiased)
+
+        return {split: over_layers(subject, points, found, gram, self.pool)[0] for split, found in ids.items()}
 
 
 def _twins(subject: Subject) -> tuple[dict[str, Subject], list[str]]:

@@ -146,10 +146,10 @@ class PredictionDepth(LayerAnalysis):
             UnknownNameError: there is no such point.
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
-        layers = self.layers(subject)
+        points = self.asked(subject)
         task, splits = subject.task, split_ids(subject.task, "sources")
         train, test = (some(ids, self.limit, self.seed) for ids in (task.sources, task.test_ids))
-        votes = layer_votes(subject, layers, train, test, self.k, self.distance)
+        votes = layer_votes(subject, points, self.pool, train, test, self.k, self.distance)
         ids = torch.cat([train, test])
         split = torch.zeros(len(ids), dtype=torch.long)
         for number, members in enumerate(splits.values()):

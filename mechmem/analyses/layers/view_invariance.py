@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -18,7 +20,7 @@ from mechmem.core.stats import across_runs
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.layers.analysis import LayerAnalysis, some
-from mechmem.layers.features import INPUTS, NETWORKS, Pool, held_by
+from mechmem.layers.features import INPUTS, NETWORKS, over_layers
 from mechmem.math.blocks import blocks
 from mechmem.math.representations import ViewCosines
 from mechmem.models.reading.twins import twin_subject
@@ -131,26 +133,26 @@ class ViewInvariance(LayerAnalysis):
             UnknownNameError: there is no such point.
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
-        layers, task = self.layers(subject), subject.task
+        points, task = self.asked(subject), subject.task
         assert isinstance(task, ImageTask)
         parts = [some(ids, self.limit, self.seed) for ids in (task.sources, task.test_ids)]
         before, note = twin_subject(subject, "untrained")
-        networks = [subject] if before is None else [subject, before]
-        sizes = torch.tensor([len(ids) for ids in parts])
+        networks = [(subject, points)]
+        if before is not None:
+            networks.append((before, tuple(point for point in points if point != INPUTS)))
+        found = [
+            [self._cosines(network, asked, shown, len(ids)) for network, asked in networks]
+            for ids, shown in ((ids, self._shown(task, ids)) for ids in parts)
+        ]
+        layers, sizes = tuple(found[0][0]), torch.tensor([len(ids) for ids in parts])
         same = torch.full((len(BOTH), len(layers), int(sizes.sum())), torch.nan, dtype=torch.float64)
         different = torch.full((len(BOTH), len(layers), len(PARTS)), torch.nan, dtype=torch.float64)
         part = torch.repeat_interleave(torch.arange(len(PARTS)), sizes)
-        for number, ids in enumerate(parts):
-            shown = self._shown(task, ids)
-            for place, network in enumerate(networks):
-                viewed = dataclasses.replace(network, task=shown, run=None, retrainer=None)
-                for row, (layer, pool) in enumerate(layers.items()):
-                    if layer == INPUTS and place:
-                        continue
-                    found = self._cosines(viewed, layer, pool, len(ids))
-                    same[place, row, part == number] = found.same
-                    different[place, row, number] = found.different
-        return ViewInvarianceResult(tuple(layers), self.views, same, part, different, note)
+        for number, place in np.ndindex(len(parts), len(networks)):
+            for layer, cosines in found[number][place].items():
+                same[place, layers.index(layer), part == number] = cosines.same
+                different[place, layers.index(layer), number] = cosines.different
+        return ViewInvarianceResult(layers, self.views, same, part, different, note)
 
     def _shown(self, task: ImageTask, ids: Int[Tensor, " image"]) -> ArrayTask:
         """Return the views as a separate task; view v of image i has the id v · images + i."""
@@ -158,11 +160,16 @@ class ViewInvariance(LayerAnalysis):
         labels = task.true(ids).repeat(self.views)
         return ArrayTask(inputs, labels, labels, torch.arange(len(inputs)) > 0, n_classes=task.n_classes)
 
-    def _cosines(self, viewed: Subject, layer: str, pool: Pool, images: int) -> ViewCosines:
-        found = ViewCosines()
-        number = rearrange(viewed.task.ids, "(view image) -> view image", image=images)
+    def _cosines(
+        self, subject: Subject, points: Sequence[str], shown: ArrayTask, images: int
+    ) -> dict[str, ViewCosines]:
+        viewed = dataclasses.replace(subject, task=shown, run=None, retrainer=None)
+        found: defaultdict[str, ViewCosines] = defaultdict(ViewCosines)
+
+        def add(layer: str, held: Float[Tensor, "row feature"]) -> None:
+            found[layer].add(rearrange(held, "(view image) feature -> view image feature", view=self.views))
+
+        number = rearrange(shown.ids, "(view image) -> view image", image=images)
         for block in blocks(images, ROWS):
-            ids = number[:, block]
-            held = held_by(viewed, layer, pool, rearrange(ids, "view image -> (view image)"))
-            found.add(rearrange(held, "(view image) feature -> view image feature", view=self.views))
+            over_layers(viewed, points, rearrange(number[:, block], "view image -> (view image)"), add, self.pool)
         return found

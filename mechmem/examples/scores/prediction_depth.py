@@ -11,7 +11,7 @@ from torch import Tensor
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.plugins import ExampleScore
 from mechmem.core.subject import Subject
-from mechmem.layers.features import Pool, named_layers
+from mechmem.layers.features import Pool, layer_points
 from mechmem.layers.votes import Distance, layer_votes, settled_from
 
 
@@ -21,7 +21,7 @@ class ExamplePredictionDepth(ExampleScore):
 
     The depths are the inputs, numbered 0, the layers, and the network's probabilities; if not even the last agrees the
     score is the number of depths. All training examples vote and are scored, each without a vote on itself (the
-    analysis `prediction_depth` draws a sample, and measures test examples too). One layer is in memory at a time.
+    analysis `prediction_depth` draws a sample, and measures test examples too).
 
     Attributes:
         points: the layers: hook points, patterns such as "layers.*.hook_hidden", "hidden.2" for the third of the role
@@ -61,7 +61,7 @@ class ExamplePredictionDepth(ExampleScore):
             UnknownNameError: there is no such point.
             ActivationError: a point does not fire, or holds numbers that are not finite.
         """
-        layers, sources = named_layers(subject, self.points, self.pool), subject.task.sources
-        votes = layer_votes(subject, layers, sources, sources[:0], self.k, self.distance)
+        points, sources = layer_points(subject, self.points), subject.task.sources
+        votes = layer_votes(subject, points, self.pool, sources, sources[:0], self.k, self.distance)
         note = f"{len(votes.places)} depths, from {votes.places[0]} to {votes.places[-1]}; {votes.k} neighbours vote"
         return settled_from(votes.answers == votes.predicted).double(), note

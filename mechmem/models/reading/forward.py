@@ -49,11 +49,11 @@ def logits_of(
 
 
 def read_logits(returned: Any, output: Output, rows: int, classes: int) -> Float[Tensor, "row class"]:
-    """Return the logits in what a model returned on so many examples.
+    """Return the logits in the output of a model on so many examples.
 
     Raises:
-        ConfigError: the logits are not one row per example, one column per class.
-        RoleError: there are no logits where `output` says.
+        ConfigError: the logits are not of shape (example, class).
+        RoleError: `output` does not lead to logits.
     """
     logits = output.read(returned)
     expected, found = (rows, classes), tuple(logits.shape)
