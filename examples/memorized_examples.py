@@ -24,7 +24,7 @@ subject = mm.train(config, out=arguments.out / "digits", title="digits, a fifth 
 
 # One table of scores; the loss is always in it, and beside every figure.
 table = mm.example_scores(subject, ["self_influence", "margin", "learning_speed", "forgetting_events", "tracin"])
-quality = mm.detection(table)
+quality = mm.detect_label_noise(table)
 columns = ["score", "value", "low", "high", "loss", "more"]
 print(quality.to_frame().query("figure == 'auroc'")[columns].round(3).to_string(index=False))
 

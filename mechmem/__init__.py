@@ -14,6 +14,10 @@ def __getattr__(name: str) -> object:
     """Load a public name when it is first used, and refuse any other with the nearest one."""
     if name in __all__:
         return _load(name)
+    from mechmem.core.renamed import PUBLIC, current
+
+    if name in PUBLIC:
+        return _load(current(name, PUBLIC, "mechmem."))
     nearest = difflib.get_close_matches(name, __all__, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else "; dir(mechmem) lists its public names"
     raise AttributeError(f"mechmem has no {name!r}{hint}")

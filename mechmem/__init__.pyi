@@ -13,10 +13,10 @@ from .scorecard.pooling import Comparison as Comparison
 from .scorecard.pooling import compare as compare
 from .core.subject import Subject as Subject
 from .examples.detection import Detection as Detection
-from .examples.detection import detection as detection
+from .examples.detection import detect_label_noise as detect_label_noise
 from .examples.data_value import DataValue as DataValue
 from .examples.data_value import data_value as data_value
-from .examples.data_value import removals as removals
+from .examples.data_value import choose_removals as choose_removals
 from .analyses.dynamics import OverTraining as OverTraining
 from .analyses.dynamics import over_training as over_training
 from .core.scores import ExampleScores as ExampleScores
@@ -56,8 +56,8 @@ from .recipes.reproduce import reproduce as reproduce
 from .core.roles import Output as Output
 from .core.roles import Role as Role
 from .core.roles import Roles as Roles
-from .neurons.table import ScoreTable as ScoreTable
-from .neurons.table import scores as scores
+from .neurons.table import NeuronTable as NeuronTable
+from .neurons.table import neuron_scores as neuron_scores
 from .tasks.arrays import ArrayTask as ArrayTask
 from .tasks.config import LabelNoise as LabelNoise
 from .tasks.grid_tasks import GroupTask as GroupTask

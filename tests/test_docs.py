@@ -191,7 +191,9 @@ def test_the_guide_to_memorized_examples_runs():
         # Figures are drawn where a notebook would show them.
         exec(
             compile(
-                code.replace('removals(table, "self_influence", 50)', 'removals(table, "loss", 20)'), "guide", "exec"
+                code.replace('choose_removals(table, "self_influence", 50)', 'choose_removals(table, "loss", 20)'),
+                "guide",
+                "exec",
             ),
             names,
         )

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.analyses.measuring import Kind, Measure, What, resolve
+from mechmem.core.renamed import current_label
 from mechmem.core.results import Result
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
@@ -91,6 +92,7 @@ class OverTraining(Result):
         return found.values
 
     def _of(self, what: str) -> Measured:
+        what = current_label(what, self.measured)
         if what not in self.measured:
             raise unknown_name("measurement", what, self.measured)
         return self.measured[what]

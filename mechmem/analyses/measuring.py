@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mechmem.core.names import split_outside
 from mechmem.core.plugins import Analysis, ExampleScore, Plugin, Score, named, plugins
+from mechmem.core.renamed import PLUGINS
 from mechmem.core.results import Result
 from mechmem.core.scores import NeuronScores
 from mechmem.core.stats import Estimate
@@ -82,12 +83,10 @@ def _of_run(what: Analysis, subject: Subject) -> Callable[[Subject], Result]:
 def _named(name: str) -> Extractor | Plugin:
     chains = {RAW: Extractor, **plugins("surgeries"), **plugins("readouts")}
     kinds: dict[str, Mapping[str, Any]] = {"extractors": chains}
-    kinds |= {kind: plugins(kind) for kind in ("neuron_scores", "analyses")}
-    # If an analysis measures the same of examples, its table says more.
-    taken = {name for names in kinds.values() for name in names}
-    kinds["example_scores"] = {name: cls for name, cls in plugins("example_scores").items() if name not in taken}
+    kinds |= {kind: plugins(kind) for kind in ("neuron_scores", "analyses", "example_scores")}
     first = re.split(r"[(@]", split_outside(name, "+")[0])[0].strip()
     homes = [kind for kind, names in kinds.items() if first in names]
+    homes = homes or [kind for kind, names in kinds.items() if PLUGINS.get(first) in names]
     if len(homes) > 1:
         both = " and of ".join(home.replace("_", " ") for home in homes)
         raise ConfigError(f"{first!r} is the name of {both}: pass the plugin itself")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from mechmem.core.renamed import PLUGINS, current
 from mechmem.errors import ConfigError, unknown_name
 
 P = TypeVar("P")
@@ -68,6 +69,8 @@ def build(classes: Mapping[str, type[P]], term: str, whole: str, what: str) -> P
     """
     check_name(term, what)
     name, settings = _read(term, whole, what)
+    if name not in classes and PLUGINS.get(name) in classes:
+        name = current(name, PLUGINS)
     if name not in classes:
         raise unknown_name(what, name, classes)
     cls: Any = classes[name]

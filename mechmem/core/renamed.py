@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -16,8 +16,27 @@ T = TypeVar("T")
 _INSIDE = ("mechmem", "dataclasses", "jaxtyping")
 """Packages whose frames lie between a name and the line that used it; jaxtyping's do when shapes are checked."""
 
+PUBLIC = {
+    "ScoreTable": "NeuronTable",
+    "detection": "detect_label_noise",
+    "removals": "choose_removals",
+    "scores": "neuron_scores",
+}
+"""Names of `mechmem`."""
+
+PLUGINS = {"phase": "inversion_phase", "phases": "training_phases", "prediction_depth": "settled_depth"}
+"""Names of plugins, in the kinds that have no plugin of the old name."""
+
 NEEDS = {"recipe": "retrainer"}
-"""New names of plugins' needs by the old ones."""
+"""Needs of plugins, and fields of a subject."""
+
+RECORDS = {
+    "Margin": "MarginParts",
+    "PhaseResult": "InversionPhaseResult",
+    "PhasesResult": "TrainingPhasesResult",
+    "ScoreTable": "NeuronTable",
+}
+"""Classes of saved results. Files keep the old names, which are read without a warning."""
 
 
 def current(name: str, renamed: dict[str, str], where: str = "") -> str:
@@ -36,6 +55,14 @@ def current(name: str, renamed: dict[str, str], where: str = "") -> str:
     said = f"{where}{name} is now called {where}{renamed[name]}; the old name goes with the next release"
     warnings.warn(said, DeprecationWarning, stacklevel=inside + 1)
     return renamed[name]
+
+
+def current_label(label: str, known: Container[str]) -> str:
+    """Return a label in a result, e.g. "phase(noise=0.2)", under its plugin's current name if that alone is known."""
+    name = label.partition("(")[0]
+    if label in known or name not in PLUGINS:
+        return label
+    return current(name, PLUGINS) + label.removeprefix(name)
 
 
 def renamed_fields(**renamed: str) -> Callable[[type[T]], type[T]]:

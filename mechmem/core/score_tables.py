@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from mechmem.core.plugins import Plugin
+from mechmem.core.renamed import current_label
 from mechmem.core.results import Result
 from mechmem.core.scores import ExampleScores, NeuronScores
 from mechmem.core.stats import rank_correlations
@@ -50,9 +51,10 @@ class TableOfScores(Result, abc.ABC, Generic[Scores]):
             ScoreError: it could not be computed.
             UnknownNameError: it was not asked for.
         """
+        found = self._scores()
+        name = current_label(name, {*found, *self.reasons})
         if name in self.reasons:
             raise ScoreError(f"{name!r} could not be computed: {self.reasons[name]}")
-        found = self._scores()
         if name not in found:
             raise unknown_name("score in this table", name, found)
         return found[name]

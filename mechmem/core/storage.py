@@ -19,6 +19,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from mechmem.core.renamed import RECORDS
 from mechmem.errors import RunDirectoryError
 
 T = TypeVar("T")
@@ -135,7 +136,8 @@ def decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         return float(value["$float"])
     if "$map" in value:
         return {decode(k, tensors): decode(v, tensors) for k, v in value["$map"]}
-    cls = _RECORDS.get(value.get("$record", ""))
+    name = str(value.get("$record"))
+    cls = _RECORDS.get(RECORDS.get(name, name))
     if cls is None:
         raise RunDirectoryError(f"unknown record {value.get('$record')!r}")
     return cls(**{name: decode(item, tensors) for name, item in value["fields"].items()})

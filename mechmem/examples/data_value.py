@@ -106,7 +106,7 @@ def _mean(values: Float[np.ndarray, " seed"], *names: str) -> dict[str, float]:
     return dict(zip(names, (found.value, found.low, found.high), strict=True))
 
 
-def removals(
+def choose_removals(
     table: ExampleTable, score: str, count: int, *, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> dict[str, Int[Tensor, " chosen"]]:
     """Choose examples to remove by a score, the same number of each kind.

@@ -69,7 +69,7 @@ class Detection(Result):
         return float(frame.loc[frame["figure"] == name, BASELINE].iloc[0])
 
 
-def detection(table: ExampleTable, *, resamples: int = 1000, seed: int = 0) -> Detection:
+def detect_label_noise(table: ExampleTable, *, resamples: int = 1000, seed: int = 0) -> Detection:
     """Measure how well each score finds the wrong labels. The score, not the outcome, fixes which end is suspect.
 
     Args:
@@ -106,7 +106,7 @@ def detection(table: ExampleTable, *, resamples: int = 1000, seed: int = 0) -> D
 def found_or_reason(table: ExampleTable) -> tuple[Detection | None, str]:
     """Return the detection and "", or None and the reason."""
     try:
-        return detection(table), ""
+        return detect_label_noise(table), ""
     except MissingNeedError as error:
         return None, str(error)
 

@@ -91,7 +91,7 @@ def holds(expected: str, start: float, end: float, flat: float) -> bool:
 def phase_ends(
     steps: Sequence[int], curves: Mapping[str, Float[np.ndarray, " checkpoint"]], *, fitted: float, dropped: float
 ) -> tuple[PhaseEnd, ...]:
-    """Find the end of each phase by the rules of `Phases`.
+    """Find the end of each phase by the rules of `TrainingPhases`.
 
     Args:
         steps: optimisation step of each checkpoint, ascending.

@@ -34,7 +34,7 @@ DEFAULT_SCORES = (
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
-class ScoreTable(TableOfScores[NeuronScores]):
+class NeuronTable(TableOfScores[NeuronScores]):
     """Several scores of the same neurons.
 
     Attributes:
@@ -95,13 +95,13 @@ class ScoreTable(TableOfScores[NeuronScores]):
         return f"{self.names[row]} has the same value for every neuron" if constant else ""
 
 
-def scores(
+def neuron_scores(
     subject: nn.Module | Subject,
     names: Sequence[str] = DEFAULT_SCORES,
     *,
     task: Task | None = None,
     roles: Roles | None = None,
-) -> ScoreTable:
+) -> NeuronTable:
     """Score every neuron of a layer in several ways.
 
     Args:
@@ -121,7 +121,7 @@ def scores(
     subject = subject_of(subject, task, roles)
     parsed = [named("neuron_scores", name) for name in ((names,) if isinstance(names, str) else names)]
     if not parsed or len(set(parsed)) < len(parsed):
-        raise ConfigError(f"scores takes different names, at least one; got {names!r}")
+        raise ConfigError(f"neuron_scores takes different names, at least one; got {names!r}")
     found, reasons = computed(parsed, lambda score: score(subject))
     if not found:
         raise ScoreError("no score could be computed: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
@@ -130,7 +130,7 @@ def scores(
         if (each.point, len(each.values)) != (first.point, len(first.values)):
             reasons[name] = f"its neurons belong to {each.point!r}, those of the first score to {first.point!r}"
             del found[name]
-    return ScoreTable(
+    return NeuronTable(
         names=tuple(found),
         values=torch.stack([each.values.double() for each in found.values()]),
         point=first.point,

@@ -84,7 +84,7 @@ def test_scores_of_any_precision_are_tabulated_and_drawn():
 
 
 def test_sets_scores_and_results_print_in_a_line() -> None:
-    found = mm.scores(mm.planted_network(11).subject, ["ipr", "weight_norm"])
+    found = mm.neuron_scores(mm.planted_network(11).subject, ["ipr", "weight_norm"])
     assert repr(found["ipr"].take(0.5)) == "NeuronSet(100 of 200 neurons of hook_hidden)"
     assert "values=torch.float64 (2, 200)" in repr(found) and len(repr(found)) < 400
-    assert repr(found).startswith("ScoreTable(names=('ipr', 'weight_norm')")
+    assert repr(found).startswith("NeuronTable(names=('ipr', 'weight_norm')")

@@ -56,7 +56,7 @@ def test_removing_wrong_labels_helps_and_removing_a_class_harms(subject, tmp_pat
 
 def test_examples_to_remove_are_chosen_by_a_score(subject):
     table = mm.example_scores(subject, "loss")
-    found = mm.removals(table, "loss", 10)
+    found = mm.choose_removals(table, "loss", 10)
     frame = table.to_frame().set_index("id")["loss"]
     noisy = dict(zip(table.ids.tolist(), (table.true != table.given).tolist(), strict=True))
     clean = frame[[id for id in frame.index if not noisy[id]]].sort_values()
@@ -66,24 +66,24 @@ def test_examples_to_remove_are_chosen_by_a_score(subject):
     assert all(noisy[id] for id in found["wrong"].tolist())
     assert found["suspect"].tolist() == frame.sort_values(ascending=False, kind="stable").index[:10].tolist()
     assert len(np.unique(found["random"])) == 10
-    unknown = mm.removals(dataclasses.replace(table, true=None), "loss", 10)
+    unknown = mm.choose_removals(dataclasses.replace(table, true=None), "loss", 10)
     assert set(unknown) == {"suspect", "random"} and torch.equal(unknown["suspect"], found["suspect"])
     with pytest.raises(ConfigError, match="149 wrong examples cannot be removed"):
-        mm.removals(table, "loss", 149, kinds=["wrong"])
+        mm.choose_removals(table, "loss", 149, kinds=["wrong"])
     with pytest.raises(ConfigError, match="151 random examples cannot be removed"):
-        mm.removals(table, "loss", 151)
+        mm.choose_removals(table, "loss", 151)
     with pytest.raises(UnknownNameError, match="difficult"):
-        mm.removals(table, "loss", 10, kinds=["dificult"])
+        mm.choose_removals(table, "loss", 10, kinds=["dificult"])
     with pytest.raises(ConfigError, match="needs true labels, which are not known"):
-        mm.removals(dataclasses.replace(table, true=None), "loss", 10, kinds=["easy"])
+        mm.choose_removals(dataclasses.replace(table, true=None), "loss", 10, kinds=["easy"])
 
 
 def test_of_clean_data_difficult_and_easy_examples_can_be_removed_and_none_is_both(subject):
     clean = dataclasses.replace(mm.example_scores(subject, "loss"), given=subject.task.true(subject.task.sources))
-    assert set(mm.removals(clean, "loss", 75)) == {"suspect", "random", "difficult", "easy"}
-    chosen = mm.removals(clean, "loss", 75, kinds=["easy", "difficult"])
+    assert set(mm.choose_removals(clean, "loss", 75)) == {"suspect", "random", "difficult", "easy"}
+    chosen = mm.choose_removals(clean, "loss", 75, kinds=["easy", "difficult"])
     assert not set(chosen["easy"].tolist()) & set(chosen["difficult"].tolist())
-    assert set(mm.removals(clean, "loss", 76)) == {"suspect", "random"}
+    assert set(mm.choose_removals(clean, "loss", 76)) == {"suspect", "random"}
 
 
 def test_what_cannot_be_removed_is_refused(subject):

@@ -37,7 +37,7 @@ def table(n=400, rate=0.2, known=True, seed=0):
 
 def test_each_score_stands_beside_the_loss():
     found, columns, noisy = table()
-    frame = mm.detection(found).to_frame().set_index(["score", "figure"])
+    frame = mm.detect_label_noise(found).to_frame().set_index(["score", "figure"])
     for name, values in columns.items():
         area = roc_auc_score(noisy, -values if name == "low" else values)
         row = frame.loc[(name, "auroc")]
@@ -55,7 +55,7 @@ def test_intervals_cover_the_truth():
     truth = stats.norm.cdf(3 / 2**0.5)
     inside = 0
     for seed in range(60):
-        frame = mm.detection(table(n=150, seed=seed)[0], resamples=200).to_frame()
+        frame = mm.detect_label_noise(table(n=150, seed=seed)[0], resamples=200).to_frame()
         row = frame[(frame["score"] == "good") & (frame["figure"] == "auroc")].iloc[0]
         inside += row["low"] <= truth <= row["high"]
     assert inside >= 48
@@ -81,9 +81,9 @@ def test_a_table_draws_and_survives_saving(tmp_path):
     assert mm.ExampleTable.load(tmp_path / "table.safetensors").to_frame().equals(found.to_frame())
     # A resample that misses the only wrong label has no figure, and where there is no other, no interval.
     single = dataclasses.replace(found, true=(found.ids == 3).long())
-    low = [mm.detection(single, resamples=1, seed=seed).to_frame()["low"].isna().any() for seed in range(8)]
+    low = [mm.detect_label_noise(single, resamples=1, seed=seed).to_frame()["low"].isna().any() for seed in range(8)]
     assert any(low) and not all(low)
-    quality = mm.detection(found, resamples=50)
+    quality = mm.detect_label_noise(found, resamples=50)
     quality.save(tmp_path / "detection.safetensors")
     assert mm.Detection.load(tmp_path / "detection.safetensors").to_frame().equals(quality.to_frame())
     assert len(quality.plot().data) == 9
@@ -98,11 +98,11 @@ def test_a_table_draws_and_survives_saving(tmp_path):
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_what_cannot_be_asked_is_refused():
     with pytest.raises(MissingNeedError, match="needs to know which labels are wrong"):
-        mm.detection(table(known=False)[0])
+        mm.detect_label_noise(table(known=False)[0])
     with pytest.raises(MissingNeedError, match="no label is wrong"):
-        mm.detection(table(rate=0)[0])
+        mm.detect_label_noise(table(rate=0)[0])
     with pytest.raises(MissingNeedError, match="no label is correct"):
-        mm.detection(table(rate=1)[0])
+        mm.detect_label_noise(table(rate=1)[0])
     found = table()[0]
     with pytest.raises(UnknownNameError, match="good"):
         found.grid("goood")

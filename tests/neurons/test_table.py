@@ -11,19 +11,19 @@ from scipy import stats
 
 import mechmem as mm
 from mechmem.errors import ConfigError, ScoreError, UnknownNameError
-from mechmem.neurons.table import DEFAULT_SCORES, ScoreTable, scores
+from mechmem.neurons.table import DEFAULT_SCORES, NeuronTable, neuron_scores
 
 
 def table(values, names=None, reasons=None):
     """A table of made-up values. Shape (score, neuron)."""
     values = torch.from_numpy(np.array(values, dtype=float))
     names = names or tuple(f"score{i}" for i in range(len(values)))
-    return ScoreTable(names, values, "hook_hidden", ("more",) * len(values), {}, reasons or {})
+    return NeuronTable(names, values, "hook_hidden", ("more",) * len(values), {}, reasons or {})
 
 
 @pytest.fixture(scope="module")
 def found(planted):
-    return scores(planted.subject, (*DEFAULT_SCORES, "random"))
+    return neuron_scores(planted.subject, (*DEFAULT_SCORES, "random"))
 
 
 def test_holds_every_score_as_it_is_alone(found, planted):
@@ -39,17 +39,19 @@ def test_holds_every_score_as_it_is_alone(found, planted):
 
 def test_takes_a_model_and_its_task(planted):
     model, task = planted.subject.model, planted.subject.task
-    one = scores(model, "weight_norm", task=task)
-    assert one.names == ("weight_norm",) and torch.equal(one.values, scores(planted.subject, ["weight_norm"]).values)
+    one = neuron_scores(model, "weight_norm", task=task)
+    assert one.names == ("weight_norm",) and torch.equal(
+        one.values, neuron_scores(planted.subject, ["weight_norm"]).values
+    )
     with pytest.raises(ConfigError, match="its task"):
-        scores(model, "weight_norm")
-    blind = scores(model, ("strength", "weight_norm(w)"), task=task, roles=mm.Roles(readout=model.roles.readout))
+        neuron_scores(model, "weight_norm")
+    blind = neuron_scores(model, ("strength", "weight_norm(w)"), task=task, roles=mm.Roles(readout=model.roles.readout))
     assert blind.names == ("weight_norm(of=w)",) and "role:activation" in blind.reasons["strength"]
 
 
 def test_a_score_that_cannot_be_computed_has_a_reason():
     clean = mm.planted_network(5)
-    found = scores(clean.subject, ("ipr", "ablation_effect(train_noisy)", "random"))
+    found = neuron_scores(clean.subject, ("ipr", "ablation_effect(train_noisy)", "random"))
     assert found.names == ("ipr", "random")
     assert "is empty" in found.reasons["ablation_effect(split=train_noisy)"]
     with pytest.raises(ScoreError, match="could not be computed: .*is empty"):
@@ -57,12 +59,12 @@ def test_a_score_that_cannot_be_computed_has_a_reason():
     with pytest.raises(UnknownNameError, match="strength"):
         found["strength"]
     with pytest.raises(ScoreError, match="no score could be computed: .*train_noisy"):
-        scores(clean.subject, ["ablation_effect(train_noisy)"])
+        neuron_scores(clean.subject, ["ablation_effect(train_noisy)"])
 
 
 def test_scores_of_another_layer_do_not_stand_beside_the_first(planted):
     roles = mm.Roles(**{**vars(planted.subject.roles), "hidden": ("hook_pre", "hook_hidden")})
-    found = scores(
+    found = neuron_scores(
         planted.subject.model, ("random", "random(1,point=hook_pre)"), task=planted.subject.task, roles=roles
     )
     assert found.names == ("random",) and "'hook_pre'" in found.reasons["random(seed=1,point=hook_pre)"]
@@ -74,7 +76,7 @@ def test_scores_of_another_layer_do_not_stand_beside_the_first(planted):
 )
 def test_names_are_checked_before_anything_is_computed(planted, names, error):
     with pytest.raises(error):
-        scores(planted.subject, names)
+        neuron_scores(planted.subject, names)
 
 
 def test_agreement_is_spearmans_with_an_interval_that_holds_it(found):
@@ -134,11 +136,11 @@ def test_draws_the_matrix_with_its_numbers(found):
 
 def test_survives_saving(found, tmp_path):
     found.save(tmp_path / "table.safetensors")
-    loaded = ScoreTable.load(tmp_path / "table.safetensors")
+    loaded = NeuronTable.load(tmp_path / "table.safetensors")
     assert loaded.to_frame().equals(found.to_frame()) and loaded.names == found.names
     assert dict(loaded.reasons) == dict(found.reasons)
 
 
 def test_a_score_that_is_no_name_is_refused() -> None:
     with pytest.raises(ConfigError, match="score: expected a name, got 3"):
-        mm.scores(mm.planted_network(5).subject, [3])  # pyright: ignore[reportArgumentType]
+        mm.neuron_scores(mm.planted_network(5).subject, [3])  # pyright: ignore[reportArgumentType]

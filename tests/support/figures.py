@@ -76,7 +76,8 @@ def figures(folder: Path) -> Iterator[tuple[str, str]]:
     yield "patch effects: frequencies", digest(mm.patch(run, units="frequency", direction="denoising").to_frame())
     edits = [mm.Edit("hook_hidden", "zero", neurons=[0, 3]), mm.Edit("hook_hidden", "mean")]
     yield "interventions", digest(mm.intervene(run, edits).to_frame())
-    yield "table of neuron scores", digest(_neuron_scores(run).to_frame())
+    neurons = mm.neuron_scores(run, ["ipr", "strength", "weight_norm", "ablation_effect(train_noisy)"])
+    yield "table of neuron scores", digest(neurons.to_frame())
     for name in ("fourier_classification", "suppression", "partition", "progress_measures", "frequency_reconstruction"):
         yield f"analysis: {name}", digest(mm.analyse(run, name).to_frame())
     yield "neuron's card", digest(mm.neuron(run, 3).to_frame())
@@ -106,11 +107,6 @@ def figures(folder: Path) -> Iterator[tuple[str, str]]:
     yield "influence", digest(influence.to_frame())
     ledger = mm.reproduce("doshi_2024", scale="smoke", out=folder / "recipe", workers=1, progress=False)
     yield "recipe at smoke scale", digest(ledger.to_frame())
-
-
-def _neuron_scores(run: mm.Subject) -> object:
-    call = mm.neuron_scores if "neuron_scores" in dir(mm) else mm.scores
-    return call(run, ["ipr", "strength", "weight_norm", "ablation_effect(train_noisy)"])
 
 
 if __name__ == "__main__":

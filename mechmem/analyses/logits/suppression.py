@@ -45,7 +45,7 @@ REMOVALS: Mapping[str, tuple[float, float, float]] = {
 
 @record
 @dataclasses.dataclass(frozen=True)
-class Margin:
+class MarginParts:
     """Mean margin of the label over the strongest rival of the full logits on one split, and its parts, in logits.
 
     Attributes:
@@ -95,7 +95,7 @@ class SuppressionResult(Result):
         chance: accuracy of a blind guess.
     """
 
-    margins: tuple[Margin, ...]
+    margins: tuple[MarginParts, ...]
     removals: tuple[Removal, ...]
     chance: float
 
@@ -135,7 +135,7 @@ class SuppressionResult(Result):
         return suppression_figure(self.to_frame(), outside, self.chance)
 
 
-def _parts(margin: Margin) -> dict[str, Estimate]:
+def _parts(margin: MarginParts) -> dict[str, Estimate]:
     return dict(zip((*PARTS, "total"), (margin.row_column, margin.rule, margin.remainder, margin.total), strict=True))
 
 
@@ -182,7 +182,7 @@ class Suppression(Analysis):
             found = _measure(task, logits, rows, cells[inside], labels, parts, sign, local[split.name == "test"])
             truth = split.truth[inside].numpy()
             row_column, rule, remainder, total = means_over_answers(found.shares.numpy(), truth)
-            margins.append(Margin(split.name, row_column, rule, remainder, total, int((~inside).sum())))
+            margins.append(MarginParts(split.name, row_column, rule, remainder, total, int((~inside).sum())))
             left = means_over_answers(found.margin.numpy(), truth)
             for part, margin, hit in zip((*REMOVALS, LOCAL), left, found.hit, strict=True):
                 accuracy = wilson(int(hit.sum()), len(hit))

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from mechmem.analyses.neurons.amplification import Amplification
 from mechmem.analyses.neurons.direct_logit_attribution import QUANTITIES, DirectLogitAttribution
-from mechmem.analyses.neurons.phase import FULL, Phase
+from mechmem.analyses.neurons.inversion_phase import FULL, InversionPhase
 from mechmem.analyses.runs.training_times import TrainingTimes
 from mechmem.core.plugins import named
 from mechmem.core.scores import End
@@ -43,7 +43,7 @@ def amplification(subject: Subject) -> Rows:
 
 def inversion(subject: Subject) -> Rows:
     """1 if the network's phase is Full Inversion, else 0."""
-    yield "Full Inversion", math.nan, float(Phase()(subject).phase == FULL)
+    yield "Full Inversion", math.nan, float(InversionPhase()(subject).phase == FULL)
 
 
 def embedding_ipr(subject: Subject) -> Rows:

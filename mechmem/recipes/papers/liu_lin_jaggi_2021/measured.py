@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from mechmem.analyses.runs.fitting_order import FittingOrder
 from mechmem.core.plugins import named
 from mechmem.core.subject import Subject
-from mechmem.examples.data_value import data_value, removals
-from mechmem.examples.detection import detection
+from mechmem.examples.data_value import choose_removals, data_value
+from mechmem.examples.detection import detect_label_noise
 from mechmem.examples.table import example_scores
 from mechmem.models.networks.mask_config import TurnOver
 from mechmem.models.networks.masks import Part, subnetwork
@@ -31,7 +31,7 @@ REMOVED = 0.2
 """Fraction of the training set removed for each kind."""
 NETWORKS = 64
 """Number of networks trained on random subsets to estimate Feldman–Zhang memorization."""
-CHEAP = ("loss", "margin", "learning_speed", "forgetting_events", "prediction_depth", "input_curvature", "tracin")
+CHEAP = ("loss", "margin", "learning_speed", "forgetting_events", "settled_depth", "input_curvature", "tracin")
 """Scores of one network without masks that are compared with it, besides self-influence."""
 
 CORRELATION = "correlation of "
@@ -111,7 +111,7 @@ def finding_averaged(subject: Subject) -> Rows:
 
 
 def _areas(subject: Subject, several: list[Subject]) -> dict[str, float]:
-    table = detection(example_scores(several, (SELF, "learning_speed")), resamples=1).to_frame()
+    table = detect_label_noise(example_scores(several, (SELF, "learning_speed")), resamples=1).to_frame()
     rows = table.loc[table["figure"] == "auroc"]
     return dict(zip(rows["score"], rows["value"], strict=True))
 
@@ -140,7 +140,7 @@ def removing(subject: Subject) -> Rows:
     """
     table = example_scores(subject, SELF)
     count = max(1, round(REMOVED * len(table.ids)))
-    chosen = removals(table, SELF, count, kinds=("difficult", "easy", "random"))
+    chosen = choose_removals(table, SELF, count, kinds=("difficult", "easy", "random"))
     found = data_value(subject, chosen, seeds=[_seed(subject)])
     for name, accuracy, loss in zip(found.names, found.accuracy[:, 0], found.loss[:, 0], strict=True):
         yield f"test without {name}", math.nan, float(accuracy)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from mechmem.analyses.logits.embedding_spectrum import EmbeddingSpectrum
 from mechmem.analyses.logits.progress_measures import ProgressMeasures
 from mechmem.analyses.neurons.neuron_clusters import NeuronClusters
-from mechmem.analyses.runs.phases import Phases
+from mechmem.analyses.runs.training_phases import TrainingPhases
 from mechmem.analyses.runs.training_times import TrainingTimes
 from mechmem.core.subject import Subject
 from mechmem.math.fourier import real_basis
@@ -71,7 +71,7 @@ def _explained(subject: Subject, key: list[int]) -> float:
 
 def over_training(subject: Subject) -> Rows:
     """Change of each curve in each phase (NaN if the phase is missing), and the curves."""
-    found = Phases()(subject)
+    found = TrainingPhases()(subject)
     place = {step: index for index, step in enumerate(found.step.tolist())}
     spans = {phase: (place[first], place[last]) for phase, first, last in found.spans()}
     for end in found.ends:

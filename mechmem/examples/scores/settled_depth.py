@@ -16,7 +16,7 @@ from mechmem.layers.votes import Distance, layer_votes, settled_from
 
 
 @dataclasses.dataclass(frozen=True)
-class ExamplePredictionDepth(ExampleScore):
+class SettledDepth(ExampleScore):
     """Score examples by the first depth from which on their neighbours vote for the network's prediction.
 
     The depths are the inputs, numbered 0, the layers, and the network's probabilities; if not even the last agrees the
@@ -31,7 +31,7 @@ class ExamplePredictionDepth(ExampleScore):
         distance: "euclidean", or "cosine" for the angle.
     """
 
-    name: ClassVar[str] = "prediction_depth"
+    name: ClassVar[str] = "settled_depth"
     needs: ClassVar[frozenset[str]] = frozenset({"role:hidden"})
     knows: ClassVar[frozenset[str]] = frozenset({"given_labels"})
     cites: ClassVar[str] = "Baldock, Maennel & Neyshabur 2021, arXiv 2106.09647"

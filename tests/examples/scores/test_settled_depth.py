@@ -31,7 +31,7 @@ def planted():
 
 
 def test_memorized_examples_are_settled_late(planted):
-    found = example_score("prediction_depth(k=5)")(planted)
+    found = example_score("settled_depth(k=5)")(planted)
     assert torch.equal(found.values, torch.where(NOISY[:40], 3.0, 0.0).double())
     assert found.note == "5 depths, from inputs to softmax; 5 neighbours vote" and found.suspect == "high"
 
@@ -39,7 +39,7 @@ def test_memorized_examples_are_settled_late(planted):
 @pytest.mark.parametrize("settings", ["k=3", "k=3,distance=cosine", "k=100", "k=3,points=hidden.1 hidden.0"])
 def test_equals_the_analysis_on_all_training_examples(planted, settings):
     planted.model.tables[0].data += 60 * torch.randn(N, CLASSES, generator=torch.Generator().manual_seed(1)).double()
-    found = example_score(f"prediction_depth({settings})")(planted)
+    found = example_score(f"settled_depth({settings})")(planted)
     parts = dict(each.split("=") for each in settings.split(","))
     analysis = PredictionDepth(**{**parts, "k": int(parts["k"])})(planted)
     assert torch.equal(found.values, analysis.depth[:40].double()) and (
@@ -50,8 +50,8 @@ def test_equals_the_analysis_on_all_training_examples(planted, settings):
 def test_what_does_not_fit_is_refused(planted):
     with pytest.raises(MissingNeedError, match="two training examples"):
         labels = torch.tensor([0, 1, 0])
-        example_score("prediction_depth")(held(labels, labels, torch.arange(3) < 1, torch.zeros(3, 1)))
+        example_score("settled_depth")(held(labels, labels, torch.arange(3) < 1, torch.zeros(3, 1)))
     with pytest.raises(ConfigError, match="neighbours"):
-        example_score("prediction_depth(k=0)")
+        example_score("settled_depth(k=0)")
     with pytest.raises(UnknownNameError, match="hook point"):
-        example_score("prediction_depth(points=nothing)")(planted)
+        example_score("settled_depth(points=nothing)")(planted)

@@ -83,7 +83,7 @@ def phase_of(train: float, test: float, noise: float, train_noisy: float | None 
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
-class PhaseResult(Result):
+class InversionPhaseResult(Result):
     """The phase of one network, and the figures that determine it.
 
     Attributes:
@@ -160,7 +160,7 @@ class PhaseResult(Result):
 
 
 @dataclasses.dataclass(frozen=True)
-class Phase(Analysis):
+class InversionPhase(Analysis):
     """Name the phase of a network: Coexistence, Partial or Full Inversion, Memorization, or Forgetting/Confusion.
 
     The train accuracy (all training examples, given labels), the test accuracy and ξ determine it, as in Doshi et al.'s
@@ -170,7 +170,7 @@ class Phase(Analysis):
         noise: ξ; by default that of the task's config, or else the share of wrong training labels.
     """
 
-    name: ClassVar[str] = "phase"
+    name: ClassVar[str] = "inversion_phase"
     knows: ClassVar[frozenset[str]] = frozenset({"given_labels", "true_train_labels", "noise_mask", "test_labels"})
     cites: ClassVar[str] = "Doshi et al. 2024, arXiv 2310.13061"
 
@@ -181,7 +181,7 @@ class Phase(Analysis):
         if self.noise is not None:
             check_fraction("label noise", self.noise)
 
-    def __call__(self, subject: Subject) -> PhaseResult:
+    def __call__(self, subject: Subject) -> InversionPhaseResult:
         """Return the phase.
 
         Raises:
@@ -201,7 +201,7 @@ class Phase(Analysis):
         phase = phase_of(train.value, test.value, noise, None if noisy is None else noisy.value)
         reason = _reason(train.value, test.value, noise, noisy)
         splits = {split: accuracies.get(split) for split in SPLITS}
-        return PhaseResult(phase, reason, train, test, splits, noise, source, wrong)
+        return InversionPhaseResult(phase, reason, train, test, splits, noise, source, wrong)
 
 
 def _replaced(task: Task, wrong: float | None) -> tuple[float, str]:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import mechmem as mm
-from mechmem.analyses.neurons import phase as module
-from mechmem.analyses.neurons.phase import PHASES, Phase, PhaseResult, phase_of
+from mechmem.analyses.neurons import inversion_phase as module
+from mechmem.analyses.neurons.inversion_phase import PHASES, InversionPhase, InversionPhaseResult, phase_of
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.scorecard.controls import LogitTable
 from mechmem.tasks.relabelled import noise_only
@@ -134,7 +134,7 @@ def memorized(task):
 )
 def test_planted_predictions_are_named_and_counted(predict, wanted, tmp_path):
     subject = subject_with(predict)
-    task, result = subject.task, Phase()(subject)
+    task, result = subject.task, InversionPhase()(subject)
     assert result.phase == wanted and result.reason
     predicted, given, true = predict(task), task.given(task.ids), task.true(task.ids)
     train, noisy = task.train_ids, task.train_ids[(given != true)[task.train_ids]]
@@ -156,22 +156,22 @@ def test_planted_predictions_are_named_and_counted(predict, wanted, tmp_path):
     assert figure.data[-1].name == f"this network: {wanted}"
     assert (figure.data[-1].x[0], figure.data[-1].y[0]) == (result.train.value, result.test.value)
     result.save(tmp_path / "r.safetensors")
-    assert PhaseResult.load(tmp_path / "r.safetensors").to_frame().equals(result.to_frame())
+    assert InversionPhaseResult.load(tmp_path / "r.safetensors").to_frame().equals(result.to_frame())
 
 
 def test_the_nominal_fraction_enters_and_not_the_share_that_is_wrong():
     """Replacements over all classes hit the truth in one case of p: fewer labels are wrong than were replaced."""
     subject = subject_with(true_labels, p=5, fraction=0.4)
-    result = Phase()(subject)
+    result = InversionPhase()(subject)
     assert result.noise == 0.4 and "nominal" in result.noise_source
     assert result.wrong == pytest.approx(float(subject.task.noisy.double().mean())) and result.wrong < 0.4
-    assert Phase(noise=0.2)(subject).noise == 0.2
+    assert InversionPhase(noise=0.2)(subject).noise == 0.2
 
 
 def test_without_a_config_the_share_of_wrong_labels_enters():
     subject = subject_with(true_labels)
     relabelled = dataclasses.replace(subject, task=noise_only(subject.task))
-    result = Phase()(relabelled)
+    result = InversionPhase()(relabelled)
     assert result.noise == result.wrong > 0.8 and "wrong" in result.noise_source
     task = subject.task
     unknown = mm.ArrayTask(
@@ -182,14 +182,14 @@ def test_without_a_config_the_share_of_wrong_labels_enters():
     )
     blind = dataclasses.replace(subject, task=unknown)
     with pytest.raises(MissingNeedError, match="its setting noise"):
-        Phase()(blind)
-    told = Phase(noise=0.4)(blind)
+        InversionPhase()(blind)
+    told = InversionPhase(noise=0.4)(blind)
     assert told.splits["train_noisy"] is None and told.wrong is None and told.phase == "Full Inversion"
     assert told.to_frame().set_index("split").loc["train_clean", "value"] != 0
 
 
 def test_without_noise_nothing_tells_the_two_phases_apart():
-    result = Phase()(subject_with(given_labels, fraction=0.0))
+    result = InversionPhase()(subject_with(given_labels, fraction=0.0))
     assert result.phase == "Undecided" and "the accuracy on wrong labels, which would decide" in result.reason
     assert [trace.name for trace in result.plot().data[:2]] == ["Full Inversion", "Coexistence or Full Inversion"]
     assert set(module._COLORS) == set(PHASES)

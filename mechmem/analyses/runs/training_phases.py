@@ -35,7 +35,7 @@ LOSSES = {
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
-class PhasesResult(Result):
+class TrainingPhasesResult(Result):
     """Curves of the progress measures over a run, and the phases derived from them.
 
     Attributes:
@@ -140,7 +140,7 @@ class PhasesResult(Result):
 
 
 @dataclasses.dataclass(frozen=True)
-class Phases(Analysis):
+class TrainingPhases(Analysis):
     """Split a run into memorization, circuit formation and cleanup, from the progress measures at its checkpoints.
 
     The three phases and the course of the curves are the paper's: a network memorizes (train and excluded loss fall),
@@ -164,7 +164,7 @@ class Phases(Analysis):
         relative: smallest ratio of a key frequency's norm to the strongest's.
     """
 
-    name: ClassVar[str] = "phases"
+    name: ClassVar[str] = "training_phases"
     needs: ClassVar[frozenset[str]] = frozenset({"run"})
     knows: ClassVar[frozenset[str]] = ProgressMeasures.knows
     cites: ClassVar[str] = "Nanda et al. 2023, arXiv 2301.05217"
@@ -182,7 +182,7 @@ class Phases(Analysis):
             if value >= 1:
                 raise ConfigError(f"{what} must be below 1, got {value}")
 
-    def __call__(self, subject: Subject) -> PhasesResult:
+    def __call__(self, subject: Subject) -> TrainingPhasesResult:
         """Return curves and phases.
 
         Raises:
@@ -206,7 +206,7 @@ class Phases(Analysis):
             # Nothing is excluded then, so the excluded loss is the training loss.
             reason = f"no key frequency stands out in the logits of {source}"
             ends = (dataclasses.replace(ends[0], step=None, low=None, high=None, reason=reason), *ends[1:])
-        return PhasesResult(torch.tensor(steps), curves, ends, key, source)
+        return TrainingPhasesResult(torch.tensor(steps), curves, ends, key, source)
 
     def _row(
         self, measure: ProgressMeasures, subject: Subject, step: int, key: Int[Tensor, " key"], source: str

@@ -6,7 +6,7 @@ import torch
 
 import mechmem as mm
 from mechmem.analyses.logits.progress_measures import ProgressMeasures
-from mechmem.analyses.runs.phases import Phases, PhasesResult
+from mechmem.analyses.runs.training_phases import TrainingPhases, TrainingPhasesResult
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.training_phases import EXPECTED, phase_ends
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(run):
-    return Phases()(run)
+    return TrainingPhases()(run)
 
 
 def test_curves_are_the_progress_measures_of_every_checkpoint(run, result):
@@ -78,7 +78,7 @@ def made_up():
     }
     tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in curves.items()}
     ends = phase_ends(steps.tolist(), {k: v.numpy() for k, v in tensors.items()}, fitted=0.1, dropped=0.5)
-    return PhasesResult(steps, tensors, ends, torch.tensor([3]), "given")
+    return TrainingPhasesResult(steps, tensors, ends, torch.tensor([3]), "given")
 
 
 def test_changes_compare_each_phase_with_the_papers_picture():
@@ -98,13 +98,13 @@ def test_the_figure_has_a_ground_for_every_phase(tmp_path):
     assert len(figure.layout.shapes) == 9 and figure.layout.yaxis.type == "log"
     assert {trace.name for trace in figure.data} >= {"train", "test", "restricted, test", "excluded, train"}
     result.save(tmp_path / "r.safetensors")
-    loaded = PhasesResult.load(tmp_path / "r.safetensors")
+    loaded = TrainingPhasesResult.load(tmp_path / "r.safetensors")
     pd.testing.assert_frame_equal(loaded.to_frame(), result.to_frame())
     pd.testing.assert_frame_equal(loaded.changes(), result.changes())
 
 
 def test_without_a_key_frequency_there_is_no_memorization_to_end(tiny_run):
-    result = Phases(multiple=1e9)(tiny_run)
+    result = TrainingPhases(multiple=1e9)(tiny_run)
     assert not len(result.key) and "no key frequency stands out" in result.ends[0].reason
     torch.testing.assert_close(result.curves["excluded_loss"], result.curves["train_loss"])
     assert result.plot().data and not len(result.changes())
@@ -134,14 +134,14 @@ def test_legends_stand_beside_the_panels_and_every_scale_of_loss_has_ticks():
 
 def test_what_it_needs(run, planted):
     with pytest.raises(MissingNeedError, match="needs run"):
-        Phases()(planted.subject)
+        TrainingPhases()(planted.subject)
     with pytest.raises(MissingNeedError, match="at least three checkpoints"):
-        Phases()(dataclasses.replace(run, run=Short(run.run)))
+        TrainingPhases()(dataclasses.replace(run, run=Short(run.run)))
     for settings in ({"fitted": 1.5}, {"dropped": 0}, {"relative": 2}):
         with pytest.raises(ConfigError):
-            Phases(**settings)
+            TrainingPhases(**settings)
     with pytest.raises(ConfigError, match="reads a whole run"):
-        mm.over_training(run, "phases")
+        mm.over_training(run, "training_phases")
 
 
 class Short:
