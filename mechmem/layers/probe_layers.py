@@ -17,10 +17,10 @@ from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.layers.features import INPUTS, LIMIT_MB, NETWORKS, layer_features, read_layers
-from mechmem.layers.noise_fit import noise_fit
 from mechmem.layers.probe import Labels, LayerProbe, cross_validated
 from mechmem.layers.table import LayerProbes
 from mechmem.math.logits import answers_of
+from mechmem.models.reading.split_hits import noise_fit
 from mechmem.models.reading.twins import twin
 from mechmem.tasks.splits import Marks
 

@@ -12,9 +12,9 @@ from transformer_lens.hook_points import HookPoint
 
 import mechmem as mm
 from mechmem.errors import MissingNeedError
-from mechmem.layers.noise_fit import noise_fit
 from mechmem.layers.probe_layers import LayerProbes, probe_layers
 from mechmem.math.comparisons import paired_difference, paired_ratio
+from mechmem.models.reading.split_hits import noise_fit
 from mechmem.scorecard.extractor import extractor
 from mechmem.tasks.splits import Marks
 

@@ -1,4 +1,4 @@
-"""Number of correct predictions of a network on each split."""
+"""Correct predictions of a network: their number on each split, and the share of wrong labels among them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mechmem.core.roles import Output
 from mechmem.core.stats import Estimate, wilson
+from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.math.logits import answers_of
 from mechmem.models.reading.forward import logits_of
@@ -37,3 +38,28 @@ def accuracy_row(hits: int, n: int) -> dict[str, float]:
     """Return value, low, high (95 % Wilson interval) and n of an accuracy; NaN if `split_hits` has none."""
     found = wilson(hits, n) if hits >= 0 else None
     return dataclasses.asdict(found or Estimate(math.nan, math.nan, math.nan, n))
+
+
+def noise_fit(subject: Subject, answers: Int[Tensor, " source"]) -> Estimate | None:
+    """Return the share of given labels with noise that a network predicts, on its own training examples.
+
+    These are the wrong labels; if no more labels are correct than by chance, all labels count as noise. Each fixed
+    augmented view is a training example. With a new view at every step the examples are used without augmentation.
+
+    Args:
+        subject: the network and its task.
+        answers: the network's predictions on `task.sources`.
+
+    Returns:
+        the share, or None if no label is wrong or it is not known which.
+    """
+    task = subject.task
+    ids, noisy = task.train_ids, task.noisy
+    if noisy is None or not noisy.any():
+        return None
+    if not torch.equal(ids, task.sources):
+        answers = answers_of(logits_of(subject.model, task, ids, subject.roles.output))
+    clean = wilson(int((~noisy).sum()), len(ids))
+    assert clean is not None
+    counted = torch.ones_like(noisy) if clean.low <= 1 / task.n_classes else noisy
+    return wilson(int((answers == task.given(ids))[counted].sum()), int(counted.sum()))
