@@ -16,6 +16,11 @@ from torch import Tensor
 from mechmem.core.storage import record
 from mechmem.math.blocks import blocks
 
+BOUND_ELEMENTS = 2**18
+"""Number of pairs (example, neuron) bounded at once, so that a block stays in cache."""
+EXACT_ELEMENTS = 2**20
+"""Number of logits computed at once for the pairs that a bound does not exclude."""
+
 
 def outcomes(
     logits: Float[Tensor, "class example"],
@@ -113,13 +118,6 @@ def cumulative_ablation(
     return correct, loss
 
 
-BOUND_ELEMENTS = 2**18
-"""Number of pairs (example, neuron) bounded at once, so that a block stays in cache."""
-
-EXACT_ELEMENTS = 2**20
-"""Number of logits computed at once for the pairs that a bound does not exclude."""
-
-
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flips:
@@ -205,14 +203,6 @@ def single_ablation_flips(
     return Flips(columns, examples, predictions, predicted, len(weights))
 
 
-def _margin(logits: Float[Tensor, "example class"]) -> Float[Tensor, " example"]:
-    """Lead of the largest logit over the next, less a bound on rounding; positive, so that no step of 0 reaches it."""
-    first, second = logits.topk(2, dim=1).values.unbind(1)
-    hidden_by_rounding = 16 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
-    smallest = torch.nextafter(torch.zeros_like(first), torch.ones_like(first))
-    return torch.maximum(first - second - hidden_by_rounding, smallest)
-
-
 def mean_loss_changes(
     hidden: Float[Tensor, "example neuron"],
     weights: Float[Tensor, "neuron class"],
@@ -245,3 +235,11 @@ def mean_loss_changes(
             after = changed.logsumexp(2) - before[rows]
             total[columns] += (after + moved[:, columns] * own[rows, columns]).double().sum(0)
     return total / len(hidden)
+
+
+def _margin(logits: Float[Tensor, "example class"]) -> Float[Tensor, " example"]:
+    """Lead of the largest logit over the next, less a bound on rounding; positive, so that no step of 0 reaches it."""
+    first, second = logits.topk(2, dim=1).values.unbind(1)
+    hidden_by_rounding = 16 * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+    smallest = torch.nextafter(torch.zeros_like(first), torch.ones_like(first))
+    return torch.maximum(first - second - hidden_by_rounding, smallest)

@@ -1,4 +1,4 @@
-"""Row and column effects of a table with missing cells."""
+"""Additive effects of rows and columns of a table, and the share of logits that depends on the operands' distance."""
 
 from __future__ import annotations
 
@@ -82,11 +82,6 @@ def centre_classes(values: Float[Tensor, "cell class"]) -> Float[Tensor, "cell c
     return values - values.mean(1, keepdim=True)
 
 
-def _columns(pairs: Int[Tensor, "cell 2"], symbols: int) -> Int[Tensor, "cell 2"]:
-    """Positions of each cell's row and column effect among the effects."""
-    return pairs + torch.tensor([0, symbols], device=pairs.device)
-
-
 def correct_logits(
     values: Float[Tensor, "example class"], rows: Int[Tensor, "n n"], sign: int, classes: Int[Tensor, " n"]
 ) -> Float[Tensor, "distance n"]:
@@ -132,3 +127,8 @@ def cosine(left: Float[Tensor, "triple dim"], right: Float[Tensor, "triple dim"]
     # Scaled by the largest entry first, because squares of small gradients would underflow.
     left, right = (v / v.abs().amax(1, keepdim=True) for v in (left, right))
     return (left * right).sum(1) / (left.norm(dim=1) * right.norm(dim=1))
+
+
+def _columns(pairs: Int[Tensor, "cell 2"], symbols: int) -> Int[Tensor, "cell 2"]:
+    """Positions of each cell's row and column effect among the effects."""
+    return pairs + torch.tensor([0, symbols], device=pairs.device)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from mechmem.core.stats import Estimate, wilson
 
+RESAMPLES = 2000
+
 
 def paired_difference(first: int, second: int, both: int, n: int) -> Estimate | None:
     """Return the first minus the second of two accuracies on the same examples, or None without examples.
@@ -68,12 +70,6 @@ def paired_ratio(first: int, second: int, both: int, n: int) -> Estimate | None:
     z = float(scipy_stats.norm.ppf(0.975)) * spread / sum(single)
     (low, high), (other_low, other_high) = (_score_interval(count, either, z) for count in (first, second))
     return Estimate(first / second, low / other_high, high / other_low, n)
-
-
-def _score_interval(successes: int, n: int, z: float) -> tuple[float, float]:
-    half = z * math.sqrt(z**2 + 4 * successes * (1 - successes / n))
-    middle, whole = 2 * successes + z**2, 2 * (n + z**2)
-    return (middle - half) / whole, (middle + half) / whole
 
 
 def precedence(first: Num[np.ndarray, " one"], second: Num[np.ndarray, " other"]) -> Estimate | None:
@@ -133,9 +129,6 @@ def ratio_of_means(top: Float[Tensor, " left"], bottom: Float[Tensor, " right"])
     return Estimate(ratio, ratio * math.exp(-half), ratio * math.exp(half), n)
 
 
-RESAMPLES = 2000
-
-
 def pooled_means(
     sums: Float[np.ndarray, "answer quantity"], counts: Int[np.ndarray, " answer"], *, seed: int = 0
 ) -> list[Estimate]:
@@ -173,3 +166,9 @@ def means_over_answers(
     """
     sums = np.stack([np.bincount(answer, weights=row) for row in values], axis=1)
     return pooled_means(sums, np.bincount(answer), seed=seed)
+
+
+def _score_interval(successes: int, n: int, z: float) -> tuple[float, float]:
+    half = z * math.sqrt(z**2 + 4 * successes * (1 - successes / n))
+    middle, whole = 2 * successes + z**2, 2 * (n + z**2)
+    return (middle - half) / whole, (middle + half) / whole

@@ -29,15 +29,6 @@ def frequency_power(
     return total / len(vectors)
 
 
-def _share(group: Group, vectors: Float[Tensor, "symbol neuron"]) -> Float[Tensor, "freq neuron"]:
-    power = group.power(vectors)
-    precision = torch.finfo(power.dtype)
-    # Below this a vector is constant, and the rest is rounding noise.
-    negligible = (vectors.square().sum(0) * precision.eps**2 * len(vectors)).clamp_min(precision.tiny)
-    total = power.sum(0)
-    return power / torch.where(total > negligible, total, torch.inf)
-
-
 def key_frequency(group: Group, share: Float[Tensor, freq * neuron]) -> Int[Tensor, "*neuron"]:
     """Return each neuron's strongest frequency, numbered from 1.
 
@@ -182,3 +173,12 @@ class KeyWaves:
         for left, right in zip(self.left[1:], self.right[1:], strict=True):
             total.addcmul_(left[a], right[b])
         return total
+
+
+def _share(group: Group, vectors: Float[Tensor, "symbol neuron"]) -> Float[Tensor, "freq neuron"]:
+    power = group.power(vectors)
+    precision = torch.finfo(power.dtype)
+    # Below this a vector is constant, and the rest is rounding noise.
+    negligible = (vectors.square().sum(0) * precision.eps**2 * len(vectors)).clamp_min(precision.tiny)
+    total = power.sum(0)
+    return power / torch.where(total > negligible, total, torch.inf)

@@ -194,7 +194,7 @@ def sparsity(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " fr
 
     The sum runs over the full DFT. The Nyquist frequency is a single coefficient, so it counts once in the numerator.
     """
-    largest = _squared(power, multiplicity).argmax(0, keepdim=True)
+    largest = per_coefficient(power, multiplicity).argmax(0, keepdim=True)
     return power.gather(0, largest)[0] / _or_infinity(power.sum(0))
 
 
@@ -203,7 +203,7 @@ def periodicity(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, "
 
     It is n // 2 for a pure wave and 1 for a vector spread evenly: the range depends on n.
     """
-    amplitude = _squared(power, multiplicity).sqrt()
+    amplitude = per_coefficient(power, multiplicity).sqrt()
     return amplitude.amax(0) / _or_infinity(amplitude.mean(0))
 
 
@@ -219,7 +219,7 @@ def gini(values: Float[Tensor, " item *rest"]) -> Float[Tensor, " *rest"]:
 
 def spectral_gini(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " *rest"]:
     """Gini coefficient of the squared coefficients |ŵ_k|² at frequencies 1 … n // 2."""
-    return gini(_squared(power, multiplicity))
+    return gini(per_coefficient(power, multiplicity))
 
 
 def wave_amplitude(
@@ -242,8 +242,10 @@ def wrap_angle(angle: Float[Tensor, " *rest"]) -> Float[Tensor, " *rest"]:
     return torch.remainder(angle + torch.pi, 2 * torch.pi) - torch.pi
 
 
-def _squared(power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " freq *rest"]:
-    """Squared size of one coefficient at each frequency."""
+def per_coefficient(
+    power: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]
+) -> Float[Tensor, " freq *rest"]:
+    """Energy at each frequency over the number of its coefficients."""
     return power / multiplicity.to(power).reshape(-1, *(1,) * (power.ndim - 1))
 
 

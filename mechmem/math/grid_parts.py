@@ -103,10 +103,6 @@ def grid_energy(
     return energy
 
 
-def _modes(tables: Float[Tensor, "class n n"]) -> Complex[Tensor, "n half class"]:
-    return grid_modes(rearrange(tables, "classes a b -> a b classes"))
-
-
 def free_modes(energy: Float[Tensor, "n half"]) -> tuple[Int[Tensor, "mode 2"], Float[Tensor, " mode"]]:
     """List the modes that are not additive, each once together with its conjugate.
 
@@ -226,12 +222,6 @@ def occupied_lines(present: Bool[Tensor, "n n"]) -> Int[Tensor, " slope"]:
     return (cells.round() > 0).sum(1)
 
 
-def _line_modes(n: int) -> tuple[Int[Tensor, "slope n"], Int[Tensor, "1 n"]]:
-    """Frequencies over b and over a of the modes of functions of a + j·b."""
-    k = torch.arange(n)
-    return (torch.arange(n)[:, None] * k) % n, k[None]
-
-
 def leave_one_out_z(values: Float[np.ndarray, " slope"]) -> Float[np.ndarray, " slope"]:
     """Return each value in standard deviations of all others from their mean; NaN with fewer than two others."""
     n = len(values)
@@ -242,3 +232,13 @@ def leave_one_out_z(values: Float[np.ndarray, " slope"]) -> Float[np.ndarray, " 
     # Others that are equal up to rounding define no distribution.
     usable = deviation > 1e-12 * np.abs(values).max()
     return np.where(usable, (values - others.mean(1)) / np.where(usable, deviation, 1.0), np.nan)
+
+
+def _modes(tables: Float[Tensor, "class n n"]) -> Complex[Tensor, "n half class"]:
+    return grid_modes(rearrange(tables, "classes a b -> a b classes"))
+
+
+def _line_modes(n: int) -> tuple[Int[Tensor, "slope n"], Int[Tensor, "1 n"]]:
+    """Frequencies over b and over a of the modes of functions of a + j·b."""
+    k = torch.arange(n)
+    return (torch.arange(n)[:, None] * k) % n, k[None]

@@ -14,6 +14,8 @@ from mechmem.math.blocks import blocks
 
 NOT_FINITE = -1
 """Prediction of an example with a NaN or infinite score."""
+BLOCK_ELEMENTS = 2**20
+"""Number of contributions held at once."""
 
 
 def answers_of(scores: Float[Tensor, "example class"]) -> Int[Tensor, " example"]:
@@ -38,10 +40,6 @@ def strongest_rival(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " c
 def margins(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Float[Tensor, " cell"]:
     """Return each row's value at its label minus that of its strongest rival."""
     return at_label(logits, labels) - at_label(logits, strongest_rival(logits, labels))
-
-
-BLOCK_ELEMENTS = 2**20
-"""Number of contributions held at once."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.core.randomness import derive_seed
-from mechmem.math.fourier import gini, real_basis
+from mechmem.math.fourier import gini, per_coefficient, real_basis
 
 DRAWS = 10_000
 """Number of random matrices behind a threshold; a hundred of them exceed the 99 % quantile."""
@@ -35,8 +35,7 @@ def line_gini(energy: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " 
         energy: energy at each frequency, without the constant.
         multiplicity: number of coefficients per frequency.
     """
-    count = multiplicity.to(energy).reshape(-1, *(1,) * (energy.ndim - 1))
-    return gini((energy / count).sqrt())
+    return gini(per_coefficient(energy, multiplicity).sqrt())
 
 
 def excess(energy: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " freq"]) -> Float[Tensor, " freq *rest"]:
@@ -46,9 +45,8 @@ def excess(energy: Float[Tensor, " freq *rest"], multiplicity: Int[Tensor, " fre
         energy: energy at each frequency, without the constant.
         multiplicity: number of coefficients per frequency.
     """
-    count = multiplicity.to(energy).reshape(-1, *(1,) * (energy.ndim - 1))
-    total = energy.sum(0) / count.sum()
-    return energy / count / total.where(total > 0, torch.inf)
+    total = energy.sum(0) / multiplicity.to(energy).sum()
+    return per_coefficient(energy, multiplicity) / total.where(total > 0, torch.inf)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,6 +13,8 @@ from plotly.subplots import make_subplots
 from mechmem.plotting.lines import plain_style
 from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval, styled
 
+_LINES = (("dash", SPLITS["train_noisy"].color), ("dot", FAINT))
+
 
 def stacked_bars(frame: pd.DataFrame, colors: Mapping[str, str], *, y_title: str) -> go.Figure:
     """Draw sums of signed parts: positive parts upwards, negative ones downwards, the total as a diamond.
@@ -82,9 +84,6 @@ def histogram(
     figure.update_xaxes(title_text=x_title)
     figure.update_yaxes(title_text=y_title, rangemode="tozero")
     return figure
-
-
-_LINES = (("dash", SPLITS["train_noisy"].color), ("dot", FAINT))
 
 
 def dots(frame: pd.DataFrame, lines: Mapping[str, Mapping[str, float]], *, x_title: str) -> go.Figure:

@@ -13,6 +13,11 @@ from plotly.subplots import make_subplots
 
 from mechmem.plotting.style import SplitStyle, styled
 
+_ABOVE, _BELOW, _LEGEND_ROW = 30, 18, 30
+"""Pixels above a panel for its title, below it, and per line of its legend."""
+_LEGEND_CHARACTERS = 84
+"""Number of legend characters in a line of 760 pixels, counting each entry's mark as eight."""
+
 
 def side_by_side(figures: Sequence[go.Figure], height: int = 400) -> go.Figure:
     """Put simple figures side by side; a series in several of them appears once in the legend.
@@ -59,13 +64,6 @@ def counts(
     figure.update_xaxes(title_text=x_title, showgrid=False)
     figure.update_yaxes(title_text=y_title, rangemode="tozero")
     return figure
-
-
-_ABOVE, _BELOW, _LEGEND_ROW = 30, 18, 30
-"""Pixels above a panel for its title, below it, and per line of its legend."""
-
-_LEGEND_CHARACTERS = 84
-"""Number of legend characters in a line of 760 pixels, counting each entry's mark as eight."""
 
 
 def stack(figures: Mapping[str, go.Figure], *, height: int = 200) -> go.Figure:

@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLITS, SplitStyle, log_steps, styled
+from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLITS, SplitStyle, log_steps, styled, translucent
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 """Okabe and Ito's colours, in the order of their assignment to series without their own style."""
@@ -95,7 +95,7 @@ def _add_line(
         if drawn.any():
             outline = {"x": np.concatenate([x[drawn], x[drawn][::-1]]), "mode": "lines", "line": {"width": 0}}
             band = np.concatenate([high[drawn], low[drawn][::-1]])
-            fill = f"rgba({','.join(str(int(style.color[i : i + 2], 16)) for i in (1, 3, 5))},0.18)"
+            fill = translucent(style.color, 0.18)
             look = {"fill": "toself", "fillcolor": fill, "hoverinfo": "skip", "legendgroup": style.title}
             figure.add_scatter(**outline, **look, y=band, showlegend=False, name=name, row=1, col=column)
     _add(

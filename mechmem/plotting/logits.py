@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -12,17 +11,20 @@ from plotly.subplots import make_subplots
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.plotting.bars import stacked_bars
 from mechmem.plotting.lines import lines
-from mechmem.plotting.style import FAINT, INK, SPLITS, interval, styled
+from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval, styled
 
 COLORS = {"row and column effects": "#999999", "rule": "#E69F00", "remainder": "#56B4E9"}
 """Colours of the parts, in the order of stacking."""
-
 TITLES = {
     "train_clean": "train, clean<br>true label",
     "train_noisy": "train, noisy<br>given label",
     "train_noisy_true": "train, noisy<br>true label",
     "test": "test<br>true label",
 }
+_FAMILIES = {"diagonal": "modes of the rule, strongest first", "energy_ranked": "any modes, strongest first"}
+_NAMED = ("network", "restricted", "excluded")
+SPREAD = 0.6
+"""Width over which the splits of a component are spread."""
 
 
 def suppression_figure(frame: pd.DataFrame, outside: Mapping[str, int], chance: float) -> go.Figure:
@@ -57,21 +59,6 @@ def suppression_figure(frame: pd.DataFrame, outside: Mapping[str, int], chance: 
     return figure
 
 
-def _bar(split: str, n: int, n_outside: int) -> str:
-    outside = f"<br>({n_outside:,} outside the group)" if n_outside else ""
-    return f"{TITLES[split]}<br>n = {n:,}{outside}"
-
-
-def _removal(part: str) -> str:
-    if part == "total":
-        return "full logits"
-    return part.replace("effects, fitted on", "effects,<br>fitted on").replace("without row and", "without row and<br>")
-
-
-_FAMILIES = {"diagonal": "modes of the rule, strongest first", "energy_ranked": "any modes, strongest first"}
-_NAMED = ("network", "restricted", "excluded")
-
-
 def reconstruction_figure(frame: pd.DataFrame, n_key: int, n_freq: int, chance: float) -> go.Figure:
     """Draw accuracy against modes for both families, and the losses of network, restricted and excluded logits.
 
@@ -97,41 +84,57 @@ def reconstruction_figure(frame: pd.DataFrame, n_key: int, n_freq: int, chance: 
     for column in (1, 2):
         for trace in above.select_traces(row=1, col=column):
             figure.add_trace(trace, row=1, col=column)
-    positions = {name: place for place, name in enumerate(_NAMED)}
-    present = [name for name in SPLITS if name in set(frame["split"])]
-    for lane, split in enumerate(present):
-        rows = frame.loc[frame["family"].isin(_NAMED) & (frame["split"] == split)]
-        style = SPLITS[split]
-        place = np.array([positions[family] for family in rows["family"]], dtype=float)
-        bars = rows.rename(columns={"loss": "value", "loss_low": "low", "loss_high": "high"})
-        figure.add_scatter(
-            x=place + (lane - (len(present) - 1) / 2) * 0.12,
-            y=rows["loss"].to_numpy(float),
-            error_y=interval(bars, thickness=1.2, width=3, color=style.color),
-            mode="markers",
-            name=style.title,
-            legendgroup=split,
-            showlegend=False,
-            marker={"symbol": style.symbol, "size": 9, "color": style.color},
-            hovertemplate="%{y:.3f} nats<extra>" + style.title + "</extra>",
-            row=2,
-            col=1,
-        )
+    losses = frame.rename(columns={"family": "logits", "loss": "value", "loss_low": "low", "loss_high": "high"})
+    names_below = ["the network", f"restricted to<br>{n_key} of {n_freq} frequencies", "without them<br>(excluded)"]
+    add_losses(figure, losses, names_below, SPLITS, row=2, col=1)
+    figure.update_traces(showlegend=False, row=2, col=1)
     styled(figure, 720)
     figure.update_yaxes(range=[-0.03, 1.03], row=1)
     figure.update_yaxes(title_text="accuracy", row=1, col=1)
     figure.update_xaxes(title_text="modes kept", row=1)
     look = {"color": INK, "width": 1, "dash": "dash"}
     figure.add_scatter(x=[n_key] * 2, y=[0, 1], mode="lines", line=look, name="number of key frequencies", row=1, col=1)
-    names_below = ["the network", f"restricted to<br>{n_key} of {n_freq} frequencies", "without them<br>(excluded)"]
-    figure.update_xaxes(tickvals=[0, 1, 2], ticktext=names_below, range=[-0.5, 2.5], showgrid=False, row=2)
-    figure.update_yaxes(title_text="cross-entropy (nats)", type="log", exponentformat="power", row=2)
     figure.update_layout(legend={"y": 1.06}, margin={"t": 110})
     return figure
 
 
-SPREAD = 0.6
-"""Width over which the splits of a component are spread."""
+def add_losses(
+    figure: go.Figure,
+    losses: pd.DataFrame,
+    names: Sequence[str],
+    styles: Mapping[str, SplitStyle],
+    *,
+    row: int,
+    col: int,
+) -> None:
+    """Add a panel of losses of the network's, the restricted and the excluded logits, one lane per split.
+
+    Args:
+        figure: receives the panel.
+        losses: columns split, logits ("network", "restricted", "excluded"; others are left out), value, low, high.
+        names: names of the three on the axis.
+        styles: styles of the splits by name.
+        row: row of the panel.
+        col: column of the panel.
+    """
+    present = [name for name in styles if name in set(losses["split"])]
+    for lane, split in enumerate(present):
+        rows, style = losses.loc[losses["logits"].isin(_NAMED) & (losses["split"] == split)], styles[split]
+        shift = (lane - (len(present) - 1) / 2) * 0.13
+        figure.add_scatter(
+            x=[_NAMED.index(name) + shift for name in rows["logits"]],
+            y=rows["value"].to_numpy(float),
+            error_y=interval(rows, thickness=1.2, width=3, color=style.color),
+            mode="markers",
+            name=style.title,
+            legendgroup=style.title,
+            marker={"symbol": style.symbol, "size": 9, "color": style.color},
+            hovertemplate="%{y:.3g} nats<extra>" + style.title + "</extra>",
+            row=row,
+            col=col,
+        )
+    figure.update_xaxes(tickvals=[0, 1, 2], ticktext=names, range=[-0.5, 2.5], showgrid=False, row=row, col=col)
+    figure.update_yaxes(title_text="cross-entropy (nats)", type="log", exponentformat="power", row=row, col=col)
 
 
 def components_figure(
@@ -182,3 +185,14 @@ def components_figure(
     text = {"text": note, "font": {"size": 11, "color": FAINT}, "showarrow": False}
     figure.add_annotation(x=1, xanchor="right", xref="paper", y=1, yanchor="bottom", yref="paper", **text)
     return figure.update_layout(margin={"t": 84}, legend={"y": 1.0 + 18 / (230 * len(titles))})
+
+
+def _bar(split: str, n: int, n_outside: int) -> str:
+    outside = f"<br>({n_outside:,} outside the group)" if n_outside else ""
+    return f"{TITLES[split]}<br>n = {n:,}{outside}"
+
+
+def _removal(part: str) -> str:
+    if part == "total":
+        return "full logits"
+    return part.replace("effects, fitted on", "effects,<br>fitted on").replace("without row and", "without row and<br>")

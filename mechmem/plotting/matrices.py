@@ -13,6 +13,11 @@ from plotly.subplots import make_subplots
 
 from mechmem.plotting.style import INK, SPLITS, styled
 
+DIVERGING = [[0.0, SPLITS["train_clean"].color], [0.5, "#ffffff"], [1.0, SPLITS["train_noisy"].color]]
+"""Blue below zero, white at zero, vermilion above; safe for colour-blind readers."""
+MOST = 400
+"""Largest number of rows and columns drawn; more, which no screen would show, are averaged in equal groups."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Panel:
@@ -109,10 +114,6 @@ def grid_map(
     return figure
 
 
-DIVERGING = [[0.0, SPLITS["train_clean"].color], [0.5, "#ffffff"], [1.0, SPLITS["train_noisy"].color]]
-"""Blue below zero, white at zero, vermilion above; safe for colour-blind readers."""
-
-
 def signed_matrix(
     values: Float[np.ndarray, "row column"], names: Sequence[str], *, z_title: str, limit: float = 1.0
 ) -> go.Figure:
@@ -197,16 +198,6 @@ def grid_of_values(
     return figure
 
 
-def _scale(limit: float, title: str) -> dict[str, Any]:
-    heading = {"text": title, "side": "right", "font": {"size": 13}}
-    bar = {"title": heading, "thickness": 12, "outlinewidth": 0}
-    return {"colorscale": DIVERGING, "zmin": -limit, "zmax": limit, "colorbar": bar}
-
-
-MOST = 400
-"""Largest number of rows and columns drawn; more, which no screen would show, are averaged in equal groups."""
-
-
 def influence_map(
     values: Float[np.ndarray, "target source"], targets: Int[np.ndarray, " target"], sources: Int[np.ndarray, " source"]
 ) -> go.Figure:
@@ -240,6 +231,12 @@ def influence_map(
     for edge in _edges(targets) / scale[0]:
         figure.add_hline(y=edge - 0.5, line={"color": INK, "width": 0.4})
     return figure
+
+
+def _scale(limit: float, title: str) -> dict[str, Any]:
+    heading = {"text": title, "side": "right", "font": {"size": 13}}
+    bar = {"title": heading, "thickness": 12, "outlinewidth": 0}
+    return {"colorscale": DIVERGING, "zmin": -limit, "zmax": limit, "colorbar": bar}
 
 
 def _grouped(values: Float[np.ndarray, "row column"], axis: int) -> Float[np.ndarray, "fewer_rows fewer_columns"]:

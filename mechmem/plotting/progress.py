@@ -12,12 +12,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechmem.plotting.lines import PALETTE, plain_style
+from mechmem.plotting.logits import add_losses
 from mechmem.plotting.style import FAINT, INK, LEFT_OF_ONE, SPLITS, SplitStyle, interval, log_steps, styled
 
 STYLES: Mapping[str, SplitStyle] = {"train": SplitStyle("train (given labels)", INK, "cross", "longdash"), **SPLITS}
 SHADES = ("#eef4fa", "#fdf1e7", "#ebf6f2")
 """Background colours of the phases, in their order."""
-
 MATRICES = {
     "embedding": "embedding",
     "embedding_a": "embedding of a",
@@ -42,22 +42,9 @@ def measures_figure(
         n_key: number of key frequencies.
     """
     figure = make_subplots(1, 2, column_widths=[0.62, 0.38], horizontal_spacing=0.13)
-    names = ("network", "restricted", "excluded")
-    present = [name for name in STYLES if name in set(losses["split"])]
-    for lane, split in enumerate(present):
-        rows, style = losses.loc[losses["split"] == split], STYLES[split]
-        shift = (lane - (len(present) - 1) / 2) * 0.14
-        figure.add_scatter(
-            x=[names.index(name) + shift for name in rows["logits"]],
-            y=rows["value"].to_numpy(float),
-            error_y=interval(rows, thickness=1.2, width=3, color=style.color),
-            mode="markers",
-            name=style.title,
-            marker={"symbol": style.symbol, "size": 9, "color": style.color},
-            hovertemplate="%{y:.3g} nats<extra>" + style.title + "</extra>",
-            row=1,
-            col=1,
-        )
+    keys = f"{n_key} frequenc" + ("y" if n_key == 1 else "ies")
+    names = ["the network", f"restricted<br>to {keys}", "excluded<br>(without)"]
+    add_losses(figure, losses, names, STYLES, row=1, col=1)
     found = pd.DataFrame([random_gini[name] for name in gini], columns=["value", "low", "high"])
     place = np.arange(len(gini))
     look: dict[str, Any] = {"mode": "markers", "row": 1, "col": 2}
@@ -70,13 +57,9 @@ def measures_figure(
     own = {"symbol": "diamond", "size": 10, "color": PALETTE[0]}
     figure.add_scatter(x=place, y=list(gini.values()), name="Gini", marker=own, hovertemplate=hover, **look)
     styled(figure, 420)
-    keys = f"{n_key} frequenc" + ("y" if n_key == 1 else "ies")
-    ticks = {"tickvals": [0, 1, 2], "ticktext": ["the network", f"restricted<br>to {keys}", "excluded<br>(without)"]}
-    figure.update_xaxes(**ticks, range=[-0.5, 2.5], showgrid=False, col=1)
     titles = [MATRICES.get(name, name) for name in gini]
     figure.update_xaxes(tickvals=place, ticktext=titles, range=[-0.5, len(gini) - 0.5], showgrid=False, col=2)
     figure.update_xaxes(tickangle=0, tickfont={"size": 11}, col=2)
-    figure.update_yaxes(title_text="cross-entropy (nats)", type="log", exponentformat="power", col=1)
     figure.update_yaxes(title_text="Gini of wave norms", range=[0, 1.02], col=2)
     return figure.update_layout(legend={"y": 1.02}, margin={"t": 96})
 

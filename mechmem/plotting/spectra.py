@@ -19,10 +19,10 @@ from mechmem.plotting.style import FAINT, INK, SplitStyle, styled
 
 MANY = 24
 """Largest number of frequencies with one tick each."""
-
-
 STEPS = (1, 2, 5, 10, 20, 50)
 """Distances between ticks of numbered frequencies."""
+SYMBOL_SIZE = 5
+_BINS = 50
 
 
 def numbered(labels: Sequence[str]) -> bool:
@@ -114,9 +114,6 @@ def spectra(panels: Sequence[SpectrumPanel], kinds: Sequence[str], labels: Seque
     return figure
 
 
-SYMBOL_SIZE = 5
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Angles:
     """One of several scatters of angles side by side.
@@ -190,9 +187,6 @@ def angle_scatter(
     # Panel titles take the usual place of the legend.
     figure.update_layout(legend={"y": 1.13}, margin={"t": 118})
     return figure
-
-
-_BINS = 50
 
 
 def symmetry_figure(

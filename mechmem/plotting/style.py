@@ -85,6 +85,11 @@ def add_chance(figure: go.Figure, chance: float, **line: list[float]) -> None:
     figure.add_scatter(**line, mode="lines", line=look, name=f"chance ({chance:.1%})", hoverinfo="skip")
 
 
+def translucent(color: str, opacity: float) -> str:
+    """Return a colour "#rrggbb" with an opacity from 0 to 1."""
+    return f"rgba({','.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))},{opacity})"
+
+
 def log_steps(figure: go.Figure, top: float) -> None:
     """Make the x axes logarithmic, with ticks at the powers of ten up to `top` and at 0, which stands left of 1."""
     powers = 10 ** np.arange(len(str(int(top))))

@@ -10,12 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechmem.plotting.lines import plain_style
-from mechmem.plotting.style import INK, SPLITS, interval, styled
+from mechmem.plotting.style import INK, SPLITS, interval, styled, translucent
 from mechmem.plotting.unit_grids import grid_of, unit_maps
 
 MOST_ROWS = 40
 """Largest number of units drawn as rows; more are drawn as points."""
-
 _TITLE = "normalised effect (0: none, 1: the donor's behaviour)"
 _SHORT = "normalised effect (1: the donor's behaviour)"
 _LANE, _ROW_GAP = 10, 12
@@ -81,17 +80,6 @@ def effect_dots(frame: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _noted(figure: go.Figure, note: str, height: int) -> go.Figure:
-    """Write a note below the axis title, with a margin for it."""
-    if note:
-        rows = textwrap.wrap(note, 92)
-        place = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 0, "yanchor": "top", "yshift": -56}
-        figure.add_annotation(text="<br>".join(rows), showarrow=False, align="left", font={"size": 12}, **place)
-        more = 20 * len(rows)
-        figure.update_layout(height=height + more, margin={"b": 56 + more})
-    return figure
-
-
 def sorted_points(
     frame: pd.DataFrame,
     baselines: Mapping[str, float],
@@ -124,7 +112,7 @@ def sorted_points(
         rows = found.loc[found["series"] == name]
         if ranked:
             rows = rows.sort_values("value", ascending=lowest_first, kind="stable")
-        bars = interval(rows, thickness=1, width=0, color=_faint(style.color)) if intervals else None
+        bars = interval(rows, thickness=1, width=0, color=translucent(style.color, 0.3)) if intervals else None
         figure.add_scatter(
             x=rows["position"].to_numpy(int) if kinds == ["position"] else np.arange(1, len(rows) + 1),
             y=rows["value"].to_numpy(float),
@@ -153,5 +141,12 @@ def sorted_points(
     return figure
 
 
-def _faint(color: str) -> str:
-    return f"rgba({','.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))},0.3)"
+def _noted(figure: go.Figure, note: str, height: int) -> go.Figure:
+    """Write a note below the axis title, with a margin for it."""
+    if note:
+        rows = textwrap.wrap(note, 92)
+        place = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": 0, "yanchor": "top", "yshift": -56}
+        figure.add_annotation(text="<br>".join(rows), showarrow=False, align="left", font={"size": 12}, **place)
+        more = 20 * len(rows)
+        figure.update_layout(height=height + more, margin={"b": 56 + more})
+    return figure

@@ -19,7 +19,7 @@ from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
 from mechmem.models.reading.forward import all_logits
 from mechmem.plotting.lines import PALETTE
-from mechmem.plotting.style import INK, styled
+from mechmem.plotting.style import INK, styled, translucent
 from mechmem.plotting.style import SPLITS as STYLES
 from mechmem.tasks.config import SPLITS, LabelNoise
 from mechmem.tasks.splits import labelled_splits, training_set
@@ -128,7 +128,7 @@ class InversionPhaseResult(Result):
                 mode="lines",
                 line={"width": 0},
                 fill="toself",
-                fillcolor=f"rgba({','.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))},0.3)",
+                fillcolor=translucent(color, 0.3),
                 name=f"{COEXISTENCE} or {FULL}" if name == UNDECIDED else name,
                 hoverinfo="skip",
             )

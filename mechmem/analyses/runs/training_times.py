@@ -16,7 +16,7 @@ from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
-from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLITS
+from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLITS, translucent
 from mechmem.tasks.config import SPLITS as SPLIT_NAMES
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class TrainingTimesResult(Result):
             x0, x1 = (max(float(step), LEFT_OF_ONE) for step in (event.lower, event.upper))
             color = SPLITS[event.split].color
             common = {"legendgroup": event.name, "showlegend": False, "name": event.name}
-            band = {"fill": "toself", "fillcolor": _faint(color), "line": {"width": 0}, "hoverinfo": "skip"}
+            band = {"fill": "toself", "fillcolor": translucent(color, 0.12), "line": {"width": 0}, "hoverinfo": "skip"}
             figure.add_scatter(x=[x0, x1, x1, x0], y=[0, 0, top, top], mode="lines", **band, **common)
             figure.add_scatter(
                 x=[x1, x1],
@@ -145,10 +145,6 @@ def _row(
 
 
 _STEPS = ("step", "low", "high")
-
-
-def _faint(color: str) -> str:
-    return f"rgba({','.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))},0.12)"
 
 
 @dataclasses.dataclass(frozen=True)
