@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 INK, FAINT, GRID = "#222222", "#6b6b6b", "#e3e3e3"
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 LEFT_OF_ONE = 0.5
-"""Where zero stands on a log axis of steps."""
+"""Position of zero on a log axis of steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ def translucent(color: str, opacity: float) -> str:
 
 
 def log_steps(figure: go.Figure, top: float) -> None:
-    """Make the x axes logarithmic, with ticks at the powers of ten up to `top` and at 0, which stands left of 1."""
+    """Make the x axes logarithmic, with ticks at powers of ten up to `top` and at 0, placed left of 1."""
     powers = 10 ** np.arange(len(str(int(top))))
     ticks = {"tickvals": [LEFT_OF_ONE, *powers.tolist()], "ticktext": ["0", *(f"{power:,}" for power in powers)]}
     figure.update_xaxes(type="log", **ticks)

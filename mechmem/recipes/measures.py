@@ -104,7 +104,8 @@ def label_vote(subject: Subject) -> Rows:
 
 
 def pruning(by: str, fractions: Sequence[float]) -> Callable[[Subject], Rows]:
-    """Accuracy on every split after neurons are zeroed cumulatively: "lowest first: test" at a share of the neurons."""
+    """Accuracy on every split after ablating neurons cumulatively: "lowest first: test" at a fraction of the
+    neurons."""
     titles = {"low": "lowest first", "high": "highest first", "random": "random"}
 
     def rows(subject: Subject) -> Rows:
@@ -192,7 +193,7 @@ def curves(
         x_title: title of the x axis, with its unit.
         y_title: title of the y axis.
         log_x: whether x is logarithmic.
-        panels: whether each arm has a panel of its own; otherwise each arm is a series.
+        panels: whether each arm has its own panel; otherwise each arm is a series.
     """
     found = pooled(table, of_curves=True)
     found = found.loc[found["quantity"].isin(list(series))]

@@ -1,4 +1,4 @@
-"""Images and their labels as a task, and the split of data without a test split of its own."""
+"""Images and their labels as a task, and the training and test split of their data."""
 
 from __future__ import annotations
 

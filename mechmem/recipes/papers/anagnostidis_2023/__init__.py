@@ -157,7 +157,7 @@ CLAIMS = (
     ),
     Claim(
         key="capacity",
-        statement="Malign memorization of augmented images fails: views with labels of their own are not fitted.",
+        statement="Malign memorization of augmented images fails: views with independent labels are not fitted.",
         experiment=f"the fraction of labels fitted at n = {MOST} with independent and with shared labels",
         trials=trials(*(independent(views) for views in VIEWS), same(MOST)),
         measure=measure(accuracies("raw"), probes, settings),

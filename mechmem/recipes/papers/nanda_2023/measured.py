@@ -65,7 +65,7 @@ def _explained(subject: Subject, key: list[int]) -> float:
     coefficients = waves @ rule @ waves.T
     carried = sum(float((coefficients[2 * k - 1, 2 * k - 1] + coefficients[2 * k, 2 * k]) ** 2) / 2 for k in key)
     every = logit_energy(subject, centred=True)
-    # A mode and its conjugate stand for one entry, and the grid has n cells per answer.
+    # A mode and its conjugate share one entry, and the grid has n cells per answer.
     return n * carried / (float(every.sum()) - float(every[0, 0]))
 
 
