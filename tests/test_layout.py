@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import itertools
 import re
 import subprocess
 import sys
@@ -167,6 +168,16 @@ def test_every_public_name_can_be_imported():
 
     for name in mechmem.__all__:
         assert getattr(mechmem, name).__doc__, f"mechmem.{name} has no docstring"
+
+
+def test_public_names_are_listed_at_their_own_address_and_by_room():
+    import mechmem
+
+    rows = re.findall(r"^from \.([\w.]+) import (\w+) as", (PACKAGE / "__init__.pyi").read_text(encoding="utf-8"), re.M)
+    for module, name in rows:
+        assert getattr(mechmem, name).__module__ == f"mechmem.{module}", f"{name} is not defined in {module}"
+    rooms = [module.split(".")[0] for module, _ in rows]
+    assert len(list(itertools.groupby(rooms))) == len(set(rooms)), "the names of a room stand together"
 
 
 ROOMS = {
