@@ -104,8 +104,7 @@ def label_vote(subject: Subject) -> Rows:
 
 
 def pruning(by: str, fractions: Sequence[float]) -> Callable[[Subject], Rows]:
-    """Accuracy on every split after ablating neurons cumulatively: "lowest first: test" at a fraction of the
-    neurons."""
+    """Accuracy on every split after cumulative ablation: "lowest first: test" at each fraction of ablated neurons."""
     titles = {"low": "lowest first", "high": "highest first", "random": "random"}
 
     def rows(subject: Subject) -> Rows:
