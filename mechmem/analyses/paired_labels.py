@@ -26,7 +26,7 @@ from mechmem.math.comparisons import precedence
 from mechmem.plotting.layout import stack
 from mechmem.plotting.lines import lines
 from mechmem.plotting.over_training import X_TITLE
-from mechmem.plotting.style import SPLITS, SplitStyle
+from mechmem.plotting.style import SPLIT_STYLES, SplitStyle
 from mechmem.training.config import TrainConfig
 from mechmem.training.run import Run
 from mechmem.training.train import train
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 REAL, RANDOM = "real", "random"
 STYLES = {
-    REAL: dataclasses.replace(SPLITS["train_clean"], title="real labels"),
-    RANDOM: dataclasses.replace(SPLITS["train_noisy"], title="random labels"),
+    REAL: dataclasses.replace(SPLIT_STYLES["train_clean"], title="real labels"),
+    RANDOM: dataclasses.replace(SPLIT_STYLES["train_noisy"], title="random labels"),
 }
 
 

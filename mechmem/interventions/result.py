@@ -15,7 +15,7 @@ from mechmem.core.stats import wilson
 from mechmem.core.storage import record
 from mechmem.core.tables import Table
 from mechmem.plotting.accuracy import dot_plot
-from mechmem.plotting.style import SPLITS as STYLES
+from mechmem.plotting.style import SPLIT_STYLES
 from mechmem.plotting.unit_grids import grid_of, unit_maps
 from mechmem.plotting.units import MOST_ROWS, sorted_points
 from mechmem.tasks.config import SPLITS
@@ -85,7 +85,7 @@ class Interventions(Result):
         frame = frame.loc[frame["n"] > 0]
         before: dict[str, float] = dict(zip(SPLITS, self.unedited_accuracy.tolist(), strict=True))
         if grid_of(self.sites.frame()) is not None:
-            titles = {name: f"{STYLES[name].title}<br>({before[name]:.1%} unedited)" for name in SPLITS}
+            titles = {name: f"{SPLIT_STYLES[name].title}<br>({before[name]:.1%} unedited)" for name in SPLITS}
             changes = frame.drop(columns=["low", "high"]).assign(value=frame["change"])
             return unit_maps(changes, titles=titles, z_title="change of the accuracy")
         if len(self.edits) > MOST_ROWS:

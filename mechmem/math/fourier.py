@@ -14,19 +14,7 @@ from einops import rearrange
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-
-@functools.lru_cache(maxsize=32)
-def _basis(n: int) -> Float[Tensor, "row n"]:
-    position = torch.arange(n, dtype=torch.float64)
-    k = rearrange(torch.arange(1, n // 2 + 1), "freq -> freq 1")
-    # (k · position) mod n keeps the angle small, so that cos and sin are exact to the last bit.
-    angle = 2 * torch.pi * ((k * torch.arange(n)) % n).double() / n
-    waves = torch.stack([angle.cos(), angle.sin()], 1) * (2 / n) ** 0.5
-    if n % 2 == 0:
-        waves[-1, 0] = (1 - 2 * (position % 2)) / n**0.5
-        waves[-1, 1] = 0
-    constant = torch.full((1, n), n**-0.5, dtype=torch.float64)
-    return torch.cat([constant, rearrange(waves, "freq wave n -> (freq wave) n")])
+IPRConvention = Literal["one_sided", "two_sided"]
 
 
 def real_basis(n: int, like: Tensor | None = None) -> Float[Tensor, "row n"]:
@@ -49,9 +37,6 @@ def power(vectors: Float[Tensor, " symbol *rest"]) -> Float[Tensor, " freq *rest
     n = vectors.shape[0]
     coefficients = torch.tensordot(real_basis(n, vectors)[1:], vectors, dims=1)
     return rearrange(coefficients.square(), "(freq wave) ... -> freq wave ...", wave=2).sum(1)
-
-
-IPRConvention = Literal["one_sided", "two_sided"]
 
 
 def inverse_participation(
@@ -247,6 +232,20 @@ def per_coefficient(
 ) -> Float[Tensor, " freq *rest"]:
     """Energy at each frequency over the number of its coefficients."""
     return power / multiplicity.to(power).reshape(-1, *(1,) * (power.ndim - 1))
+
+
+@functools.lru_cache(maxsize=32)
+def _basis(n: int) -> Float[Tensor, "row n"]:
+    position = torch.arange(n, dtype=torch.float64)
+    k = rearrange(torch.arange(1, n // 2 + 1), "freq -> freq 1")
+    # (k · position) mod n keeps the angle small, so that cos and sin are exact to the last bit.
+    angle = 2 * torch.pi * ((k * torch.arange(n)) % n).double() / n
+    waves = torch.stack([angle.cos(), angle.sin()], 1) * (2 / n) ** 0.5
+    if n % 2 == 0:
+        waves[-1, 0] = (1 - 2 * (position % 2)) / n**0.5
+        waves[-1, 1] = 0
+    constant = torch.full((1, n), n**-0.5, dtype=torch.float64)
+    return torch.cat([constant, rearrange(waves, "freq wave n -> (freq wave) n")])
 
 
 def _or_infinity(total: Float[Tensor, " *rest"]) -> Float[Tensor, " *rest"]:

@@ -11,11 +11,15 @@ from torch import Tensor
 
 from mechmem.math.blocks import blocks
 
-FEWEST = {True: 4, False: 2}
+FEWEST_EXAMPLES = {True: 4, False: 2}
 """Smallest number of examples, by whether the estimate is debiased."""
-
 _NOTHING = 1e-12
 """Norm of a centred matrix, relative to the uncentred one, below which it is rounding."""
+QUANTITIES = ("dimension", "corrected_dimension", "radius")
+FEWEST_POINTS = 4
+"""Smallest number of examples in a cloud for the corrected dimension."""
+_AT_ONCE = 2**24
+"""Number of coordinates held in float64 at once."""
 
 
 def centred_gram(
@@ -34,8 +38,8 @@ def centred_gram(
         ValueError: there are too few examples.
     """
     n = features.shape[-2]
-    if n < FEWEST[debiased]:
-        raise ValueError(f"expected at least {FEWEST[debiased]} examples, got {n}")
+    if n < FEWEST_EXAMPLES[debiased]:
+        raise ValueError(f"expected at least {FEWEST_EXAMPLES[debiased]} examples, got {n}")
     gram = torch.zeros(*features.shape[:-1], n, dtype=torch.float64)
     raw = torch.zeros(features.shape[:-2], dtype=torch.float64)
     for block in blocks(features.shape[-1], columns):
@@ -48,20 +52,6 @@ def centred_gram(
     centred = _without_own(gram) if debiased else gram
     nothing = alike | (_norm(centred) <= _NOTHING * _norm(gram))
     return centred.masked_fill(rearrange(nothing, "... -> ... 1 1"), 0)
-
-
-def _without_own(gram: Float[Tensor, "*batch example other"]) -> Float[Tensor, "*batch example other"]:
-    n = gram.shape[-1]
-    own = torch.eye(n, dtype=torch.bool)
-    others = gram.masked_fill(own, 0)
-    row = reduce(others, "... example other -> ... example 1", "sum") / (n - 2)
-    column = rearrange(row, "... example 1 -> ... 1 example")
-    whole = reduce(others, "... example other -> ... 1 1", "sum") / ((n - 1) * (n - 2))
-    return (others - row - column + whole).masked_fill(own, 0)
-
-
-def _norm(matrix: Float[Tensor, "*batch example other"]) -> Float[Tensor, "*batch"]:
-    return reduce(matrix.square(), "... example other -> ...", "sum").sqrt()
 
 
 def cka_of_grams(
@@ -79,15 +69,6 @@ def cka_of_grams(
     of_left, of_right = (torch.stack([_norm(gram) for gram in side]) for side in (left, right))
     products = torch.stack([torch.stack([torch.dot(a.flatten(), b.flatten()) for b in right]) for a in left])
     return products / einsum(of_left, of_right, "left, right -> left right")
-
-
-QUANTITIES = ("dimension", "corrected_dimension", "radius")
-
-FEWEST_CLOUD = 4
-"""Smallest number of examples in a cloud for the corrected dimension."""
-
-_AT_ONCE = 2**24
-"""Number of coordinates held in float64 at once."""
 
 
 def participation_ratio(points: Float[Tensor, "cloud example feature"]) -> Float[Tensor, " cloud"]:
@@ -220,3 +201,17 @@ class ViewCosines:
         if n < 2 or self._total is None:
             return float("nan")
         return (float(self._total.square().sum()) - self._squares) / (self._views**2 * n * (n - 1))
+
+
+def _without_own(gram: Float[Tensor, "*batch example other"]) -> Float[Tensor, "*batch example other"]:
+    n = gram.shape[-1]
+    own = torch.eye(n, dtype=torch.bool)
+    others = gram.masked_fill(own, 0)
+    row = reduce(others, "... example other -> ... example 1", "sum") / (n - 2)
+    column = rearrange(row, "... example 1 -> ... 1 example")
+    whole = reduce(others, "... example other -> ... 1 1", "sum") / ((n - 1) * (n - 2))
+    return (others - row - column + whole).masked_fill(own, 0)
+
+
+def _norm(matrix: Float[Tensor, "*batch example other"]) -> Float[Tensor, "*batch"]:
+    return reduce(matrix.square(), "... example other -> ...", "sum").sqrt()

@@ -33,7 +33,6 @@ EXPECTED = {
 
 Curves that define the end of a phase are excluded: training and excluded loss fall in the first and test loss in the
 last by definition, and test loss is constant in the second only until the drop that ends it."""
-
 BOUNDARIES = {
     "memorization": "checkpoint with the lowest excluded loss before the test loss drops, if the training loss is "
     "below {fitted:g} of its first value there",
@@ -41,7 +40,6 @@ BOUNDARIES = {
     "cleanup": "first checkpoint from which the test loss stays below {fitted:g} of its first value",
 }
 """Definition of each phase's end."""
-
 MOVED = 0.05
 """Smallest change that counts as a rise or fall, relative to the value at the phase's start."""
 FLAT_LOSS, FLAT_GINI = 0.1, 0.05

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechmem.plotting.style import FAINT, SPLITS, SplitStyle, add_chance, interval, styled
+from mechmem.plotting.style import FAINT, SPLIT_STYLES, SplitStyle, add_chance, interval, styled
 
 _CONTROLS = {
     "untrained": "circle-open",
@@ -23,7 +23,9 @@ _LANE, _ROW_GAP = 8, 12
 """Heights of a series' lane and of the gap between extractors, in pixels."""
 
 
-def dot_plot(frame: pd.DataFrame, chance: float | None = None, styles: Mapping[str, SplitStyle] = SPLITS) -> go.Figure:
+def dot_plot(
+    frame: pd.DataFrame, chance: float | None = None, styles: Mapping[str, SplitStyle] = SPLIT_STYLES
+) -> go.Figure:
     """Draw accuracies by extractor: splits as filled marks, controls as open grey ones, with one lane per series.
 
     Args:

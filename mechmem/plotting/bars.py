@@ -11,9 +11,9 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from mechmem.plotting.lines import plain_style
-from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval, styled
+from mechmem.plotting.style import FAINT, INK, SPLIT_STYLES, SplitStyle, interval, styled
 
-_LINES = (("dash", SPLITS["train_noisy"].color), ("dot", FAINT))
+_LINES = (("dash", SPLIT_STYLES["train_noisy"].color), ("dot", FAINT))
 
 
 def stacked_bars(frame: pd.DataFrame, colors: Mapping[str, str], *, y_title: str) -> go.Figure:
@@ -105,7 +105,7 @@ def dots(frame: pd.DataFrame, lines: Mapping[str, Mapping[str, float]], *, x_tit
             y=own["row"],
             error_x=error,
             mode="markers",
-            marker={"size": 9, "color": SPLITS["train_clean"].color, "line": {"color": "white", "width": 1}},
+            marker={"size": 9, "color": SPLIT_STYLES["train_clean"].color, "line": {"color": "white", "width": 1}},
             name="value",
             showlegend=column == 1 and bool(lines),
             hovertemplate="%{y}: %{x:.3f}<extra>" + panel + "</extra>",
@@ -148,7 +148,7 @@ def labelled_points(
     """
     figure = go.Figure()
     for name, rows in frame.groupby(group, sort=False):
-        style = SPLITS.get(str(name), SplitStyle(str(name), INK, "circle", "solid"))
+        style = SPLIT_STYLES.get(str(name), SplitStyle(str(name), INK, "circle", "solid"))
         marker = {"symbol": style.symbol, "size": 8, "color": style.color, "line": {"color": "white", "width": 0.8}}
         figure.add_scatter(
             x=rows[x].to_numpy(float),

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 
-from mechmem.plotting.style import FAINT, INK, SPLITS, styled
+from mechmem.plotting.style import FAINT, INK, SPLIT_STYLES, styled
 
 GAP = 0.12
 """Space between two pictures, as a fraction of a picture's side."""
@@ -79,6 +79,6 @@ def _draw(figure: go.Figure, picture: Picture, left: float, top: float, low: flo
     shown = np.moveaxis(pixels if channels == 3 else np.repeat(pixels[:1], 3, 0), 0, -1)
     grid = {"x0": left + 0.5 / width, "dx": 1 / width, "y0": top + 0.5 / height, "dy": 1 / height}
     figure.add_image(z=shown.round().astype(np.uint8), hoverinfo="skip", **grid)
-    color = SPLITS["train_noisy"].color if picture.marked else FAINT
+    color = SPLIT_STYLES["train_noisy"].color if picture.marked else FAINT
     under = {"showarrow": False, "yanchor": "top", "font": {"size": 11, "color": color}}
     figure.add_annotation(x=left + 0.5, y=top + 1, text=picture.caption, **under)

@@ -9,27 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechmem.plotting.lines import lines
-from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval, styled
+from mechmem.plotting.style import FAINT, INK, WITH_ALL_TRAIN, SplitStyle, interval, styled
 
 _LEVEL = 88
 """Number of characters that fit in one line of 700 pixels; longer names are rotated, or plotly would drop some."""
-
-
-def short(layers: Sequence[str]) -> list[str]:
-    """Return layers' names without the hook point's last part, e.g. "layers.0" for "layers.0.hook_hidden"."""
-    cut = [name.rpartition(".")[0] if ".hook_" in name else name for name in layers]
-    return cut if len(set(cut)) == len(cut) else list(layers)
-
-
-def name_ticks(names: Sequence[str], first: int = 0) -> dict[str, Any]:
-    """Return the settings of an axis that names layers at whole numbers from `first` on."""
-    longest = max(map(len, names))
-    turned = {"tickangle": -45} if (longest + 2) * len(names) > _LEVEL else {}
-    return {"tickvals": list(range(first, first + len(names))), "ticktext": list(names), **turned}
-
-
 TRAINED = SplitStyle("trained network", "#0072B2", "circle", "solid")
-STYLES = {
+NETWORK_STYLES = {
     "trained": TRAINED,
     "untrained": SplitStyle("before training", "#6b6b6b", "pentagon-open", "dash"),
     "clean_labels": SplitStyle("trained on true labels", "#009E73", "diamond", "dashdot"),
@@ -43,6 +28,19 @@ VERDICTS = {
     "no noise known": SplitStyle("gap (no noise known)", FAINT, "circle-open", "solid"),
 }
 _WITH_GAP, _UPPER, _LOWER = 600, [0.38, 1.0], [0.0, 0.28]
+
+
+def short(layers: Sequence[str]) -> list[str]:
+    """Return layers' names without the hook point's last part, e.g. "layers.0" for "layers.0.hook_hidden"."""
+    cut = [name.rpartition(".")[0] if ".hook_" in name else name for name in layers]
+    return cut if len(set(cut)) == len(cut) else list(layers)
+
+
+def name_ticks(names: Sequence[str], first: int = 0) -> dict[str, Any]:
+    """Return the settings of an axis that names layers at whole numbers from `first` on."""
+    longest = max(map(len, names))
+    turned = {"tickangle": -45} if (longest + 2) * len(names) > _LEVEL else {}
+    return {"tickvals": list(range(first, first + len(names))), "ticktext": list(names), **turned}
 
 
 def layers_figure(
@@ -72,18 +70,19 @@ def layers_figure(
     drawn = pd.DataFrame({"x": rows["layer"].map(place), "series": rows["network"], "value": rows["accuracy"]})
     drawn[["low", "high"]] = rows[["low", "high"]]
     height = 380 if gap is None else _WITH_GAP
-    title = f"accuracy of {probe},<br>{SPLITS[split].title} (share)"
-    figure = lines(drawn, x_title="layer", y_title=title, styles=STYLES, height=height)
+    title = f"accuracy of {probe},<br>{WITH_ALL_TRAIN[split].title} (share)"
+    figure = lines(drawn, x_title="layer", y_title=title, styles=NETWORK_STYLES, height=height)
     ends = [0.6, len(inside) + 0.4]
-    for layer, network, title, look in (
-        (inputs, "none", f"{probe} on the inputs alone", {"color": STYLES["none"].color, "dash": "dot"}),
-        (output, "trained", "the network's own output", {"color": INK, "dash": "longdash"}),
-        (output, "clean_labels", "output, true labels", {"color": STYLES["clean_labels"].color, "dash": "longdash"}),
+    for layer, network, title, color, dash in (
+        (inputs, "none", f"{probe} on the inputs alone", NETWORK_STYLES["none"].color, "dot"),
+        (output, "trained", "the network's own output", INK, "longdash"),
+        (output, "clean_labels", "output, true labels", NETWORK_STYLES["clean_labels"].color, "longdash"),
     ):
         level = frame.loc[(frame["layer"] == layer) & (frame["network"] == network), "accuracy"]
         if level.notna().any():
             y = [float(level.iloc[0])] * 2
-            figure.add_scatter(x=ends, y=y, mode="lines", name=f"{title}: {y[0]:.3f}", line={"width": 2, **look})
+            look = {"width": 2, "color": color, "dash": dash}
+            figure.add_scatter(x=ends, y=y, mode="lines", name=f"{title}: {y[0]:.3f}", line=look)
     chosen = frame.loc[frame["chosen"].astype(bool), "layer"]
     if len(chosen):
         figure.add_annotation(
@@ -96,34 +95,8 @@ def layers_figure(
     return figure
 
 
-def _add_gap(figure: go.Figure, gap: pd.DataFrame, place: Mapping[str, int]) -> None:
-    """Draw the gap of each layer in a panel below, with the verdict as its mark."""
-    for verdict, style in VERDICTS.items():
-        rows = gap.loc[(gap["verdict"] == verdict) & gap["gap"].notna()]
-        if len(rows):
-            figure.add_scatter(
-                x=rows["layer"].map(place), y=rows["gap"], xaxis="x2", yaxis="y2", mode="markers", name=style.title,
-                marker={"symbol": style.symbol, "color": style.color, "size": 8},
-                error_y=interval(rows.rename(columns={"gap": "value"}), color=style.color, thickness=1.5, width=4),
-                hovertemplate="%{y:+.3f}<extra>%{fullData.name}</extra>",
-            )  # fmt: skip
-    upper, right = (figure.layout[axis].to_plotly_json() for axis in ("xaxis", "yaxis"))
-    below = {"title": {**right["title"], "text": "gap: trained −<br>before (share)"}, "domain": _LOWER, "anchor": "x2"}
-    zero = {"zeroline": True, "zerolinecolor": INK, "zerolinewidth": 1}
-    figure.update_layout(xaxis2={**upper, "anchor": "y2", "matches": "x"}, yaxis2={**right, **below, **zero})
-    figure.update_xaxes(title_text=None, showticklabels=False, selector=0)
-    figure.update_layout(yaxis={"domain": _UPPER})
-
-
-LAYER_STYLES: Mapping[str, SplitStyle] = {
-    "train": SplitStyle("train, all (given labels)", INK, "cross", "longdash"),
-    **SPLITS,
-}
-"""The splits, and all training examples for when wrong labels are not known."""
-
-
 def layer_lines(
-    frame: pd.DataFrame, layers: Sequence[str], *, y_title: str, styles: Mapping[str, SplitStyle] = LAYER_STYLES
+    frame: pd.DataFrame, layers: Sequence[str], *, y_title: str, styles: Mapping[str, SplitStyle] = WITH_ALL_TRAIN
 ) -> go.Figure:
     """Draw one line per series over the layers.
 
@@ -151,7 +124,7 @@ def depth_bars(frame: pd.DataFrame, places: Sequence[str], *, x_title: str, y_ti
         y_title: title of the y axis, with its unit.
     """
     figure = go.Figure()
-    for split, style in LAYER_STYLES.items():
+    for split, style in WITH_ALL_TRAIN.items():
         rows = frame.loc[frame["split"] == split]
         if len(rows):
             figure.add_bar(
@@ -167,3 +140,22 @@ def depth_bars(frame: pd.DataFrame, places: Sequence[str], *, x_title: str, y_ti
     figure.update_xaxes(name_ticks(short(places)), title_text=x_title, showgrid=False)
     figure.update_yaxes(title_text=y_title, rangemode="tozero")
     return figure
+
+
+def _add_gap(figure: go.Figure, gap: pd.DataFrame, place: Mapping[str, int]) -> None:
+    """Draw the gap of each layer in a panel below, with the verdict as its mark."""
+    for verdict, style in VERDICTS.items():
+        rows = gap.loc[(gap["verdict"] == verdict) & gap["gap"].notna()]
+        if len(rows):
+            figure.add_scatter(
+                x=rows["layer"].map(place), y=rows["gap"], xaxis="x2", yaxis="y2", mode="markers", name=style.title,
+                marker={"symbol": style.symbol, "color": style.color, "size": 8},
+                error_y=interval(rows.rename(columns={"gap": "value"}), color=style.color, thickness=1.5, width=4),
+                hovertemplate="%{y:+.3f}<extra>%{fullData.name}</extra>",
+            )  # fmt: skip
+    upper, right = (figure.layout[axis].to_plotly_json() for axis in ("xaxis", "yaxis"))
+    below = {"title": {**right["title"], "text": "gap: trained −<br>before (share)"}, "domain": _LOWER, "anchor": "x2"}
+    zero = {"zeroline": True, "zerolinecolor": INK, "zerolinewidth": 1}
+    figure.update_layout(xaxis2={**upper, "anchor": "y2", "matches": "x"}, yaxis2={**right, **below, **zero})
+    figure.update_xaxes(title_text=None, showticklabels=False, selector=0)
+    figure.update_layout(yaxis={"domain": _UPPER})

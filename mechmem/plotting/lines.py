@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLITS, SplitStyle, log_steps, styled, translucent
+from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLIT_STYLES, SplitStyle, log_steps, styled, translucent
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 """Okabe and Ito's colours, in the order of their assignment to series without their own style."""
@@ -29,7 +29,7 @@ def lines(
     *,
     x_title: str,
     y_title: str,
-    styles: Mapping[str, SplitStyle] = SPLITS,
+    styles: Mapping[str, SplitStyle] = SPLIT_STYLES,
     log_x: bool = False,
     chance: float | None = None,
     markers: bool = True,

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.plotting.bars import stacked_bars
 from mechmem.plotting.lines import lines
-from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval, styled
+from mechmem.plotting.style import FAINT, INK, SPLIT_STYLES, SplitStyle, interval, styled
 
 COLORS = {"row and column effects": "#999999", "rule": "#E69F00", "remainder": "#56B4E9"}
 """Colours of the parts, in the order of stacking."""
@@ -86,7 +86,7 @@ def reconstruction_figure(frame: pd.DataFrame, n_key: int, n_freq: int, chance: 
             figure.add_trace(trace, row=1, col=column)
     losses = frame.rename(columns={"family": "logits", "loss": "value", "loss_low": "low", "loss_high": "high"})
     names_below = ["the network", f"restricted to<br>{n_key} of {n_freq} frequencies", "without them<br>(excluded)"]
-    add_losses(figure, losses, names_below, SPLITS, row=2, col=1)
+    add_losses(figure, losses, names_below, SPLIT_STYLES, row=2, col=1)
     figure.update_traces(showlegend=False, row=2, col=1)
     styled(figure, 720)
     figure.update_yaxes(range=[-0.03, 1.03], row=1)
@@ -151,11 +151,11 @@ def components_figure(
     figure = make_subplots(len(titles), 1, shared_xaxes=True, vertical_spacing=0.06)
     components = list(dict.fromkeys(frame["component"]))
     place = {name: position + (0.5 if name == "total" else 0) for position, name in enumerate(components)}
-    present = [name for name in SPLITS if name in set(frame["split"])]
+    present = [name for name in SPLIT_STYLES if name in set(frame["split"])]
     for row, quantity in enumerate(titles, 1):
         for lane, split in enumerate(present):
             rows = frame.loc[(frame["quantity"] == quantity) & (frame["split"] == split)]
-            style = SPLITS[split]
+            style = SPLIT_STYLES[split]
             shift = SPREAD * ((lane + 0.5) / len(present) - 0.5)
             figure.add_scatter(
                 x=[place[name] + shift for name in rows["component"]],

@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float, Int, Shaped
 from plotly.subplots import make_subplots
 
-from mechmem.plotting.style import INK, SPLITS, styled
+from mechmem.plotting.style import INK, SPLIT_STYLES, styled
 
-DIVERGING = [[0.0, SPLITS["train_clean"].color], [0.5, "#ffffff"], [1.0, SPLITS["train_noisy"].color]]
+DIVERGING = [[0.0, SPLIT_STYLES["train_clean"].color], [0.5, "#ffffff"], [1.0, SPLIT_STYLES["train_noisy"].color]]
 """Blue below zero, white at zero, vermilion above; safe for colour-blind readers."""
 MOST = 400
 """Largest number of rows and columns drawn; more, which no screen would show, are averaged in equal groups."""

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float, Int
 from plotly.subplots import make_subplots
 
-from mechmem.plotting.style import FAINT, INK, SPLITS, SplitStyle, interval, styled
+from mechmem.plotting.style import FAINT, INK, SPLIT_STYLES, SplitStyle, interval, styled
 
 WAVE, FIT, KEY = "#0072B2", "#E69F00", "#D55E00"
 
@@ -48,7 +48,7 @@ def neuron_page(
     axis: Int[np.ndarray, " symbol"],
     order: str,
     note: str = "",
-    styles: Mapping[str, SplitStyle] = SPLITS,
+    styles: Mapping[str, SplitStyle] = SPLIT_STYLES,
 ) -> go.Figure:
     """Draw waves, their spectra, the activation on the grid of inputs, and the effect of ablating the neuron.
 

@@ -11,8 +11,7 @@ import plotly.graph_objects as go
 from scipy.special import stdtrit
 
 from mechmem.plotting.lines import PALETTE, lines
-from mechmem.plotting.progress import STYLES
-from mechmem.plotting.style import FAINT, LEFT_OF_ONE, SPLITS, SplitStyle
+from mechmem.plotting.style import FAINT, LEFT_OF_ONE, SPLIT_STYLES, WITH_ALL_TRAIN, SplitStyle
 
 X_TITLE = "training step (log scale)"
 STRUCTURE_STYLES = {
@@ -54,7 +53,7 @@ def drawn(measured: Mapping[str, tuple[str, pd.DataFrame]], chance: float) -> di
             panels[f"{name} of training examples"] = _lines(
                 frame.assign(series=frame["split"], value=frame["q50"], low=frame["q25"], high=frame["q75"]),
                 "median (band: middle half<br>of the examples)",
-                SPLITS,
+                SPLIT_STYLES,
             )
         elif kind == "score":
             panels[f"{name}, distribution"] = _bands(frame, name)
@@ -80,7 +79,7 @@ def _nothing(why: str, frame: pd.DataFrame) -> go.Figure:
 
 
 def _accuracy(frame: pd.DataFrame, chance: float) -> go.Figure:
-    figure = _lines(frame, "accuracy (95 % interval)", SPLITS, chance)
+    figure = _lines(frame, "accuracy (95 % interval)", SPLIT_STYLES, chance)
     return figure.update_yaxes(range=[-0.04, 1.04])
 
 
@@ -132,7 +131,7 @@ def _table(name: str, frame: pd.DataFrame) -> dict[str, go.Figure]:
         for column in columns:
             title = _title(name, parts if columns == ["value"] else [*parts, column]) + note
             drawable = _means(shown, column, unit) if unit else _measured(shown, column)
-            panels[title] = _lines(*drawable, STYLES)
+            panels[title] = _lines(*drawable, WITH_ALL_TRAIN)
     return panels
 
 
@@ -170,7 +169,7 @@ def _word(key: str, value: object, *, alone: bool) -> str:
     if isinstance(value, bool | np.bool_):
         return key if value else f"not {key}"
     # A line named by a split alone keeps the split's key, which selects its style.
-    return SPLITS[str(value)].title if key == "split" and not alone and value in SPLITS else str(value)
+    return SPLIT_STYLES[str(value)].title if key == "split" and not alone and value in SPLIT_STYLES else str(value)
 
 
 def _measured(frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame, str]:

@@ -13,9 +13,8 @@ from plotly.subplots import make_subplots
 
 from mechmem.plotting.lines import PALETTE, plain_style
 from mechmem.plotting.logits import add_losses
-from mechmem.plotting.style import FAINT, INK, LEFT_OF_ONE, SPLITS, SplitStyle, interval, log_steps, styled
+from mechmem.plotting.style import FAINT, LEFT_OF_ONE, WITH_ALL_TRAIN, interval, log_steps, styled
 
-STYLES: Mapping[str, SplitStyle] = {"train": SplitStyle("train (given labels)", INK, "cross", "longdash"), **SPLITS}
 SHADES = ("#eef4fa", "#fdf1e7", "#ebf6f2")
 """Background colours of the phases, in their order."""
 MATRICES = {
@@ -44,7 +43,7 @@ def measures_figure(
     figure = make_subplots(1, 2, column_widths=[0.62, 0.38], horizontal_spacing=0.13)
     keys = f"{n_key} frequenc" + ("y" if n_key == 1 else "ies")
     names = ["the network", f"restricted<br>to {keys}", "excluded<br>(without)"]
-    add_losses(figure, losses, names, STYLES, row=1, col=1)
+    add_losses(figure, losses, names, WITH_ALL_TRAIN, row=1, col=1)
     found = pd.DataFrame([random_gini[name] for name in gini], columns=["value", "low", "high"])
     place = np.arange(len(gini))
     look: dict[str, Any] = {"mode": "markers", "row": 1, "col": 2}

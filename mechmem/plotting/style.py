@@ -37,7 +37,7 @@ class SplitStyle:
     dash: str
 
 
-SPLITS: Mapping[str, SplitStyle] = {
+SPLIT_STYLES: Mapping[str, SplitStyle] = {
     "train_clean": SplitStyle("train, clean", "#0072B2", "square", "dash"),
     "train_noisy": SplitStyle("train, noisy (given labels)", "#D55E00", "diamond", "dashdot"),
     "train_noisy_true": SplitStyle("train, noisy (true labels)", "#CC79A7", "triangle-up", "dot"),
@@ -45,7 +45,11 @@ SPLITS: Mapping[str, SplitStyle] = {
     "test_in_group": SplitStyle("test, nonzero", "#56B4E9", "cross", "longdash"),
 }
 """The four splits in their usual order, and the test inputs without a factor of 0."""
-
+WITH_ALL_TRAIN: Mapping[str, SplitStyle] = {
+    "train": SplitStyle("train, all (given labels)", INK, "cross", "longdash"),
+    **SPLIT_STYLES,
+}
+"""The splits, and before them all training examples for when wrong labels are not told apart."""
 
 _CLEAR = {"bgcolor": "rgba(0,0,0,0)"}
 """A legend with a background would hide the upper half of the topmost tick label beside it."""

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechmem.plotting.lines import plain_style
-from mechmem.plotting.style import INK, SPLITS, interval, styled, translucent
+from mechmem.plotting.style import INK, SPLIT_STYLES, interval, styled, translucent
 from mechmem.plotting.unit_grids import grid_of, unit_maps
 
 MOST_ROWS = 40
@@ -107,8 +107,8 @@ def sorted_points(
     kinds = list(dict.fromkeys(frame["unit"]))
     ranked = len(kinds) == 1 and kinds[0] not in ("", "position")
     figure = go.Figure()
-    for place, name in enumerate(sorted(present, key=lambda name: name not in SPLITS)):
-        style = SPLITS.get(name) or plain_style(name, place)
+    for place, name in enumerate(sorted(present, key=lambda name: name not in SPLIT_STYLES)):
+        style = SPLIT_STYLES.get(name) or plain_style(name, place)
         rows = found.loc[found["series"] == name]
         if ranked:
             rows = rows.sort_values("value", ascending=lowest_first, kind="stable")
@@ -121,7 +121,7 @@ def sorted_points(
             showlegend=True,
             # A series that is not a split may coincide with another one, so its marks are open.
             marker={"symbol": style.symbol, "size": 5, "color": style.color}
-            if place == 0 or name in SPLITS
+            if place == 0 or name in SPLIT_STYLES
             else {"symbol": f"{style.symbol}-open", "size": 8, "color": style.color},
             error_y=bars,
             text=rows["name"],

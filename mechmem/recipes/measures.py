@@ -17,13 +17,12 @@ from mechmem.neurons.ablate import ablate
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.plotting.lines import lines, plain_style
 from mechmem.plotting.matrices import DIVERGING, Panel, heatmaps
-from mechmem.plotting.style import SPLITS, SplitStyle
+from mechmem.plotting.style import SPLIT_STYLES, SplitStyle
 from mechmem.scorecard.audit import split_accuracies
 from mechmem.scorecard.extractor import RAW, extractor
 from mechmem.scorecard.structure import held_out_structure
 from mechmem.scorecard.votes import vote_by_group
-from mechmem.tasks.config import SPLITS as SPLIT_NAMES
-from mechmem.tasks.config import ModularConfig
+from mechmem.tasks.config import SPLITS, ModularConfig
 from mechmem.training.run import Run
 
 Rows = Iterable[tuple[str, float, float]]
@@ -36,7 +35,7 @@ NAMES = {
 }
 """Names of the splits in a recipe's conditions."""
 
-STYLES: Mapping[str, SplitStyle] = {NAMES[split]: style for split, style in SPLITS.items()}
+STYLES: Mapping[str, SplitStyle] = {NAMES[split]: style for split, style in SPLIT_STYLES.items()}
 
 
 def measure(*parts: Callable[[Subject], Rows]) -> Callable[[Subject], pd.DataFrame]:
@@ -82,7 +81,7 @@ def history(subject: Subject) -> Rows:
     """Accuracy on every split at every evaluation."""
     assert subject.run is not None
     table = subject.run.history()
-    for split in SPLIT_NAMES:
+    for split in SPLITS:
         for step, value in zip(table["step"], table[split], strict=True):
             if value is not None and math.isfinite(value):
                 yield f"{NAMES[split]} during training", float(step), float(value)
@@ -110,7 +109,7 @@ def pruning(by: str, fractions: Sequence[float]) -> Callable[[Subject], Rows]:
     def rows(subject: Subject) -> Rows:
         frame = ablate(subject, by=by, points=len(fractions) - 1).to_frame()
         for order, title in titles.items():
-            for split in SPLIT_NAMES:
+            for split in SPLITS:
                 found = frame.loc[(frame["order"] == order) & (frame["split"] == split)]
                 mean = found.groupby("fraction")["accuracy"].mean()
                 if not mean.notna().all():

@@ -16,7 +16,7 @@ from mechmem.core.stats import Estimate, across_runs
 from mechmem.core.storage import record
 from mechmem.errors import ConfigError
 from mechmem.plotting.accuracy import dot_plot
-from mechmem.plotting.style import SPLITS
+from mechmem.plotting.style import SPLIT_STYLES
 from mechmem.scorecard.rows import Cell, Row
 from mechmem.scorecard.scorecard import Scorecard
 from mechmem.scorecard.structure import Structure
@@ -119,7 +119,7 @@ class Comparison(Result):
         for card in self.cards:
             frame = card.intervals()
             parts.append(frame[frame["series"] == "test"].assign(series=card.name))
-        looks = itertools.cycle(SPLITS.values())
+        looks = itertools.cycle(SPLIT_STYLES.values())
         styles = {card.name: dataclasses.replace(next(looks), title=card.name) for card in self.cards}
         return dot_plot(pd.concat(parts), chance=self.cards[0].chance, styles=styles)
 

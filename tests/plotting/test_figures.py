@@ -12,7 +12,7 @@ from mechmem.plotting.bars import histogram, stacked_bars
 from mechmem.plotting.lines import lines
 from mechmem.plotting.matrices import Panel, grid_map, heatmaps
 from mechmem.plotting.spectra import frequency_axis
-from mechmem.plotting.style import SPLITS
+from mechmem.plotting.style import SPLIT_STYLES
 
 DEUTERANOPIA = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
 PROTANOPIA = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
@@ -32,16 +32,16 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("vision", [np.eye(3), DEUTERANOPIA, PROTANOPIA], ids=["normal", "deuteranopia", "protanopia"])
 def test_split_colours_can_be_told_apart(vision):
-    seen = [lab(np.clip(np.array(vision) @ linear(style.color), 0, 1)) for style in SPLITS.values()]
+    seen = [lab(np.clip(np.array(vision) @ linear(style.color), 0, 1)) for style in SPLIT_STYLES.values()]
     distances = [np.linalg.norm(seen[i] - seen[j]) for i in range(len(seen)) for j in range(i)]
     assert min(distances) > 15
 
 
 def test_splits_differ_without_colour_too():
     assert (
-        len({style.symbol for style in SPLITS.values()})
-        == len({style.dash for style in SPLITS.values()})
-        == len(SPLITS)
+        len({style.symbol for style in SPLIT_STYLES.values()})
+        == len({style.dash for style in SPLIT_STYLES.values()})
+        == len(SPLIT_STYLES)
     )
 
 
@@ -97,8 +97,8 @@ def test_dot_plot_says_where_nothing_was_measured(scores):
 
 def test_dot_plot_tells_controls_from_the_network(scores):
     figure = dot_plot(scores)
-    titles = {style.title for style in SPLITS.values()}
-    colors = {style.color for style in SPLITS.values()}
+    titles = {style.title for style in SPLIT_STYLES.values()}
+    colors = {style.color for style in SPLIT_STYLES.values()}
     for trace in figure.data:
         own = trace.name in titles
         assert trace.legend == ("legend" if own else "legend2")

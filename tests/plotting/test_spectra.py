@@ -7,9 +7,9 @@ from mechmem.plotting.bars import histogram
 from mechmem.plotting.layout import counts, side_by_side
 from mechmem.plotting.neuron import Wave, neuron_page
 from mechmem.plotting.spectra import Angles, angle_scatter
-from mechmem.plotting.style import SPLITS
+from mechmem.plotting.style import SPLIT_STYLES
 
-TWO = {name: SPLITS[name] for name in ("train_clean", "test")}
+TWO = {name: SPLIT_STYLES[name] for name in ("train_clean", "test")}
 
 
 def test_angles_are_drawn_by_kind_and_named_once():

@@ -19,13 +19,11 @@ from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.layers.analysis import LayerAnalysis, some
 from mechmem.layers.features import NETWORKS, over_layers
-from mechmem.math.representations import FEWEST_CLOUD as FEWEST
-from mechmem.math.representations import QUANTITIES, cloud_geometry, radius_of_chance
+from mechmem.math.representations import FEWEST_POINTS, QUANTITIES, cloud_geometry, radius_of_chance
 from mechmem.models.reading.twins import twin_subject
-from mechmem.plotting.layers import LAYER_STYLES as STYLES
 from mechmem.plotting.layers import layer_lines
 from mechmem.plotting.layout import stack
-from mechmem.plotting.style import FAINT, SplitStyle
+from mechmem.plotting.style import FAINT, WITH_ALL_TRAIN, SplitStyle
 from mechmem.tasks.splits import labelled_splits, split_ids, training_set
 
 if TYPE_CHECKING:
@@ -104,7 +102,7 @@ class ClassManifoldsResult(Result):
         frame = self.to_frame().rename(columns={"split": "series"})
         # The whole training set adds nothing to its two parts.
         frame = frame.loc[(frame["series"] != "train") | (int(self.counts[1:3].sum()) == 0)]
-        styles = {**STYLES, CHANCE: SplitStyle(CHANCE, FAINT, "line-ew", "dot")}
+        styles = {**WITH_ALL_TRAIN, CHANCE: SplitStyle(CHANCE, FAINT, "line-ew", "dot")}
         panels: dict[str, go.Figure] = {}
         for quantity, (name, y_title) in _PANELS.items():
             for network, title in _TITLES.items():
@@ -155,13 +153,13 @@ class ClassManifolds(LayerAnalysis):
     cites: ClassVar[str] = "after Stephenson et al. 2021, arXiv 2105.14602"
 
     per_class: int = 50
-    fewest: int = FEWEST
+    fewest: int = FEWEST_POINTS
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
-        check_whole("fewest", self.fewest, FEWEST)
+        check_whole("fewest", self.fewest, FEWEST_POINTS)
         check_whole("per_class", self.per_class, self.fewest)
 
     def __call__(self, subject: Subject) -> ClassManifoldsResult:

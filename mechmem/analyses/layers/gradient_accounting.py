@@ -22,7 +22,7 @@ from mechmem.models.reading.layer_parameters import LayerParameters, parameter_l
 from mechmem.plotting.layers import name_ticks
 from mechmem.plotting.layout import stack
 from mechmem.plotting.lines import lines
-from mechmem.plotting.style import INK, SPLITS, SplitStyle
+from mechmem.plotting.style import INK, SPLIT_STYLES, SplitStyle
 from mechmem.training.evaluate import loss_of
 from mechmem.training.run import Run
 
@@ -34,11 +34,11 @@ ALL = "all layers"
 
 _SERIES = {
     "norm": SplitStyle("train, all", INK, "cross", "longdash"),
-    "norm_clean": SPLITS["train_clean"],
-    "norm_noisy": SPLITS["train_noisy"],
+    "norm_clean": SPLIT_STYLES["train_clean"],
+    "norm_noisy": SPLIT_STYLES["train_noisy"],
     "cosine": SplitStyle("clean and noisy", INK, "circle", "solid"),
-    "pull_clean": SPLITS["train_clean"],
-    "pull_noisy": SPLITS["train_noisy"],
+    "pull_clean": SPLIT_STYLES["train_clean"],
+    "pull_noisy": SPLIT_STYLES["train_noisy"],
     "share": SplitStyle("train, all", INK, "cross", "longdash"),
 }
 _PANELS = {

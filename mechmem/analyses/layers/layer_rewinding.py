@@ -24,7 +24,7 @@ from mechmem.models.reading.twins import twin
 from mechmem.plotting.layers import name_ticks
 from mechmem.plotting.lines import lines
 from mechmem.plotting.matrices import Panel, heatmaps
-from mechmem.plotting.style import SPLITS as STYLES
+from mechmem.plotting.style import SPLIT_STYLES
 from mechmem.tasks.config import SPLITS
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class LayerRewindingResult(Result):
             rows = frame.loc[frame["split"] == split]
             table = rows.pivot(index="layer", columns="step", values="value").loc[[*self.layers, NONE]]
             z, steps = table.to_numpy(float), np.array([f"{step:,}" for step in table.columns])
-            panels.append(Panel(STYLES[split].title, z, steps, table.index.to_numpy(str)))
+            panels.append(Panel(SPLIT_STYLES[split].title, z, steps, table.index.to_numpy(str)))
         hover = "layer %{y} at step %{x}: %{z:.3f}<extra></extra>"
         # The names of layers are long, and the same beside both maps.
         figure = heatmaps(panels, x_title="set back to step", y_title="layer", z_title="accuracy", hover=hover)

@@ -19,13 +19,11 @@ from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, unknown_name
 from mechmem.layers.analysis import LayerAnalysis, some
 from mechmem.layers.features import NETWORKS, over_layers
-from mechmem.math.representations import FEWEST, centred_gram, cka_of_grams
+from mechmem.math.representations import FEWEST_EXAMPLES, centred_gram, cka_of_grams
 from mechmem.models.reading.twins import twin_subject
-from mechmem.plotting.layers import STYLES as NETWORK_STYLES
-from mechmem.plotting.layers import layer_lines, short
+from mechmem.plotting.layers import NETWORK_STYLES, layer_lines, short
 from mechmem.plotting.matrices import Panel, heatmaps
-from mechmem.plotting.style import SPLITS as SPLIT_STYLES
-from mechmem.plotting.style import SplitStyle
+from mechmem.plotting.style import SPLIT_STYLES, SplitStyle
 from mechmem.tasks.splits import split_ids
 
 if TYPE_CHECKING:
@@ -154,7 +152,7 @@ class LayerSimilarity(LayerAnalysis):
     def __post_init__(self) -> None:
         """Validate."""
         super().__post_init__()
-        check_whole("limit", self.limit, FEWEST[True])
+        check_whole("limit", self.limit, FEWEST_EXAMPLES[True])
         if not isinstance(self.debiased, bool):
             raise ConfigError(f"debiased must be True or False, got {self.debiased!r}")
 
@@ -180,7 +178,7 @@ class LayerSimilarity(LayerAnalysis):
         twins, notes = _twins(subject)
         sources = {"train": subject.task.sources, "test": subject.task.test_ids}
         ids = {split: some(found, self.limit, self.seed) for split, found in sources.items()}
-        usable = {split: found for split, found in ids.items() if len(found) >= FEWEST[self.debiased]}
+        usable = {split: found for split, found in ids.items() if len(found) >= FEWEST_EXAMPLES[self.debiased]}
         notes += [f"{split} has {len(ids[split])} examples, too few" for split in ids if split not in usable]
         others = {name: self._grams(twin, points, usable) for name, twin in twins.items()}
 

@@ -25,7 +25,7 @@ from mechmem.math.blocks import blocks
 from mechmem.math.representations import ViewCosines
 from mechmem.models.reading.twins import twin_subject
 from mechmem.plotting.layers import layer_lines
-from mechmem.plotting.style import SPLITS, SplitStyle
+from mechmem.plotting.style import SPLIT_STYLES, SplitStyle
 from mechmem.tasks.arrays import ArrayTask
 from mechmem.tasks.images import ImageTask
 
@@ -39,9 +39,11 @@ BOTH = NETWORKS[:2]
 PARTS = ("train", "test")
 
 STYLES = {
-    "trained, train": SplitStyle("training images", SPLITS["train_clean"].color, "circle", "solid"),
-    "trained, test": SplitStyle("test images", SPLITS["test"].color, "square", "solid"),
-    "untrained, test": SplitStyle("test images, untrained network", SPLITS["train_noisy"].color, "diamond", "dash"),
+    "trained, train": SplitStyle("training images", SPLIT_STYLES["train_clean"].color, "circle", "solid"),
+    "trained, test": SplitStyle("test images", SPLIT_STYLES["test"].color, "square", "solid"),
+    "untrained, test": SplitStyle(
+        "test images, untrained network", SPLIT_STYLES["train_noisy"].color, "diamond", "dash"
+    ),
 }
 
 

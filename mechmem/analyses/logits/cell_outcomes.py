@@ -18,16 +18,21 @@ from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.models.reading.forward import all_logits
 from mechmem.plotting.matrices import grid_map
-from mechmem.plotting.style import SPLITS
+from mechmem.plotting.style import SPLIT_STYLES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-OUTCOMES = {"right": "#9ec9e2", "memorized": SPLITS["train_noisy"].color, "wrong": "#3b3b3b", "unknown": "#d9d9d9"}
+OUTCOMES = {
+    "right": "#9ec9e2",
+    "memorized": SPLIT_STYLES["train_noisy"].color,
+    "wrong": "#3b3b3b",
+    "unknown": "#d9d9d9",
+}
 """Outcomes and their colours; memorized pairs have the colour of the noisy split."""
 
 RIGHT, MEMORIZED, WRONG, UNKNOWN = range(4)
-SPLIT_NAMES = ("train", "test", "not used")
+SPLITS = ("train", "test", "not used")
 
 
 @record
@@ -66,7 +71,7 @@ class CellOutcomesResult(Result):
         columns["predicted"] = self.predicted
         frame = pd.DataFrame({name: pd.array(values.numpy(), dtype="Int64") for name, values in columns.items()})
         frame[["given", "true"]] = frame[["given", "true"]].mask(frame[["given", "true"]] < 0)
-        frame["split"] = np.array(SPLIT_NAMES)[self.split]
+        frame["split"] = np.array(SPLITS)[self.split]
         frame["outcome"] = np.array(list(OUTCOMES))[self.outcome]
         return frame
 

@@ -19,8 +19,7 @@ from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
 from mechmem.models.reading.forward import all_logits
 from mechmem.plotting.lines import PALETTE
-from mechmem.plotting.style import INK, styled, translucent
-from mechmem.plotting.style import SPLITS as STYLES
+from mechmem.plotting.style import INK, SPLIT_STYLES, styled, translucent
 from mechmem.tasks.config import SPLITS, LabelNoise
 from mechmem.tasks.splits import labelled_splits, training_set
 
@@ -143,7 +142,7 @@ class InversionPhaseResult(Result):
             **ends,
             mode="markers",
             marker={
-                "symbol": STYLES["test"].symbol,
+                "symbol": SPLIT_STYLES["test"].symbol,
                 "size": 10,
                 "color": INK,
                 "line": {"color": "white", "width": 1.5},

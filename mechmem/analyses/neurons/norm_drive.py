@@ -26,7 +26,7 @@ from mechmem.models.hooks.running import block_rows, device_of, full_precision
 from mechmem.models.reading.weights import check_no_stream, neuron_weights
 from mechmem.plotting.bars import histogram
 from mechmem.plotting.lines import lines
-from mechmem.plotting.style import SPLITS
+from mechmem.plotting.style import SPLIT_STYLES
 from mechmem.training.evaluate import loss_of
 from mechmem.training.run import Run
 
@@ -105,7 +105,7 @@ class NormDriveResult(Result):
         """Return the distributions of the clean and the noisy drive over neurons."""
         series = {"clean examples": self.clean.numpy(), "noisy examples": self.noisy.numpy()}
         splits = ("train_clean", "train_noisy")
-        colors = {name: SPLITS[split].color for name, split in zip(series, splits, strict=True)}
+        colors = {name: SPLIT_STYLES[split].color for name, split in zip(series, splits, strict=True)}
         unit = "nats" if self.loss == "cross_entropy" else "squared error"
         return histogram(series, x_title=f"drive of the neuron's norm, −⟨θ, ∇L⟩ ({unit})", colors=colors)
 

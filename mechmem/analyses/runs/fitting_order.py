@@ -23,7 +23,7 @@ from mechmem.errors import MissingNeedError
 from mechmem.math.comparisons import precedence
 from mechmem.math.training_phases import fitting_times
 from mechmem.plotting.lines import lines
-from mechmem.plotting.style import INK, SPLITS, SplitStyle
+from mechmem.plotting.style import INK, SPLIT_STYLES, SplitStyle
 from mechmem.training.run import recorded_right
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class FittingOrderResult(Result):
         """Return, over log steps, the shares of clean and noisy examples predicted as given, and from then on."""
         frame = self.curves().rename(columns={"step": "x", "split": "series"})
         frame["panel"] = [_PANELS[quantity] for quantity in frame["quantity"]]
-        styles = {split: SPLITS[split] for split in (CLEAN, NOISY)}
+        styles = {split: SPLIT_STYLES[split] for split in (CLEAN, NOISY)}
         styles[DIFFERENCE] = SplitStyle(DIFFERENCE, INK, "circle", "solid")
         y_title = "share of the split's examples (95 % interval)"
         return lines(frame, x_title="training step (log scale)", y_title=y_title, styles=styles, log_x=True)

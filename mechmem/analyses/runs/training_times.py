@@ -16,8 +16,8 @@ from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
-from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLITS, translucent
-from mechmem.tasks.config import SPLITS as SPLIT_NAMES
+from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLIT_STYLES, translucent
+from mechmem.tasks.config import SPLITS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -115,7 +115,7 @@ class TrainingTimesResult(Result):
             # Each label has its own height, so that events of one evaluation do not overlap.
             top = 1.06 + 0.07 * place
             x0, x1 = (max(float(step), LEFT_OF_ONE) for step in (event.lower, event.upper))
-            color = SPLITS[event.split].color
+            color = SPLIT_STYLES[event.split].color
             common = {"legendgroup": event.name, "showlegend": False, "name": event.name}
             band = {"fill": "toself", "fillcolor": translucent(color, 0.12), "line": {"width": 0}, "hoverinfo": "skip"}
             figure.add_scatter(x=[x0, x1, x1, x0], y=[0, 0, top, top], mode="lines", **band, **common)
@@ -180,7 +180,7 @@ class TrainingTimes(Analysis):
         """
         self.require(subject)
         history = TrainingCurves()(subject)
-        accuracy = dict(zip(SPLIT_NAMES, history.accuracy.numpy(), strict=True))
+        accuracy = dict(zip(SPLITS, history.accuracy.numpy(), strict=True))
         clean, noisy, test = (accuracy[split] for split in ("train_clean", "train_noisy", "test"))
         steps = history.step.numpy()
         events = [

@@ -13,7 +13,7 @@ from mechmem.errors import MissingNeedError, NotLinearError, UnknownNameError
 from mechmem.models.networks.mlp import HookedMLP
 from mechmem.models.networks.transformer import HookedModularTransformer
 from mechmem.models.reading.linear_readout import linear_readout
-from mechmem.plotting.style import SPLITS
+from mechmem.plotting.style import SPLIT_STYLES
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_draws_cells_by_the_half_that_holds_them(found, planted):
     frame = found.to_frame()
     assert np.isfinite(z).sum() == len(frame) and heat.zmin == -heat.zmax
     assert np.allclose(z[frame["a"], frame["b"]], frame["balance"], rtol=1e-6)
-    assert heat.colorscale[0][1] == SPLITS["train_clean"].color
+    assert heat.colorscale[0][1] == SPLIT_STYLES["train_clean"].color
     cells = set(zip(memorized.y, memorized.x, strict=True))
     pairs = planted.subject.task.batch(planted.cells)[0]
     assert cells == {tuple(pair) for pair in pairs.tolist()} and memorized.name == f"memorized ({len(pairs)})"

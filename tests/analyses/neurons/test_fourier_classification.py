@@ -12,7 +12,7 @@ from mechmem.analyses.neurons.fourier_classification import STYLES, FourierClass
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
 from mechmem.math.fourier_neurons import CLASSES, GENERALIZING, MEMORIZING
 from mechmem.models.networks.mlp import HookedMLP
-from mechmem.plotting.style import SPLITS
+from mechmem.plotting.style import SPLIT_STYLES
 
 
 def untrained(p, width, op="add", tied=False, seed=0):
@@ -164,5 +164,5 @@ def test_a_result_survives_saving_with_its_figures(mixed_network, tmp_path):
 def test_class_colours_are_those_of_the_palette():
     assert list(STYLES) == list(CLASSES)
     assert len({style.symbol for style in STYLES.values()}) == len(STYLES)
-    palette = {style.color for style in SPLITS.values()}
+    palette = {style.color for style in SPLIT_STYLES.values()}
     assert all(style.color in palette for name, style in STYLES.items() if name != "dead")
