@@ -51,7 +51,7 @@ nitpicky = True
 # Names of other packages are shown, not linked: the build needs no network.
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|pd|pandas|go|plotly|np|numpy|jaxtyping|pathlib|collections|typing)\..*"),
-    (r"py:class", r"Tensor|ndarray|Float|Int|Bool|Shaped|Path|'[\w* ]*'|mechmem\.\w+\.T"),
+    (r"py:class", r"Tensor|ndarray|Float|Int|Bool|Shaped|Path|'[\w* ]*'|mechmem\.[\w.]+\.T"),
     # Aliases of literals, and a class that users do not construct: shown by name, and explained in the text.
     (
         r"py:class",

@@ -124,10 +124,10 @@ SECTIONS = (
     Section(
         "Memorized examples",
         MemorizedExamples(),
-        "The training examples that are most and least suspect: by self-influence, the most and the least by heart, "
-        "where the network was trained with turn-over dropout; otherwise by its loss, which is high on what was "
-        "learned last or not at all. Of input pairs the whole grid is shown, wrong labels with a dot. The score knows "
-        "the labels that were given, and not which of them are wrong.",
+        "The most and the least suspect training examples. A network trained with turn-over dropout ranks them by "
+        "self-influence: the most suspect are the most memorized. Any other network ranks them by its loss, which is "
+        "high on what it learned last or not at all. For input pairs the whole grid is shown, with a dot on each wrong "
+        "label. The score knows the given labels, and not which of them are wrong.",
         remark=operator.attrgetter("note"),
     ),
     Section(

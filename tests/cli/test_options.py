@@ -134,7 +134,7 @@ def test_the_parts_of_a_command_build_every_config():
     assert built == {config for configs in CONFIGS.values() for config in configs}
 
 
-@pytest.mark.parametrize("config", {config for configs in CONFIGS.values() for config in configs})
+@pytest.mark.parametrize("config", dict.fromkeys(config for configs in CONFIGS.values() for config in configs))
 def test_every_field_has_a_text(config):
     assert set(field_texts(config)) >= {field.name for field in dataclasses.fields(config)}
 
