@@ -122,7 +122,7 @@ def _train(command: Train | TrainImages) -> None:
     config = command.config()
     out = command.out or Path("runs") / command.run_name(config)
     _load_libraries()
-    from mechmem.training.progress import accuracies
+    from mechmem.training.progress import accuracies_line
     from mechmem.training.train import train
 
     subject = train(config, out=out, device=command.device, progress=not command.quiet)
@@ -132,7 +132,7 @@ def _train(command: Train | TrainImages) -> None:
     if command.json:
         _write(json.dumps({"run": str(out), **row}))
     elif not command.quiet:
-        _write(f"{out}: step {row['step']:.0f}, {accuracies(row)}. Next: mechmem audit {shlex.quote(str(out))}")
+        _write(f"{out}: step {row['step']:.0f}, {accuracies_line(row)}. Next: mechmem audit {shlex.quote(str(out))}")
 
 
 def _audit(command: Audit) -> None:

@@ -21,9 +21,9 @@ from mechmem.interventions.batched import Batched, Method
 from mechmem.interventions.edits import Edit, Together, points_of, spelt_out
 from mechmem.interventions.layouts import Layout
 from mechmem.interventions.result import Interventions
-from mechmem.interventions.runs import Place, edited_logits, layouts_at
+from mechmem.interventions.runs import Replacement, edited_logits, layouts_at
 from mechmem.interventions.units import Site, site_table
-from mechmem.interventions.values import Values, values_of
+from mechmem.interventions.values import Values, replacement_values
 from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import split_labels
@@ -120,7 +120,7 @@ def _grouped(
     layouts: dict[str, Layout],
     ids: Int[Tensor, " example"],
     seed: int,
-) -> list[tuple[Int[Tensor, " member"], tuple[Place, ...]]]:
+) -> list[tuple[Int[Tensor, " member"], tuple[Replacement, ...]]]:
     """Group the interventions that put the same values at the same points: they differ only in their masks."""
     groups: dict[tuple[tuple[str, object], ...], list[int]] = {}
     for number, singles in enumerate(wanted):
@@ -133,9 +133,9 @@ def _grouped(
             edits = [wanted[member][place] for member in members]
             point = edits[0].point
             if key not in values:
-                values[key] = values_of(subject, layouts[point], edits[0].value, ids, seed)
+                values[key] = replacement_values(subject, layouts[point], edits[0].value, ids, seed)
             masks = torch.broadcast_tensors(*(edit.mask(layouts[point]) for edit in edits))
-            places.append(Place(point, values[key], torch.stack(masks)))
+            places.append(Replacement(point, values[key], torch.stack(masks)))
         found.append((torch.tensor(members), tuple(places)))
     return found
 

@@ -24,7 +24,7 @@ from mechmem.models.reading.activations import activations
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Place:
+class Replacement:
     """Replacement values at a point, and the elements that each edit replaces.
 
     Attributes:
@@ -123,7 +123,7 @@ def left_out(points: Iterable[str]) -> str:
 
 
 def edited_logits(
-    subject: Subject, ids: Int[Tensor, " example"], places: tuple[Place, ...], how: Batched
+    subject: Subject, ids: Int[Tensor, " example"], places: tuple[Replacement, ...], how: Batched
 ) -> Iterator[Edited]:
     """Yield the logits under every edit, many edits per forward pass; all edits are made at the same points.
 

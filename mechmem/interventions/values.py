@@ -25,7 +25,7 @@ Values = Callable[[slice], Tensor]
 """Value of a point for a block of examples: (example, …), the same for each example (…), or a number."""
 
 
-def values_of(
+def replacement_values(
     subject: Subject,
     layout: Layout,
     value: str | float | Shaped[Tensor | np.ndarray, ...],

@@ -92,7 +92,7 @@ def memorization(member: Bool[Tensor, "network source"], right: Bool[Tensor, "ne
     return _difference(inside, outside, trained_on, len(member) - trained_on)
 
 
-def influence(member: Bool[Tensor, "network source"], right: Bool[Tensor, "network example"]) -> SubsetEstimate:
+def subset_influence(member: Bool[Tensor, "network source"], right: Bool[Tensor, "network example"]) -> SubsetEstimate:
     """Return infl(i, j) = P[right on j | i in S] − P[right on j | i not in S], with standard errors.
 
     Errors are as in `memorization`, which is the diagonal if the target examples are the training examples.

@@ -13,9 +13,9 @@ from torch import Tensor
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.interventions.batched import Batched
-from mechmem.interventions.runs import Place, edited_logits
+from mechmem.interventions.runs import Replacement, edited_logits
 from mechmem.interventions.units import Units
-from mechmem.interventions.values import Value, donors, values_of
+from mechmem.interventions.values import Value, donors, replacement_values
 from mechmem.math.ablation import cumulative_ablation, outcomes
 from mechmem.math.blocks import blocks
 from mechmem.models.reading.linear_readout import LinearReadout
@@ -153,7 +153,8 @@ def by_hooks(subject: Subject, where: Units, curves: Curves) -> tuple[Measured, 
     how = Batched()
     for part in parts:
         ids = task.ids[part.rows]
-        place = Place(where.point, values_of(subject, where.layout, curves.value, ids, curves.seed), masks)
+        values = replacement_values(subject, where.layout, curves.value, ids, curves.seed)
+        place = Replacement(where.point, values, masks)
         for edits, block, logits in edited_logits(subject, ids, (place,), how):
             for edit, found in zip(range(edits.start, edits.stop), logits, strict=True):
                 columns = _classes_first(found)

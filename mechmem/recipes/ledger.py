@@ -115,10 +115,10 @@ def ours(finding: Finding) -> str:
         return f"{finding.condition}: {finding.reason}"
     # A single seed has no interval to decide by.
     outcome = f", {finding.outcome}" if finding.estimate.n > 1 else ""
-    return f"{finding.condition}: {with_interval(finding.estimate)}{outcome}"
+    return f"{finding.condition}: {mean_with_interval(finding.estimate)}{outcome}"
 
 
-def with_interval(estimate: Estimate) -> str:
+def mean_with_interval(estimate: Estimate) -> str:
     """Write a mean with its interval and the number of seeds."""
     interval = f" [{estimate.low:.3f}, {estimate.high:.3f}]" if math.isfinite(estimate.low) else ""
     return f"{estimate.value:.3f}{interval} (n = {estimate.n})"
@@ -165,4 +165,4 @@ def write_page(ledger: Ledger, recipe: Recipe, folder: Path) -> None:
 
 
 def _figures(finding: Finding) -> str:
-    return finding.reason if finding.estimate is None else with_interval(finding.estimate)
+    return finding.reason if finding.estimate is None else mean_with_interval(finding.estimate)

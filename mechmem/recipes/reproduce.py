@@ -24,7 +24,15 @@ from mechmem.errors import RunDirectoryError, TrainingFailedError, unknown_name
 from mechmem.models.hooks.running import resolve_device
 from mechmem.recipes.claims import SCALES, Claim, Recipe, Scale
 from mechmem.recipes.ledger import Entry, Ledger, entry_of, write_page
-from mechmem.recipes.trials import expected_seconds, initialize, measured_at, measurements, recipe, step_rate, work
+from mechmem.recipes.trials import (
+    expected_seconds,
+    initialize_worker,
+    measured_at,
+    measurements,
+    recipe,
+    step_rate,
+    work,
+)
 from mechmem.report import check_output
 
 OURS = ("reproduction.json", "runs", "measurements", "ledger.json", "ledger.html", "ledger.safetensors")
@@ -167,7 +175,7 @@ def _run(
     # Near the end, long runs go first, so that none of them runs alone while other processes idle.
     order = sorted(jobs, key=lambda digest: -expected[digest]) if len(jobs) <= 2 * workers else list(jobs)
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initialize, (1,))
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initialize_worker, (1,))
     try:
         waiting: dict[Future[tuple[str, float]], str] = {
             pool.submit(work, paper.name, scale, digest, jobs[digest], folder, device): digest for digest in order

@@ -25,7 +25,7 @@ from mechmem.tasks.grid_tasks import ModularTask
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.config import TrainConfig
 from mechmem.training.loop import training_step
-from mechmem.training.minibatches import Examples
+from mechmem.training.minibatches import Batch
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.train import train
 
@@ -63,7 +63,7 @@ def recipe(name: str) -> Recipe:
     return found[name]
 
 
-def initialize(threads: int) -> None:
+def initialize_worker(threads: int) -> None:
     """Initialise a worker process: its number of threads and its handling of interrupts.
 
     In an idle worker, KeyboardInterrupt would end in a traceback; it is raised only when the next run arrives, as one
@@ -189,7 +189,7 @@ def step_rate() -> float:
     model = build_model(config.model, task, 0)
     optimizers = Optimizers(config, model, model.roles)
     ids = task.train_ids[:2048]
-    examples = Examples(ids, *task.batch(ids))
+    examples = Batch(ids, *task.batch(ids))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -86,7 +86,7 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     kappa, pairs, Z, vote = statistics(z.numpy(), truth.numpy(), seed)
     verdict: Verdict = "rule" if Z > Z_THRESHOLD and vote.low > 1 / task.n_classes else "labels_only"
     reason = ""
-    if verdict == "rule" and symmetric(logits, task.operands[rows]):
+    if verdict == "rule" and symmetric_logits(logits, task.operands[rows]):
         # To such a network (a, b) and (b, a) are one input, whose label it has seen if either was trained on.
         unseen = ~answer_given_to_mirror(task)
         if not unseen.any():
@@ -96,7 +96,7 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     return Structure(pairs, kappa, Z, vote, verdict, reason, label_kappa(subject), n_test)
 
 
-def symmetric(logits: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"]) -> bool:
+def symmetric_logits(logits: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"]) -> bool:
     """Return whether the logits of (a, b) and (b, a) agree whenever both cells are given; False if there are no such.
 
     They agree in a network with tied inputs. Training on a symmetric rule makes them agree only nearly, which is not

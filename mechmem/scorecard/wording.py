@@ -41,7 +41,7 @@ def percent(estimate: Estimate | None) -> str:
     return figure(estimate) if estimate is None else f"{figure(estimate)}%"
 
 
-def with_interval(estimate: Estimate | None) -> str:
+def percent_with_interval(estimate: Estimate | None) -> str:
     """Write an accuracy with its 95 % interval."""
     if estimate is None or not math.isfinite(estimate.low):
         return percent(estimate)
@@ -87,7 +87,7 @@ def structure_line(structure: Structure) -> str:
     why = f"; {structure.reason}" if structure.reason else ""
     line = (
         f"held-out structure on {structure.n_test} cells: S {S}, κ {kappa}{reference}, Z {structure.Z:.1f}, "
-        f"vote {with_interval(structure.heldout_vote)}{why}"
+        f"vote {percent_with_interval(structure.heldout_vote)}{why}"
     )
     return line.replace("-0.", "−0.").replace("Z -", "Z −")
 
@@ -95,7 +95,8 @@ def structure_line(structure: Structure) -> str:
 def vote_line(vote: LabelVote) -> str:
     """Write the accuracy of a vote of the training labels in one line."""
     slope = "" if vote.slope is None else f" (chose slope {vote.slope})"
-    return f"vote of the training labels {vote.name}{slope}: {with_interval(vote.test) if vote.test else vote.reason}"
+    accuracy = percent_with_interval(vote.test) if vote.test else vote.reason
+    return f"vote of the training labels {vote.name}{slope}: {accuracy}"
 
 
 def _best(card: Scorecard) -> str:
@@ -170,5 +171,6 @@ def _line(row: Row, controls: list[str]) -> str:
 def _tooltip(cell: Cell | None) -> str:
     if cell is None:
         return ' title="this control does not apply to this extractor"'
-    text = cell.reason or f"95 % interval {with_interval(cell.estimate)}, n = {cell.estimate.n if cell.estimate else 0}"
+    n = cell.estimate.n if cell.estimate else 0
+    text = cell.reason or f"95 % interval {percent_with_interval(cell.estimate)}, n = {n}"
     return f' title="{html.escape(text, quote=True)}"'

@@ -21,7 +21,7 @@ from mechmem.models.networks.dropout import begin_step
 from mechmem.models.networks.masks import mask_layers, of_examples
 from mechmem.training.config import TrainConfig
 from mechmem.training.evaluate import loss_of
-from mechmem.training.minibatches import Examples, Order, TrainingSet
+from mechmem.training.minibatches import Batch, Order, TrainingSet
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.progress import reporter
 from mechmem.training.recorder import Recorder
@@ -105,7 +105,7 @@ def optimize(
 def training_step(
     model: nn.Module,
     optimizers: Optimizers,
-    examples: Examples,
+    examples: Batch,
     config: TrainConfig,
     rows: int,
 ) -> Float[Tensor, ""]:
@@ -183,7 +183,7 @@ class _Batches:
         self._seen = ~torch.isin(task.source(task.train_ids), torch.tensor(config.left_out, dtype=torch.long))
         self._whole = self._order.whole and bool(self._seen.all())
 
-    def at(self, step: int) -> Examples:
+    def at(self, step: int) -> Batch:
         """Return the examples of a step (counted from 0)."""
         if self._whole:
             return self._set.whole(step)

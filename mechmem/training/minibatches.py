@@ -13,7 +13,7 @@ from mechmem.core.task import Task
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Examples:
+class Batch:
     """The examples of a step.
 
     Attributes:
@@ -76,18 +76,18 @@ class TrainingSet:
         """Whether the inputs change at every step."""
         return self._held is None
 
-    def whole(self, step: int) -> Examples:
+    def whole(self, step: int) -> Batch:
         """Return all examples as of a step (counted from 0)."""
         return self._shown(torch.arange(len(self._task.train_ids)), step) if self._held is None else self._held
 
-    def at(self, places: Int[Tensor, " example"], step: int) -> Examples:
+    def at(self, places: Int[Tensor, " example"], step: int) -> Batch:
         """Return the examples at these places of `task.train_ids`, as of a step (counted from 0)."""
         if self._held is None:
             return self._shown(places, step)
         there = places.to(self._device)
-        return Examples(self._held.ids[places], self._held.inputs[there], self._held.given[there])
+        return Batch(self._held.ids[places], self._held.inputs[there], self._held.given[there])
 
-    def _shown(self, places: Int[Tensor, " example"], step: int | None = None) -> Examples:
+    def _shown(self, places: Int[Tensor, " example"], step: int | None = None) -> Batch:
         ids = self._task.train_ids[places]
         inputs, given = self._task.batch(ids, step)
-        return Examples(self._task.source(ids), inputs.to(self._device), given.to(self._device))
+        return Batch(self._task.source(ids), inputs.to(self._device), given.to(self._device))

@@ -30,7 +30,7 @@ class Silent:
         """Report nothing."""
 
 
-def accuracies(row: dict[str, Any]) -> str:
+def accuracies_line(row: dict[str, Any]) -> str:
     """Format the four accuracies of a history row as one line, in percent."""
     parts = [f"{SHORT[split]} {'–' if row[split] is None else f'{100 * row[split]:.0f}%'}" for split in SPLITS]
     return " · ".join(parts)
@@ -49,7 +49,7 @@ class Bar:
         rate = (step - self._start) / max(time.perf_counter() - self._clock, 1e-9)
         fields: dict[str, Any] = {"rate": f"{rate:.0f} steps/s"}
         if row is not None:
-            fields["split"] = accuracies(row)
+            fields["split"] = accuracies_line(row)
         self._progress.update(self._task, completed=step, **fields)
 
 
@@ -65,7 +65,7 @@ class Lines:
         if row is None or (step < self._next and step < self._total):
             return
         rate = (step - self._start) / max(time.perf_counter() - self._clock, 1e-9)
-        line = f"{self._title}: step {step}/{self._total}, {rate:.0f} steps/s, {accuracies(row)}"
+        line = f"{self._title}: step {step}/{self._total}, {rate:.0f} steps/s, {accuracies_line(row)}"
         self._console.print(line, highlight=False, soft_wrap=True)
         self._next = step + max(self._total // 10, 1)
 

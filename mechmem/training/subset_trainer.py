@@ -20,7 +20,7 @@ from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
 from mechmem.training.loop import couples_rows, training_step, widen_heap
-from mechmem.training.minibatches import Examples, Order, TrainingSet
+from mechmem.training.minibatches import Batch, Order, TrainingSet
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.stacking import Stack, why_not_stacked
 
@@ -192,7 +192,7 @@ class SubsetTrainer:
 
         return self._answers(numbers, unstacked)
 
-    def _held_whole(self, places: Sequence[Int[Tensor, " place"]], order: Order) -> list[Examples] | None:
+    def _held_whole(self, places: Sequence[Int[Tensor, " place"]], order: Order) -> list[Batch] | None:
         """Return each network's examples if they are the same at every step, otherwise None."""
         if self._shown.changes or order.size < len(places[0]):
             return None
@@ -226,7 +226,7 @@ class SubsetTrainer:
         return Answers(member, torch.stack(predictions), torch.stack(logits) if logits else None)
 
 
-def _together(examples: Sequence[Examples]) -> tuple[Tensor, Tensor]:
+def _together(examples: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     return torch.stack([each.inputs for each in examples]), torch.stack([each.given for each in examples])
 
 

@@ -21,7 +21,7 @@ from mechmem.core.results import Saved
 from mechmem.core.storage import record
 from mechmem.core.task import Ids, Task
 from mechmem.errors import RunDirectoryError, UnknownNameError
-from mechmem.math.detection import SubsetEstimate, influence, memorization
+from mechmem.math.detection import SubsetEstimate, memorization, subset_influence
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import labelled_splits
 from mechmem.training.config import TrainConfig
@@ -80,7 +80,7 @@ class SubsetNetworks(Saved):
 
     def influence(self, ids: Ids | None = None) -> SubsetEstimate:
         """Return each source's influence on correct predictions of examples, by default of the test examples."""
-        return influence(self.member, self.right(self.test_ids if ids is None else ids))
+        return subset_influence(self.member, self.right(self.test_ids if ids is None else ids))
 
 
 def train_subsets(

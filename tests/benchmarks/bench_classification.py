@@ -15,7 +15,7 @@ from mechmem.analyses.neurons.fourier_classification import FourierClassificatio
 from mechmem.models.hooks.running import block_rows
 from mechmem.models.networks.build import build_model
 from mechmem.training.loop import training_step, widen_heap
-from mechmem.training.minibatches import Examples
+from mechmem.training.minibatches import Batch
 from mechmem.training.optimizers import Optimizers
 
 P, WIDTH = 113, 16384
@@ -92,7 +92,7 @@ def run(add: Callable[..., None]) -> None:
     add(f"{what}, against a loop over neurons", *alternately(plain, ours, 3), 20, speedup=True)
 
     optimizers = Optimizers(settings, model, model.roles)
-    examples = Examples(task.train_ids, *task.batch(task.train_ids))
+    examples = Batch(task.train_ids, *task.batch(task.train_ids))
 
     def step() -> torch.Tensor:
         return training_step(model, optimizers, examples, settings, block_rows(model))

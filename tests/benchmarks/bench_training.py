@@ -12,7 +12,7 @@ import mechmem as mm
 from mechmem.models.hooks.running import block_rows
 from mechmem.models.networks.build import build_model
 from mechmem.training.loop import training_step, widen_heap
-from mechmem.training.minibatches import Examples
+from mechmem.training.minibatches import Batch
 from mechmem.training.optimizers import Optimizers
 
 P, WIDTH = 113, 2048
@@ -46,7 +46,7 @@ def training(add: Callable[..., None], precision: str, bar: float) -> None:
     model = build_model(settings.model, task, 0)
     plain = plain_step(task, model)
     optimizers = Optimizers(settings, model, model.roles)
-    examples = Examples(task.train_ids, *task.batch(task.train_ids))
+    examples = Batch(task.train_ids, *task.batch(task.train_ids))
     widen_heap()
 
     def ours() -> torch.Tensor:

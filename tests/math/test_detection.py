@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mechmem.errors import ScoreError
-from mechmem.math.detection import detection_figures, influence, memorization
+from mechmem.math.detection import detection_figures, memorization, subset_influence
 
 
 @st.composite
@@ -87,7 +87,7 @@ def test_both_equal_a_loop_over_networks(seed, networks, sources, tests):
     np.testing.assert_array_equal(found.trained_on, member.sum(0))
     np.testing.assert_array_equal(found.left_out, (~member).sum(0))
     member, right = drawn(seed, networks, sources, tests)
-    found = influence(torch.tensor(member), torch.tensor(right))
+    found = subset_influence(torch.tensor(member), torch.tensor(right))
     expected = np.array([[by_hand(member[:, i], right[:, j]) for j in range(tests)] for i in range(sources)])
     np.testing.assert_allclose(found.values, expected[..., 0], atol=1e-14)
     np.testing.assert_allclose(found.errors, expected[..., 1], rtol=1e-12)
@@ -95,7 +95,7 @@ def test_both_equal_a_loop_over_networks(seed, networks, sources, tests):
 
 def test_memorization_is_the_diagonal_of_influence():
     member, right = (torch.tensor(each) for each in drawn(0, 40, 12))
-    alone, pairs = memorization(member, right), influence(member, right)
+    alone, pairs = memorization(member, right), subset_influence(member, right)
     torch.testing.assert_close(alone.values, pairs.values.diagonal())
     torch.testing.assert_close(alone.errors, pairs.errors.diagonal())
 
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused(unchecked_shapes):
     with pytest.raises(ScoreError, match="shape"):
         memorization(member, right)
     with pytest.raises(ScoreError, match="4 networks for members of 5"):
-        influence(member, right[:4])
-    for estimate in (memorization, influence):
+        subset_influence(member, right[:4])
+    for estimate in (memorization, subset_influence):
         with pytest.raises(ScoreError, match="at least one network"):
             estimate(member[:0], member[:0])

@@ -11,13 +11,13 @@ import mechmem as mm
 from mechmem.errors import ConfigError, RunDirectoryError
 from mechmem.models.networks.mlp import HookedMLP
 from mechmem.training.loop import training_step
-from mechmem.training.minibatches import Examples
+from mechmem.training.minibatches import Batch
 from mechmem.training.optimizers import Optimizers
 
 P, WIDTH = 7, 16
 TASK = mm.ModularTask(mm.ModularConfig(p=P, noise=mm.LabelNoise(0.3)))
 INPUTS, GIVEN = TASK.batch(TASK.train_ids)
-EXAMPLES = Examples(TASK.train_ids, INPUTS, GIVEN)
+EXAMPLES = Batch(TASK.train_ids, INPUTS, GIVEN)
 
 
 def network(*, tied=False, bias=True, dtype=torch.float64, activation="relu"):

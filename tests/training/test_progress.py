@@ -5,13 +5,13 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from mechmem.training import progress
-from mechmem.training.progress import Bar, Lines, Silent, accuracies, reporter
+from mechmem.training.progress import Bar, Lines, Silent, accuracies_line, reporter
 
 ROW = {"train_clean": 1.0, "train_noisy": None, "train_noisy_true": 0.256, "test": 0.0}
 
 
 def test_accuracies_in_a_line():
-    assert accuracies(ROW) == "clean 100% · noisy – · noisy→true 26% · test 0%"
+    assert accuracies_line(ROW) == "clean 100% · noisy – · noisy→true 26% · test 0%"
 
 
 def test_lines_come_every_tenth_of_the_way_and_at_the_end():
@@ -38,7 +38,7 @@ def test_a_bar_shows_the_step_and_the_accuracies():
     bar.step(7, ROW)
     bar.step(8, None)
     (task,) = bar_progress.tasks
-    assert (task.completed, task.total, task.fields["split"]) == (8, 10, accuracies(ROW))
+    assert (task.completed, task.total, task.fields["split"]) == (8, 10, accuracies_line(ROW))
     assert task.fields["rate"].endswith("steps/s")
 
 

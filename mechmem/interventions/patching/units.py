@@ -16,7 +16,7 @@ from mechmem.errors import ActivationError, ConfigError, NotLinearError, ScoreEr
 from mechmem.interventions.batched import Batched, Edited
 from mechmem.interventions.layouts import Layout, layout_of
 from mechmem.interventions.patching.pairs import Runs
-from mechmem.interventions.runs import Place, edited_logits, left_out, matches, reaching
+from mechmem.interventions.runs import Replacement, edited_logits, left_out, matches, reaching
 from mechmem.interventions.units import Indices, Site, Units, label, site_of, unit_mask
 from mechmem.math.blocks import blocks
 from mechmem.math.filtration import frequency_power, key_or_none
@@ -158,7 +158,7 @@ def patched_runs(runs: Runs, units: Sequence[PatchUnits], notes: list[str]) -> I
         before = 0
         for each, how in zip(units, hows, strict=True):
             values = held[each.point].to(device)
-            place = Place(each.point, lambda part, values=values: values[part], each.masks)
+            place = Replacement(each.point, lambda part, values=values: values[part], each.masks)
             for chosen, part, logits in edited_logits(runs.into, runs.ids[block], (place,), how):
                 numbers = slice(before + chosen.start, before + chosen.stop)
                 yield numbers, slice(block.start + part.start, block.start + part.stop), logits

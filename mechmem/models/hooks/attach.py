@@ -14,7 +14,7 @@ from mechmem.errors import ActivationError, UnknownNameError
 from mechmem.models.hooks.checked import CheckedHooks
 from mechmem.models.hooks.insertion import Unclear
 from mechmem.models.hooks.numbered_cache import Cache, Numbering
-from mechmem.models.hooks.places import Point, Points, check_attachable, chosen_places, clear_call, same_modules
+from mechmem.models.hooks.places import Point, Points, check_attachable, chosen_attachments, clear_call, same_modules
 
 
 def attach(model: nn.Module, *points: Point, inputs: bool = False) -> Attached:
@@ -70,7 +70,7 @@ class Attached(CheckedHooks):
     _unclear: list[Unclear] | None = None
 
     def __init__(self, model: nn.Module, points: Sequence[Point] = (), inputs: bool = False):
-        places = chosen_places(model, points, inputs)
+        places = chosen_attachments(model, points, inputs)
         super().__init__()
         # A module's own attributes are looked up in the network instead, so that there is only one of each.
         for key in vars(nn.Module()):

@@ -22,7 +22,7 @@ _HOOK_NAME = re.compile(r"(?:(?P<module>.*)\.)?(?P<side>hook_in|hook_out)(?:[.:]
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Attachment:
     """Module, side and path of one hook point.
 
     Attributes:
@@ -76,7 +76,7 @@ def check_attachable(model: object) -> None:
         each.remove()
 
 
-def chosen_places(model: nn.Module, points: Sequence[Point], inputs: bool) -> tuple[Place, ...]:
+def chosen_attachments(model: nn.Module, points: Sequence[Point], inputs: bool) -> tuple[Attachment, ...]:
     """Return the places of the given points, in the order of the modules.
 
     Raises:
@@ -86,7 +86,7 @@ def chosen_places(model: nn.Module, points: Sequence[Point], inputs: bool) -> tu
     called = {name: module for name, module in model.named_modules() if _is_called(module)}
     if not called:
         raise ConfigError(f"nothing to attach to: no module of this {type(model).__name__} has a forward")
-    chosen: dict[str, Place] = {}
+    chosen: dict[str, Attachment] = {}
     exact: set[str] = set()
     for point in points or ("*",):
         if isinstance(point, str):
@@ -96,7 +96,7 @@ def chosen_places(model: nn.Module, points: Sequence[Point], inputs: bool) -> tu
             pattern, path, sides, names = None, "", _sides(inputs), _instances(called, point)
         for name in names:
             for side in sides:
-                place = Place(side, name, path, eager=point != "*" and bool(points))
+                place = Attachment(side, name, path, eager=point != "*" and bool(points))
                 chosen.setdefault(place.name, place)
                 if name == pattern or path:
                     exact.add(place.name)
@@ -160,9 +160,9 @@ def clear_call(model: nn.Module, points: Sequence[Point], inputs: bool, unclear:
     first = {each.name: each.choices[0] for each in unclear}
     wanted: list[Point] = []
     for point in points or ("*",):
-        if any(place.name in first for place in chosen_places(model, (point, *first.values()), inputs)):
+        if any(place.name in first for place in chosen_attachments(model, (point, *first.values()), inputs)):
             # The point was named without a path: list its places one by one.
-            wanted += [first.get(place.name, place.name) for place in chosen_places(model, (point,), inputs)]
+            wanted += [first.get(place.name, place.name) for place in chosen_attachments(model, (point,), inputs)]
         else:
             wanted.append(point)
     shown = [_shown(each) for each in (*wanted, *first.values())]

@@ -65,7 +65,7 @@ class DeeperLayer(NeuronLayer):
     def __init__(self, config: MLPConfig, layer: int, seed: int, draw: torch.Generator):
         super().__init__()
         self.W = nn.Parameter(torch.empty(config.width, config.width))
-        initialize(self.W, config, config.width, draw)
+        draw_weights(self.W, config, config.width, draw)
         self.add_neurons(config, layer, seed)
 
     def forward(self, below: Float[Tensor, "example neuron"]) -> Float[Tensor, "example neuron"]:
@@ -74,7 +74,7 @@ class DeeperLayer(NeuronLayer):
 
 
 @torch.no_grad()
-def initialize(weights: Tensor, config: MLPConfig, inputs: int, draw: torch.Generator) -> None:
+def draw_weights(weights: Tensor, config: MLPConfig, inputs: int, draw: torch.Generator) -> None:
     """Draw initial weights in place, in the config's convention.
 
     Args:
@@ -119,8 +119,8 @@ class HookedMLP(CheckedHooks, NeuronLayer):
         bias = nn.Parameter(torch.zeros(p)) if config.bias else None
         self.b_out: nn.Parameter | None
         self.register_parameter("b_out", bias)
-        initialize(self.W_in, config, 2 * p, draw)
-        initialize(self.W_out, config, config.width, draw)
+        draw_weights(self.W_in, config, 2 * p, draw)
+        draw_weights(self.W_out, config, config.width, draw)
         self.add_neurons(config, 0, seed)
         # Drawn last, so that the first and last layers start the same whatever lies between them.
         self.deeper = nn.ModuleList(DeeperLayer(config, layer, seed, draw) for layer in range(1, config.layers))

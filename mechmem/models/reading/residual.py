@@ -140,7 +140,7 @@ def tensor_at(model: nn.Module, path: str) -> Tensor | None:
     return found.detach().cpu() if isinstance(found, Tensor) else None
 
 
-def values_of(
+def writer_values(
     subject: Subject, writers: tuple[Writer, ...], held: Mapping[str, Tensor]
 ) -> list[Shaped[Tensor, "example ..."]]:
     """Return each writer's hook point value at the output position, in float64.

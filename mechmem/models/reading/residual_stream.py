@@ -13,7 +13,7 @@ from mechmem.errors import NotLinearError
 from mechmem.models.reading.activations import activations
 from mechmem.models.reading.forward import all_logits
 from mechmem.models.reading.linear_readout import ROUNDINGS, TOLERANCE
-from mechmem.models.reading.residual import Writer, at_answer, residual_writers, values_of
+from mechmem.models.reading.residual import Writer, at_answer, residual_writers, writer_values
 from mechmem.models.reading.unembedding import StreamReadout, stream_readout
 
 
@@ -86,7 +86,7 @@ class ResidualStream:
         subject, norm = self.subject, self.readout.norm
         points = [writer.point for writer in self.writers if writer.point] + ([] if norm is None else [norm.point])
         held = activations(subject, points, ids=ids)
-        values = values_of(subject, self.writers, held)
+        values = writer_values(subject, self.writers, held)
         scale = None if norm is None else at_answer(subject, held[norm.point], 2).double()
         each = [writer.write(value) for writer, value in zip(self.writers, values, strict=True)]
         logits = all_logits(subject)[subject.task.rows(ids)].double()

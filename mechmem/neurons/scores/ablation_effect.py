@@ -17,9 +17,9 @@ from mechmem.core.scores import NeuronScores
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, NotLinearError
 from mechmem.interventions.batched import Batched
-from mechmem.interventions.runs import Place, edited_logits, layout_at
+from mechmem.interventions.runs import Replacement, edited_logits, layout_at
 from mechmem.interventions.units import Units
-from mechmem.interventions.values import values_of
+from mechmem.interventions.values import replacement_values
 from mechmem.math.ablation import mean_loss_changes, single_ablation_flips
 from mechmem.models.reading.forward import logits_of
 from mechmem.models.reading.linear_readout import LinearReadout, linear_readout
@@ -156,8 +156,8 @@ class AblationEffect(Score):
         how: Batched,
     ) -> Float[Tensor, " unit"]:
         """Run the network with each unit ablated in turn."""
-        values = values_of(subject, where.layout, self.value, ids, 0)
-        place = Place(where.point, values, where.masks(torch.eye(where.width).bool()))
+        values = replacement_values(subject, where.layout, self.value, ids, 0)
+        place = Replacement(where.point, values, where.masks(torch.eye(where.width).bool()))
         before = self._loss(logits_of(subject.model, subject.task, ids, subject.roles.output), labels)
         total = torch.zeros(where.width, dtype=torch.float64)
         for units, block, logits in edited_logits(subject, ids, (place,), how):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import mechmem as mm
 from mechmem.models.networks.transformer import HookedModularTransformer
 from mechmem.training.loop import training_step
-from mechmem.training.minibatches import Examples
+from mechmem.training.minibatches import Batch
 from mechmem.training.optimizers import Optimizers
 
 SMALL = mm.TransformerConfig(d_model=32, heads=2)
@@ -61,7 +61,7 @@ def test_measurements_run_over_training_and_through_hooks(fitted):
 
 TASK = mm.ModularTask(mm.ModularConfig(p=7, noise=mm.LabelNoise(0.3)))
 INPUTS, GIVEN = TASK.batch(TASK.train_ids)
-EXAMPLES = Examples(TASK.train_ids, INPUTS, GIVEN)
+EXAMPLES = Batch(TASK.train_ids, INPUTS, GIVEN)
 
 
 def test_muon_gets_the_blocks_matrices_head_by_head_and_adamw_the_rest():
