@@ -88,7 +88,7 @@ def plugin_list(rows: list[dict[str, Any]]) -> RenderableType:
     """Lay out the plugins of `mechmem list`, a paragraph each."""
     parts: list[RenderableType] = []
     for kind in dict.fromkeys(row["kind"] for row in rows):
-        parts.append(Text(kind, style="bold underline"))
+        parts.append(Text(kind.replace("_", " "), style="bold underline"))
         for row in (row for row in rows if row["kind"] == kind):
             also = f"also {', '.join(row['aliases'])}\n" if row["aliases"] else ""
             known = "" if row["knows"] is None else f"knows: {', '.join(row['knows']) or 'nothing'}\n"

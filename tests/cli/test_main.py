@@ -216,7 +216,10 @@ def test_list_names_every_plugin(capsys):
     assert {"ipr", "keep", "suppression", "doshi_2024", "liu_lu_2026"} <= {p["name"] for p in listed}
     assert all(plugin["summary"] and plugin["cites"] for plugin in listed)
     assert main(["list"]) == 0
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    kinds = ["surgeries", "readouts", "neuron scores", "example scores", "analyses", "recipes"]
+    assert [line.strip() for line in lines if line.strip() and not line.startswith(" ")] == kinds
 
 
 def _heed_interrupts():
