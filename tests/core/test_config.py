@@ -131,8 +131,8 @@ def test_digest_is_the_same_in_another_process_and_needs_no_torch():
         (lambda: TrainConfig(batch_size=-1), "batch size"),
         (lambda: TrainConfig(evaluations=0), "evaluations"),
         (lambda: TrainConfig(checkpoints=0), "checkpoints"),
-        (lambda: TrainConfig(stop_when="tset >= 1"), "stop_when reads like"),
-        (lambda: TrainConfig(stop_when="test > 1"), "stop_when reads like"),
+        (lambda: TrainConfig(stop_when="tset >= 1"), "stop_when must be like"),
+        (lambda: TrainConfig(stop_when="test > 1"), "stop_when must be like"),
     ],
 )
 def test_bad_settings_are_refused_with_what_is_allowed(build, message):
