@@ -20,7 +20,7 @@ from mechmem.core.plugins import Analysis, ExampleScore, Plugin, Score, named, p
 from mechmem.core.renamed import PLUGINS
 from mechmem.core.results import Result
 from mechmem.core.scores import NeuronScores
-from mechmem.core.stats import Estimate
+from mechmem.core.stats import UNKNOWN, Estimate
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.scorecard.audit import split_accuracies
@@ -137,4 +137,4 @@ def described(values: Float[Tensor, " unit"]) -> dict[str, Any]:
 
 
 def _numbers(found: Estimate | None) -> dict[str, float]:
-    return dataclasses.asdict(found or Estimate(math.nan, math.nan, math.nan, 0))
+    return dataclasses.asdict(found or UNKNOWN)

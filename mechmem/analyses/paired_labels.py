@@ -18,7 +18,7 @@ from mechmem.analyses.measuring import check_of_one_state, described
 from mechmem.core.plugins import named
 from mechmem.core.results import Result
 from mechmem.core.scores import with_unit
-from mechmem.core.stats import Estimate, wilson
+from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
 from mechmem.core.tables import Table
 from mechmem.errors import ConfigError
@@ -172,6 +172,6 @@ def real_and_random(
 
 
 def _share(labels: str, step: int, learned: Float[Tensor, " example"]) -> dict[str, object]:
-    found = wilson(int((learned <= step).sum()), len(learned))
+    found = proportion(learned <= step)
     assert found is not None
     return {"labels": labels, "step": int(step), **dataclasses.asdict(found)}

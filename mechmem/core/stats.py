@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from scipy import stats as scipy_stats
+from torch import Tensor
 
 from mechmem.core.storage import record
 
@@ -31,12 +32,21 @@ class Estimate:
     n: int
 
 
+UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
+"""In a table, in the place of an estimate that there is none of."""
+
+
 def wilson(successes: int, n: int) -> Estimate | None:
     """Return a proportion with its Wilson score interval, or None if n is 0."""
     if n == 0:
         return None
     interval = scipy_stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
     return Estimate(successes / n, float(interval.low), float(interval.high), n)
+
+
+def proportion(outcomes: Bool[Tensor | np.ndarray, " outcome"]) -> Estimate | None:
+    """Return the share of true outcomes with its Wilson score interval, or None if there are none."""
+    return wilson(int(outcomes.sum()), len(outcomes))
 
 
 def across_runs(values: Sequence[float]) -> Estimate | None:

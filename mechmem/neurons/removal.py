@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.core.stats import Estimate, wilson
+from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
 from mechmem.core.task import Task
 from mechmem.math.comparisons import means_over_answers
@@ -100,8 +100,8 @@ def removal_effects(task: Task, last: LinearReadout, m: int) -> Iterator[Removal
         yield RemovalEffect(
             split=name,
             n=len(rows),
-            accuracy=wilson(int(right.sum()), len(rows)),
-            accuracy_without=wilson(int(still.sum()), len(rows)),
+            accuracy=proportion(right),
+            accuracy_without=proportion(still),
             accuracy_change=change,
             margin_change=margin_change,
             lost=int((right & ~still).sum()),

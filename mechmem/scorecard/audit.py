@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.core.roles import Roles
-from mechmem.core.stats import wilson
+from mechmem.core.stats import proportion
 from mechmem.core.subject import Subject
 from mechmem.core.task import Predictor, Task
 from mechmem.errors import ConfigError, MissingNeedError
@@ -225,4 +225,4 @@ def _accuracy(answers: Int[Tensor, " example"], labels: Tensor | None, empty: st
         return Cell(None, "the true labels are not known")
     if (answers < 0).any():
         return Cell(None, "the scores are not finite")
-    return Cell(wilson(int((answers == labels).sum()), len(labels)), "" if len(labels) else empty)
+    return Cell(proportion(answers == labels), "" if len(labels) else empty)

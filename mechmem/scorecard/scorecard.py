@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mechmem.core.results import Result
-from mechmem.core.stats import Estimate
+from mechmem.core.stats import UNKNOWN, Estimate
 from mechmem.core.storage import record
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.scorecard.rows import CONTROL_TITLES, Cell, Row
@@ -82,7 +82,7 @@ class Scorecard(Result):
         for row in self.rows:
             series = {**row.splits, **{CONTROL_TITLES[name]: cell for name, cell in row.controls.items()}}
             for name, cell in series.items():
-                estimate = cell.estimate or Estimate(math.nan, math.nan, math.nan, 0)
+                estimate = cell.estimate or UNKNOWN
                 records.append({"extractor": row.extractor, "series": name, **dataclasses.asdict(estimate)})
                 records[-1]["reason"] = cell.reason
         return pd.DataFrame(records)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mechmem.core.stats import Estimate, wilson
+from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
 from mechmem.core.task import Task
 from mechmem.tasks.groups import CyclicGroup
@@ -48,7 +48,7 @@ def vote_by_answer(task: Task) -> LabelVote:
     if truth is None or wanted is None:
         return LabelVote("by answer", BY_ANSWER, None, reason="true training labels are not known")
     prediction = _majority(truth, task.given(task.train_ids), wanted, task.n_classes, task.n_classes)
-    return LabelVote("by answer", BY_ANSWER, _accuracy(prediction, wanted))
+    return LabelVote("by answer", BY_ANSWER, proportion(prediction == wanted))
 
 
 def vote_by_group(task: Task) -> LabelVote:
@@ -77,7 +77,7 @@ def vote_by_group(task: Task) -> LabelVote:
     prediction = _majority(line[train], given, line[test], n + 1, task.n_classes)
     wanted = task.true(task.test_ids)
     assert wanted is not None
-    return LabelVote("by group", BY_GROUP, _accuracy(prediction, wanted), slope)
+    return LabelVote("by group", BY_GROUP, proportion(prediction == wanted), slope)
 
 
 def _majority(
@@ -87,7 +87,3 @@ def _majority(
     counts = torch.bincount(key * n_classes + labels, minlength=n_keys * n_classes).reshape(n_keys, n_classes)
     best = torch.where(counts.sum(1) > 0, counts.argmax(1), -1)
     return best[wanted]
-
-
-def _accuracy(prediction: Int[Tensor, " test"], wanted: Int[Tensor, " test"]) -> Estimate | None:
-    return wilson(int((prediction == wanted).sum()), len(wanted))

@@ -4,11 +4,20 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mechmem.core.stats import across_runs, bootstrap, matching_z_score, rank_correlation, rank_correlations, wilson
+from mechmem.core.stats import (
+    across_runs,
+    bootstrap,
+    matching_z_score,
+    proportion,
+    rank_correlation,
+    rank_correlations,
+    wilson,
+)
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -25,6 +34,12 @@ def test_wilson_is_the_closed_formula(counts):
 
 def test_nothing_counted_is_no_estimate():
     assert wilson(0, 0) is None
+
+
+def test_a_proportion_is_of_true_outcomes():
+    outcomes = np.array([True, False, True, True])
+    assert proportion(outcomes) == proportion(torch.from_numpy(outcomes)) == wilson(3, 4)
+    assert proportion(outcomes[:0]) is None
     assert across_runs([]) is None
 
 

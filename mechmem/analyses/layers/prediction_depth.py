@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.results import Result
-from mechmem.core.stats import bootstrap, wilson
+from mechmem.core.stats import bootstrap, proportion
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.layers.analysis import LayerAnalysis, some
@@ -85,7 +85,7 @@ class PredictionDepthResult(Result):
         rows: list[dict[str, object]] = []
         for split, depth in self._depths():
             for number, place in enumerate((*self.layers, NOWHERE)):
-                found = wilson(int((depth == number).sum()), len(depth))
+                found = proportion(depth == number)
                 values = {} if found is None else dataclasses.asdict(found)
                 rows.append({"split": split, "depth": number, "place": place, **values})
         return pd.DataFrame(rows, columns=["split", "depth", "place", "value", "low", "high", "n"])

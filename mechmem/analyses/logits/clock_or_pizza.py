@@ -16,7 +16,7 @@ from mechmem.core.config import check_whole
 from mechmem.core.plugins import Analysis
 from mechmem.core.randomness import derive_seed
 from mechmem.core.results import Result
-from mechmem.core.stats import Estimate, bootstrap
+from mechmem.core.stats import UNKNOWN, Estimate, bootstrap
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
@@ -103,7 +103,7 @@ class ClockOrPizzaResult(Result):
                 "gradient symmetricity": (reading.symmetricity, reading.space, reading.symmetricity_note),
             }
             for figure, (estimate, space, note) in figures.items():
-                known = estimate or Estimate(np.nan, np.nan, np.nan, 0)
+                known = estimate or UNKNOWN
                 own = {"network": name, "figure": figure, **dataclasses.asdict(known)}
                 rows.append(own | {"space": space, "note": note})
         return pd.DataFrame(rows)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mechmem.core.config import check_fraction, check_number
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
-from mechmem.core.stats import Estimate, wilson
+from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
@@ -175,6 +175,6 @@ _ORDER = ("network", "restricted", "excluded", "diagonal", "energy_ranked")
 
 
 def _rebuilt(split: str, scored: Scored, loss: Estimate) -> Rebuilt:
-    accuracy = wilson(int(scored.hit.sum()), len(scored.hit))
+    accuracy = proportion(scored.hit)
     assert accuracy is not None
     return Rebuilt(scored.family, scored.modes, split, accuracy, loss)

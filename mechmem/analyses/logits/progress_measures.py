@@ -15,7 +15,7 @@ from mechmem.analyses.logits.embedding_spectrum import matrix_spectrum
 from mechmem.core.config import check_fraction, check_number, check_whole
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
-from mechmem.core.stats import Estimate, wilson
+from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
@@ -207,7 +207,7 @@ class ProgressMeasures(Analysis):
                 continue
             found = score_families(logits, cells, parts, key)
             losses = means_over_answers(torch.stack([each.loss for each in found]).numpy(), cells.answer.numpy())
-            hits = [wilson(int(each.hit.sum()), len(each.hit)) for each in found]
+            hits = [proportion(each.hit) for each in found]
             accuracy = {family: hit for family, hit in zip(FAMILIES, hits, strict=True) if hit is not None}
             splits.append(SplitProgress(split.name, dict(zip(FAMILIES, losses, strict=True)), accuracy))
         if not splits:

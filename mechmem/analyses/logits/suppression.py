@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
-from mechmem.core.stats import Estimate, wilson
+from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
@@ -185,7 +185,7 @@ class Suppression(Analysis):
             margins.append(MarginParts(split.name, row_column, rule, remainder, total, int((~inside).sum())))
             left = means_over_answers(found.margin.numpy(), truth)
             for part, margin, hit in zip((*REMOVALS, LOCAL), left, found.hit, strict=True):
-                accuracy = wilson(int(hit.sum()), len(hit))
+                accuracy = proportion(hit)
                 assert accuracy is not None
                 removals.append(Removal(split.name, part, accuracy, margin))
         if not margins:

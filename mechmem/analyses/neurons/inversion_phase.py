@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from mechmem.core.config import check_fraction
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
-from mechmem.core.stats import Estimate, wilson
+from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
@@ -192,7 +192,7 @@ class InversionPhase(Analysis):
         noise, source = (self.noise, "as given") if self.noise is not None else _replaced(task, wrong)
         predicted = all_logits(subject).argmax(1)
         accuracies = {
-            split.name: wilson(int((predicted[task.rows(split.ids)] == split.labels).sum()), len(split.ids))
+            split.name: proportion(predicted[task.rows(split.ids)] == split.labels)
             for split in (training_set(task), *labelled_splits(task))
         }
         train, test, noisy = accuracies.pop("train"), accuracies.get("test"), accuracies.get("train_noisy")

@@ -15,7 +15,7 @@ from torch import Tensor
 from mechmem.core.plugins import Analysis
 from mechmem.core.randomness import derive_seed
 from mechmem.core.results import Result
-from mechmem.core.stats import Estimate, bootstrap, wilson
+from mechmem.core.stats import UNKNOWN, Estimate, bootstrap, proportion, wilson
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
@@ -110,7 +110,7 @@ class FittingOrderResult(Result):
         for split, mask in ((CLEAN, ~self.noisy.numpy()), (NOISY, self.noisy.numpy())):
             for name, number in (("fitted", self.fitted.numpy()[mask]), ("first", self.first.numpy()[mask])):
                 rows.append(_line(name, split, self._half(number, f"{split} {name}")))
-            rows.append(_line("never", split, wilson(int((self.fitted.numpy()[mask] < 0).sum()), int(mask.sum()))))
+            rows.append(_line("never", split, proportion(self.fitted.numpy()[mask] < 0)))
             counts = np.zeros(0) if self.collisions is None else self.collisions.numpy()[mask].astype(float)
             rows.append(_line("collisions", split, bootstrap(np.mean, [counts], seed=0) if len(counts) else None))
         rows.append(_line("precedence", DIFFERENCE, self.precedence()))
@@ -174,7 +174,7 @@ class FittingOrderResult(Result):
 
 
 def _line(quantity: str, split: str, found: Estimate | None) -> dict[str, object]:
-    figures = dataclasses.asdict(found or Estimate(math.nan, math.nan, math.nan, 0))
+    figures = dataclasses.asdict(found or UNKNOWN)
     return {"quantity": quantity, "split": split, **figures}
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechmem.core.roles import Output
-from mechmem.core.stats import Estimate, wilson
+from mechmem.core.stats import UNKNOWN, Estimate, proportion, wilson
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.math.logits import answers_of
@@ -37,7 +36,7 @@ def split_hits(model: nn.Module, task: Task, output: Output = Output()) -> Int[T
 def accuracy_row(hits: int, n: int) -> dict[str, float]:
     """Return value, low, high (95 % Wilson interval) and n of an accuracy; NaN if `split_hits` has none."""
     found = wilson(hits, n) if hits >= 0 else None
-    return dataclasses.asdict(found or Estimate(math.nan, math.nan, math.nan, n))
+    return dataclasses.asdict(found or dataclasses.replace(UNKNOWN, n=n))
 
 
 def noise_fit(subject: Subject, answers: Int[Tensor, " source"]) -> Estimate | None:
@@ -59,7 +58,7 @@ def noise_fit(subject: Subject, answers: Int[Tensor, " source"]) -> Estimate | N
         return None
     if not torch.equal(ids, task.sources):
         answers = answers_of(logits_of(subject.model, task, ids, subject.roles.output))
-    clean = wilson(int((~noisy).sum()), len(ids))
+    clean = proportion(~noisy)
     assert clean is not None
     counted = torch.ones_like(noisy) if clean.low <= 1 / task.n_classes else noisy
-    return wilson(int((answers == task.given(ids))[counted].sum()), int(counted.sum()))
+    return proportion((answers == task.given(ids))[counted])
