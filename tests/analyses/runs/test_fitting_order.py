@@ -150,7 +150,7 @@ def test_what_is_missing_is_said(tiny_run, task_without_truth):
     class Other:
         """A run that kept no predictions."""
 
-    with pytest.raises(MissingNeedError, match="recorded which examples"):
+    with pytest.raises(MissingNeedError, match="recorded which predictions"):
         FittingOrder()(mm.Subject(tiny_run.model, tiny_run.task, run=Other()))
     with pytest.raises(MissingNeedError, match="true labels"):
         FittingOrder()(mm.Subject(tiny_run.model, task_without_truth, run=tiny_run.run))

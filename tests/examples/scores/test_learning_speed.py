@@ -39,7 +39,7 @@ def test_what_recorded_no_predictions_or_on_other_labels_is_refused(tiny_run, ti
     for name in ("learning_speed", "forgetting_events"):
         with pytest.raises(MissingNeedError, match="needs run"):
             example_score(name)(mm.Subject(tiny_run.model, tiny_run.task))
-        with pytest.raises(MissingNeedError, match="recorded which examples"):
+        with pytest.raises(MissingNeedError, match="recorded which predictions"):
             example_score(name)(mm.Subject(tiny_run.model, tiny_run.task, run=Other()))
         task = mm.ModularTask(mm.ModularConfig(p=5, train_fraction=0.7, noise=mm.LabelNoise(0.4)))
         with pytest.raises(MissingNeedError, match="on this task"):
