@@ -24,13 +24,14 @@ from mechmem.models.reading.twins import twin_subject
 from mechmem.plotting.layers import layer_lines
 from mechmem.plotting.layout import stack
 from mechmem.plotting.style import FAINT, WITH_ALL_TRAIN, SplitStyle
+from mechmem.tasks.config import SPLITS as LABELLED
 from mechmem.tasks.splits import labelled_splits, split_ids, training_set
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 BOTH = NETWORKS[:2]
-SPLITS = ("train", "train_clean", "train_noisy", "train_noisy_true", "test")
+SPLITS = ("train", *LABELLED)
 CHANCE = "classes that share one centre"
 
 _TITLES = dict(zip(BOTH, ("trained network", "before training"), strict=True))

@@ -20,10 +20,11 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
 from mechmem.neurons.ablate import ablate
-from mechmem.neurons.pruning_curves import SPLITS, PruningCurves
+from mechmem.neurons.pruning_curves import PruningCurves
 from mechmem.plotting.lines import lines
 from mechmem.scorecard.extractor import RAW, extractor
 from mechmem.scorecard.pruned import pruned
+from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import Marks
 
 if TYPE_CHECKING:
