@@ -86,7 +86,6 @@ class Role:
     first: int | None = None
 
     def __post_init__(self) -> None:
-        """Validate."""
         if self.pattern.count("->") != 1:
             raise RoleError(f"a role's pattern reads 'stored axes -> named axes', got {self.pattern!r}")
 

@@ -120,7 +120,6 @@ class NeuronScores(Result):
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Validate."""
         bad = (~torch.isfinite(self.values)).nonzero().flatten()
         if len(bad):
             first = int(bad[0])
@@ -197,7 +196,6 @@ class ExampleScores(Result):
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("suspect end", self.suspect, ("low", "high"))
         if self.values.shape != self.ids.shape or self.ids.ndim != 1:
             raise ScoreError(

@@ -63,7 +63,6 @@ class Edit:
     name: str = ""
 
     def __post_init__(self) -> None:
-        """Validate."""
         if not isinstance(self.point, str):
             raise ConfigError(f"an edit is at one hook point or pattern, got {self.point!r}")
         if isinstance(self.value, str):

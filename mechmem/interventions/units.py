@@ -87,7 +87,6 @@ class Units:
     positions: Indices | None = None
 
     def __post_init__(self) -> None:
-        """Validate."""
         if self.positions is not None and self.unit in ("channel", "position"):
             raise ConfigError(f"positions are the axis of {self.unit}s: leave positions out")
         self.layout.axis(self.unit)

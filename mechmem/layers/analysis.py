@@ -32,7 +32,6 @@ class LayerAnalysis(Analysis):
     pool: Pool = "none"
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("pooling", self.pool, get_args(Pool))
 
     def wants(self) -> frozenset[str]:

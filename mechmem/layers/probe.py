@@ -48,7 +48,6 @@ class LayerProbe(Readout):
     pool: Pool = "none"
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("labels of a probe", self.labels, get_args(Labels))
         check_choice("pooling", self.pool, get_args(Pool))
 

@@ -29,7 +29,6 @@ class RankedNeurons(Surgery):
     end: End
 
     def __post_init__(self) -> None:
-        """Validate."""
         named("neuron_scores", self.by)
         check_fraction("fraction of neurons", self.fraction)
         check_choice("end of a ranking", self.end, get_args(End))

@@ -36,7 +36,6 @@ class CountedFrequencies(Surgery):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         if self.count is not None:
             check_whole("number of frequencies", self.count, 1)
         check_choice("choice of frequencies", self.by, get_args(Choice))

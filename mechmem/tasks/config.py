@@ -44,7 +44,6 @@ class LabelNoise(Config):
     distribution: NoiseKind = "wrong"
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_fraction("label noise", self.fraction)
         check_choice("noise kind", self.distribution, get_args(NoiseKind))
 

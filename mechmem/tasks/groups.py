@@ -42,7 +42,6 @@ class CyclicGroup:
     multiplicative: bool = False
 
     def __post_init__(self) -> None:
-        """Validate."""
         if self.multiplicative and not is_prime(self.p):
             raise ConfigError(f"nonzero residues mod p form a multiplicative group only for prime p, got {self.p}")
 
@@ -139,7 +138,6 @@ class FiniteGroup:
     name: str
 
     def __post_init__(self) -> None:
-        """Validate."""
         factors(self.name)
 
     def __str__(self) -> str:

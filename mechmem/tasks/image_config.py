@@ -60,7 +60,6 @@ class Augmentation(Config):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         for setting in ("degrees", "shear", "jitter", "mixup"):
             check_number(setting, getattr(self, setting), least=0)
         for setting in ("translate", "zoom", "crop", "grayscale"):

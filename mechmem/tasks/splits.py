@@ -13,7 +13,7 @@ from mechmem.core.task import Task
 from mechmem.math.logits import NOT_FINITE
 from mechmem.tasks.config import SPLITS
 
-Examples = Literal["training", "sources"]
+TrainingIds = Literal["training", "sources"]
 """Training examples to split: all of them, or the originals of fixed augmented views."""
 
 NOT_IN_SPLIT = -1
@@ -38,7 +38,7 @@ class LabelledSplit:
     truth: Int[Tensor, " example"]
 
 
-def split_ids(task: Task, examples: Examples = "training") -> dict[str, Int[Tensor, " example"]]:
+def split_ids(task: Task, examples: TrainingIds = "training") -> dict[str, Int[Tensor, " example"]]:
     """Return the ids of each split, some of which may be empty.
 
     The splits are "train_clean", "train_noisy" and "test"; or "train" and "test" if it is unknown which training labels
@@ -57,7 +57,7 @@ def split_names(noisy: Bool[Tensor, " example"] | None, n: int) -> tuple[str, ..
     return tuple("train_noisy" if each else "train_clean" for each in noisy.tolist())
 
 
-def labelled_splits(task: Task, examples: Examples = "training") -> list[LabelledSplit]:
+def labelled_splits(task: Task, examples: TrainingIds = "training") -> list[LabelledSplit]:
     """List the splits that have examples and known labels, in the order of `SPLITS`."""
     ids = split_ids(task, examples)
     found = []
@@ -70,7 +70,7 @@ def labelled_splits(task: Task, examples: Examples = "training") -> list[Labelle
     return found
 
 
-def training_set(task: Task, examples: Examples = "training") -> LabelledSplit:
+def training_set(task: Task, examples: TrainingIds = "training") -> LabelledSplit:
     """Return all training examples with their given labels, which also replace unknown true labels."""
     ids = _training_ids(task, examples)
     given, truth = task.given(ids), task.true(ids)
@@ -78,7 +78,7 @@ def training_set(task: Task, examples: Examples = "training") -> LabelledSplit:
 
 
 def split_labels(
-    task: Task, ids: Int[Tensor, " example"], examples: Examples = "training"
+    task: Task, ids: Int[Tensor, " example"], examples: TrainingIds = "training"
 ) -> Int[Tensor, "split example"]:
     """Return the reference labels of these examples in each split, or `NOT_IN_SPLIT`."""
     rows = task.rows(ids)
@@ -103,7 +103,7 @@ class Marks:
         n: number of examples of each split. Shape (split).
     """
 
-    def __init__(self, task: Task, examples: Examples = "training"):
+    def __init__(self, task: Task, examples: TrainingIds = "training"):
         self.ids = torch.cat([_training_ids(task, examples), task.test_ids])
         self._labels = split_labels(task, self.ids, examples)
         self.member = self._labels != NOT_IN_SPLIT
@@ -127,5 +127,5 @@ class Marks:
         return torch.where(lost, -1, (self.right(one) & self.right(other)).sum(-1))
 
 
-def _training_ids(task: Task, examples: Examples) -> Int[Tensor, " example"]:
+def _training_ids(task: Task, examples: TrainingIds) -> Int[Tensor, " example"]:
     return task.sources if examples == "sources" else task.train_ids

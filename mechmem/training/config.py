@@ -65,7 +65,6 @@ class TrainConfig(Config):
     left_out: tuple[int, ...] = dataclasses.field(default=(), kw_only=True, metadata=LATER)
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_kind("task", self.task, TaskConfig)
         check_kind("model", self.model, ModelConfig)
         check_choice("loss", self.loss, get_args(Loss))

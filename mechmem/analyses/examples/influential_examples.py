@@ -84,7 +84,6 @@ class InfluentialExamples(Analysis):
     accept_leaks: bool = False
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("target", self.target, -1)
         check_whole("number of examples", self.count, 1)
 

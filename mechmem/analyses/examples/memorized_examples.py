@@ -91,7 +91,6 @@ class MemorizedExamples(Analysis):
     count: int = 9
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("number of examples", self.count, 1)
         if self.score:
             named("example_scores", self.score)

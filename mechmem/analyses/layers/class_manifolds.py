@@ -158,7 +158,6 @@ class ClassManifolds(LayerAnalysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_whole("fewest", self.fewest, FEWEST_POINTS)
         check_whole("per_class", self.per_class, self.fewest)

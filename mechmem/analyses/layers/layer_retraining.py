@@ -142,7 +142,6 @@ class LayerRetraining(Analysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("labels to train on", self.labels, get_args(Labels))
         check_whole("steps", self.steps, 1)
         check_whole("seed", self.seed, 0)

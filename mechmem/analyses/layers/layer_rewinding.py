@@ -131,7 +131,6 @@ class LayerRewinding(Analysis):
     layers: str = ""
 
     def __post_init__(self) -> None:
-        """Validate."""
         if isinstance(self.step, str):
             check_choice("step to set layers back to, a number or", self.step, [EVERY])
         else:

@@ -150,7 +150,6 @@ class LayerSimilarity(LayerAnalysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_whole("limit", self.limit, FEWEST_EXAMPLES[True])
         if not isinstance(self.debiased, bool):

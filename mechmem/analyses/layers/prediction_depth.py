@@ -132,7 +132,6 @@ class PredictionDepth(LayerAnalysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_whole("number of neighbours", self.k, 1)
         check_choice("distance", self.distance, get_args(Distance))

@@ -121,7 +121,6 @@ class ViewInvariance(LayerAnalysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_whole("views", self.views, 2)
         check_whole("limit", self.limit, 2)

@@ -168,7 +168,6 @@ class ClockOrPizza(Analysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("number of triples", self.triples, 1)
         check_whole("seed", self.seed, 0)
         if len(self.positions) != 2 or self.positions[0] == self.positions[1]:

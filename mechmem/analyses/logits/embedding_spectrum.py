@@ -180,7 +180,6 @@ class EmbeddingSpectrum(Analysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_fraction("false positive rate", self.false_positive_rate)
         check_whole("seed", self.seed, 0)
 

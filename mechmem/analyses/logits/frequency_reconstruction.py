@@ -131,7 +131,6 @@ class FrequencyReconstruction(Analysis):
     relative: float = 0.0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_number("multiple of the background's energy", self.multiple, above=0)
         check_fraction("share of the strongest frequency's norm", self.relative)
 

@@ -136,7 +136,6 @@ class LogitSpectrum(Analysis):
     surgery: str = "frequency+quadratic"
 
     def __post_init__(self) -> None:
-        """Validate."""
         if extractor(self.surgery).readout.name != "logits":
             raise ConfigError(f"the spectrum is taken after surgeries, not after a readout: {self.surgery!r}")
 

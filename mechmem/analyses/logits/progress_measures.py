@@ -159,7 +159,6 @@ class ProgressMeasures(Analysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         for k in self.numbers:
             check_whole("frequency", k, 1)
         check_number("multiple of the background's energy", self.multiple, above=0)

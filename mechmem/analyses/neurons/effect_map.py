@@ -232,7 +232,6 @@ class EffectMap(Analysis):
     point: str = ""
 
     def __post_init__(self) -> None:
-        """Validate."""
         named("neuron_scores", self.by)
         check_whole("number of ranks", self.ranks, 1)
 

@@ -239,7 +239,6 @@ class FourierClassification(Analysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_fraction("false positive rate", self.false_positive_rate)
         check_number("alignment error", self.max_alignment_error, above=0)
         check_whole("null neurons", self.null_neurons, 1)

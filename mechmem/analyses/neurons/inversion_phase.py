@@ -176,7 +176,6 @@ class InversionPhase(Analysis):
     noise: float | None = None
 
     def __post_init__(self) -> None:
-        """Validate."""
         if self.noise is not None:
             check_fraction("label noise", self.noise)
 

@@ -183,7 +183,6 @@ class NeuronClusters(Analysis):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_fraction("threshold", self.threshold)
         check_whole("random neurons", self.random_neurons, 1)
         check_whole("seed", self.seed, 0)

@@ -134,7 +134,6 @@ class Partition(Analysis):
     bottom: float | None = None
 
     def __post_init__(self) -> None:
-        """Validate."""
         named("neuron_scores", self.by)
         extractor(self.extractor)
         check_whole("fractions", self.fractions, 2)

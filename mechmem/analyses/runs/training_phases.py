@@ -175,7 +175,6 @@ class TrainingPhases(Analysis):
     relative: float = 0.25
 
     def __post_init__(self) -> None:
-        """Validate."""
         ProgressMeasures(multiple=self.multiple, relative=self.relative)
         for what, value in (("fitted", self.fitted), ("dropped", self.dropped)):
             check_number(what, value, above=0)

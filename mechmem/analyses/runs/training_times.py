@@ -168,7 +168,6 @@ class TrainingTimes(Analysis):
     forgotten: float = 0.5
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_fraction("fitted", self.fitted)
         check_fraction("forgotten", self.forgotten)
 

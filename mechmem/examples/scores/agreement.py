@@ -44,7 +44,6 @@ class Agreement(ExampleScore):
     count: int = 4
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("number of networks", self.count, 1)
 
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:

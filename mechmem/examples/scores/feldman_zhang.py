@@ -44,7 +44,6 @@ class FeldmanZhang(ExampleScore):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("networks", self.networks, 2)
         check_whole("seed", self.seed, 0)
         check_number("fraction of the training examples", self.fraction, above=0)

@@ -53,7 +53,6 @@ class FlipCost(ExampleScore):
     units: Removed = "neuron"
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("number of others", self.others, 1)
         check_whole("largest set", self.most, 1)
         check_whole("seed", self.seed, 0)

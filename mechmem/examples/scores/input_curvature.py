@@ -69,7 +69,6 @@ class InputCurvature(ExampleScore):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("number of directions", self.directions, 1)
         check_number("step", self.h, above=0)
         check_choice("states", self.checkpoints, get_args(States))

@@ -39,7 +39,6 @@ class Margin(ExampleScore):
     of: Of = "logits"
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("scores of labels", self.of, get_args(Of))
 
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:

@@ -44,7 +44,6 @@ class SettledDepth(ExampleScore):
     distance: Distance = "euclidean"
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("pooling", self.pool, get_args(Pool))
         check_whole("number of neighbours", self.k, 1)
         check_choice("distance", self.distance, get_args(Distance))

@@ -29,7 +29,6 @@ class ModelConfig(Config):
     masks: MaskConfig | None = dataclasses.field(default=None, kw_only=True, metadata=LATER)
 
     def __post_init__(self) -> None:
-        """Validate."""
         if self.masks is not None:
             check_kind("masks", self.masks, MaskConfig)
 
@@ -68,7 +67,6 @@ class MLPConfig(ModelConfig):
     batch_norm: bool = False
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         _check_size("width", self.width, 1, MAX_WIDTH)
         _check_size("layers", self.layers, 1, MAX_LAYERS)
@@ -122,7 +120,6 @@ class TransformerConfig(ModelConfig):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         _check_size("layers", self.layers, 1, MAX_LAYERS)
         _check_size("d_model", self.d_model, 1, MAX_WIDTH)

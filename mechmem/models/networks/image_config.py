@@ -46,7 +46,6 @@ class ImageModelConfig(ModelConfig):
         raise NotImplementedError
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_whole("width of the projector", self.projector, 0)
         if not isinstance(self.biases, bool):
@@ -68,7 +67,6 @@ class ImageMLPConfig(ImageModelConfig):
     widths: tuple[int, ...] = (128, 512, 2048, 2048)
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         _check_widths("widths", self.widths)
 
@@ -98,7 +96,6 @@ class CNNConfig(ImageModelConfig):
     batch_norm: bool = False
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         _check_widths("channels", self.channels)
 
@@ -128,7 +125,6 @@ class ResNetConfig(ImageModelConfig):
     blocks: tuple[int, ...] = (2, 2, 2, 2)
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_whole("width", self.width, 1)
         _check_widths("blocks", self.blocks)

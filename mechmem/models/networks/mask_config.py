@@ -26,7 +26,6 @@ class MaskConfig(Config):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         if not isinstance(self.layers, tuple) or any(type(layer) is not int for layer in self.layers):
             raise ConfigError(f"masked layers are a tuple of whole numbers, got {self.layers!r}")
         if not isinstance(self.stream, bool):
@@ -64,7 +63,6 @@ class TurnOver(MaskConfig):
     close_leaks: bool = False
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_number("keep probability", self.keep, above=0)
         if self.keep >= 1:
@@ -90,7 +88,6 @@ class ExampleTied(MaskConfig):
     memory: float = 0.1
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         for setting, value in (("share of shared units", self.shared), ("memory probability", self.memory)):
             check_fraction(setting, value)

@@ -74,7 +74,6 @@ class AblationEffect(Score):
     position: int | None = None
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("split", self.split, get_args(Split))
         check_choice("value", self.value, get_args(Value))
         check_choice("measure", self.measure, get_args(Measure))

@@ -45,7 +45,6 @@ class InverseParticipationRatio(Score):
     point: str = ""
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("convention of the IPR", self.convention, get_args(IPRConvention))
         check_choice("vector", self.of, get_args(Which))
 

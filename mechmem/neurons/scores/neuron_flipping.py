@@ -69,7 +69,6 @@ class NeuronFlipping(Score):
     units: Removed = "neuron"
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("number of examples", self.examples, 1)
         check_whole("number of others", self.others, 1)
         check_whole("largest set", self.most, 1)

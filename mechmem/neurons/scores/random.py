@@ -34,7 +34,6 @@ class RandomRanking(Score):
     point: str = ""
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("seed", self.seed, 0)
 
     def __call__(self, subject: Subject) -> NeuronScores:

@@ -38,7 +38,6 @@ class WeightNorm(Score):
     point: str = ""
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("vector", self.of, get_args(Which))
 
     def wants(self) -> frozenset[str]:

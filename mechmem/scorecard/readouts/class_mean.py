@@ -31,7 +31,6 @@ class ClassMean(LayerProbe):
     metric: Metric = "cosine"
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_choice("metric", self.metric, get_args(Metric))
 

@@ -40,7 +40,6 @@ class EnergyRanked(Readout):
     modes: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("number of modes", self.modes, 0)
 
     def __call__(self, subject: Subject) -> Predictor:

@@ -36,7 +36,6 @@ class Flipped(Readout):
     samples: int = 8
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_whole("number of subnetworks", self.samples, 1)
 
     def __call__(self, subject: Subject) -> Predictor:

@@ -32,7 +32,6 @@ class NearestNeighbours(LayerProbe):
     k: int = 20
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_whole("number of neighbours", self.k, 1)
 

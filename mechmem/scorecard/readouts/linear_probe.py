@@ -31,7 +31,6 @@ class LinearProbe(LayerProbe):
     steps: int = 1000
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_number("inverse strength of the penalty", self.C, above=0)
         check_whole("steps", self.steps, 1)

@@ -35,7 +35,6 @@ class MASC(LayerProbe):
     components: int | None = None
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_fraction("share of the variance", self.variance)
         if self.components is not None:

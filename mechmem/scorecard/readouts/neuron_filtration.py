@@ -59,7 +59,6 @@ class NeuronFiltration(Readout):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("part of a filtration", self.part, ("G", "R"))
         check_choice("choice of frequencies", self.by, get_args(Choice))
         check_whole("seed", self.seed, 0)

@@ -34,7 +34,6 @@ class QDA(LayerProbe):
     shrinkage: float = 0.1
 
     def __post_init__(self) -> None:
-        """Validate."""
         super().__post_init__()
         check_fraction("shrinkage", self.shrinkage)
         if not self.shrinkage:

@@ -31,7 +31,6 @@ class ActivationSwap(Surgery):
     to: str
 
     def __post_init__(self) -> None:
-        """Validate."""
         nonlinearity(self.to)
 
     def __call__(self, subject: Subject) -> Subject:

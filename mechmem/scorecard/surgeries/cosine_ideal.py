@@ -53,7 +53,6 @@ class CosineIdeal(Surgery):
     amplitude: Literal["measured", "equal"] = "equal"
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("phases of a rebuilt network", self.phases, ("measured", "aligned"))
         check_choice("amplitude of a rebuilt network", self.amplitude, ("measured", "equal"))
 

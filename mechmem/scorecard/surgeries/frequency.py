@@ -40,7 +40,6 @@ class FrequencyFiltration(Surgery):
     part: Literal["G", "R"] = "G"
 
     def __post_init__(self) -> None:
-        """Validate."""
         if self.part not in ("G", "R"):
             raise unknown_name("part of a filtration", self.part, ("G", "R"))
 

@@ -36,7 +36,6 @@ class RandomFrequencyFiltration(Surgery):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("part of a filtration", self.part, ("G", "R"))
         check_whole("seed", self.seed, 0)
 

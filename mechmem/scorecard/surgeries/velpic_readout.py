@@ -37,7 +37,6 @@ class VelpicReadout(Surgery):
     labels: Labels = "given"
 
     def __post_init__(self) -> None:
-        """Validate."""
         check_choice("labels of the classes", self.labels, get_args(Labels))
 
     def told(self) -> frozenset[str]:
