@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib._bootstrap
 import os
+import random
 from collections import Counter
 
 # Before torch is loaded: two test workers with two threads each would collapse each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import hypothesis
+import hypothesis.strategies
 import pytest
 import torch
 
@@ -61,6 +63,12 @@ def pytest_collection_modifyitems(config, items):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         size = Counter(item.path for item in items)
         items.sort(key=lambda item: (item.path not in slow, -size[item.path]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_of_hypothesis():
+    """Have hypothesis work out its tables of characters, which a fresh clone lacks; no test is charged for them."""
+    hypothesis.find(hypothesis.strategies.text(), lambda text: True, random=random.Random(0))
 
 
 @pytest.fixture

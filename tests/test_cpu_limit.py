@@ -58,6 +58,7 @@ class Outcomes(dict):
             self[report.nodeid.partition("::")[2]] = report
 
 
+@pytest.mark.slow
 def test_a_test_over_the_limit_fails_unless_it_is_marked(request, tmp_path, monkeypatch):
     conftest = request.config.pluginmanager.get_plugin(str(Path(__file__).with_name("conftest.py")))
     (tmp_path / "test_some.py").write_text(TESTS.replace("{folder!r}", repr(str(tmp_path))))

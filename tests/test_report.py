@@ -167,6 +167,7 @@ def test_figures_of_a_network_stay_small(planted, tmp_path):
     assert own < 150_000
 
 
+@pytest.mark.slow
 def test_a_report_that_fails_leaves_the_old_one_whole(tiny_run, tmp_path):
     class Broken(Card):
         def plot(self):

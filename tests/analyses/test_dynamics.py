@@ -242,6 +242,7 @@ def test_rows_of_neurons_are_averaged_within_their_splits():
     assert "mean over neurons" in figure.layout.yaxis.title.text
 
 
+@pytest.mark.slow
 def test_different_things_are_never_averaged(run):
     """One line per network and figure, at the values and intervals of the table itself."""
     found = over_training(run, "clock_or_pizza")

@@ -29,6 +29,7 @@ def both():
     return mm.real_and_random(CONFIG, score="self_influence")
 
 
+@pytest.mark.slow
 def test_real_labels_are_learned_first_and_random_ones_memorized_more(both):
     assert both.verdict == "real first"
     share = both.precedence()

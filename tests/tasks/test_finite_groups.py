@@ -311,6 +311,7 @@ def trained():
     return mm.train(config, progress=False)
 
 
+@pytest.mark.slow
 def test_an_audit_fills_what_a_group_allows_and_says_why_not(trained, tmp_path):
     card = mm.audit(trained)
     for name in ("raw", "frequency", "frequency+quadratic", "frequency_rest", "additive_free"):

@@ -71,6 +71,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", ["interrupted", "killed"])
 def test_a_run_stopped_anywhere_resumes_to_the_same_bits(place, kind, whole, tmp_path, monkeypatch):

@@ -102,6 +102,7 @@ def test_a_stack_takes_the_steps_of_its_networks(name, monkeypatch):
             torch.testing.assert_close(found[key], each.detach(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STACKABLE)
 def test_the_two_ways_answer_alike(name):
     one_by_one, stacked = (quiet(STACKABLE[name], how=how) for how in ("loop", "stacked"))
@@ -210,6 +211,7 @@ def test_the_way_is_chosen_by_the_size_of_a_step():
     assert 42 * 1400 * 74 > subset_trainer.FEW_PRODUCTS and quiet(wider, steps=1).how == "loop"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how, units", [("loop", 5), ("stacked", 3)])
 def test_an_interrupt_loses_what_was_being_trained(how, units, tmp_path, monkeypatch):
     monkeypatch.setattr(subset_trainer, "MOST_STACKED", 2)

@@ -118,6 +118,7 @@ def run(tmp_path_factory):
     return mm.train(config, out=tmp_path_factory.mktemp("runs") / "run", progress=False)
 
 
+@pytest.mark.slow
 def test_an_earlier_state_is_measured_with_the_last_ones_frequencies(run):
     final = ProgressMeasures()(run)
     assert len(final.key) and final.key_source == "the run's last checkpoint (step 400)"
