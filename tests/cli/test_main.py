@@ -280,3 +280,11 @@ def test_starting_up_loads_neither_torch_nor_transformer_lens():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize(("capability", "precision"), [("AVX2", "fp32"), ("DEFAULT", "fp32"), ("AVX512", "bf16")])
+def test_the_demo_trains_in_the_precision_that_the_processor_is_fast_in(monkeypatch, capability, precision):
+    from mechmem.cli.demo import demo_configs
+
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    assert {config.precision for config in demo_configs(0).values()} == {precision}
