@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from plugin_names import score
 from timing import alternately
 
 import mechmem as mm
+from mechmem.core.plugins import named
 from mechmem.core.randomness import generator
 from mechmem.models.reading.forward import logits_of
 from mechmem.neurons.ablate import ablate
@@ -62,7 +62,7 @@ def through_hooks(subject: mm.Subject, curves: PruningCurves, orders: torch.Tens
 
 def run(add: Callable[..., None]) -> None:
     subject = trained()
-    ranking = score("ipr")(subject)
+    ranking = named("neuron_scores", "ipr")(subject)
 
     def ours(losses: bool) -> PruningCurves:
         # A subject of its own each time: nothing is remembered from the call before.
