@@ -35,6 +35,8 @@ class Task(abc.ABC):
         test_ids: ids of the held-out set.
         augmented: whether `batch(ids, step)` returns another view of its inputs at every step.
         title: the task in a few words, e.g. "a + b mod 59"; "" where there is no more to say than its class.
+        dropped_copies: number of held-out examples that were left out as copies of training examples.
+        held_out_copies: number of such copies in the test set; only of runs recorded before they were refused.
     """
 
     n_classes: int
@@ -46,6 +48,8 @@ class Task(abc.ABC):
     operation: str | None = None
     augmented: bool = False
     title: str = ""
+    dropped_copies: int = 0
+    held_out_copies: int = 0
 
     @property
     def sources(self) -> Int[Tensor, " example"]:
@@ -74,12 +78,20 @@ class Task(abc.ABC):
     @property
     def summary(self) -> dict[str, Any]:
         """Plain values that describe the task in a scorecard."""
-        return {"classes": self.n_classes, "n_train": len(self.train_ids), "n_test": len(self.test_ids)}
+        sizes = {"classes": self.n_classes, "n_train": len(self.train_ids), "n_test": len(self.test_ids)}
+        return sizes | self._copies
+
+    @property
+    def _copies(self) -> dict[str, int]:
+        counts = {"dropped_copies": self.dropped_copies, "held_out_copies": self.held_out_copies}
+        return {name: count for name, count in counts.items() if count}
 
     def __repr__(self) -> str:
         noisy, (n_train, n_test) = self.noisy, (len(self.train_ids), len(self.test_ids))
         wrong = "" if noisy is None else f", {int(noisy.sum()):,} with a wrong label"
-        counted = f"{n_train:,} for training{wrong}; {n_test:,} for testing; {self.n_classes:,} classes"
+        copies = f" ({self.dropped_copies:,} copies of training examples left out)" if self.dropped_copies else ""
+        copies += f" ({self.held_out_copies:,} are copies of training examples)" if self.held_out_copies else ""
+        counted = f"{n_train:,} for training{wrong}; {n_test:,} for testing{copies}; {self.n_classes:,} classes"
         return f"{type(self).__name__}({self.title}{': ' if self.title else ''}{counted})"
 
     def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:

@@ -13,7 +13,9 @@ from mechmem.core.config import check_whole
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError
 from mechmem.tasks.config import SPELLED, is_prime
+from mechmem.tasks.copies import without_copies
 from mechmem.tasks.groups import CyclicGroup
+from mechmem.tasks.image_config import Copies
 
 
 class ArrayTask(Task):
@@ -29,10 +31,13 @@ class ArrayTask(Task):
         operation: "add", "subtract" or "multiply" ("sub" and "mul" for short) if the truth is modular arithmetic on the
             operands; without it, plugins that need a group raise an error.
         n_classes: number of classes; by default one more than the largest label.
+        copies: what happens to held-out examples whose input row or pair of operands is that of a training example, and
+            which a table of the training labels would answer: "refuse" them, or "drop" them from the task.
 
     Raises:
         ConfigError: lengths differ, `train` holds numbers other than 0 and 1, the true label of a held-out example is
-            missing, labels are outside the classes, or the training or test set is empty.
+            missing, labels are outside the classes, a held-out example is a copy of a training example, or the
+            training or test set is empty.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class ArrayTask(Task):
         operands: Int[Tensor | np.ndarray, "example 2"] | None = None,
         operation: str | None = None,
         n_classes: int | None = None,
+        copies: Copies = "refuse",
     ):
         inputs, given, true, train = (torch.as_tensor(values) for values in (inputs, given, true, train))
         operands = None if operands is None else torch.as_tensor(operands)
@@ -71,7 +77,7 @@ class ArrayTask(Task):
             raise ConfigError("the true label of every held-out example must be known")
         self.inputs = inputs
         self.ids = torch.arange(len(inputs))
-        self.train_ids, self.test_ids = self.ids[train], self.ids[~train]
+        self.train_ids = self.ids[train]
         self._true = true.long()
         self._given = torch.where(train, given.long(), self._true)
         self.n_classes = n_classes or int(torch.stack([self._given.max(), self._true.max()]).max()) + 1
@@ -83,8 +89,16 @@ class ArrayTask(Task):
             raise ConfigError(f"operands must be one pair per example, got shape {tuple(operands.shape)}")
         if operands is not None and int(operands.min()) < 0:
             raise ConfigError(f"operands must lie in 0 … {self.n_classes - 1}, got {int(operands.min())}")
+        parts = {"input row": inputs} | ({} if operands is None else {"pair": operands})
+        held_out = without_copies(self.ids[~train], self.train_ids, parts, copies)
+        self.test_ids, self.dropped_copies = held_out.ids, len(held_out.dropped)
+        hashed = [inputs, self._given, self._true, self.train_ids, *(() if operands is None else (operands,))]
+        if self.dropped_copies:
+            self.ids = self.ids[~torch.isin(self.ids, held_out.dropped)]
+            operands = None if operands is None else operands[self.ids]
+            hashed.append(held_out.dropped)
         state = hashlib.blake2b(f"{operation}|{self.n_classes}".encode(), digest_size=8)
-        for tensor in (inputs, self._given, self._true, self.train_ids, *(() if operands is None else (operands,))):
+        for tensor in hashed:
             # As bytes, because numpy has no bfloat16.
             state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         self._digest = state.hexdigest()

@@ -10,8 +10,13 @@ from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.images import ImageTask
 
 
-def build_task(config: TaskConfig) -> Task:
+def build_task(config: TaskConfig, *, recorded: bool = False) -> Task:
     """Build the task described by a config.
+
+    Args:
+        config: the config.
+        recorded: whether it is that of a run on disk. Copies of training images in its test set are then counted, not
+            refused, since earlier versions recorded such runs.
 
     Raises:
         ConfigError: there is no task for this config, or it leaves no training or no test examples.
@@ -21,5 +26,5 @@ def build_task(config: TaskConfig) -> Task:
     if isinstance(config, GroupConfig):
         return GroupTask(config)
     if isinstance(config, ImageConfig):
-        return ImageTask(config)
+        return ImageTask(config, recorded=recorded)
     raise ConfigError(f"no task is built from a {type(config).__name__}")

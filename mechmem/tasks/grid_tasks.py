@@ -35,7 +35,8 @@ class ConfiguredTask(Task):
     def summary(self) -> dict[str, Any]:
         """The config's values and the sizes of the splits."""
         splits = {f"n_{name}": 0 if ids is None else len(ids) for name, ids in self.splits.items()}
-        return {**self.config.to_dict(), "classes": self.n_classes, "n_train": len(self.train_ids), **splits}
+        sizes = {"classes": self.n_classes, "n_train": len(self.train_ids), **splits}
+        return {**self.config.to_dict(), **sizes, **self._copies}
 
 
 class GridTask(ConfiguredTask):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal, Self, get_args
 
-from mechmem.core.config import Config, check_choice, check_fraction, check_kind, check_number, check_whole
+from mechmem.core.config import LATER, Config, check_choice, check_fraction, check_kind, check_number, check_whole
 from mechmem.errors import ConfigError
 from mechmem.tasks.config import LabelNoise, TaskConfig
 
 ViewLabels = Literal["same", "independent"]
+Copies = Literal["refuse", "drop"]
 
 GREATEST_MAGNITUDE = 29
 """Magnitudes of kornia's RandAugment are between 0 and 30."""
@@ -109,6 +110,8 @@ class ImageConfig(TaskConfig):
         noise: the label noise; "wrong" or "any". ξ = 1 with "any" gives random labels.
         augmentation: augmentation of training images; by default none.
         seed: seed of the split and of the noise.
+        copies: what happens to test images that are equal to a training image, and which a table of the training labels
+            would answer: "refuse" them, or "drop" them from the test set.
     """
 
     kind: ClassVar[str] = "images"
@@ -118,9 +121,11 @@ class ImageConfig(TaskConfig):
     noise: LabelNoise = dataclasses.field(default_factory=LabelNoise)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     seed: int = 0
+    copies: Copies = dataclasses.field(default="refuse", kw_only=True, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Validate without reading anything."""
+        check_choice("rule for copies", self.copies, get_args(Copies))
         check_kind("noise", self.noise, LabelNoise)
         check_kind("augmentation", self.augmentation, Augmentation)
         for setting in ("train", "test", "seed"):

@@ -10,6 +10,7 @@ from torch import Tensor
 from mechmem.core.randomness import derive_seed, generator
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.augmentation import augmented, check_possible
+from mechmem.tasks.copies import without_copies
 from mechmem.tasks.grid_tasks import ConfiguredTask
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.image_data import SHIPPED, ImageData, image_data
@@ -32,13 +33,14 @@ class ImageTask(ConfiguredTask):
     Args:
         config: data, sizes, noise, augmentation and seed; the same config gives the same task.
         data: the images, if they are not to be read from `config.data`.
+        recorded: whether the task is that of a run on disk, whose copies are counted and not refused.
 
     Raises:
-        ConfigError: the data cannot be read, there are too few images, a class has no training image, or the
-            augmentation is impossible.
+        ConfigError: the data cannot be read, there are too few images, a class has no training image, a test image is a
+            copy of a training image, or the augmentation is impossible.
     """
 
-    def __init__(self, config: ImageConfig, data: ImageData | None = None):
+    def __init__(self, config: ImageConfig, data: ImageData | None = None, *, recorded: bool = False):
         self.config = config
         self.title = config.data
         self._data = image_data(config.data) if data is None else data
@@ -46,8 +48,13 @@ class ImageTask(ConfiguredTask):
         self.n_classes = self._data.n_classes
         check_possible(config.augmentation, self._data.pixels.shape[1])
         self._pixels, images = self._data.pixels, len(self._data.labels)
-        self._sources, self.test_ids = split(config, self._data)
+        self._sources, held_out = split(config, self._data)
         self._augmentation = wanted = config.augmentation
+        self._others = dealt(config, self._data, self._sources, held_out) if wanted.real else None
+        shown = self._sources if self._others is None else torch.cat([self._sources, self._others.flatten()])
+        # Data that ships with a library has no copies; were it to have some one day, runs on it should still open.
+        kept = without_copies(held_out, shown, {"pixels": self._pixels}, config.copies, keep=recorded or self._read)
+        self.test_ids, self.dropped_copies, self.held_out_copies = kept.ids, len(kept.dropped), kept.kept
         # Ids of views follow those of the images.
         starts = images * torch.arange(1, wanted.views + 1)
         views = rearrange(starts[:, None] + self._sources, "view image -> (view image)")
@@ -62,7 +69,6 @@ class ImageTask(ConfiguredTask):
             self._given[views] = self._noisy(config, views, derive_seed(config.seed, "labels of views", wanted.seed))
         else:
             self._given[views] = self._given[views % images]
-        self._others = dealt(config, self._data, self._sources, self.test_ids) if wanted.real else None
         trained = self._pixels[self._sources].double()
         self._mean = trained.mean((0, 2, 3), keepdim=True).float()
         self._scale = trained.std((0, 2, 3), keepdim=True).clamp_min(1e-6).float()

@@ -82,7 +82,7 @@ class Run:
         """Return the run's task."""
         if self._task is None:
             assert self.config is not None
-            self._task = build_task(self.config.task)
+            self._task = build_task(self.config.task, recorded=True)
         return self._task
 
     def roles(self) -> Roles:

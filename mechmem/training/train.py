@@ -143,10 +143,10 @@ def train(
         raise ConfigError(f"train takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
     where = resolve_device(device)
     title = title or ("training" if out is None else Path(out).name)
-    task = build_task(config.task)
     started = Path(out) if out is not None and (Path(out) / "config.json").exists() else None
     if started is not None:
         _check_same(started, config)
+    task = build_task(config.task, recorded=started is not None)
     with _threads(None if started is None else int(read_header(started)["threads"])):
         model = build_model(config.model, task, config.seed).to(where)
         check_batches(config, model, task)

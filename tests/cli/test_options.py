@@ -59,6 +59,7 @@ VALUES = {
     "init": "pytorch", "d_model": "64", "heads": "8", "d_head": "5", "d_mlp": "5", "attention": "bidirectional",
     "tokens": "2", "biases": "all", "loss": "mse", "optimizer": "sgd", "precision": "bf16", "betas": "0.25 0.5",
     "stop_when": "test >= 0.5", "data": "mnist5k", "labels": "independent",
+    "copies": "drop",
 }  # fmt: skip
 """Values other than the default, where a number would not do."""
 

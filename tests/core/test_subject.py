@@ -148,6 +148,6 @@ def test_a_subject_says_what_a_person_wants_to_know(tiny_run):
     assert lines[3].strip() == "roles: input_embedding, readout, activation, hidden"
     assert lines[4].strip() == f"run: {tiny_run.run.path}"
     given, true, train = torch.tensor([[0, 1, 0], [-1, -1, 0], [1, 1, 0]])
-    bare = mm.Subject(nn.Linear(2, 2), mm.ArrayTask(torch.zeros(3, 2), given, true, train.bool()))
+    bare = mm.Subject(nn.Linear(2, 2), mm.ArrayTask(torch.arange(6.0).reshape(3, 2), given, true, train.bool()))
     assert "roles: none" in repr(bare) and "run:" not in repr(bare)
     assert repr(bare.task) == "ArrayTask(2 for training; 1 for testing; 2 classes)"

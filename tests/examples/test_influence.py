@@ -220,7 +220,7 @@ def test_examples_that_are_left_out_are_never_seen(monkeypatch):
     # Whatever label they have, nothing changes.
     changed = mm.ImageTask(PICTURES)
     changed._given[ids[[4, 9]]] = (changed._given[ids[[4, 9]]] + 1) % 10
-    monkeypatch.setattr(train_module, "build_task", lambda config: changed)
+    monkeypatch.setattr(train_module, "build_task", lambda config, recorded: changed)
     second = mm.train(one, progress=False)
     monkeypatch.undo()
     for left, right in zip(first.model.parameters(), second.model.parameters(), strict=True):

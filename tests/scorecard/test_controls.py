@@ -97,7 +97,7 @@ def test_tables_that_do_not_fit():
         with pytest.raises(ConfigError, match="NaN or infinity"):
             LogitTable(torch.full((8, 3), bad), task)
     with pytest.raises(ConfigError, match="same input"):
-        LogitTable(torch.zeros(8, 3), array_task(torch.zeros(8, 1)))
+        LogitTable(torch.zeros(8, 3), array_task(torch.tensor([0.0, 0, 1, 2, 3, 4, 5, 6])[:, None]))
 
 
 def test_blocks_cover_everything_once():

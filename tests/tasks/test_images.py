@@ -19,11 +19,13 @@ from mechmem.tasks.images import ImageTask
 
 
 def planted(counts=(40, 20, 60), n_test=0, channels=1):
-    """Images whose every pixel is 10 times their class plus their number."""
+    """Images whose every pixel is 10 times their class plus their number, but for one, by which all of them differ."""
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
     pixels = (10 * labels + torch.arange(len(labels)) % 7).to(torch.uint8)
-    return ImageData(pixels[:, None, None, None].repeat(1, channels, 4, 5), labels, len(counts), n_test)
+    pixels = pixels[:, None, None, None].repeat(1, channels, 4, 5)
+    pixels[:, :, 0, 0] = torch.arange(len(labels))[:, None]
+    return ImageData(pixels, labels, len(counts), n_test)
 
 
 def test_digits_are_those_of_scikit_learn():

@@ -19,6 +19,7 @@ from mechmem.core.results import Result
 from mechmem.core.stats import across_runs
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
+from mechmem.core.task import Task
 from mechmem.layers.analysis import LayerAnalysis, some
 from mechmem.layers.features import INPUTS, NETWORKS, over_layers
 from mechmem.math.blocks import blocks
@@ -26,7 +27,6 @@ from mechmem.math.representations import ViewCosines
 from mechmem.models.reading.twins import twin_subject
 from mechmem.plotting.layers import layer_lines
 from mechmem.plotting.style import SPLIT_STYLES, SplitStyle
-from mechmem.tasks.arrays import ArrayTask
 from mechmem.tasks.images import ImageTask
 
 if TYPE_CHECKING:
@@ -45,6 +45,36 @@ STYLES = {
         "test images, untrained network", SPLIT_STYLES["train_noisy"].color, "diamond", "dash"
     ),
 }
+
+
+class Views(Task):
+    """Augmented views of images, as inputs to read layers on; nothing is trained or tested on them.
+
+    Args:
+        inputs: the views.
+        labels: the true label of each.
+        task: the task of the images.
+    """
+
+    def __init__(self, inputs: Float[Tensor, "view channel row column"], labels: Int[Tensor, " view"], task: ImageTask):
+        self._inputs, self._labels, self._task = inputs, labels, task
+        self.ids = self.train_ids = self.test_ids = torch.arange(len(inputs))
+        self.n_classes = task.n_classes
+
+    @property
+    def digest(self) -> str:
+        """Hash of the images' task; views are never stored."""
+        return f"{self._task.digest}-views"
+
+    def batch(
+        self, ids: Int[Tensor, " view"], step: int | None = None
+    ) -> tuple[Float[Tensor, "view channel row column"], Int[Tensor, " view"]]:
+        """Return the views and the true labels."""
+        return self._inputs[ids], self._labels[ids]
+
+    def true(self, ids: Int[Tensor, " view"]) -> Int[Tensor, " view"]:
+        """Return the true labels."""
+        return self._labels[ids]
 
 
 @record
@@ -155,15 +185,12 @@ class ViewInvariance(LayerAnalysis):
                 different[place, layers.index(layer), number] = cosines.different
         return ViewInvarianceResult(layers, self.views, same, part, different, note)
 
-    def _shown(self, task: ImageTask, ids: Int[Tensor, " image"]) -> ArrayTask:
+    def _shown(self, task: ImageTask, ids: Int[Tensor, " image"]) -> Views:
         """Return the views as a separate task; view v of image i has the id v · images + i."""
         inputs = rearrange(task.views(ids, self.views), "view image ... -> (view image) ...")
-        labels = task.true(ids).repeat(self.views)
-        return ArrayTask(inputs, labels, labels, torch.arange(len(inputs)) > 0, n_classes=task.n_classes)
+        return Views(inputs, task.true(ids).repeat(self.views), task)
 
-    def _cosines(
-        self, subject: Subject, points: Sequence[str], shown: ArrayTask, images: int
-    ) -> dict[str, ViewCosines]:
+    def _cosines(self, subject: Subject, points: Sequence[str], shown: Views, images: int) -> dict[str, ViewCosines]:
         viewed = dataclasses.replace(subject, task=shown, run=None, retrainer=None)
         found: defaultdict[str, ViewCosines] = defaultdict(ViewCosines)
 

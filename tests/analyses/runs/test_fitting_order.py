@@ -161,7 +161,7 @@ def test_what_is_missing_is_said(tiny_run, task_without_truth):
 def task_without_truth():
     given_labels = torch.arange(20) % 3
     train = torch.arange(20) < 12
-    return mm.ArrayTask(torch.zeros(20, 4), given_labels, given_labels.masked_fill(train, -1), train)
+    return mm.ArrayTask(torch.arange(80.0).reshape(20, 4), given_labels, given_labels.masked_fill(train, -1), train)
 
 
 def test_collisions_are_told_of_pairs():

@@ -129,7 +129,9 @@ def test_one_s_own_labels_drawn_from_the_rest_stand_out():
     model = nn.Linear(3, 2)
     given = torch.zeros(N).long()
     given[7] = 1
-    task = mm.ArrayTask(torch.ones(N, 3), given, given * 0, torch.arange(N) > 0)
+    inputs = torch.ones(N, 3)
+    inputs[0] = 2
+    task = mm.ArrayTask(inputs, given, given * 0, torch.arange(N) > 0)
     recorder = mm.Recorder(model, task, steps=40, evaluations=1, checkpoints=2)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for step in range(41):
