@@ -44,8 +44,10 @@ def attach(model: nn.Module, *points: Point, inputs: bool = False) -> Attached:
     Raises:
         ConfigError: `model` is not a module, has hook points already, or cannot have any (TorchScript, compiled).
         UnknownNameError: a point matches no module; the message suggests the nearest.
-        ActivationError: in the forward pass: a module returns no tensor or several, or has none at the given path.
-            Points given explicitly are checked in the first forward pass, the others once they have a hook.
+        ActivationError: in the forward pass: a module returns several tensors, or has none at the given path, or a
+            module given by its name returns none. Points given explicitly are checked in the first forward pass, the
+            others once they have a hook. A point chosen by a pattern or class, of a module without any tensor, does
+            not fire.
     """
     check_attachable(model)
     return Attached(model, points, inputs)
@@ -80,7 +82,7 @@ class Attached(CheckedHooks):
         vars(self).update(_asked=(tuple(points), inputs), _unclear=None)
         modules = dict(model.named_modules())
         for place in places:
-            inserted = place.side(HookPoint(), place.module, place.path, place.eager, weakref.ref(self))
+            inserted = place.side(HookPoint(), place.module, place.path, place.eager, place.named, weakref.ref(self))
             inserted.insert(modules[place.module])
             self._inserted[place.name] = inserted
         self.setup()
@@ -149,7 +151,7 @@ class Attached(CheckedHooks):
         Raises:
             UnknownNameError: a name in `names_filter` is not a point.
         """
-        cache = Cache() if cache is None else cache
+        cache = Cache(cast(Points, self.hook_dict).said_again) if cache is None else cache
         numbering = Numbering(cache, self.hook_dict, lambda: self._passes)
         target: Any = numbering
         _, forward, backward = super().get_caching_hooks(

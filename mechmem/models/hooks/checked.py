@@ -129,15 +129,23 @@ class CheckedHooks(HookedRootModule):
             device: device to move values to.
             remove_batch_dim: whether to drop a batch axis of length 1.
             cache: the cache to fill; by default a new one.
-            pos_slice: the positions to keep.
+            pos_slice: the positions to keep; a value with fewer than three axes, (example, …), has none and is kept
+                whole.
 
         Raises:
             UnknownNameError: a name in `names_filter` is not a point.
         """
-        names = self._filtered(names_filter)
-        return super().get_caching_hooks(
-            names, incl_bwd, device, remove_batch_dim, Cache() if cache is None else cache, pos_slice
+        names, cache = self._filtered(names_filter), Cache() if cache is None else cache
+        sliced = super().get_caching_hooks(names, incl_bwd, device, remove_batch_dim, cache, pos_slice)
+        if pos_slice is None:
+            return sliced
+        # TransformerLens slices the second axis from the end, which without positions is that of the examples.
+        whole = super().get_caching_hooks(names, incl_bwd, device, remove_batch_dim, cache)
+        forward, backward = (
+            [(name, _by_axes(save, save_whole)) for (name, save), (_, save_whole) in zip(some, every, strict=True)]
+            for some, every in zip(sliced[1:], whole[1:], strict=True)
         )
+        return cache, forward, backward
 
     def add_caching_hooks(
         self,
@@ -160,6 +168,15 @@ class CheckedHooks(HookedRootModule):
         if not isinstance(names_filter, Iterable):
             raise ConfigError(f"names_filter is a name, names or a function, got a {type(names_filter).__name__}")
         return [name for each in names_filter for name in self.matching(each)]
+
+
+def _by_axes(save: Callable[..., Any], save_whole: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a caching hook that calls the first for values with positions, and the second for those without."""
+
+    def either(tensor: Tensor, hook: Any) -> Any:
+        return (save if tensor.ndim > 2 else save_whole)(tensor, hook=hook)
+
+    return either
 
 
 def _check_hook(hook: Any) -> None:

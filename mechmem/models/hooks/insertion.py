@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformer_lens.hook_points import HookPoint
 
-from mechmem.core.roles import pick, put, tensors
+from mechmem.core.elements import pick, put, tensors
 from mechmem.errors import ActivationError, UnknownNameError
+from mechmem.models.hooks.running import recomputing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Insertion(abc.ABC):
         point: the hook point.
         module: the module's name ("" for the root).
         path: path of the tensor in the module's output or input; "" for the only one.
-        eager: whether a tensor that cannot be found is an error even without a hook.
+        eager: whether an ambiguous or missing tensor is an error even without a hook.
+        named: whether a value without any tensor is an error; otherwise the point does not fire there.
         owner: the network with hook points that this belongs to; None or dead if nobody can reach the point. During a
             forward pass it collects in `_unclear` the values in which the tensor is ambiguous.
         fired: how often the point fired while it had hooks.
@@ -57,6 +59,7 @@ class Insertion(abc.ABC):
     module: str
     path: str = ""
     eager: bool = True
+    named: bool = True
     owner: weakref.ref[nn.Module] | None = None
     fired: int = 0
     _handle: RemovableHandle | None = None
@@ -105,7 +108,7 @@ class Insertion(abc.ABC):
         return None if new is tensor else (path, new)
 
     def _locate(self, value: Any) -> str | None:
-        """Return the path of the tensor; None if it is ambiguous, which is then reported to the owner."""
+        """Return the path of the tensor; None if it is ambiguous, which the owner is told, or if there is none."""
         path = self.path or self.only(value)
         if path is not None:
             try:
@@ -115,6 +118,8 @@ class Insertion(abc.ABC):
                 pass
         found = tuple(f"{self._asked()}:{each}" if each else self._asked() for each in tensors(value))
         name = type(self).name(self.module, self.path)
+        if not found and not self.named:
+            return None
         if not found:
             raise ActivationError(f"{name!r} finds no tensor: {self._says(value)}")
         wanted = f"no tensor {self.path!r}" if self.path else "not one tensor"
@@ -137,7 +142,7 @@ class Insertion(abc.ABC):
         seen = tensor.clone()
         # Inference mode keeps no versions, so in-place changes cannot be detected there.
         version = -1 if seen.is_inference() else seen._version
-        self.fired += 1
+        self.fired += not recomputing()
         left = self.point(seen)
         if not isinstance(left, Tensor):
             raise ActivationError(f"a hook at {self.point.name!r} returned a {type(left).__name__}, not a tensor")

@@ -9,21 +9,29 @@ from typing import Any
 from torch import Tensor
 
 from mechmem.errors import ActivationError, unknown_name
+from mechmem.models.hooks.running import recomputing
 
 
 class Cache(dict[str, Tensor]):
     """Activations by point name; a point that fired n times is kept as `name#0 … name#n−1`.
 
+    Args:
+        about: returns what is known about a name that is not that of a point, or None.
+
     Raises:
         ActivationError: there is no such name.
     """
+
+    def __init__(self, about: Callable[[str], Exception | None] = lambda name: None):
+        super().__init__()
+        self._about = about
 
     def __missing__(self, name: str) -> Tensor:
         numbers = sorted(int(key.rpartition("#")[2]) for key in self if key.rpartition("#")[0] == name)
         several = [f"{name}#{number}" for number in numbers]
         if several:
             raise ActivationError(f"{name!r} fired {len(several)} times; ask for one of {', '.join(several)}")
-        raise ActivationError(str(unknown_name("cached activation", name, self)))
+        raise ActivationError(str(self._about(name) or unknown_name("cached activation", name, self)))
 
 
 class Numbering:
@@ -49,6 +57,8 @@ class Numbering:
             several = self._fired[name.removesuffix("_grad")] > 1
             self._write(f"{name}#{self._firing}" if several else name, value)
             return
+        if recomputing():
+            return
         if self._pass != self._passes():
             for key in self._written:
                 self._cache.pop(key, None)
@@ -73,6 +83,8 @@ class Numbering:
 
         def save(tensor: Tensor, hook: Any) -> None:
             forward(tensor, hook=hook)
+            if recomputing() and self._fired[hook.name] > 1:
+                return  # it is not known which of the firings is recomputed
             firing = self._fired[hook.name] - 1
 
             def save_gradient(gradient: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 from mechmem.errors import ConfigError, UnknownNameError, unknown_name
+from mechmem.models.hooks.hooking import firing
 from mechmem.models.hooks.insertion import AtInput, AtOutput, Insertion, Unclear, insertions
 from mechmem.models.hooks.points import unknown_point
 
@@ -29,13 +30,16 @@ class Attachment:
         side: output or input of the module.
         module: the module's first name ("" for the root).
         path: path of an element of the output or input; "" for the only tensor.
-        eager: whether a missing tensor is an error even without a hook.
+        eager: whether an ambiguous or missing tensor is an error even without a hook.
+        named: whether the point was asked for by its own name or with a path, not only by a pattern or class. A module
+            that a pattern matches may return or take no tensor (a parametrization, say); its point never fires then.
     """
 
     side: type[Insertion]
     module: str
     path: str = ""
     eager: bool = True
+    named: bool = False
 
     @property
     def name(self) -> str:
@@ -102,7 +106,7 @@ def chosen_attachments(model: nn.Module, points: Sequence[Point], inputs: bool) 
                     exact.add(place.name)
     with_path = {(place.side, place.module) for place in chosen.values() if place.path}
     kept = [
-        place
+        dataclasses.replace(place, named=place.name in exact)
         for place in chosen.values()
         if place.path or place.name in exact or (place.side, place.module) not in with_path
     ]
@@ -140,12 +144,26 @@ class Points(dict[str, HookPoint]):
 
     def unknown(self, name: str, known: Iterable[str] | None = None) -> UnknownNameError:
         """Return the error for an unknown name."""
-        module, _, rest = name.rpartition(".hook_")
-        names = self.again.get(module, ())
-        point = f"{names[0]}.hook_{rest}" if names else ""
-        if point in self:
-            return UnknownNameError(f"no hook point {name!r}: {module!r} {same_module(names, point)}")
-        return unknown_point(name, self if known is None else known)
+        again = self.said_again(name)
+        return unknown_point(name, self if known is None else known) if again is None else again
+
+    def said_again(self, name: str) -> UnknownNameError | None:
+        """Return the error for a name or pattern of points by a module's later name, or None if it is none."""
+        base = firing(name)[0]
+        for later, point in self.later_names().items():
+            if fnmatch.fnmatchcase(later, base):
+                module = later.rpartition(".hook_")[0]
+                return UnknownNameError(f"no hook point {name!r}: {module!r} {same_module(self.again[module], point)}")
+        return None
+
+    def later_names(self) -> dict[str, str]:
+        """Return the points of modules with several names, by the names they would have under each later one."""
+        return {
+            module + point[len(names[0]) :]: point
+            for module, names in self.again.items()
+            for point in self
+            if point.startswith(f"{names[0]}.hook_")
+        }
 
 
 def clear_call(model: nn.Module, points: Sequence[Point], inputs: bool, unclear: Sequence[Unclear]) -> str:

@@ -34,6 +34,7 @@ class HookPoints(Mapping[str, HookPoint]):
         names: every name of every point; a point's first name is the one it is listed under.
         withheld: points that do not hold what their name says, with the reason.
         unknown: returns the error for an unknown name or pattern, given it and the known names.
+        later: names that are not accepted because the module has an earlier one, each with the name of its point.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class HookPoints(Mapping[str, HookPoint]):
         names: Iterable[tuple[str, HookPoint]],
         withheld: Mapping[HookPoint, str],
         unknown: Callable[[str, Iterable[str]], UnknownNameError] = unknown_point,
+        later: Mapping[str, str] | None = None,
     ):
         self._names: dict[HookPoint, list[str]] = {}
         for name, point in names:
@@ -48,6 +50,7 @@ class HookPoints(Mapping[str, HookPoint]):
         self._points = {name: point for point, known in self._names.items() for name in known}
         self._withheld = withheld
         self._unknown = unknown
+        self.later = dict(later or {})
         self._first = {known[0]: point for point, known in self._names.items() if point not in withheld}
 
     def __getitem__(self, name: str) -> HookPoint:
@@ -133,7 +136,8 @@ def hook_points(model: nn.Module) -> HookPoints:
         names += [(name, point) for name, point in tree.items() if point not in listed]
     else:
         names = list(_in_tree(model, twice=True))
-    return HookPoints(names, _withheld(model), getattr(known, "unknown", unknown_point))
+    later: Any = getattr(known, "later_names", dict)
+    return HookPoints(names, _withheld(model), getattr(known, "unknown", unknown_point), later())
 
 
 def _in_tree(model: nn.Module, *, twice: bool) -> Iterator[tuple[str, HookPoint]]:

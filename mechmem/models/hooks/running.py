@@ -64,6 +64,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def recomputing() -> bool:
+    """Return whether a backward pass is under way.
+
+    A module that is called then recomputes activations that checkpointing discarded: it is no second call of it.
+    """
+    return torch._C._current_graph_task_id() != -1
+
+
 def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
     """Widen half precision to float32; leave float32 and float64 as they are."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -18,7 +18,7 @@ from mechmem.errors import ActivationError, ConfigError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import Act, on_point, warn_of_leftovers
 from mechmem.models.hooks.points import HookPoints, hook_points
-from mechmem.models.hooks.running import block_rows, device_of, evaluating, resolve_device
+from mechmem.models.hooks.running import block_rows, device_of, evaluating, recomputing, resolve_device
 from mechmem.models.networks.masks import mask_layers, of_examples
 from mechmem.models.reading.cache import Activations
 from mechmem.models.reading.gradients import Loss, Tape
@@ -94,8 +94,12 @@ def activations(
 
     def act_at(name: str) -> Act:
         def act(value: Tensor) -> Tensor | None:
+            fits = value.ndim > 0 and len(value) == block.stop - block.start
+            if recomputing():
+                # What was done to the value in the forward pass, without keeping it again.
+                return tape.copied(value)[1] if tape is not None and fits else None
             key = firings.count(name)
-            if not value.ndim or len(value) != block.stop - block.start:
+            if not fits:
                 wanted.refuse(key, value, block)
                 return None
             values.put(key, block, value.detach())
@@ -202,7 +206,8 @@ class _Wanted:
 
     def other_names(self) -> dict[str, str]:
         """Return the other names of the points, each with the name by which its point was asked for."""
-        return {other: name for name in self.points for other in self._found.names(name) if other != name}
+        names = {other: name for name in self.points for other in self._found.names(name) if other != name}
+        return names | {later: name for later, name in self._found.later.items() if name in self.points}
 
 
 def _check_size(megabytes: float, limit_mb: float | None, n: int) -> None:

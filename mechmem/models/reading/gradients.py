@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.core.roles import Output
-from mechmem.errors import ConfigError
+from mechmem.errors import ActivationError, ConfigError
 from mechmem.models.reading.stores import Store
 
 Loss = Callable[[Float[Tensor, "example class"], Int[Tensor, " example"]], Float[Tensor, "..."]]
@@ -44,22 +44,41 @@ class Tape:
 
     def record(self, key: str, value: Tensor) -> Tensor | None:
         """Keep a value to differentiate by, and return the copy with which the model goes on."""
-        if not value.is_floating_point():
+        kept, handed_on = self.copied(value)
+        if kept is not None:
+            self._values[key] = kept
+        elif value.is_floating_point():
+            self._absent[key] = (
+                "has no gradient: the network records none there (torch.no_grad, or checkpointing with "
+                "use_reentrant=True, for which use_reentrant=False is a substitute)"
+            )
+        else:
             self._absent[key] = f"has no gradient: it holds {value.dtype}"
-            return None
-        # Two copies: the model may change in place both the point's input and its output.
+        return handed_on
+
+    def copied(self, value: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return a copy of a value to differentiate by, and that with which the model goes on; None without gradients.
+
+        Two copies: the model may change in place both the point's input and its output.
+        """
+        if not (value.is_floating_point() and torch.is_grad_enabled()):
+            return None, None
         kept = value.clone() if value.requires_grad else value.detach().clone().requires_grad_()
-        self._values[key] = kept
-        return kept.clone()
+        return kept, kept.clone()
 
     def end(self, returned: Any, given: Int[Tensor, " example"], block: slice) -> None:
-        """Differentiate the loss of a chunk and release its graph."""
+        """Differentiate the loss of a chunk and release its graph.
+
+        Raises:
+            ConfigError: the loss is not summed over examples, or does not depend on the values.
+            ActivationError: the network checkpoints activations in a way that gives no gradients.
+        """
         logits = self._output.read(returned)
         loss = self._summed(logits, given)
         if not loss.requires_grad:
             raise ConfigError("the loss of gradients= does not depend on the values of the hook points")
         values, self._values = self._values, {}
-        slopes = torch.autograd.grad(loss, list(values.values()), allow_unused=True)
+        slopes = _differentiated(loss, list(values.values()))
         for (key, value), slope in zip(values.items(), slopes, strict=True):
             if slope is not None:
                 self._reached.add(key)
@@ -88,3 +107,18 @@ class Tape:
         found = self.store.results()
         shown = dict.fromkeys(found.keys() - self._reached, "has no gradient: the logits do not depend on it")
         return {key: value for key, value in found.items() if key in self._reached}, self._absent | shown
+
+
+def _differentiated(loss: Float[Tensor, ""], values: list[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return the gradient of a loss with respect to each value; None for one on which it does not depend."""
+    if not values:
+        return ()
+    try:
+        return torch.autograd.grad(loss, values, allow_unused=True)
+    except RuntimeError as error:
+        if "checkpoint" not in str(error).lower() or ".grad()" not in str(error):
+            raise
+        raise ActivationError(
+            "the network recomputes activations in the backward pass by checkpointing with use_reentrant=True, which "
+            "gives no gradients at hook points: checkpoint with use_reentrant=False, or not at all"
+        ) from error

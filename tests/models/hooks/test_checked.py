@@ -160,3 +160,18 @@ def test_gradients_in_a_cache_need_one_number(name):
     out, cache = model.run_with_cache(x, incl_bwd=True)
     assert out.ndim == 0 and cache[f"{point}_grad"].shape == cache[point].shape
     assert hooks_on(model) == 0
+
+
+@every
+def test_positions_are_sliced_and_examples_never(name):
+    make, *_ = NETWORKS[name]
+    model, x = make()
+    whole = model.run_with_cache(x)[1]
+    for choice in (-1, [0], slice(0, 1)):
+        sliced = model.run_with_cache(x, pos_slice=choice)[1]
+        assert {point: len(value) for point, value in sliced.items()} == {point: len(x) for point in whole}
+        for point in whole:
+            assert whole[point].ndim > 2 or torch.equal(sliced[point], whole[point])
+    if name == "transformer":
+        last = model.run_with_cache(x, pos_slice=-1)[1]["blocks.1.hook_resid_post"]
+        assert torch.equal(last[:, 0], whole["blocks.1.hook_resid_post"][:, -1])
