@@ -66,19 +66,25 @@ def bootstrap(
     *,
     seed: int,
     resamples: int = 2000,
+    bounds: tuple[float, float] | None = None,
 ) -> Estimate:
     """Return a statistic with its percentile bootstrap interval over units; columns are resampled together.
+
+    Resamples of units that all agree show no spread, which does not mean that there is none: the interval is then
+    infinite, or, if the statistic is a mean within `bounds`, the range that one unit at a bound would reach if the
+    share of such units were the largest that n units without one allow (95 %; Hanley & Lippman-Hand 1983).
 
     Args:
         statistic: function of the columns and `axis=-1` that reduces this axis.
         columns: one array per argument of the statistic, all of the same length.
         seed: seed of the resampling.
         resamples: number of bootstrap resamples.
+        bounds: least and largest possible value of a mean; None for other statistics.
     """
     value = float(statistic(*columns, axis=-1))
     n = len(columns[0])
     if n < 2:
-        return Estimate(value, -math.inf, math.inf, n)
+        return _without_spread(value, n, bounds)
     result = scipy_stats.bootstrap(
         tuple(columns),
         statistic,
@@ -88,7 +94,18 @@ def bootstrap(
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    return Estimate(value, float(result.confidence_interval.low), float(result.confidence_interval.high), n)
+    low, high = (float(end) for end in result.confidence_interval)
+    if high - low <= 1e-12 * max(abs(value), 1):
+        return _without_spread(value, n, bounds)
+    return Estimate(value, low, high, n)
+
+
+def _without_spread(value: float, n: int, bounds: tuple[float, float] | None) -> Estimate:
+    """Return a value of n units that all agree, with the interval that they allow."""
+    if bounds is None or n == 0:
+        return Estimate(value, -math.inf, math.inf, n)
+    unseen = 1 - 0.05 ** (1 / n)
+    return Estimate(value, value - unseen * (value - bounds[0]), value + unseen * (bounds[1] - value), n)
 
 
 def rank_correlation(

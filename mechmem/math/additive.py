@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
 ROWS = 4096
 """Number of cells processed at once, so that no intermediate result is as large as the table."""
+
+MOST_STEPS = 500
+"""Most steps in which missing values are filled in; a few dozen are usual."""
 
 
 def additive_effects(
@@ -28,17 +32,31 @@ def additive_effects(
         float64 effects: `symbols` rows of row effects, then as many of column effects. Shape (2·symbols, class).
     """
     columns = _columns(pairs, symbols)
-    # A cell touches one row and one column, so the Gram matrix holds counts and needs no design matrix.
-    gram = torch.zeros(2 * symbols, 2 * symbols, dtype=torch.float64, device=values.device)
-    one = torch.ones(len(values), dtype=torch.float64, device=values.device)
+    return _inverse(columns, symbols) @ _totals(values, columns, symbols)
+
+
+def _inverse(columns: Int[Tensor, "cell 2"], symbols: int) -> Float[Tensor, "effect effect"]:
+    """Return the pseudo-inverse of the design's Gram matrix.
+
+    A cell touches one row and one column, so the Gram matrix holds counts and needs no design matrix.
+    """
+    gram = torch.zeros(2 * symbols, 2 * symbols, dtype=torch.float64, device=columns.device)
+    one = torch.ones(len(columns), dtype=torch.float64, device=columns.device)
     for left in (0, 1):
         for right in (0, 1):
             gram.index_put_((columns[:, left], columns[:, right]), one, accumulate=True)
+    return torch.linalg.pinv(gram, hermitian=True)
+
+
+def _totals(
+    values: Float[Tensor, "cell class"], columns: Int[Tensor, "cell 2"], symbols: int
+) -> Float[Tensor, "effect class"]:
+    """Sum the values of every row and of every column, in float64."""
     totals = torch.zeros(2 * symbols, values.shape[1], dtype=torch.float64, device=values.device)
     for part, place in zip(values.split(ROWS), columns.split(ROWS), strict=True):
         wide = part.double()
         totals.index_add_(0, place[:, 0], wide).index_add_(0, place[:, 1], wide)
-    return torch.linalg.pinv(gram, hermitian=True) @ totals
+    return totals
 
 
 def additive_part(
@@ -56,7 +74,10 @@ def additive_part(
 
 
 def additive_residual(
-    values: Float[Tensor, "cell class"], pairs: Int[Tensor, "cell 2"], symbols: int
+    values: Float[Tensor, "cell class"],
+    pairs: Int[Tensor, "cell 2"],
+    symbols: int,
+    missing: Int[Tensor, " cell"] | None = None,
 ) -> Float[Tensor, "cell class"]:
     """Return, in float64, the residual of row and column effects fitted to values centred over classes.
 
@@ -66,14 +87,70 @@ def additive_residual(
         values: one row per cell.
         pairs: operands (a, b) of each cell.
         symbols: number of symbols an operand can take.
+        missing: the class of each cell whose value is not to be read, or −1. Its residual is 0, and the fit is the
+            least-squares fit of row effects, column effects and one constant per cell to all other values.
     """
     residual, columns = torch.empty_like(values, dtype=torch.float64), _columns(pairs, symbols)
-    for kept, part in zip(residual.split(ROWS), values.split(ROWS), strict=True):
-        kept.copy_(centre_classes(part))
-    effects = additive_effects(residual, pairs, symbols)
+    unread = torch.full_like(columns[:, 0], -1) if missing is None else missing
+    for kept, part, left_out in zip(residual.split(ROWS), values.split(ROWS), unread.split(ROWS), strict=True):
+        kept.copy_(part)
+        cell = (left_out >= 0).nonzero()[:, 0]
+        kept[cell, left_out[cell]] = 0
+        kept[cell, left_out[cell]] = kept[cell].sum(1) / max(values.shape[1] - 1, 1)
+        kept.copy_(centre_classes(kept))
+    inverse, totals = _inverse(columns, symbols), _totals(residual, columns, symbols)
+    cells = (unread >= 0).nonzero()[:, 0]
+    effects = _without_missing(residual, totals, inverse, columns, cells, unread[cells])
     for kept, place in zip(residual.split(ROWS), columns.split(ROWS), strict=True):
         kept.sub_(effects[place[:, 0]]).sub_(effects[place[:, 1]])
+        if len(cells):
+            kept.sub_(kept.mean(1, keepdim=True))
+    residual[cells, unread[cells]] = 0
     return residual
+
+
+def _without_missing(
+    values: Float[Tensor, "cell class"],
+    totals: Float[Tensor, "effect class"],
+    inverse: Float[Tensor, "effect effect"],
+    columns: Int[Tensor, "cell 2"],
+    cells: Int[Tensor, " missing"],
+    classes: Int[Tensor, " missing"],
+) -> Float[Tensor, "effect class"]:
+    """Return row and column effects after filling in the missing values, in place, so that the fit goes through them.
+
+    What has to be filled in solves a linear system, positive semidefinite, of one equation per missing value, which
+    conjugate gradients solve without its matrix: only the totals of rows and columns with a missing value change.
+    """
+    if not len(cells):
+        return inverse @ totals
+    place, n = columns[cells], values.shape[1]
+
+    def residual(
+        totals: Float[Tensor, "effect class"], own: Float[Tensor, " missing"], mean: Float[Tensor, " missing"]
+    ) -> Float[Tensor, " missing"]:
+        """Return the residual at the missing values, centred over the classes of their cells."""
+        effects = inverse @ totals
+        level = effects.mean(1)
+        off = own - effects[place[:, 0], classes] - effects[place[:, 1], classes]
+        return off - (mean - level[place[:, 0]] - level[place[:, 1]])
+
+    def alone(filled: Float[Tensor, " missing"]) -> Float[Tensor, "effect class"]:
+        """Return the totals of a table that holds nothing but the values filled in."""
+        only = torch.zeros_like(totals)
+        for side in (0, 1):
+            only.index_put_((place[:, side], classes), filled, accumulate=True)
+        return only
+
+    def product(filled: Float[np.ndarray, " missing"]) -> Float[np.ndarray, " missing"]:
+        own = torch.from_numpy(filled).reshape(-1)
+        return residual(alone(own), own, own / n).numpy()
+
+    wanted = -residual(totals, values[cells, classes], values[cells].mean(1)).numpy()
+    solved, _ = cg(LinearOperator((len(cells),) * 2, product, dtype=np.float64), wanted, rtol=1e-12, maxiter=MOST_STEPS)
+    filled = torch.from_numpy(solved)
+    values[cells, classes] += filled
+    return inverse @ (totals + alone(filled))
 
 
 def centre_classes(values: Float[Tensor, "cell class"]) -> Float[Tensor, "cell class"]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mechmem.core.results import Result
-from mechmem.core.stats import Estimate, across_runs
+from mechmem.core.stats import Estimate, across_runs, wilson
 from mechmem.core.storage import record
 from mechmem.errors import ConfigError
 from mechmem.plotting.accuracy import dot_plot
@@ -75,25 +75,40 @@ def _mean(estimates: Sequence[Estimate | None]) -> Estimate | None:
 
 
 def _share(estimates: Sequence[Estimate | None]) -> Estimate | None:
-    """Pool shares, with Student's interval clipped to 0 … 1."""
-    mean = _mean(estimates)
-    return None if mean is None else dataclasses.replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
+    """Pool shares, with Student's interval clipped to 0 … 1, or Wilson's of all outcomes together if runs agree.
+
+    Runs that all have 100 % show no spread, which does not make the next one certain.
+    """
+    known, mean = [estimate for estimate in estimates if estimate is not None], _mean(estimates)
+    if mean is None:
+        return None
+    if len(known) > 1 and mean.high - mean.low < 1e-12:
+        n = sum(estimate.n for estimate in known)
+        together = wilson(round(mean.value * n), n)
+        return mean if together is None else dataclasses.replace(mean, low=together.low, high=together.high)
+    return dataclasses.replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0))
 
 
 def _pool_structures(structures: Sequence[Structure]) -> Structure:
-    z = [structure.Z for structure in structures if structure.Z is not None]
-    references = [structure.reference_kappa for structure in structures if structure.reference_kappa is not None]
     verdicts = {structure.verdict for structure in structures}
+    means = {
+        name: _plain_mean([getattr(structure, name) for structure in structures])
+        for name in ("Z", "reference_kappa", "Z_unexplained", "margin", "largest_other_S")
+    }
     return dataclasses.replace(
         structures[0],
         S=_mean([structure.S for structure in structures]),
         kappa=_mean([structure.kappa for structure in structures]),
-        Z=float(np.mean(z)) if z else None,
         heldout_vote=_share([structure.heldout_vote for structure in structures]),
         verdict=structures[0].verdict if len(verdicts) == 1 else "mixed",
         reason="; ".join(dict.fromkeys(structure.reason for structure in structures if structure.reason)),
-        reference_kappa=float(np.mean(references)) if references else None,
+        **means,
     )
+
+
+def _plain_mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 @record

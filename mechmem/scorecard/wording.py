@@ -48,6 +48,16 @@ def percent_with_interval(estimate: Estimate | None) -> str:
     return f"{percent(estimate)} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
+VERDICT_TITLES = {
+    "rule": "compute the rule on inputs whose labels they never saw",
+    "trace": "agree with the rule there more often than chance allows",
+    "another_rule": "follow another rule there",
+    "labels_only": "show nothing beyond their labels there",
+    "refused": "give no verdict",
+}
+"""What runs with each verdict do, in the words of a pooled finding."""
+
+
 def finding(card: Scorecard) -> str:
     """Return the finding as a sentence: whether the recovered accuracy is in the network or only in its labels."""
     structure = card.structure
@@ -56,24 +66,40 @@ def finding(card: Scorecard) -> str:
         return f"{name}: no verdict: {structure.reason}; {_beside_controls(card)}{_caveat(card)}."
     if card.verdict == "mixed":
         counts = Counter(card.verdicts)
-        rule, labels, refused = (counts[verdict] for verdict in ("rule", "labels_only", "refused"))
-        return (
-            f"{name}: of {len(card.verdicts)} runs, {rule} compute the rule on inputs whose labels they never saw, "
-            f"{labels} show nothing beyond their labels there, {refused} give no verdict."
-        )
+        parts = [f"{counts[verdict]} {does}" for verdict, does in VERDICT_TITLES.items() if counts[verdict]]
+        return f"{name}: of {len(card.verdicts)} runs, {', '.join(parts)}."
     who = name if len(card.verdicts) == 1 else f"{name} (all {len(card.verdicts)} runs)"
-    evidence = ", ".join(_evidence(structure)) + (f"; {structure.reason}" if structure.reason else "")
-    if card.verdict == "rule":
-        verdict = f"computes the rule on inputs whose labels it never saw ({evidence})"
-    else:
-        verdict = f"shows nothing beyond its labels on unseen inputs, at this scale ({evidence})"
-    return f"{who} {verdict}; {_best(card)}{_caveat(card)}."
+    reason = f"; {structure.reason}" if structure.reason else ""
+    return f"{who} {_verdict(structure)} ({', '.join(_evidence(structure))}{reason}); {_best(card)}{_caveat(card)}."
+
+
+def _verdict(structure: Structure) -> str:
+    """Write what was found on unseen inputs, and no more than was tested."""
+    if structure.verdict == "rule":
+        return "computes the rule on inputs whose labels it never saw"
+    if structure.verdict == "trace":
+        return (
+            "agrees with the rule more often than chance allows on inputs whose labels it never saw, but does not name "
+            "the right answer for most of them"
+        )
+    if structure.verdict == "another_rule":
+        return "gives answers on unseen inputs that are a function of the right answer, but not the right answer"
+    if structure.reason:
+        return "shows nothing of the rule on unseen inputs that is not explained otherwise, at this scale"
+    return "shows nothing beyond its labels on unseen inputs, at this scale"
 
 
 def _evidence(structure: Structure) -> list[str]:
-    """Write κ, Z and the held-out vote, with no-break spaces and true minus signs."""
-    assert structure.kappa is not None and structure.Z is not None
+    """Write κ, Z and the held-out vote, with no-break spaces and true minus signs.
+
+    Where nothing shows, κ has the upper end of its interval beside it: that much the data still allow.
+    """
+    assert structure.kappa is not None and structure.Z is not None and structure.S is not None
     values = [f"κ = {structure.kappa.value:.2f}", f"Z = {structure.Z:.1f}"]
+    if structure.verdict == "labels_only" and math.isfinite(structure.kappa.high):
+        values[0] += f", at most {max(structure.kappa.high, 0):.2f}"
+    if structure.verdict == "another_rule":
+        values.append(f"S = {structure.S.value:.2f}")
     vote = f"held-out vote {percent(structure.heldout_vote)}"
     return [value.replace("-", "−").replace(" ", "\u00a0") for value in values] + [vote]
 
@@ -83,13 +109,21 @@ def structure_line(structure: Structure) -> str:
     if structure.S is None or structure.kappa is None or structure.Z is None:
         return f"held-out structure: refused, {structure.reason}"
     reference = "" if structure.reference_kappa is None else f" (the labels' own {structure.reference_kappa:.3f})"
-    S, kappa = (f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in (structure.S, structure.kappa))
+    S, kappa = map(_with_interval, (structure.S, structure.kappa))
     why = f"; {structure.reason}" if structure.reason else ""
+    left = f" of {structure.n_test} cells that no mirror image gives away" if structure.n_left_out else " cells"
     line = (
-        f"held-out structure on {structure.n_test} cells: S {S}, κ {kappa}{reference}, Z {structure.Z:.1f}, "
+        f"held-out structure on {structure.n_test - structure.n_left_out}{left}: S {S}, κ {kappa}{reference}, "
+        f"Z {structure.Z:.1f}, "
         f"vote {percent_with_interval(structure.heldout_vote)}{why}"
     )
     return line.replace("-0.", "−0.").replace("Z -", "Z −")
+
+
+def _with_interval(estimate: Estimate) -> str:
+    if not math.isfinite(estimate.low):
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def vote_line(vote: LabelVote) -> str:

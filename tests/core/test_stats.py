@@ -72,7 +72,8 @@ def test_bootstrap_resamples_columns_together():
         return top.sum(axis) / bottom.sum(axis)
 
     bottom = np.random.default_rng(0).uniform(1, 9, 30)
-    found = bootstrap(ratio, [2 * bottom, bottom], seed=0, resamples=200)
+    top = 2 * bottom + np.random.default_rng(1).uniform(-1e-6, 1e-6, 30)
+    found = bootstrap(ratio, [top, bottom], seed=0, resamples=200)
     assert found.value == pytest.approx(2) and found.low == pytest.approx(2) and found.high == pytest.approx(2)
 
 
@@ -84,9 +85,17 @@ def test_bootstrap_is_seeded_and_knows_when_it_knows_nothing():
     assert (single.low, single.high, single.n) == (-math.inf, math.inf, 1)
 
 
-def test_bootstrap_of_a_constant():
+def test_bootstrap_without_spread_claims_no_certainty():
     found = bootstrap(np.mean, [np.ones(12)], seed=0, resamples=100)
-    assert (found.value, found.low, found.high) == (1, 1, 1)
+    assert (found.value, found.low, found.high) == (1, -math.inf, math.inf)
+
+
+@pytest.mark.parametrize("n", [1, 12, 100])
+def test_units_that_all_agree_allow_a_share_of_others(n):
+    """With a share of 1 − .05^(1/n) at the lower bound, n units without one are seen once in twenty times."""
+    found = bootstrap(np.mean, [np.full(n, 0.5)], seed=0, resamples=100, bounds=(-1.0, 1.0))
+    share = (0.5 - found.low) / 1.5
+    assert (1 - share) ** n == pytest.approx(0.05) and (found.high - 0.5) / 0.5 == pytest.approx(share)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 6])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mechmem.math import additive
-from mechmem.math.additive import additive_part, centre_classes, correct_logits, cosine, irrelevance
+from mechmem.math.additive import additive_part, additive_residual, centre_classes, correct_logits, cosine, irrelevance
 
 
 def design(pairs, symbols):
@@ -132,3 +132,23 @@ def test_cosine(scale, draw):
     ]
     np.testing.assert_allclose(cosine(left, right), expected, rtol=1e-6)
     assert cosine(torch.zeros(1, 3), torch.ones(1, 3)).isnan().all()
+
+
+@given(seed=st.integers(0, 10**6), share=st.floats(0.0, 0.9))
+def test_missing_values_are_left_out_of_the_fit(seed, share):
+    """The residual is that of least squares on all other values, with one constant per cell."""
+    draw = np.random.default_rng(seed)
+    n, classes, cells = 4, 3, 13
+    pairs = np.array([(a, b) for a in range(n) for b in range(n)])[draw.permutation(n * n)[:cells]]
+    values = draw.normal(size=(cells, classes))
+    missing = np.where(draw.random(cells) < share, draw.integers(classes, size=cells), -1)
+    read = [(i, c) for i in range(cells) for c in range(classes) if c != missing[i]]
+    design = np.zeros((len(read), cells + 2 * n * classes))
+    for line, (i, c) in enumerate(read):
+        a, b = pairs[i]
+        design[line, [i, cells + a * classes + c, cells + (n + b) * classes + c]] = 1
+    wanted = np.array([values[i, c] for i, c in read])
+    expected = np.zeros((cells, classes))
+    expected[tuple(np.transpose(read))] = wanted - design @ np.linalg.lstsq(design, wanted, rcond=None)[0]
+    found = additive_residual(torch.from_numpy(values), torch.from_numpy(pairs), n, torch.from_numpy(missing))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
