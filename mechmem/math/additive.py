@@ -147,7 +147,8 @@ def _without_missing(
         return residual(alone(own), own, own / n).numpy()
 
     wanted = -residual(totals, values[cells, classes], values[cells].mean(1)).numpy()
-    solved, _ = cg(LinearOperator((len(cells),) * 2, product, dtype=np.float64), wanted, rtol=1e-12, maxiter=MOST_STEPS)
+    system = LinearOperator((len(cells),) * 2, product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
+    solved, _ = cg(system, wanted, rtol=1e-12, maxiter=MOST_STEPS)
     filled = torch.from_numpy(solved)
     values[cells, classes] += filled
     return inverse @ (totals + alone(filled))

@@ -63,8 +63,8 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     if seen.Z > Z_THRESHOLD and seen.margin >= LEAST_MARGIN:
         return ("rule" if seen.heldout_vote.low > MOST_ANSWERS else "trace"), ""
     if seen.S.low > SAME_ANSWER and seen.S.value > OTHER_PARTITIONS * seen.largest_other_S:
-        moved = seen.best_shift is not None and seen.best_shift[1] > SAME_ANSWER
-        return "another_rule", f"κ is {seen.best_shift[1]:.2f} at {seen.best_shift[0]}" if moved else ""
+        name, kappa = seen.best_shift or ("", 0.0)
+        return "another_rule", f"κ is {kappa:.2f} at {name}" if kappa > SAME_ANSWER else ""
     if seen.Z > Z_THRESHOLD:
         return "labels_only", "answers next to the right ones fit as well, as they do any function that varies slowly"
     return "labels_only", ""

@@ -80,8 +80,8 @@ def test_a_prediction_does_not_depend_on_the_company_it_is_made_in(subject):
     assert not any(point._forward_hooks or point.fwd_hooks for point in hook_points(subject.model).values())
 
 
-# A planted memory fires on one cell, where every frequency has the same energy and rounding chooses, differently on each
-# processor: enough cells are held out for a few unlucky choices not to matter.
+# A planted memory fires on one cell, where every frequency has the same energy and rounding chooses, on each processor
+# differently: enough cells are held out for a few unlucky choices not to matter.
 @pytest.mark.parametrize(("op", "p"), [("add", 13), ("subtract", 15), ("multiply", 17)])
 def test_a_planted_rule_survives_and_planted_memories_go(op, p):
     net = mm.planted_network(p, op=op, memorized_fraction=0.2, dtype=torch.float64)
