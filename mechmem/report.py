@@ -21,6 +21,7 @@ from mechmem.analyses.logits.suppression import Suppression
 from mechmem.analyses.neurons.fourier_classification import FourierClassification
 from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.runs.training_curves import TrainingCurves
+from mechmem.core.arguments import checked
 from mechmem.core.plugins import Analysis
 from mechmem.core.storage import write_text
 from mechmem.core.subject import Subject
@@ -140,6 +141,7 @@ SECTIONS = (
 """What a report shows of each network, in order."""
 
 
+@checked
 def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path) -> None:
     """Write one HTML file that needs nothing else, not even a network connection; whole or not at all.
 

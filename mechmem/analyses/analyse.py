@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mechmem.core.arguments import checked
 from mechmem.core.plugins import named
 from mechmem.core.results import Result
 from mechmem.core.roles import Roles
@@ -13,6 +14,7 @@ from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
 
 
+@checked
 def analyse(
     subject: nn.Module | Subject,
     name: str,

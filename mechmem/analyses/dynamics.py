@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.analyses.measuring import Kind, Measure, What, resolve
+from mechmem.core.arguments import checked_but
 from mechmem.core.renamed import current_label
 from mechmem.core.results import Result
 from mechmem.core.storage import record
@@ -119,6 +120,7 @@ class OverTraining(Result):
         return stack(drawn(chosen, self.chance))
 
 
+@checked_but("subject")
 def over_training(
     subject: Subject | str | Path,
     what: What | Sequence[What],

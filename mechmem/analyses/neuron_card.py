@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.analyses.neurons.fourier_classification import FourierClassification
+from mechmem.core.arguments import checked_but
 from mechmem.core.results import Result
 from mechmem.core.roles import Roles
 from mechmem.core.stats import Estimate
@@ -151,6 +152,7 @@ class NeuronCard(Result):
         return head + self.to_frame().to_html(index=False) + effects + cells
 
 
+@checked_but("m")
 def neuron(
     subject: Subject | nn.Module,
     m: SupportsIndex,

@@ -15,6 +15,7 @@ from scipy import stats as scipy_stats
 from torch import Tensor
 
 from mechmem.analyses.measuring import check_of_one_state, described
+from mechmem.core.arguments import checked
 from mechmem.core.plugins import named
 from mechmem.core.results import Result
 from mechmem.core.scores import with_unit
@@ -116,6 +117,7 @@ class RealAndRandom(Result):
         return stack(panels)
 
 
+@checked
 def real_and_random(
     config: TrainConfig,
     *,

@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
+import sys
 from collections.abc import Collection, Mapping
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
+from mechmem.core.arguments import GREATEST_WHOLE, Checked
+from mechmem.core.in_words import shown
 from mechmem.errors import ConfigError, unknown_name
 
 _KINDS: dict[str, type[Config]] = {}
@@ -22,7 +25,7 @@ LATER = {"later": True}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Base class of all configs. JSON files contain the `kind` of a subclass."""
 
     kind: ClassVar[str] = ""
@@ -95,31 +98,35 @@ class Config:
 
 def check_choice(setting: str, value: str, allowed: Collection[str]) -> None:
     """Refuse a name that is not in `allowed`, suggesting the nearest."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{setting} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}")
     if value not in allowed:
-        raise unknown_name(setting, str(value), allowed)
+        raise unknown_name(setting, value, allowed)
 
 
 def check_kind(setting: str, value: object, kind: type[Config]) -> None:
     """Refuse anything but a config of this kind."""
     if not isinstance(value, kind):
-        raise ConfigError(f"{setting} must be a {kind.__name__}, got {value!r}")
+        raise ConfigError(f"{setting} must be a {kind.__name__}, got {shown(value)}")
 
 
 def check_fraction(setting: str, value: float) -> None:
     """Refuse NaN and anything outside [0, 1]."""
-    if not isinstance(value, int | float) or math.isnan(value) or not 0 <= value <= 1:
-        raise ConfigError(f"{setting} must lie in [0, 1], got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+        raise ConfigError(f"{setting} must lie in [0, 1], got {shown(value)}")
 
 
 def check_number(setting: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
     """Refuse anything that is not finite, not greater than `above`, or less than `least`."""
     wanted = f"greater than {above}" if above is not None else f"at least {least}"
-    finite = isinstance(value, int | float) and math.isfinite(value)
+    finite = isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not finite or (above is not None and value <= above) or (least is not None and value < least):
-        raise ConfigError(f"{setting} must be finite and {wanted}, got {value}")
+        raise ConfigError(f"{setting} must be finite and {wanted}, got {shown(value)}")
 
 
-def check_whole(setting: str, value: int, least: int) -> None:
-    """Refuse anything that is not a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{setting} must be a whole number of at least {least}, got {value!r}")
+def check_whole(setting: str, value: int, least: int, most: int = GREATEST_WHOLE) -> None:
+    """Refuse anything that is not a whole number of at least `least` and at most `most`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ConfigError(f"{setting} must be a whole number of at least {least}, got {shown(value)}")
+    if value > most:
+        raise ConfigError(f"{setting} must be at most {most:,}, got {shown(value)}")

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, overload
 from jaxtyping import Float
 from torch import Tensor
 
+from mechmem.core.arguments import Checked
 from mechmem.core.names import build
 from mechmem.core.needs import has
 from mechmem.core.renamed import NEEDS, current
@@ -30,7 +31,7 @@ from mechmem.errors import ConfigError, MissingNeedError, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
-class Plugin:
+class Plugin(Checked):
     """Base class of the kinds of plugin. A final class sets the class attributes and implements its kind's call.
 
     Attributes:

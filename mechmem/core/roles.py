@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import einops
@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mechmem.core.arguments import Checked, check_fields
 from mechmem.core.elements import pick, tensors
 from mechmem.errors import RoleError, UnknownNameError, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
-class Role:
+class Role(Checked):
     """Reading of a model's parameter as a matrix with named axes, and writing it back.
 
     Attributes:
@@ -84,7 +85,7 @@ class Role:
 
 
 @dataclasses.dataclass(frozen=True)
-class Output:
+class Output(Checked):
     """Position of the logits in a model's output.
 
     Attributes:
@@ -157,8 +158,10 @@ class Roles:
         """Turn a single name into a tuple."""
         for name in ("hidden", "residual", "heads"):
             points = getattr(self, name)
-            # A string would be taken for a tuple of its letters.
-            object.__setattr__(self, name, (points,) if isinstance(points, str) else tuple(points))
+            if isinstance(points, Iterable):
+                # A string would be taken for a tuple of its letters.
+                object.__setattr__(self, name, (points,) if isinstance(points, str) else tuple(points))
+        check_fields(self)
 
 
 def _quiet(pattern: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from mechmem.core.arguments import Checked
 from mechmem.core.fingerprint import fingerprint
 from mechmem.core.renamed import NEEDS, renamed_fields
 from mechmem.core.roles import Roles
@@ -63,7 +64,7 @@ class RunFiles(Protocol):
 
 @renamed_fields(**NEEDS)
 @dataclasses.dataclass(frozen=True, eq=False)
-class Subject:
+class Subject(Checked):
     """Input of every plugin: a model with its task, the roles of its parts, and its origin.
 
     Values computed from the model are cached until its parameters, buffers, submodules or hooks change. A changed plain

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from rich.progress import track
 from torch import Tensor
 
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.ids import check_sources
 from mechmem.core.randomness import generator
@@ -106,6 +107,7 @@ def _mean(values: Float[np.ndarray, " seed"], *names: str) -> dict[str, float]:
     return dict(zip(names, (found.value, found.low, found.high), strict=True))
 
 
+@checked
 def choose_removals(
     table: ExampleTable, score: str, count: int, *, kinds: Sequence[str] | None = None, seed: int = 0
 ) -> dict[str, Int[Tensor, " chosen"]]:
@@ -153,6 +155,7 @@ def choose_removals(
     return {name: ids[:count] for name, ids in found.items() if (kinds is None or name in kinds) and len(ids) >= count}
 
 
+@checked
 def data_value(
     subject: Subject,
     removed: Mapping[str, Ids],

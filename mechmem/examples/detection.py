@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_whole
 from mechmem.core.randomness import derive_seed
 from mechmem.core.results import Result
@@ -69,6 +70,7 @@ class Detection(Result):
         return float(frame.loc[frame["figure"] == name, BASELINE].iloc[0])
 
 
+@checked
 def detect_label_noise(table: ExampleTable, *, resamples: int = 1000, seed: int = 0) -> Detection:
     """Measure how well each score finds the wrong labels. The score, not the outcome, fixes which end is suspect.
 

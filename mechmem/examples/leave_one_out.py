@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from rich.progress import track
 from torch import Tensor
 
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_whole
 from mechmem.core.ids import check_sources
 from mechmem.core.randomness import generator
@@ -84,6 +85,7 @@ class LeaveOneOut(Result):
         return labelled_points(frame, x="self_influence", y="effect_full", label="id", group="split", **titles)
 
 
+@checked
 def leave_one_out(
     subject: Subject, examples: Ids | None = None, *, sample: int = 16, seed: int = 0, progress: bool = False
 ) -> LeaveOneOut:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked
 from mechmem.core.plugins import named
 from mechmem.core.roles import Roles
 from mechmem.core.score_tables import TableOfScores, computed
@@ -130,6 +131,7 @@ class ExampleTable(TableOfScores[ExampleScores]):
         return grid_of_values(values, marks, details, z_title=title, hover=hover, signed=bool((finite < 0).any()))
 
 
+@checked
 def example_scores(
     subjects: nn.Module | Subject | Sequence[Subject],
     names: str | Sequence[str] = ("loss", "margin"),

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from rich.progress import track
 from torch import Tensor
 
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_whole
 from mechmem.core.ids import check_distinct, check_sources
 from mechmem.core.results import Result
@@ -104,6 +105,7 @@ class Influence(Result):
         return influence_map(values.numpy(), targets.numpy(), sources.numpy())
 
 
+@checked
 def influence(
     subjects: Subject | Sequence[Subject],
     sources: Ids | None = None,

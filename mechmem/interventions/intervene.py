@@ -11,6 +11,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked_but
 from mechmem.core.config import check_choice, check_number, check_whole
 from mechmem.core.ids import check_ids
 from mechmem.core.roles import Roles
@@ -29,6 +30,7 @@ from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import split_labels
 
 
+@checked_but("edits")
 def intervene(
     subject: nn.Module | Subject,
     edits: Edit | Sequence[Together],

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_number, check_whole
 from mechmem.core.plugins import named, plugins
 from mechmem.core.roles import Roles
@@ -27,6 +28,7 @@ from mechmem.tasks.splits import Marks
 __all__ = ["LayerProbes", "probe_layers"]
 
 
+@checked
 def probe_layers(
     subject: nn.Module | Subject,
     task: Task | None = None,

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked_but
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.plugins import named, plugins
 from mechmem.core.randomness import generator
@@ -31,6 +32,7 @@ Method = Literal["algebra", "hooks"]
 Ablated = Literal["neuron", "channel", "head"]
 
 
+@checked_but("at")
 def ablate(
     subject: nn.Module | Subject,
     task: Task | None = None,

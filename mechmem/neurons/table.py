@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked
 from mechmem.core.plugins import named
 from mechmem.core.roles import Roles
 from mechmem.core.score_tables import TableOfScores, computed
@@ -95,9 +96,10 @@ class NeuronTable(TableOfScores[NeuronScores]):
         return f"{self.names[row]} has the same value for every neuron" if constant else ""
 
 
+@checked
 def neuron_scores(
     subject: nn.Module | Subject,
-    names: Sequence[str] = DEFAULT_SCORES,
+    names: str | Sequence[str] = DEFAULT_SCORES,
     *,
     task: Task | None = None,
     roles: Roles | None = None,

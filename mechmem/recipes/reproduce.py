@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mechmem.core import storage
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.errors import RunDirectoryError, TrainingFailedError, unknown_name
 from mechmem.models.hooks.running import resolve_device
@@ -40,6 +41,7 @@ FORMAT = 1
 SECONDS_BETWEEN_LINES = 60
 
 
+@checked
 def reproduce(
     name: str,
     *,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked
 from mechmem.core.roles import Roles
 from mechmem.core.stats import proportion
 from mechmem.core.subject import Subject
@@ -51,6 +52,7 @@ _EMPTY = {
 TASK_NEEDS = ("pairs", "group", "operation")
 
 
+@checked
 def audit(
     subject: Subject | Sequence[Subject],
     extractors: str | Sequence[str] | None = None,
@@ -108,6 +110,7 @@ def audit(
     )
 
 
+@checked
 def audit_logits(
     logits: Float[Tensor | np.ndarray, "*examples class"],
     task: Task,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from mechmem.core.arguments import checked
 from mechmem.core.names import build, check_name, split_outside
 from mechmem.core.plugins import Plugin, Readout, Surgery, plugins
 from mechmem.core.subject import Subject
@@ -78,6 +79,7 @@ class Extractor:
         return self.readout(subject)
 
 
+@checked
 def extractor(name: str) -> Extractor:
     """Parse an extractor's name.
 

@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mechmem.core.arguments import checked
 from mechmem.core.randomness import generator
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, UnknownNameError
@@ -133,6 +134,7 @@ def answers(op: str, p: int) -> Int[Tensor, "p p"]:
 class ModularTask(GridTask):
     """Modular arithmetic c = a ∘ b (mod p). Ids are a·p + b; inputs are the pairs as integers."""
 
+    @checked
     def __init__(self, config: ModularConfig):
         """Build the grid, the split and the given labels; the same config always gives the same task."""
         super().__init__(config, answers(config.op, config.p))
@@ -151,6 +153,7 @@ class GroupTask(GridTask):
     Over any other group the operation is "compose" or "divide", and frequencies are irreducible representations.
     """
 
+    @checked
     def __init__(self, config: GroupConfig):
         """Build the grid, the split and the given labels; the same config always gives the same task."""
         elements = FiniteGroup(config.group)

@@ -7,6 +7,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from mechmem.core.arguments import checked
 from mechmem.core.randomness import derive_seed, generator
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.augmentation import augmented, check_possible
@@ -40,6 +41,7 @@ class ImageTask(ConfiguredTask):
             copy of a training image, or the augmentation is impossible.
     """
 
+    @checked
     def __init__(self, config: ImageConfig, data: ImageData | None = None, *, recorded: bool = False):
         self.config = config
         self.title = config.data

@@ -8,6 +8,7 @@ import warnings
 import pandas as pd
 from torch import nn
 
+from mechmem.core.arguments import checked
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
@@ -53,6 +54,7 @@ class Isolation:
         return f"{len(self.leaks)} leak{'s' * (len(self.leaks) != 1)}: {shown}{more}"
 
 
+@checked
 def isolation(
     what: TrainConfig | Subject | nn.Module, task: Task | None = None, roles: Roles | None = None
 ) -> Isolation:
@@ -94,4 +96,4 @@ def warn_of_leaks(config: TrainConfig, model: nn.Module, task: Task) -> None:
             f"turn-over dropout is not isolated here, {found}. Remove the leaks (biases=False, no normalization, "
             "other masked layers), or keep them at their initial values with TurnOver(close_leaks=True)"
         )
-        warnings.warn(message, LeakWarning, stacklevel=3)
+        warnings.warn(message, LeakWarning, stacklevel=4)

@@ -16,6 +16,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mechmem.core import storage
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.roles import Roles
 from mechmem.core.task import Task
@@ -60,6 +61,7 @@ class Recorder:
         RunDirectoryError: the directory is not empty, or cannot be written.
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,

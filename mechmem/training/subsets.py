@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechmem.core import storage
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.ids import as_ids
 from mechmem.core.results import Saved
@@ -83,6 +84,7 @@ class SubsetNetworks(Saved):
         return subset_influence(self.member, self.right(self.test_ids if ids is None else ids))
 
 
+@checked
 def train_subsets(
     config: TrainConfig,
     *,

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked
 from mechmem.core.roles import Roles
 from mechmem.core.storage import read_tensors
 from mechmem.core.subject import Subject, TwinKind
@@ -109,6 +110,7 @@ class ConfigRetrainer:
         return train(twin, out=out, device=self.device, progress=progress, title=kind.replace("_", "-") + " twin").model
 
 
+@checked
 def train(
     config: TrainConfig,
     *,
@@ -173,6 +175,7 @@ def train(
     return Subject(model, task, model.roles, run=run, retrainer=retrainer, name=title if out is None else run.path.name)
 
 
+@checked
 def load(
     path: str | Path,
     *,

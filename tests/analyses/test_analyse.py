@@ -44,7 +44,7 @@ def test_what_does_not_exist_is_refused_with_the_nearest(planted):
         mm.analyse(planted.subject, "clock_or_pizza", triple=3)
     with pytest.raises(ConfigError, match="number of triples must be"):
         mm.analyse(planted.subject, "clock_or_pizza", triples=0)
-    with pytest.raises(ConfigError, match="analysis: expected a name"):
+    with pytest.raises(ConfigError, match="name must be a string, got a Suppression"):
         mm.analyse(planted.subject, Suppression())
 
 

@@ -113,7 +113,7 @@ def test_names_and_steps_that_do_not_exist_are_refused(run, curves):
         over_training(run, "raw", steps=[])
     with pytest.raises(ConfigError, match="nothing to measure"):
         over_training(run, [])
-    with pytest.raises(ConfigError, match="got a int"):
+    with pytest.raises(ConfigError, match=r"what must be a string or an Extractor .*got \[3\]"):
         over_training(run, [3])
     with pytest.raises(ConfigError, match="takes a Subject with a run, or a run's path; got a HookedMLP"):
         over_training(run.model, "raw")

@@ -112,7 +112,7 @@ def test_digest_is_the_same_in_another_process_and_needs_no_torch():
         (lambda: ModularConfig(p=2000), "at most 1024 .*got 2000"),
         (lambda: ModularConfig(noise=0.3), "noise must be a LabelNoise, got 0.3"),
         (lambda: TrainConfig(task="add"), "task must be a TaskConfig, got 'add'"),
-        (lambda: TrainConfig(betas=(0.9,)), "betas must be two numbers"),
+        (lambda: TrainConfig(betas=(0.9,)), "betas must be a tuple of 2 numbers"),
         (lambda: ModularConfig(p=9, noise=LabelNoise(0.1, "bijective")), "odd prime p .*got 9"),
         (lambda: ModularConfig(p=2, train_fraction=0.5, noise=LabelNoise(0.1, "bijective")), "odd prime"),
         (lambda: ModularConfig(seed=-1), "seed"),

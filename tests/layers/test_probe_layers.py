@@ -210,8 +210,8 @@ def test_refusals():
         ({"probe": "knn(kk=3)"}, UnknownNameError, "Did you mean 'k'"),
         ({"probe": "knn(20)"}, ConfigError, "name its settings"),
         ({"limit_mb": -1}, ConfigError, "limit_mb"),
-        ({"untrained": "before.pt"}, ConfigError, "untrained= takes a network, got a str"),
-        ({"clean_labels": "yes"}, ConfigError, "clean_labels= takes a network, got a str"),
+        ({"untrained": "before.pt"}, ConfigError, "untrained must be a network .*got 'before.pt'"),
+        ({"clean_labels": "yes"}, ConfigError, "clean_labels must be True or False or a network .*got 'yes'"),
         (
             {"clean_labels": True},
             MissingNeedError,

@@ -142,5 +142,5 @@ def test_survives_saving(found, tmp_path):
 
 
 def test_a_score_that_is_no_name_is_refused() -> None:
-    with pytest.raises(ConfigError, match="score: expected a name, got 3"):
+    with pytest.raises(ConfigError, match="names must be a string or a list of strings, got .3"):
         mm.neuron_scores(mm.planted_network(5).subject, [3])  # pyright: ignore[reportArgumentType]

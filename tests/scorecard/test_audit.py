@@ -314,9 +314,9 @@ def test_one_extractor_is_named_by_itself(planted):
 
 def test_what_cannot_be_audited_is_refused_in_a_line(planted):
     subject = planted.subject
-    with pytest.raises(ConfigError, match="audit takes a Subject"):
+    with pytest.raises(ConfigError, match="subject must be an mm.Subject"):
         mm.audit(subject.model)
-    with pytest.raises(ConfigError, match="untrained= takes a network, got a Subject"):
+    with pytest.raises(ConfigError, match="untrained must be a network .*got a Subject"):
         mm.audit(subject, untrained=subject)
     with pytest.raises(ConfigError, match=r"must return logits of shape .*, but returned"):
         mm.audit(mm.Subject(OneHotMLP(13, 4).layers[0:0], subject.task))

@@ -153,5 +153,5 @@ def test_unknown_kind_of_plugin():
 
 
 def test_an_extractor_that_is_no_name_is_refused():
-    with pytest.raises(ConfigError, match="extractor: expected a name, got 3"):
+    with pytest.raises(ConfigError, match="name must be a string, got 3"):
         mm.extractor(3)

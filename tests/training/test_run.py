@@ -305,5 +305,5 @@ def test_a_temporary_run_lives_as_long_as_it_is_used(tiny_config):
 
 
 def test_only_a_config_is_trained():
-    with pytest.raises(ConfigError, match="train takes an mm.TrainConfig.*got a dict"):
+    with pytest.raises(ConfigError, match="config must be an mm.TrainConfig.*got a dict"):
         mm.train({"p": 5})

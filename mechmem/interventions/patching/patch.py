@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked_but
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.roles import Roles
 from mechmem.core.scores import NeuronSet
@@ -26,6 +27,7 @@ PatchedUnit = Literal["point", "neuron", "frequency", "head", "channel", "positi
 _BY_FORWARD_PASS = ("point", "head", "channel", "position")
 
 
+@checked_but("donor", "units")
 def patch(
     receiver: Subject | nn.Module,
     donor: Subject | nn.Module | None = None,

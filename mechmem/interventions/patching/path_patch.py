@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
@@ -30,6 +31,7 @@ from mechmem.models.hooks.running import block_rows, device_of, evaluating
 Sent = Literal["point", "head", "neuron", "channel", "position"]
 
 
+@checked
 def path_patch(
     subject: Subject | nn.Module,
     donor: Subject | nn.Module | None = None,

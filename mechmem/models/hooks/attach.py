@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 from torch import nn
 from transformer_lens.hook_points import HookPoint
 
+from mechmem.core.arguments import checked_but
 from mechmem.errors import ActivationError, UnknownNameError
 from mechmem.models.hooks.checked import CheckedHooks
 from mechmem.models.hooks.insertion import Unclear
@@ -17,6 +18,7 @@ from mechmem.models.hooks.numbered_cache import Cache, Numbering
 from mechmem.models.hooks.places import Point, Points, check_attachable, chosen_attachments, clear_call, same_modules
 
 
+@checked_but("model", "points")
 def attach(model: nn.Module, *points: Point, inputs: bool = False) -> Attached:
     """Attach named hook points to any network, for everything that takes hook points.
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked
 from mechmem.errors import CheckpointError
 
 _ALIKE: dict[str, Any] = {
@@ -35,7 +36,10 @@ _ALIKE: dict[str, Any] = {
 under which the two compute the same."""
 
 
-def load_tl_checkpoint(source: str | Path | Mapping[str, Shaped[Tensor, ...]], cfg: Mapping[str, Any]) -> nn.Module:
+@checked
+def load_tl_checkpoint(
+    source: str | Path | Mapping[str, Shaped[Tensor, "*shape"]], cfg: Mapping[str, Any]
+) -> nn.Module:
     """Load the parameters of a `HookedTransformer` into the installed version of TransformerLens.
 
     TransformerLens 4 has no `HookedTransformer`: there the result is a `TransformerBridge` (of `boot_native`) with the

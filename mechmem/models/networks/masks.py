@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.arguments import checked, checked_but
 from mechmem.core.config import check_choice, check_fraction, check_number, check_whole
 from mechmem.core.ids import check_ids, one_or_more
 from mechmem.core.randomness import derive_seed
@@ -120,6 +121,7 @@ class TurnOverDropout(ExampleMask):
     kind = TurnOver.kind
     parts: ClassVar[tuple[Part, ...]] = ("full", "own", "flipped")
 
+    @checked
     def __init__(self, units: int, keep: float = 0.5, layer: int | str = 0, seed: int = 0, axis: int = -1):
         super().__init__(units, layer, seed, axis)
         check_number("keep probability", keep, above=0)
@@ -155,6 +157,7 @@ class ExampleTiedDropout(ExampleMask):
     kind = ExampleTied.kind
     parts: ClassVar[tuple[Part, ...]] = ("full", "own", "shared")
 
+    @checked
     def __init__(
         self,
         units: int,
@@ -207,6 +210,7 @@ def of_examples(layers: Sequence[ExampleMask], ids: Int[Tensor, "*example"]) -> 
             layer.ids = ids_before
 
 
+@checked_but("ids")
 @contextlib.contextmanager
 def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = None) -> Iterator[None]:
     """Run a network with example masks as one of its subnetworks.

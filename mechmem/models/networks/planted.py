@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechmem.core.arguments import checked
 from mechmem.core.randomness import generator
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError
@@ -38,6 +39,7 @@ class PlantedNetwork:
     cells: Int[Tensor, " cell"]
 
 
+@checked
 def planted_network(
     p: int,
     *,

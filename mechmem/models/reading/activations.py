@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from mechmem.core.arguments import checked_but
 from mechmem.core.config import check_number, check_whole
 from mechmem.core.ids import check_ids
 from mechmem.core.roles import Roles
@@ -27,6 +28,7 @@ from mechmem.models.reading.stores import Firings, Keeping, Reducing, Reduction,
 _MB = 2**20
 
 
+@checked_but("points", "reduce", "gradients", "dtype", "chunk", "limit_mb")
 def activations(
     subject: Subject | nn.Module,
     points: str | Sequence[str] = "*",

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from mechmem.core.arguments import checked
 from mechmem.errors import ActivationError
 from mechmem.models.hooks.running import full_precision
 
@@ -31,6 +32,7 @@ class Reduction(abc.ABC):
 class Mean(Reduction):
     """Mean over examples; each chunk is summed in its own precision (at least float32), the chunks in float64."""
 
+    @checked
     def __init__(self):
         self.n = 0
         self._sum: Tensor | None = None
@@ -51,6 +53,7 @@ class Mean(Reduction):
 class Variance(Reduction):
     """Population variance over examples, by pairwise merging of chunk moments (Chan et al. 1979), in float64."""
 
+    @checked
     def __init__(self):
         self.n = 0
         self._mean: Tensor | None = None
@@ -80,6 +83,7 @@ class Variance(Reduction):
 class Gram(Reduction):
     """Uncentred second moments Σ h hᵀ over examples, of activations flattened to (example, feature), in float64."""
 
+    @checked
     def __init__(self):
         self._sum: Tensor | None = None
 

@@ -179,7 +179,7 @@ def test_heads_and_positions_that_are_not_there():
     assert score("ablation_effect(train,point=blocks.0.hook_po*)")(subject).point == "blocks.0.hook_post"
     with pytest.raises(ConfigError, match="no positions"):
         score("ablation_effect(position=0)")(subject_of())
-    with pytest.raises(ConfigError, match="the number of one position, got 'last'"):
+    with pytest.raises(ConfigError, match="position must be a whole number or None, got 'last'"):
         score("ablation_effect(position=last)")
     with pytest.raises(UnknownNameError, match="Did you mean 'head'"):
         score("ablation_effect(units=heads)")

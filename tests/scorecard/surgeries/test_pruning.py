@@ -130,7 +130,7 @@ def test_frequencies_equal_a_mask_in_numpys_spectrum(op, p):
 @pytest.mark.parametrize("wrong", [0, (), (0, 2), "3", (1.0,), True, (True,)])
 def test_frequencies_are_whole_numbers_from_one(wrong):
     for surgery in (WithoutFrequencies, OnlyFrequencies):
-        with pytest.raises(ConfigError, match="whole numbers ≥ 1"):
+        with pytest.raises(ConfigError, match="whole number"):
             surgery(wrong)
 
 
