@@ -90,9 +90,9 @@ def _checked(own: frozenset[str], function: F) -> F:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
             return function(*args, **kwargs)  # which says what is missing or too much
-        for name in given.keys() - own:
+        for name in [each for each in given if each not in own]:
             for argument, each in _each(signature.parameters[name], given[name]):
-                check(shown, each, hints.of(name), where)
+                check(argument, each, hints.of(name), where)
         return function(*args, **kwargs)
 
     return typing.cast(F, checking)
