@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
+
+_INSIDE = ("mechmem", "dataclasses", "jaxtyping", "contextlib")
+"""Packages whose frames lie between a warning and the line that called mechmem (jaxtyping's if shapes are checked)."""
 
 
 class MechmemError(Exception):
@@ -62,8 +67,24 @@ class RunDirectoryError(MechmemError):
     """A run directory is empty, damaged, truncated, of another shape, or holds something else."""
 
 
+class UncheckedWarning(UserWarning):
+    """A run or result was saved without hashes, by an older version, so that its content could not be checked."""
+
+
+class RestartWarning(UserWarning):
+    """An interrupted run has lost evaluations, and is trained from its beginning to have them all."""
+
+
 class TrainingFailedError(MechmemError, RuntimeError):
     """Training produced a loss that is not a number, or could not write its results."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside this package that called it."""
+    frame, inside = sys._getframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
+        frame, inside = frame.f_back, inside + 1
+    warnings.warn(message, category, stacklevel=inside + 1)
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> UnknownNameError:

@@ -22,8 +22,8 @@ from mechmem.analyses.neurons.fourier_classification import FourierClassificatio
 from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.runs.training_curves import TrainingCurves
 from mechmem.core.arguments import checked
+from mechmem.core.files import LOCK, left_over, sweep, write_text
 from mechmem.core.plugins import Analysis
-from mechmem.core.storage import write_text
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 
@@ -173,7 +173,9 @@ def check_output(out: Path, ours: Collection[str]) -> None:
         RunDirectoryError: it is a file, cannot be read, or holds something else.
     """
     try:
-        strangers = [path.name for path in out.iterdir() if path.name not in ours] if out.exists() else []
+        sweep(out, *ours)
+        skipped = {*ours, LOCK, *(path.name for path in left_over(out, *ours))}
+        strangers = [path.name for path in out.iterdir() if path.name not in skipped] if out.exists() else []
         page = out / "report.html"
         if page.is_file() and "<title>mechmem" not in page.read_text(encoding="utf-8", errors="replace")[:2000]:
             strangers.append("a report.html of somebody else's")

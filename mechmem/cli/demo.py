@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from mechmem.core import storage
+from mechmem.core import files
 from mechmem.core.subject import Subject
 from mechmem.models.networks.config import MLPConfig
 from mechmem.report import check_output, write_report
@@ -79,7 +79,7 @@ def run_demo(
         title = name.replace("_", " ")
         subject = train(config, out=out / name, device=device, progress=progress, title=title)
         card = audit(subject, progress=progress)
-        storage.write_json(out / name / "scorecard.json", card.to_json())
+        files.write_json(out / name / "scorecard.json", card.to_json())
         tell(card)
         entries.append((subject, card))
     write_report(entries, out / "report.html")

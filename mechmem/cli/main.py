@@ -20,9 +20,10 @@ import tyro
 
 from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
 from mechmem.core.config import check_whole
+from mechmem.core.processes import TERMINATED, Terminated, interruptible
 from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailedError, unknown_name
 
-REFUSED, FAILED, INTERRUPTED = 2, 1, 130
+REFUSED, FAILED, INTERRUPTED = 2, 1, 128 + signal.SIGINT
 
 DESCRIPTION = """Measure what a trained network memorized, what it generalized, and whether hidden accuracy is in the
 network or only in its labels. `mechmem --version` prints the version."""
@@ -31,7 +32,8 @@ network or only in its labels. `mechmem --version` prints the version."""
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0: done. 1: the run failed. 2: refused before anything was written. 130: interrupted, progress is saved.
+    0: done. 1: the run failed. 2: refused before anything was written. 130: interrupted, progress is saved. 143: the
+    same by SIGTERM.
     """
     arguments = sys.argv[1:] if argv is None else argv
     if arguments == ["--version"]:
@@ -65,7 +67,7 @@ def _unboxed(box: str) -> str:
 def _guard(run: Callable[[], None], arguments: list[str]) -> int:
     """Turn errors into one line and an exit status, and warnings into a line each."""
     try:
-        with warnings.catch_warnings():
+        with interruptible(leave=False), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: sys.stderr.write(f"mechmem: warning: {message}\n")
             run()
     except TrainingFailedError as error:
@@ -74,9 +76,10 @@ def _guard(run: Callable[[], None], arguments: list[str]) -> int:
         return _complain(str(error), REFUSED)
     except OSError as error:
         return _complain(str(error), FAILED)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        how, status = ("ended", TERMINATED) if isinstance(interrupt, Terminated) else ("interrupted", INTERRUPTED)
         again = shlex.join(["mechmem", *arguments])
-        return _complain(f"interrupted; progress is saved. To resume: {again}", INTERRUPTED)
+        return _complain(f"{how}; progress is saved. To resume: {again}", status)
     return 0
 
 
@@ -85,13 +88,16 @@ def _load_libraries() -> None:
 
     Meanwhile an interrupt exits at once: raised inside an import, it can be lost or abort the process.
     """
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, lambda *_: os._exit(_complain("interrupted before anything was done", INTERRUPTED)))
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(each) for each in signals]
+    for each in signals:
+        signal.signal(each, lambda number, _: os._exit(_complain("interrupted before anything was done", 128 + number)))
     try:
         import mechmem.cli.demo
         import mechmem.cli.terminal  # noqa: F401
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
 
 
 def _complain(message: str, status: int) -> int:
@@ -138,7 +144,7 @@ def _train(command: Train | TrainImages) -> None:
 def _audit(command: Audit) -> None:
     _load_libraries()
     from mechmem.cli.terminal import console
-    from mechmem.core import storage
+    from mechmem.core import files
     from mechmem.report import check_output, write_report
     from mechmem.scorecard.audit import audit
     from mechmem.scorecard.extractor import extractor
@@ -150,7 +156,7 @@ def _audit(command: Audit) -> None:
     subject = load(command.run, step=command.step, device=command.device)
     card = audit(subject, names, progress=not command.quiet)
     if command.out is not None:
-        storage.write_json(command.out / "scorecard.json", card.to_json())
+        files.write_json(command.out / "scorecard.json", card.to_json())
         write_report([(subject, card)], command.out / "report.html")
     if command.json:
         _write(json.dumps(card.to_json()))
@@ -166,7 +172,7 @@ def _examples(command: Examples) -> None:
     check_whole("--most", command.most, 1)
     _load_libraries()
     from mechmem.cli.terminal import console, examples_table
-    from mechmem.core import storage
+    from mechmem.core import files
     from mechmem.core.plugins import named
     from mechmem.examples.detection import found_or_reason
     from mechmem.examples.table import example_scores
@@ -178,7 +184,7 @@ def _examples(command: Examples) -> None:
         raise ScoreError("; ".join(f"no {name}: {why}" for name, why in table.reasons.items()))
     quality, reason = found_or_reason(table)
     if command.out is not None:
-        with storage.whole_file(command.out) as temporary:
+        with files.whole_file(command.out) as temporary:
             table.to_frame().to_csv(temporary, index=False)
     most = {name: each.most(command.most).tolist() for name, each in table.scores.items()}
     if command.json:

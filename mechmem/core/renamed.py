@@ -6,15 +6,12 @@ Imports no torch.
 from __future__ import annotations
 
 import functools
-import sys
-import warnings
 from collections.abc import Callable, Container
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from mechmem.errors import warn_caller
 
-_INSIDE = ("mechmem", "dataclasses", "jaxtyping")
-"""Packages whose frames lie between a name and the line that used it; jaxtyping's do when shapes are checked."""
+T = TypeVar("T")
 
 PUBLIC = {
     "ScoreTable": "NeuronTable",
@@ -49,11 +46,8 @@ def current(name: str, renamed: dict[str, str], where: str = "") -> str:
     """
     if name not in renamed:
         return name
-    frame, inside = sys._getframe(), 0
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INSIDE:
-        frame, inside = frame.f_back, inside + 1
     said = f"{where}{name} is now called {where}{renamed[name]}; the old name goes with the next release"
-    warnings.warn(said, DeprecationWarning, stacklevel=inside + 1)
+    warn_caller(said, DeprecationWarning)
     return renamed[name]
 
 

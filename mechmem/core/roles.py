@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from mechmem.core.arguments import Checked, check_fields
 from mechmem.core.elements import pick, tensors
+from mechmem.core.storage import record
 from mechmem.errors import RoleError, UnknownNameError, unknown_name
 
 
+@record
 @dataclasses.dataclass(frozen=True)
 class Role(Checked):
     """Reading of a model's parameter as a matrix with named axes, and writing it back.
@@ -84,6 +86,7 @@ class Role(Checked):
         return stored if self.first is None else stored[: self.first]
 
 
+@record
 @dataclasses.dataclass(frozen=True)
 class Output(Checked):
     """Position of the logits in a model's output.
@@ -124,6 +127,7 @@ class Output(Checked):
         return answering[:, : self.classes]
 
 
+@record
 @dataclasses.dataclass(frozen=True)
 class Roles:
     """Roles of a model's parameters and points. Plugins that need a role refuse if it is missing; they do not guess.

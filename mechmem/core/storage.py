@@ -1,4 +1,4 @@
-"""Atomic file writes, and lossless saving and loading of records.
+"""Tensors with a hash of their content, and lossless saving and loading of records.
 
 Everything is safetensors or JSON: nothing loaded here can execute code.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import hashlib
 import json
 import math
-import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,12 +19,14 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from mechmem.core.files import HASH, check_regular, hash_of, parse_json, whole_file
 from mechmem.core.renamed import RECORDS
-from mechmem.errors import RunDirectoryError
+from mechmem.errors import MechmemError, RunDirectoryError, UncheckedWarning, warn_caller
 
 T = TypeVar("T")
 
 _RECORDS: dict[str, type[Any]] = {}
+_ABOUT = "mechmem"
 
 
 def record(cls: type[T]) -> type[T]:
@@ -36,65 +38,101 @@ def record(cls: type[T]) -> type[T]:
     return cls
 
 
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush the file to disk and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """Tensors read from a file.
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write text so that a reader sees the old file or the new one, never a part of it."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON; a value that is not finite is an error, not invalid JSON."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        RunDirectoryError: the file is missing, truncated or not JSON.
+    Attributes:
+        tensors: the tensors by name, on the CPU.
+        about: the JSON object that was written with them.
+        hashed: whether the file had a hash, which its content matched.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunDirectoryError(f"cannot read {path}: {error}") from error
+
+    tensors: dict[str, torch.Tensor]
+    about: dict[str, Any]
+    hashed: bool
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, on the CPU and contiguous."""
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any] | None = None) -> None:
+    """Write tensors as safetensors, on the CPU and contiguous, with a JSON object about them and a hash of both."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    hashed = {**(about or {}), HASH: _content_hash(plain, about or {})}
     with whole_file(path) as temporary:
         try:
-            # None instead of an empty mapping, which safetensors writes without tensors as a file it cannot read.
-            safetensors.torch.save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
+            # A single entry, as safetensors writes several in any order.
+            safetensors.torch.save_file(plain, temporary, metadata={_ABOUT: json.dumps(hashed)})
         except safetensors.SafetensorError as error:
             # safetensors reports a full disk as its own error; callers expect OSError.
-            raise OSError(f"cannot write {path}: {error}") from error
+            raise OSError(errno.ENOSPC, f"cannot write {path}: {error}") from error
+
+
+def read_stored(path: Path, most: int | None = None) -> Stored:
+    """Read tensors onto the CPU, with what was written about them.
+
+    Args:
+        path: the file.
+        most: its largest size in bytes; None for any.
+
+    Raises:
+        RunDirectoryError: the file is missing, truncated, too large or not safetensors, or its content does not match
+            its hash.
+    """
+    with _opened(path, most) as file:
+        about = _about(path, file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        written = about.pop(HASH, None)
+        if written is not None and written != _content_hash(tensors, about):
+            raise RunDirectoryError(f"{path} is damaged: its content does not match its hash")
+    return Stored(tensors, about, written is not None)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Read what was written about tensors, and not these, so that nothing is checked.
+
+    Raises:
+        RunDirectoryError: the file is missing, truncated or not safetensors.
+    """
+    with _opened(path, None) as file:
+        return _about(path, file.metadata())
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read tensors onto the CPU.
 
     Raises:
-        RunDirectoryError: the file is missing, truncated or not safetensors.
+        RunDirectoryError: the file is missing, truncated or not safetensors, or its content does not match its hash.
     """
+    return read_stored(path).tensors
+
+
+@contextlib.contextmanager
+def _opened(path: Path, most: int | None) -> Iterator[Any]:
+    check_regular(path, most)
     try:
-        return safetensors.torch.load_file(path, device="cpu")
-    except (OSError, safetensors.SafetensorError) as error:
+        with safetensors.safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, safetensors.SafetensorError, RuntimeError, ValueError, LookupError, RecursionError) as error:
         raise RunDirectoryError(f"cannot read {path}: {error}") from error
+
+
+def _about(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    try:
+        about = parse_json((metadata or {}).get(_ABOUT, "{}"))
+    except ValueError as error:
+        raise RunDirectoryError(f"{path} is damaged: {error}") from error
+    if not isinstance(about, dict):
+        raise RunDirectoryError(f"{path} is damaged: what it says of its tensors is no JSON object")
+    return about
+
+
+def _content_hash(tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> str:
+    state = hashlib.blake2b(hash_of(dict(about)).encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        state.update(json.dumps([name, str(tensor.dtype), *tensor.shape]).encode())
+        # As bytes, because numpy has no bfloat16; the stride of a single value may be anything.
+        flat = tensor.reshape(-1)
+        state.update(flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -146,8 +184,8 @@ def decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 def save_record(value: Any, path: Path) -> None:
     """Save one record to a single safetensors file whose header holds everything that is not a tensor."""
     tensors: dict[str, torch.Tensor] = {}
-    body = json.dumps(encode(value, tensors))
-    write_tensors(path, tensors or {"empty": torch.zeros(0)}, metadata={"mechmem": body})
+    body = encode(value, tensors)
+    write_tensors(path, tensors or {"empty": torch.zeros(0)}, body)
 
 
 def load_record(path: Path) -> Any:
@@ -155,13 +193,24 @@ def load_record(path: Path) -> Any:
 
     Raises:
         RunDirectoryError: the file is missing, damaged or holds no record.
+
+    Warns:
+        UncheckedWarning: an older version wrote the file, without a hash.
     """
-    tensors = read_tensors(path)
-    with safetensors.safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    if "mechmem" not in metadata:
+    stored = read_stored(path)
+    if "$record" not in stored.about:
         raise RunDirectoryError(f"{path} holds no mechmem result")
     try:
-        return decode(json.loads(metadata["mechmem"]), tensors)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        found = decode(stored.about, stored.tensors)
+    except MechmemError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RunDirectoryError(f"{path} is damaged: {error!r}") from error
+    if not stored.hashed:
+        warn_unchecked(path)
+    return found
+
+
+def warn_unchecked(path: Path) -> None:
+    """Warn that an older version wrote a file or directory, without hashes."""
+    warn_caller(f"{path} was saved by an older version, without hashes: its content was not checked", UncheckedWarning)

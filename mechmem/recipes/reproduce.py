@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import multiprocessing
-import os
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -18,16 +15,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from mechmem.core import storage
+from mechmem.core import files
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
+from mechmem.core.processes import interruptible, run_interruptibly, worker_pool
 from mechmem.errors import RunDirectoryError, TrainingFailedError, unknown_name
 from mechmem.models.hooks.running import resolve_device
 from mechmem.recipes.claims import SCALES, Claim, Recipe, Scale
 from mechmem.recipes.ledger import Entry, Ledger, entry_of, write_page
 from mechmem.recipes.trials import (
     expected_seconds,
-    initialize_worker,
     measured_at,
     measurements,
     recipe,
@@ -72,9 +69,10 @@ def reproduce(
     Raises:
         UnknownNameError: there is no such recipe or claim.
         ConfigError: the scale or the number of workers is invalid.
-        RunDirectoryError: `out` holds other files, or another recipe or scale.
-        TrainingFailedError: a worker process died.
+        RunDirectoryError: `out` holds other files, or another recipe or scale, or another process writes to it.
+        TrainingFailedError: a worker process died, or a result could not be written.
         KeyboardInterrupt: interrupted; the state of every run is saved.
+        SystemExit: the process was ended by SIGTERM (status 143); likewise.
     """
     check_choice("scale", scale, SCALES)
     check_whole("number of workers", workers, 1)
@@ -82,6 +80,26 @@ def reproduce(
     paper = recipe(name)
     chosen = _chosen(paper, claims)
     folder = Path(out) if out is not None else Path("reproductions") / f"{name}-{scale}"
+    check_output(folder, OURS)
+    try:
+        with interruptible(), files.alone(folder):
+            return _reproduced(paper, scale, chosen, folder, workers, device, tell, progress=progress)
+    except OSError as error:
+        raise TrainingFailedError(f"could not write to {folder}: {error}") from error
+
+
+def _reproduced(
+    paper: Recipe,
+    scale: Scale,
+    chosen: Sequence[Claim],
+    folder: Path,
+    workers: int,
+    device: str,
+    tell: Callable[[Entry], None],
+    *,
+    progress: bool,
+) -> Ledger:
+    """Train and measure what is missing in a directory, judge the claims, and write the ledger."""
     spent = _open(folder, paper, scale)
     start = time.perf_counter()
     entries: dict[str, Entry] = {}
@@ -103,21 +121,23 @@ def reproduce(
     with _reporter(paper, scale, expected, workers, show=progress) as report:
         decide(set(jobs))
         try:
-            for digest, failure in _run(jobs, paper, scale, folder, workers, device, expected):
-                if failure:
-                    failures[digest] = failure
-                del jobs[digest]
-                report(digest)
-                decide(set(jobs))
+            # Closed here, so that an error or an interrupt at any point ends the processes.
+            with contextlib.closing(_run(jobs, paper, scale, folder, workers, device, expected)) as done:
+                for digest, failure in done:
+                    if failure:
+                        failures[digest] = failure
+                    del jobs[digest]
+                    report(digest)
+                    decide(set(jobs))
         finally:
             spent += time.perf_counter() - start
-            storage.write_json(folder / "reproduction.json", _header(paper, scale, spent))
+            files.write_json(folder / "reproduction.json", _header(paper, scale, spent))
     versions = {package: importlib.metadata.version(package) for package in ("mechmem", "torch", "transformer_lens")}
     versions["python"] = platform.python_version()
     ordered = tuple(entries[claim.key] for claim in chosen)
-    ledger = Ledger(name, paper.title, paper.source, scale, paper.caveats, ordered, spent, versions)
+    ledger = Ledger(paper.name, paper.title, paper.source, scale, paper.caveats, ordered, spent, versions)
     ledger.save(folder / "ledger.safetensors")
-    storage.write_json(folder / "ledger.json", ledger.to_json())
+    files.write_json(folder / "ledger.json", ledger.to_json())
     write_page(ledger, paper, folder)
     return ledger
 
@@ -136,19 +156,18 @@ def _header(paper: Recipe, scale: Scale, seconds: float) -> dict[str, Any]:
 
 def _open(folder: Path, paper: Recipe, scale: Scale) -> float:
     """Create the reproduction's directory, or check that it matches; return the seconds already spent on it."""
-    check_output(folder, OURS)
+    for each in folder.glob("measurements/*"):
+        files.sweep(each, "*.json")
     path = folder / "reproduction.json"
     if not path.exists():
-        try:
-            storage.write_json(path, _header(paper, scale, 0.0))
-        except OSError as error:
-            raise RunDirectoryError(f"cannot write to {folder}: {error.strerror}") from error
+        files.write_json(path, _header(paper, scale, 0.0))
         return 0.0
-    found = storage.read_json(path)
-    if not isinstance(found, dict) or {**found, "seconds": 0.0} != _header(paper, scale, 0.0):
-        there = f"{found.get('recipe')} at scale {found.get('scale')}" if isinstance(found, dict) else "something else"
+    found = files.read_object(path)
+    seconds = found.get("seconds")
+    if {**found, "seconds": 0.0} != _header(paper, scale, 0.0) or not isinstance(seconds, int | float):
+        there = f"{found.get('recipe')} at scale {found.get('scale')}"
         raise RunDirectoryError(f"{folder} holds {there}, not {paper.name} at scale {scale}; choose another directory")
-    return float(found["seconds"])
+    return float(seconds)
 
 
 def _jobs(paper: Recipe, chosen: Sequence[Claim], scale: Scale, folder: Path) -> dict[str, list[str]]:
@@ -170,33 +189,24 @@ def _run(
     workers: int,
     device: str,
     expected: dict[str, float],
-) -> Iterator[tuple[str, str]]:
+) -> Generator[tuple[str, str]]:
     """Yield the digest of each finished run, and the reason if it failed (else "")."""
     if not jobs:
         return
     # Near the end, long runs go first, so that none of them runs alone while other processes idle.
     order = sorted(jobs, key=lambda digest: -expected[digest]) if len(jobs) <= 2 * workers else list(jobs)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initialize_worker, (1,))
     try:
-        waiting: dict[Future[tuple[str, float]], str] = {
-            pool.submit(work, paper.name, scale, digest, jobs[digest], folder, device): digest for digest in order
-        }
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield waiting.pop(future), future.result()[0]
+        with worker_pool(min(workers, len(jobs))) as pool:
+            waiting: dict[Future[tuple[str, float]], str] = {
+                pool.submit(run_interruptibly, work, paper.name, scale, digest, jobs[digest], folder, device): digest
+                for digest in order
+            }
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield waiting.pop(future), future.result()[0]
     except BrokenProcessPool as error:
         raise TrainingFailedError(f"a worker process died (out of memory?): {error}") from error
-    except BaseException:
-        # An interrupt may reach only this process; the workers save their state when they receive it.
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            if process.pid is not None:
-                os.kill(process.pid, signal.SIGINT)
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _Progress:

@@ -6,16 +6,14 @@ import importlib
 import importlib.metadata
 import math
 import pkgutil
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 import pandas as pd
 import torch
 
-from mechmem.core import storage
+from mechmem.core import files
 from mechmem.errors import ConfigError, MechmemError, RunDirectoryError, unknown_name
 from mechmem.models.networks.build import build_model
 from mechmem.models.networks.config import MLPConfig
@@ -28,9 +26,6 @@ from mechmem.training.loop import training_step
 from mechmem.training.minibatches import Batch
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.train import train
-
-_working = False
-_interrupted = False
 
 
 def recipes() -> dict[str, Recipe]:
@@ -63,24 +58,6 @@ def recipe(name: str) -> Recipe:
     return found[name]
 
 
-def initialize_worker(threads: int) -> None:
-    """Initialise a worker process: its number of threads and its handling of interrupts.
-
-    In an idle worker, KeyboardInterrupt would end in a traceback; it is raised only when the next run arrives, as one
-    may already be queued.
-    """
-    torch.set_num_threads(threads)
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        global _working, _interrupted
-        _interrupted = True
-        if _working:
-            _working = False
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
-
-
 def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path, device: str) -> tuple[str, float]:
     """Train a run and write its measurements for each claim.
 
@@ -95,10 +72,7 @@ def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path
     Returns:
         the reason if the run failed and was not measured, or ""; and the seconds it took.
     """
-    global _working
-    if _interrupted:
-        raise KeyboardInterrupt
-    _working, start = True, time.perf_counter()
+    start = time.perf_counter()
     try:
         paper = recipe(name)
         subject = train(paper.trials(scale)[digest], out=folder / "runs" / digest, device=device, progress=False)
@@ -110,11 +84,11 @@ def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path
                 {"quantity": quantity, "x": _plain(x), "value": _plain(value)}
                 for quantity, x, value in zip(frame["quantity"], frame["x"], frame["value"], strict=True)
             ]
-            storage.write_json(measured_at(folder, key, digest), rows)
+            files.write_json(measured_at(folder, key, digest), rows)
     except MechmemError as error:
         return f"run {digest} failed: {error}", time.perf_counter() - start
-    finally:
-        _working = False
+    except OSError as error:
+        return f"run {digest} failed: could not write to {folder}: {error}", time.perf_counter() - start
     return "", time.perf_counter() - start
 
 
@@ -132,7 +106,7 @@ def measurements(claim: Claim, scale: Scale, folder: Path) -> pd.DataFrame:
     parts = []
     for trial in claim.trials(scale):
         path = measured_at(folder, claim.key, trial.config.digest)
-        values = storage.read_json(path)
+        values = files.read_json(path)
         try:
             part = pd.DataFrame(values, columns=["quantity", "x", "value"]).astype({"x": float, "value": float})
         except (ValueError, TypeError, KeyError) as error:

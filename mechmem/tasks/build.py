@@ -16,7 +16,7 @@ def build_task(config: TaskConfig, *, recorded: bool = False) -> Task:
     Args:
         config: the config.
         recorded: whether it is that of a run on disk. Copies of training images in its test set are then counted, not
-            refused, since earlier versions recorded such runs.
+            refused, since earlier versions recorded such runs; and nothing is downloaded.
 
     Raises:
         ConfigError: there is no task for this config, or it leaves no training or no test examples.

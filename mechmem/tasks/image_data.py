@@ -1,4 +1,4 @@
-"""Sources of images. Only a HuggingFace data set given by name is ever downloaded."""
+"""Sources of images. Only a HuggingFace data set given by name is ever downloaded, and never when a run is opened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
-import zipfile
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -18,8 +18,9 @@ from einops import rearrange
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from mechmem.core.storage import whole_file
+from mechmem.core.files import whole_file
 from mechmem.errors import ConfigError
+from mechmem.tasks.array_files import read_arrays, whole_number
 
 SHIPPED = ("digits", "mnist5k")
 """Data sets that ship with a library and are the same everywhere."""
@@ -66,6 +67,8 @@ class ImageData:
                 f"{classes.shape}"
             )
         count = int(classes.max()) + 1 if n_classes is None else n_classes
+        if count > len(classes):
+            raise ConfigError(f"{len(classes)} images cannot be of {count} classes: every class needs one")
         if int(classes.min()) < 0 or int(classes.max()) >= count:
             raise ConfigError(f"labels must lie in 0 … {count - 1}, got {int(classes.min())} … {int(classes.max())}")
         if not 0 <= n_test < len(classes):
@@ -112,24 +115,30 @@ def _checked(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(scaled.round().astype(np.uint8))
 
 
-def image_data(name: str) -> ImageData:
+def image_data(name: str, *, download: bool = True) -> ImageData:
     """Read a data set; the result is cached until a file on disk changes.
 
     Args:
         name: as in `ImageConfig.data`.
+        download: whether a HuggingFace data set may be downloaded; otherwise it must have been downloaded before.
 
     Raises:
         ConfigError: it cannot be read, or is not a set of labelled images of one size.
     """
     path = Path(name)
-    if not path.exists():
-        return _read(name, ())
+    if name in SHIPPED or not path.exists():
+        return _read(name, (), download)
     files = [path] if path.is_file() else sorted(path.rglob("*"))
-    return _read(str(path.resolve()), tuple((str(file), file.stat().st_mtime_ns) for file in files))
+    states = {str(file): file.stat() for file in files}
+    for file, state in states.items():
+        if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+            raise ConfigError(f"cannot read images from {name}: {file} is not a regular file")
+    changed = ((file, each.st_mtime_ns, each.st_ctime_ns, each.st_size) for file, each in states.items())
+    return _read(str(path.resolve()), tuple(changed), False)
 
 
 @functools.lru_cache(maxsize=2)
-def _read(name: str, _state: tuple[tuple[str, int], ...]) -> ImageData:
+def _read(name: str, _state: tuple[tuple[str, int, int, int], ...], download: bool) -> ImageData:
     if name == "digits":
         from sklearn.datasets import load_digits
 
@@ -145,7 +154,7 @@ def _read(name: str, _state: tuple[tuple[str, int], ...]) -> ImageData:
         return _grey(images, labels, 28)
     if name.endswith(".npz"):
         return _numpy(Path(name))
-    return _huggingface(name)
+    return _huggingface(name, download)
 
 
 def _grey(images: Any, labels: Any, side: int) -> ImageData:
@@ -155,23 +164,19 @@ def _grey(images: Any, labels: Any, side: int) -> ImageData:
 
 
 def _numpy(path: Path) -> ImageData:
-    try:
-        with np.load(path) as file:
-            found = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"cannot read images from {path}: {error}") from error
+    found = read_arrays(path)
     if not {"images", "labels"} <= set(found):
         raise ConfigError(f"{path} has no arrays 'images' and 'labels'; it has {', '.join(found) or 'none'}")
-    sizes = {name: int(found[name]) for name in ("n_test", "n_classes") if name in found}
+    sizes = {name: whole_number(path, name, found[name]) for name in ("n_test", "n_classes") if name in found}
     return ImageData.from_arrays(found["images"], found["labels"], **sizes)
 
 
-def _huggingface(name: str) -> ImageData:
+def _huggingface(name: str, download: bool) -> ImageData:
     import datasets
 
     try:
         folder = Path(name).is_dir()
-        with _quiet(bars=not folder):
+        with _quiet(bars=not folder), contextlib.nullcontext() if download else _offline():
             loaded: Any = datasets.load_dataset("imagefolder", data_dir=name) if folder else datasets.load_dataset(name)
     except Exception as error:  # any failure of the hub, the folder or the network
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -227,6 +232,21 @@ def _pixels(name: str, part: Any, column: str) -> np.ndarray:
                 f"{found[0].shape}: all must be equal"
             )
     return np.stack(found)
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Keep `datasets` from the network, as its environment variable does before it is imported."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    switches = ((datasets.config, "HF_HUB_OFFLINE"), (datasets.config, "HF_DATASETS_OFFLINE"))
+    switches += ((huggingface_hub.constants, "HF_HUB_OFFLINE"),)
+    with contextlib.ExitStack() as stack:
+        for module, name in switches:
+            stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, True)
+        yield
 
 
 @contextlib.contextmanager

@@ -34,7 +34,8 @@ class ImageTask(ConfiguredTask):
     Args:
         config: data, sizes, noise, augmentation and seed; the same config gives the same task.
         data: the images, if they are not to be read from `config.data`.
-        recorded: whether the task is that of a run on disk, whose copies are counted and not refused.
+        recorded: whether the task is that of a run on disk, whose copies are counted and not refused, and whose data
+            are not downloaded.
 
     Raises:
         ConfigError: the data cannot be read, there are too few images, a class has no training image, a test image is a
@@ -45,7 +46,7 @@ class ImageTask(ConfiguredTask):
     def __init__(self, config: ImageConfig, data: ImageData | None = None, *, recorded: bool = False):
         self.config = config
         self.title = config.data
-        self._data = image_data(config.data) if data is None else data
+        self._data = image_data(config.data, download=not recorded) if data is None else data
         self._read = data is None and config.data in SHIPPED
         self.n_classes = self._data.n_classes
         check_possible(config.augmentation, self._data.pixels.shape[1])

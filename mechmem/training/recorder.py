@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import json
+import contextlib
 import math
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ from typing import Any, Protocol, get_args
 import numpy as np
 from torch import Tensor, nn
 
-from mechmem.core import storage
+from mechmem.core import files
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.roles import Roles
@@ -23,7 +22,9 @@ from mechmem.core.task import Task
 from mechmem.errors import ConfigError, RunDirectoryError, TrainingFailedError
 from mechmem.training.config import Loss, TrainConfig, log_schedule
 from mechmem.training.evaluate import evaluate
-from mechmem.training.run import Run, read_bits, write_checkpoint, write_header
+from mechmem.training.header import NAMES, started, strangers, write_header
+from mechmem.training.history import History, append, flush, no_history, write_history
+from mechmem.training.run import OPTIMIZER, STATE, Run, write_checkpoint
 
 
 class StateTensors(Protocol):
@@ -51,14 +52,15 @@ class Recorder:
         task: its task.
         steps: number of steps that will be taken.
         out: the run directory; None for a temporary one, which is deleted when the run is no longer used.
-        roles: roles of the network's parts.
+        roles: roles of the network's parts; they are recorded too.
         loss: the training loss, for the history's `train_loss`.
         evaluations: number of log-spaced evaluations after step 0, or the steps themselves.
         checkpoints: number of log-spaced checkpoints after step 0, or the steps themselves.
 
     Raises:
         ConfigError: there is no such loss, or the number of steps is not positive.
-        RunDirectoryError: the directory is not empty, or cannot be written.
+        RunDirectoryError: the directory is not empty, cannot be written, or is being written by another process.
+        TrainingFailedError: the disk is full.
     """
 
     @checked
@@ -87,45 +89,54 @@ class Recorder:
             self._temporary = TemporaryFolder()
             out = self._temporary.path
         self.path = Path(out)
-        self.rows: list[dict[str, Any]] = []
-        if (self.path / "config.json").exists():
-            self._adopt()
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        with contextlib.ExitStack() as held:
+            if config is None:
+                held.enter_context(files.alone(self.path))
+            try:
+                self._open()
+            except OSError as error:
+                raise files.cannot_write(self.path, error) from error
+            # mechmem's own trainer holds the lock itself; a user's loop ends when nobody has its recorder any more.
+            weakref.finalize(self, held.pop_all().close)
+        self._run = self.run()
+        self._history = no_history(self._run.header.run)
+
+    def _open(self) -> None:
+        """Begin a run, or check that there is one to go on with."""
+        if started(self.path):
+            if self.config is None:
+                raise RunDirectoryError(f"{self.path} already holds a run; choose another directory")
+        elif strangers(self.path):
             raise RunDirectoryError(f"{self.path} holds something else; choose another directory")
         else:
-            try:
-                write_header(self.path, config, task)
-                storage.write_text(self.path / "history.jsonl", "")
-                (self.path / "history.bits").write_bytes(b"")
-            except OSError as error:
-                if error.errno == errno.ENOSPC:
-                    raise
-                raise RunDirectoryError(f"cannot write to {self.path}: {error.strerror}") from error
+            write_header(self.path, self.config, self.task, self.roles)
+            write_history(self.path, no_history(""))
+        files.sweep(self.path, *NAMES)
+        files.sweep(self.path / "checkpoints", f"step_*{STATE}")
 
-    def _adopt(self) -> None:
-        if self.config is None:
-            raise RunDirectoryError(f"{self.path} already holds a run; choose another directory")
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The evaluations so far."""
+        return [dict(row) for row in self._history.rows]
 
     def run(self) -> Run:
         """Return the run that is being written; it keeps a temporary directory alive."""
         return Run(self.path, self.model, self.task, self.roles, owner=self._temporary)
 
-    def resume_at(self, step: int) -> None:
-        """Return to a saved step, and discard all later evaluations and checkpoints."""
-        # Before the first checkpoint there is nothing to keep, and after an early kill perhaps not even a history.
-        rows = Run(self.path, self.model, self.task).rows() if step >= 0 else []
-        self.rows = [row for row in rows if row["step"] <= step]
-        width = 2 * -(-len(self.task.ids) // 8)
-        bits = read_bits(self.path)[: width * len(self.rows)] if step >= 0 else b""
-        if len(bits) != width * len(self.rows):
-            raise RunDirectoryError(f"{self.path / 'history.bits'} is shorter than the history; the run is damaged")
-        storage.write_text(self.path / "history.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows))
-        with storage.whole_file(self.path / "history.bits") as temporary:
-            temporary.write_bytes(bits)
+    def resume_at(self, step: int, history: History) -> None:
+        """Return to a saved step, and discard all later evaluations.
+
+        Args:
+            step: the step.
+            history: the evaluations that are kept, up to that step.
+        """
+        self._history = history
+        write_history(self.path, history)
+        self._discard_before(step)
 
     def catch_up(self, step: int) -> dict[str, Any] | None:
         """Return the history's row of a restored step; evaluate now if a kill came before it was written."""
-        if self.rows and self.rows[-1]["step"] == step:
+        if self._history.rows and self._history.rows[-1]["step"] == step:
             return self.rows[-1]
         return self.evaluate(step) if step in self.evaluate_at else None
 
@@ -151,34 +162,44 @@ class Recorder:
             ConfigError: this step or a later one has already been evaluated.
             TrainingFailedError: a loss is not a number.
         """
-        if self.rows and step <= self.rows[-1]["step"]:
-            raise ConfigError(f"step {step} comes after step {self.rows[-1]['step']}; steps are recorded in order")
+        last = self._history.rows[-1]["step"] if self._history.rows else -1
+        if step <= last:
+            raise ConfigError(f"step {step} comes after step {last}; steps are recorded in order")
         evaluation = evaluate(self.model, self.task, self.loss, self.roles.output)
         row = {"step": step, **evaluation.row}
         for name, value in row.items():
             if value is not None and not math.isfinite(value):
                 raise TrainingFailedError(f"{name} is {value} at step {step}")
         bits = np.concatenate([np.packbits(evaluation.given.numpy()), np.packbits(evaluation.true.numpy())])
-        # The bits first, so that every line of the history has them.
-        with (self.path / "history.bits").open("ab") as file:
-            file.write(bits.tobytes())
-        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-        self.rows.append(row)
+        history = self._history.added(row, bits.tobytes())
+        append(self.path, history)
+        self._history = history
         return row
 
     def checkpoint(self, step: int, optimizer: StateTensors | None = None) -> None:
         """Save the network (and the optimiser) now."""
-        write_checkpoint(self.path, step, self.model, None if optimizer is None else optimizer.state_tensors())
-        # A checkpoint that an interrupt saved between two scheduled steps is obsolete once the run is past it (in a
-        # user-written loop it was requested, and stays).
-        for old in self.run().checkpoint_steps() if self.config is not None else []:
+        # An interrupt may save a step before it is evaluated, which the resumed run does.
+        history = self._history if self.config is None else self._history.up_to(step - 1)
+        flush(self.path)
+        state = None if optimizer is None else optimizer.state_tensors()
+        write_checkpoint(self._run, step, self.model, state, history)
+        if state is not None:
+            self._discard_before(step)
+
+    def _discard_before(self, step: int) -> None:
+        """Delete what a saved step makes obsolete: earlier states of the optimiser, and what an interrupt saved."""
+        for old in self._run.checkpoint_steps(OPTIMIZER):
+            if old < step:
+                self._run.checkpoint(old, OPTIMIZER).unlink()
+        # In a user-written loop a checkpoint between two scheduled steps was asked for, and stays.
+        for old in self._run.checkpoint_steps() if self.config is not None else []:
             if old < step and old not in self.checkpoint_at:
-                (self.path / "checkpoints" / f"step_{old}.safetensors").unlink()
+                self._run.checkpoint(old).unlink()
 
     def finish(self, step: int, reason: str) -> None:
         """Mark the run as ended."""
-        storage.write_json(self.path / "finished.json", {"step": step, "reason": reason})
+        end = {"step": step, "reason": reason, "history": self._history.seal()}
+        files.write_hashed(self.path / "finished.json", end)
 
 
 class TemporaryFolder:

@@ -7,13 +7,14 @@ history.jsonl                       one line per evaluation
 history.bits                        per evaluation, packed: prediction = given, prediction = true, for every id
 finished.json                       last step and the reason why training ended
 twins/                              twins, by a hash of their training
+
+Each file but the packed predictions has a hash of its content and of the header's hash in it; a line of the history has
+one of its predictions too.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,21 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from mechmem.core import storage
+from mechmem.core import files, storage
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
-from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
+from mechmem.errors import MissingNeedError, RunDirectoryError
 from mechmem.models.hooks.running import device_of
 from mechmem.models.networks.build import build_model
 from mechmem.models.networks.masks import mask_layers
 from mechmem.tasks.build import build_task
-from mechmem.training.config import TrainConfig
+from mechmem.training.config import log_schedule
+from mechmem.training.header import Header, read_header
+from mechmem.training.history import History, read_history
 
-FORMAT = 1
+STATE, OPTIMIZER = ".safetensors", ".optimizer.safetensors"
+REMEDY = "; mm.train with the same config and directory trains what is missing again"
 
 
 class Run:
@@ -46,11 +50,12 @@ class Run:
         model: for a run recorded in a user-written loop, a network of the recorded shape; its weights are neither used
             nor changed.
         task: for such a run, its task.
-        roles: for such a run, its roles.
+        roles: for such a run, its roles; by default those that were recorded.
         owner: object that must live as long as the run (the handle of a temporary directory).
 
     Raises:
-        RunDirectoryError: the directory is missing, empty, damaged, or not a run of this format.
+        RunDirectoryError: the directory is missing, empty, damaged, or not a run of this format, or its task is
+            another one than it was started on.
         MissingNeedError: the run was recorded in a user-written loop, and its model or task was not passed.
     """
 
@@ -59,30 +64,40 @@ class Run:
         path: str | Path,
         model: nn.Module | None = None,
         task: Task | None = None,
-        roles: Roles = Roles(),
+        roles: Roles | None = None,
         owner: object = None,
     ):
         self._owner = owner
         self.path = Path(path)
-        header = read_header(self.path)
-        self.threads = int(header["threads"])
-        try:
-            self.config = None if header["config"] is None else TrainConfig.from_dict(header["config"])
-        except (ConfigError, UnknownNameError) as error:
-            raise RunDirectoryError(f"{path} has a damaged config: {error}") from error
-        if self.config is not None and self.config.digest != header.get("digest"):
-            raise RunDirectoryError(f"{self.path / 'config.json'} was changed after the run was started")
-        self._model, self._task, self._roles = model, task, roles
+        self.header: Header = read_header(self.path)
+        self.config, self.threads = self.header.config, self.header.threads
+        self._model, self._task, self._roles = model, task, roles or self.header.roles or Roles()
         if self.config is None and (model is None or task is None):
             raise MissingNeedError(f"{path} was recorded in a user-written loop: pass its model= and task= to open it")
-        if self._task is not None and self._task.digest != header["task"]:
-            raise RunDirectoryError(f"{path} was recorded on another task ({header['task']}, not {self._task.digest})")
+        if task is not None:
+            self._check_task(task)
+
+    def _check_task(self, task: Task) -> None:
+        recorded, given = self.header.task, task.digest
+        if given != recorded and self.config is None:
+            raise RunDirectoryError(f"{self.path} was recorded on another task ({recorded}, not {given})")
+        if given != recorded:
+            raise RunDirectoryError(
+                f"{self.path} was started on another task ({recorded}, not {given}): its data have changed since"
+            )
 
     def task(self) -> Task:
-        """Return the run's task."""
+        """Return the run's task.
+
+        Raises:
+            ConfigError: its data cannot be read.
+            RunDirectoryError: they are not those that the run was started on.
+        """
         if self._task is None:
             assert self.config is not None
-            self._task = build_task(self.config.task, recorded=True)
+            task = build_task(self.config.task, recorded=True)
+            self._check_task(task)
+            self._task = task
         return self._task
 
     def roles(self) -> Roles:
@@ -93,10 +108,10 @@ class Run:
         assert self.config is not None
         return build_model(self.config.model, self.task(), self.config.seed)
 
-    def checkpoint_steps(self) -> list[int]:
-        """Return the steps with a saved state, in order."""
-        names = (self.path / "checkpoints").glob("step_*.safetensors")
-        numbers = [path.name.removeprefix("step_").removesuffix(".safetensors") for path in names]
+    def checkpoint_steps(self, kind: str = STATE) -> list[int]:
+        """Return the steps with a saved state, in order: of the network, or with `kind=OPTIMIZER` of the optimiser."""
+        names = (path.name for path in (self.path / "checkpoints").glob(f"step_*{kind}"))
+        numbers = [name.removeprefix("step_").removesuffix(kind) for name in names]
         return sorted(int(number) for number in numbers if number.isdecimal())
 
     def model_at(self, step: int) -> nn.Module:
@@ -113,127 +128,150 @@ class Run:
             model.to(device_of(self._model))
         for layer in mask_layers(model):
             layer.part, layer.ids = None, None
-        load_state(model, self._checkpoint(step))
+        self.load_state(model, step)
         return model.eval()
 
-    def _checkpoint(self, step: int) -> Path:
-        return self.path / "checkpoints" / f"step_{step}.safetensors"
+    def checkpoint(self, step: int, kind: str = STATE) -> Path:
+        """Return the path of a step's state, of the network or of the optimiser."""
+        return self.path / "checkpoints" / f"step_{step}{kind}"
+
+    def read_checkpoint(self, step: int, model: nn.Module, kind: str = STATE) -> dict[str, Tensor]:
+        """Return a saved state of a network like `model`, or of its optimiser.
+
+        Raises:
+            RunDirectoryError: it is missing, damaged or far too large, of another step or run, or of a network of
+                another shape or precision.
+        """
+        path = self.checkpoint(step, kind)
+        size = sum(tensor.nbytes for tensor in model.state_dict().values())
+        # An optimiser keeps up to two moments; a header takes at most 100 MB.
+        stored = storage.read_stored(path, most=4 * size + 2**27)
+        found = _shapes(stored.tensors)
+        if kind == STATE and found != (expected := _shapes(model.state_dict())):
+            names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+            differ = "; ".join(f"{each}: {found.get(each)}, expected {expected.get(each)}" for each in names[:3])
+            raise RunDirectoryError(f"{path} holds a network of another shape or precision ({differ})")
+        if not stored.hashed and self.header.hashed:
+            raise RunDirectoryError(f"{path} is damaged: it has no hash, although the run was saved with hashes")
+        wanted = about_checkpoint(self.header, step, kind)
+        wrong = next((name for name in wanted if stored.about.get(name) != wanted[name]), None)
+        if stored.hashed and wrong is not None:
+            about = stored.about.get(wrong)
+            raise RunDirectoryError(f"{path} is not of this checkpoint: its {wrong} is {about}, not {wanted[wrong]}")
+        return stored.tensors
+
+    def load_state(self, model: nn.Module, step: int) -> None:
+        """Load the network's state at a step into a model, in place.
+
+        Raises:
+            RunDirectoryError: as `read_checkpoint` does.
+        """
+        model.load_state_dict(self.read_checkpoint(step, model))
 
     def finished(self) -> Mapping[str, Any] | None:
         """Return {"step", "reason"} of a finished run, or None."""
+        end = self._end()
+        return None if end is None else {"step": end["step"], "reason": end["reason"]}
+
+    def _end(self) -> dict[str, Any] | None:
         path = self.path / "finished.json"
-        return storage.read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        values, hashed = files.without_hash(path, files.read_object(path))
+        if type(values.get("step")) is not int or not isinstance(values.get("reason"), str):
+            raise RunDirectoryError(f"{path} is damaged: it does not say at which step the run ended, and why")
+        if hashed != self.header.hashed and not hashed:
+            raise RunDirectoryError(f"{path} is damaged: it has no hash, although the run was saved with hashes")
+        return values
+
+    def check(self, step: int) -> None:
+        """Check before a checkpoint is used that no evaluation is missing, and that it is the last one if it seems so.
+
+        Raises:
+            RunDirectoryError: an evaluation is missing, or the last checkpoint of a finished run.
+        """
+        history, end, steps = self.whole_history(), self._end(), self.checkpoint_steps()
+        if end is not None and step == steps[-1] < end["step"]:
+            raise RunDirectoryError(f"{self.path} has lost its last checkpoint, of step {end['step']}")
+        if not self.complete(history, steps[-1]):
+            raise RunDirectoryError(f"{self.path} has lost evaluations{REMEDY if self.config is not None else ''}")
+
+    def complete(self, history: History, step: int) -> bool:
+        """Return whether a history has every evaluation up to a checkpoint, as far as can be told.
+
+        The evaluation at the step itself is made after the checkpoint if that was saved by an interrupt.
+        """
+        end = self._end()
+        if end is not None and end["step"] == step and end.get("history", history.seal()) != history.seal():
+            return False
+        if self.config is not None:
+            due = [each for each in log_schedule(self.config.steps, self.config.evaluations) if each < step]
+            if due != [row["step"] for row in history.rows if row["step"] < step]:
+                return False
+        seal = storage.read_about(self.checkpoint(step)).get("history")
+        return seal is None or history.begins_as(seal)
+
+    def read_history(self) -> History:
+        """Return the evaluations up to the first that cannot be trusted."""
+        width = 2 * -(-(self.header.examples or len(self.task().ids)) // 8)
+        return read_history(self.path, self.header.run, width, hashed=self.header.hashed)
+
+    def whole_history(self) -> History:
+        """Return every evaluation.
+
+        Raises:
+            RunDirectoryError: one was lost, changed, repeated or moved, as far as later ones tell.
+        """
+        history, remedy = self.read_history(), REMEDY if self.config is not None else ""
+        if history.fault:
+            raise RunDirectoryError(f"{self.path / 'history.jsonl'} is damaged: {history.fault}{remedy}")
+        if not history.rows and self.finished() is not None:
+            raise RunDirectoryError(
+                f"{self.path / 'history.jsonl'} is damaged: it is empty, although the run has finished"
+            )
+        return history
 
     def history(self) -> pd.DataFrame:
         """Return one row per evaluation: step, losses and accuracies per split (NaN if a split is empty)."""
         return pd.DataFrame(self.rows())
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the history as written."""
-        path = self.path / "history.jsonl"
-        try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except OSError as error:
-            raise RunDirectoryError(f"cannot read {path}: {error}") from error
-        except ValueError as error:
-            raise RunDirectoryError(f"{path} is damaged: {error}") from error
-        if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
-            raise RunDirectoryError(f"{path} is damaged: a line is not an evaluation")
-        if not rows and self.finished() is not None:
-            raise RunDirectoryError(f"{path} is damaged: it is empty, although the run has finished")
-        return rows
+        """Return the history as plain values."""
+        return [dict(row) for row in self.whole_history().rows]
 
     def correctness(self) -> tuple[Bool[np.ndarray, "evaluation example"], Bool[np.ndarray, "evaluation example"]]:
         """Return, per evaluation and id, whether the prediction was the given label, and whether the true one."""
         n = len(self.task().ids)
-        width = -(-n // 8)
-        size = 2 * width * len(self.rows())
-        # Bits are written before their line of the history, so a kill may leave bits without a line.
-        packed = np.frombuffer(read_bits(self.path), dtype=np.uint8)[:size]
-        if len(packed) != size:
-            raise RunDirectoryError(f"{self.path / 'history.bits'} is shorter than the history; the run is damaged")
-        bits = np.unpackbits(packed.reshape(-1, 2, width), axis=-1, count=n).astype(bool)
+        packed = np.frombuffer(b"".join(self.whole_history().bits), dtype=np.uint8)
+        bits = np.unpackbits(packed.reshape(-1, 2, -(-n // 8)), axis=-1, count=n).astype(bool)
         return bits[:, 0], bits[:, 1]
 
 
-def read_bits(path: Path) -> bytes:
-    """Read `history.bits` of a run.
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
 
-    Raises:
-        RunDirectoryError: the file cannot be read.
+
+def about_checkpoint(header: Header, step: int, kind: str) -> dict[str, Any]:
+    """Return what a file of `checkpoints/` says of itself."""
+    return {"run": header.run, "step": step, "state of": "optimiser" if kind == OPTIMIZER else "network"}
+
+
+def write_checkpoint(
+    run: Run, step: int, model: nn.Module, optimizer: Mapping[str, Tensor] | None, history: History
+) -> None:
+    """Save a state; the optimiser's is written first, so that every existing checkpoint can be resumed.
+
+    Args:
+        run: the run.
+        step: number of updates made.
+        model: the network.
+        optimizer: the optimiser's state, or None.
+        history: the evaluations that the checkpoint vouches for.
     """
-    try:
-        return (path / "history.bits").read_bytes()
-    except OSError as error:
-        raise RunDirectoryError(f"cannot read {path / 'history.bits'}: {error}") from error
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """Read and check `config.json` of a run.
-
-    Raises:
-        RunDirectoryError: it is missing, empty, damaged, or of another format.
-    """
-    if not path.is_dir():
-        raise RunDirectoryError(
-            f"{path} is not a run directory: {'it is a file' if path.exists() else 'it does not exist'}"
-        )
-    if not any(path.iterdir()):
-        raise RunDirectoryError(f"{path} is empty, not a run directory")
-    if not (path / "config.json").exists():
-        raise RunDirectoryError(f"{path} holds something else: there is no config.json in it")
-    header = storage.read_json(path / "config.json")
-    if (
-        not isinstance(header, dict)
-        or header.get("format") != FORMAT
-        or not {"config", "threads", "task"} <= set(header)
-        or not isinstance(header["threads"], int)
-        or header["threads"] < 1
-        or not isinstance(header["config"], dict | None)
-    ):
-        raise RunDirectoryError(f"{path / 'config.json'} is not of run format {FORMAT}")
-    return header
-
-
-def write_header(path: Path, config: TrainConfig | None, task: Task) -> None:
-    """Write the header of a new run directory."""
-    storage.write_json(
-        path / "config.json",
-        {
-            "format": FORMAT,
-            "config": None if config is None else config.to_dict(),
-            "digest": None if config is None else config.digest,
-            "task": task.digest,
-            "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        },
-    )
-
-
-def write_checkpoint(path: Path, step: int, model: nn.Module, optimizer: Mapping[str, Tensor] | None) -> None:
-    """Save a state; the optimiser's is written first, so that every existing checkpoint can be resumed."""
-    folder = path / "checkpoints"
     if optimizer is not None:
-        storage.write_tensors(folder / f"step_{step}.optimizer.safetensors", optimizer)
-    storage.write_tensors(folder / f"step_{step}.safetensors", model.state_dict())
-    for old in folder.glob("step_*.optimizer.safetensors"):
-        if optimizer is not None and old.name != f"step_{step}.optimizer.safetensors":
-            old.unlink()
-
-
-def load_state(model: nn.Module, path: Path) -> None:
-    """Load a saved state into a model, in place.
-
-    Raises:
-        RunDirectoryError: the file is damaged, or holds a network of another shape.
-    """
-    saved = storage.read_tensors(path)
-    current = model.state_dict()
-    shapes = {name: tuple(t.shape) for name, t in saved.items()}
-    expected = {name: tuple(t.shape) for name, t in current.items()}
-    if shapes != expected:
-        raise RunDirectoryError(f"{path} holds a network of another shape: {shapes}, expected {expected}")
-    model.load_state_dict(saved)
+        storage.write_tensors(run.checkpoint(step, OPTIMIZER), optimizer, about_checkpoint(run.header, step, OPTIMIZER))
+    about = {**about_checkpoint(run.header, step, STATE), "history": history.seal()}
+    storage.write_tensors(run.checkpoint(step), model.state_dict(), about)
 
 
 def recorded_right(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import signal
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 import torch
 from torch import Tensor
 
+from mechmem.core.processes import run_interruptibly, worker_pool
 from mechmem.errors import TrainingFailedError
 from mechmem.training.subset_trainer import Answers, Plan, SubsetTrainer
 
@@ -26,36 +25,19 @@ def in_processes(
     """
     if not units:
         return
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(min(workers, len(units)), multiprocessing.get_context("spawn"), _start)
     try:
-        waiting = {pool.submit(_train, plan, unit[0]): unit for unit in units}
-        for future in as_completed(waiting):
-            # As arrays, because a pool sends tensors through shared memory, which may be scarce.
-            member, predictions, logits = future.result()
-            report(plan.config.steps)
-            yield (
-                waiting[future],
-                Answers(_tensor(member), _tensor(predictions), None if logits is None else _tensor(logits)),
-            )
+        with worker_pool(min(workers, len(units))) as pool:
+            waiting = {pool.submit(run_interruptibly, _train, plan, unit[0]): unit for unit in units}
+            for future in as_completed(waiting):
+                # As arrays, because a pool sends tensors through shared memory, which may be scarce.
+                member, predictions, logits = future.result()
+                report(plan.config.steps)
+                yield (
+                    waiting[future],
+                    Answers(_tensor(member), _tensor(predictions), None if logits is None else _tensor(logits)),
+                )
     except BrokenProcessPool as error:
         raise TrainingFailedError(f"a process that trained subset networks died (out of memory?): {error}") from error
-    except BaseException:
-        # A half-trained network is of no use, and the processes ignore interrupts themselves.
-        pool.shutdown(wait=False, cancel_futures=True)
-        started = set(multiprocessing.active_children()) - before
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.join()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start() -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,14 +14,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechmem.core import storage
+from mechmem.core import files, storage
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.ids import as_ids
+from mechmem.core.processes import interruptible
 from mechmem.core.results import Saved
 from mechmem.core.storage import record
 from mechmem.core.task import Ids, Task
-from mechmem.errors import RunDirectoryError, UnknownNameError
+from mechmem.errors import RunDirectoryError, TrainingFailedError, UnknownNameError
 from mechmem.math.detection import SubsetEstimate, memorization, subset_influence
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import labelled_splits
@@ -133,8 +134,8 @@ def train_subsets(
 
     Raises:
         ConfigError: a setting is invalid, or networks of this config cannot be trained by the requested method.
-        RunDirectoryError: a file in `out` is damaged.
-        TrainingFailedError: a loss is not a number, or a process died.
+        RunDirectoryError: a file in `out` is damaged, or another process writes the same results.
+        TrainingFailedError: a loss is not a number, a process died, or a result could not be written.
     """
     plan = Plan(config, fraction, seed, bool(logits), device, steps)
     check_whole("networks", networks, 1)
@@ -144,15 +145,32 @@ def train_subsets(
     trainer = SubsetTrainer(plan)
     size = stack_size(trainer, how, workers)
     chosen = "loop" if size is None else "stacked"
-    folder = None if out is None else _folder(Path(out), plan, chosen, 1 if workers > 1 else torch.get_num_threads())
-    found: dict[range, Answers] = {}
-    for unit in _units(networks, size or 1):
-        saved = None if folder is None else _read(folder / _name(unit), unit, trainer)
-        if saved is not None:
-            found[unit] = saved
-    left = [unit for unit in _units(networks, size or 1) if unit not in found]
-    done = plan.config.steps * sum(len(unit) for unit in found)
-    with reporter("subset networks", done, plan.config.steps * networks, show=progress) as report:
+    decides = _decides(plan, chosen, 1 if workers > 1 else torch.get_num_threads())
+    folder = None if out is None else Path(out) / f"{chosen}-{_digest(decides)}"
+    units = [range(first, min(first + (size or 1), networks)) for first in range(0, networks, size or 1)]
+    try:
+        with interruptible(), contextlib.nullcontext() if folder is None else files.alone(folder):
+            found = {} if folder is None else _opened(folder, decides, units, trainer)
+            _train_missing(trainer, units, found, folder, workers, stacked=size is not None, progress=progress)
+    except OSError as error:
+        raise TrainingFailedError(f"could not write to {folder}: {error}") from error
+    return _assembled(trainer.task, [found[unit] for unit in units], chosen)
+
+
+def _train_missing(
+    trainer: SubsetTrainer,
+    units: Sequence[range],
+    found: dict[range, Answers],
+    folder: Path | None,
+    workers: int,
+    *,
+    stacked: bool,
+    progress: bool,
+) -> None:
+    """Train the networks that have not been found, and add them to those that have."""
+    steps = trainer.plan.config.steps
+    left, done = [unit for unit in units if unit not in found], steps * sum(len(unit) for unit in found)
+    with reporter("subset networks", done, steps * sum(map(len, units)), show=progress) as report:
 
         def moved(count: int) -> None:
             nonlocal done
@@ -160,29 +178,21 @@ def train_subsets(
             report.step(done, None)
 
         if workers > 1:
-            trained = in_processes(plan, left, workers, moved)
+            trained = in_processes(trainer.plan, left, workers, moved)
         else:
-            trained = (
-                (unit, trainer.one(unit[0], moved) if size is None else trainer.stack(unit, moved)) for unit in left
-            )
+            trained = ((unit, trainer.stack(unit, moved) if stacked else trainer.one(unit[0], moved)) for unit in left)
         # Closed here, so that an interrupt at any point ends the processes.
         with contextlib.closing(trained):
             for unit, answers in trained:
                 found[unit] = answers
                 if folder is not None:
-                    _write(folder / _name(unit), answers)
+                    _write(folder, unit, answers, trainer)
                 report.step(done, _accuracies(trainer.task, found))
-    return _assembled(trainer.task, [found[unit] for unit in _units(networks, size or 1)], chosen)
 
 
-def _units(networks: int, size: int) -> Iterator[range]:
-    """Yield the numbers of networks that are trained and saved together."""
-    for first in range(0, networks, size):
-        yield range(first, min(first + size, networks))
-
-
-def _folder(out: Path, plan: Plan, how: str, threads: int) -> Path:
-    decides = {
+def _decides(plan: Plan, how: str, threads: int) -> dict[str, Any]:
+    """Return every setting that the networks depend on."""
+    return {
         "format": 1,
         "config": plan.config.to_dict(),
         "fraction": plan.fraction,
@@ -193,38 +203,60 @@ def _folder(out: Path, plan: Plan, how: str, threads: int) -> Path:
         "threads": threads,
         "torch": torch.__version__,
     }
-    text = json.dumps(decides, sort_keys=True)
-    folder = out / f"{how}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+
+
+def _digest(decides: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(decides, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def _opened(
+    folder: Path, decides: dict[str, Any], units: Sequence[range], trainer: SubsetTrainer
+) -> dict[range, Answers]:
+    """Return the results that are in a folder."""
+    files.sweep(folder, "plan.json", "networks_*.safetensors")
     if not (folder / "plan.json").exists():
-        storage.write_json(folder / "plan.json", decides)
-    return folder
+        files.write_json(folder / "plan.json", decides)
+    elif files.read_json(folder / "plan.json") != decides:
+        raise RunDirectoryError(f"{folder / 'plan.json'} is damaged: it is the plan of other networks")
+    found = {unit: _read(folder, unit, trainer) for unit in units if (folder / _name(unit)).exists()}
+    if not all(stored.hashed for stored in found.values()):
+        storage.warn_unchecked(folder)
+    tensors = {unit: stored.tensors for unit, stored in found.items()}
+    return {
+        unit: Answers(each["member"], each["predictions"], each.get("test_logits")) for unit, each in tensors.items()
+    }
 
 
 def _name(unit: range) -> str:
     return f"networks_{unit[0]}_to_{unit[-1]}.safetensors"
 
 
-def _write(path: Path, answers: Answers) -> None:
+def _about(folder: Path, unit: range, trainer: SubsetTrainer) -> dict[str, str]:
+    return {"plan": folder.name, "networks": f"{unit[0]} to {unit[-1]}", "task": trainer.task.digest}
+
+
+def _write(folder: Path, unit: range, answers: Answers, trainer: SubsetTrainer) -> None:
     tensors = {"member": answers.member, "predictions": answers.predictions}
-    storage.write_tensors(path, tensors | ({} if answers.test_logits is None else {"test_logits": answers.test_logits}))
+    tensors |= {} if answers.test_logits is None else {"test_logits": answers.test_logits}
+    storage.write_tensors(folder / _name(unit), tensors, _about(folder, unit, trainer))
 
 
-def _read(path: Path, unit: range, trainer: SubsetTrainer) -> Answers | None:
-    """Return the results in a file, or None if there is no file."""
-    if not path.exists():
-        return None
-    tensors = storage.read_tensors(path)
-    task = trainer.task
-    expected: dict[str, tuple[int, ...]] = {
-        "member": (len(unit), len(task.sources)),
-        "predictions": (len(unit), len(task.ids)),
+def _read(folder: Path, unit: range, trainer: SubsetTrainer) -> storage.Stored:
+    path, task = folder / _name(unit), trainer.task
+    stored = storage.read_stored(path)
+    expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+        "member": ((len(unit), len(task.sources)), torch.bool),
+        "predictions": ((len(unit), len(task.ids)), torch.int32),
     }
     if trainer.plan.logits:
-        expected["test_logits"] = (len(unit), len(task.test_ids), task.n_classes)
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        expected["test_logits"] = (len(unit), len(task.test_ids), task.n_classes), torch.float32
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in stored.tensors.items()}
     if found != expected:
         raise RunDirectoryError(f"{path} is damaged: it holds {found}, expected {expected}")
-    return Answers(tensors["member"], tensors["predictions"], tensors.get("test_logits"))
+    about = _about(folder, unit, trainer)
+    if stored.hashed and stored.about != about:
+        raise RunDirectoryError(f"{path} is damaged: it is of {stored.about}, not of {about}")
+    return stored
 
 
 def _accuracies(task: Task, found: dict[range, Answers]) -> dict[str, Any]:

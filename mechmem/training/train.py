@@ -6,34 +6,37 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from mechmem.core import files
 from mechmem.core.arguments import checked
+from mechmem.core.processes import interruptible
 from mechmem.core.roles import Roles
-from mechmem.core.storage import read_tensors
+from mechmem.core.storage import warn_unchecked
 from mechmem.core.subject import Subject, TwinKind
 from mechmem.core.task import Task
-from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
+from mechmem.errors import (
+    ConfigError,
+    MissingNeedError,
+    RunDirectoryError,
+    TrainingFailedError,
+)
 from mechmem.models.hooks.running import resolve_device
-from mechmem.models.networks.build import build_model
+from mechmem.models.networks.build import Network, build_model
 from mechmem.models.networks.mask_config import TurnOver
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
+from mechmem.training.header import started
 from mechmem.training.isolation import warn_of_leaks
 from mechmem.training.loop import check_batches, optimize
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.recorder import Recorder, TemporaryFolder
-from mechmem.training.run import Run, load_state, read_header
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where nothing keeps two processes apart
-    fcntl = None
+from mechmem.training.resume import recorded_threads, restore, same_run
+from mechmem.training.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,43 +137,60 @@ def train(
 
     Raises:
         ConfigError: the argument is not a config, or cannot be built.
-        RunDirectoryError: `out` holds something else, a run of another config, or a damaged run.
+        RunDirectoryError: `out` holds something else, a run of another config, or a damaged run, or another process
+            writes to it.
         TrainingFailedError: the loss is not a number, or a result could not be written.
         KeyboardInterrupt: interrupted; the current state is saved in `out`.
+        SystemExit: the process was ended by SIGTERM (status 143); the current state is saved in `out`.
 
     Warns:
+        RestartWarning: an interrupted run has lost evaluations, and is trained again from the last checkpoint before
+            them whose optimiser was saved, or from the beginning.
+        UncheckedWarning: the run was saved by an older version, without hashes.
         LeakWarning: with turn-over dropout, training examples affect units outside their masks.
     """
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"train takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
     where = resolve_device(device)
     title = title or ("training" if out is None else Path(out).name)
-    started = Path(out) if out is not None and (Path(out) / "config.json").exists() else None
-    if started is not None:
-        _check_same(started, config)
-    task = build_task(config.task, recorded=started is not None)
-    with _threads(None if started is None else int(read_header(started)["threads"])):
-        model = build_model(config.model, task, config.seed).to(where)
-        check_batches(config, model, task)
-        if isinstance(config.model.masks, TurnOver) and started is None:
+    begun = None if out is None or not started(Path(out)) else same_run(Path(out), config)
+    task = build_task(config.task, recorded=begun is not None)
+
+    def build() -> tuple[Network, Optimizers]:
+        with recorded_threads(None if begun is None else begun.threads):
+            model = build_model(config.model, task, config.seed).to(where)
+            check_batches(config, model, task)
+            return model, Optimizers(config, model, model.roles)
+
+    # Before anything is written, so that what is refused leaves nothing behind.
+    model, optimizers = build()
+    with interruptible(), contextlib.nullcontext() if out is None else files.alone(Path(out)):
+        if out is not None and begun is None and started(Path(out)):  # by another process, meanwhile
+            begun = same_run(Path(out), config)
+            model, optimizers = build()
+        if isinstance(config.model.masks, TurnOver) and begun is None:
             warn_of_leaks(config, model, task)
-        optimizers = Optimizers(config, model, model.roles)
-        recorder = Recorder(
-            model,
-            task,
-            steps=config.steps,
-            out=out,
-            roles=model.roles,
-            loss=config.loss,
-            evaluations=config.evaluations,
-            checkpoints=config.checkpoints,
-            config=config,
-        )
-        run = recorder.run()
-        with _alone(run.path):
-            last = None if started is None else _restore(run, recorder, model, optimizers)
-            if last is None or run.finished() is None:
-                last = optimize(config, model, task, optimizers, recorder, first=last, progress=progress, title=title)
+        with recorded_threads(None if begun is None else begun.threads):
+            recorder = Recorder(
+                model,
+                task,
+                steps=config.steps,
+                out=out,
+                roles=model.roles,
+                loss=config.loss,
+                evaluations=config.evaluations,
+                checkpoints=config.checkpoints,
+                config=config,
+            )
+            run = recorder.run()
+            try:
+                last, done = restore(run, recorder, model, optimizers) if begun is not None else (None, False)
+                if last is None or not done:
+                    last = optimize(
+                        config, model, task, optimizers, recorder, first=last, progress=progress, title=title
+                    )
+            except OSError as error:
+                raise TrainingFailedError(f"could not write to {run.path}: {error}") from error
     retrainer = ConfigRetrainer(config, steps=last, folder=run.path / "twins", device=device, owner=run)
     return Subject(model, task, model.roles, run=run, retrainer=retrainer, name=title if out is None else run.path.name)
 
@@ -181,7 +201,7 @@ def load(
     *,
     model: nn.Module | None = None,
     task: Task | None = None,
-    roles: Roles = Roles(),
+    roles: Roles | None = None,
     step: int | None = None,
     device: str = "cpu",
 ) -> Subject:
@@ -191,22 +211,32 @@ def load(
         path: the run directory.
         model: for a run recorded in a user-written loop, a network of that shape (its weights are not used).
         task: for such a run, its task.
-        roles: for such a run, its roles.
+        roles: for such a run, its roles; by default those that were recorded.
         step: a saved step; the last one by default.
         device: device of the network and of the training of its twins.
 
+    Every file that is read is checked against its hash.
+
     Raises:
-        RunDirectoryError: the directory is missing, empty, damaged, truncated, or has no such checkpoint.
+        RunDirectoryError: the directory is missing, empty, damaged, truncated, or has no such checkpoint; the last one
+            of a finished run is missing; or the run's data have changed.
         MissingNeedError: the run was recorded in a user-written loop, and its model or task was not passed.
+
+    Warns:
+        UncheckedWarning: the run was saved by an older version, without hashes.
     """
     where = resolve_device(device)
     run = Run(path, model, task, roles)
+    if not run.header.hashed:
+        warn_unchecked(run.path)
+    run.task()
     steps = run.checkpoint_steps()
     if not steps:
         raise RunDirectoryError(f"{path} has no checkpoint")
     chosen = steps[-1] if step is None else step
     if chosen not in steps:
         raise RunDirectoryError(f"{path} has no checkpoint at step {chosen}; it has {', '.join(map(str, steps))}")
+    run.check(chosen)
     network = run.model_at(chosen).to(where).eval()
     retrainer = None
     if run.config is not None:
@@ -215,63 +245,9 @@ def load(
     return Subject(network, run.task(), run.roles(), run=run, retrainer=retrainer, name=run.path.resolve().name)
 
 
-def _check_same(path: Path, config: TrainConfig) -> None:
-    recorded = read_header(path)["config"]
-    if recorded is None:
-        raise RunDirectoryError(f"{path} was recorded from another training loop; choose another directory")
-    wanted = config.to_dict()
-    if recorded != wanted:
-        changed = [key for key in wanted if recorded.get(key) != wanted[key]]
-        raise RunDirectoryError(
-            f"{path} holds a run of another config (it differs in {', '.join(changed)}); choose another directory"
-        )
-
-
-def _restore(run: Run, recorder: Recorder, model: nn.Module, optimizers: Optimizers) -> int | None:
-    """Restore model, optimiser and history to the newest resumable state; return its step, or None without one."""
-    folder = run.path / "checkpoints"
-    saved = run.checkpoint_steps()
-    steps = [step for step in saved if (folder / f"step_{step}.optimizer.safetensors").exists()]
-    if not steps:
-        if saved:
-            raise RunDirectoryError(f"{run.path} has no optimiser state to resume from")
-        recorder.resume_at(-1)
-        return None
-    load_state(model, folder / f"step_{steps[-1]}.safetensors")
-    if run.finished() is None:
-        optimizers.load_state_tensors(read_tensors(folder / f"step_{steps[-1]}.optimizer.safetensors"))
-        recorder.resume_at(steps[-1])
-    return steps[-1]
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Lock the run against other processes; the lock is released when the process ends, even if killed."""
-    if fcntl is None:
-        yield
-        return
-    with (path / "config.json").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunDirectoryError(f"{path} is being trained by another process") from error
-        yield
-
-
 def _twins_folder(path: Path) -> tuple[Path, object]:
     """Return the directory of a run's twins (a temporary one if the run is read-only), and the object that owns it."""
     if os.access(path, os.W_OK):
         return path / "twins", None
     folder = TemporaryFolder()
     return Path(folder.path), folder
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Run with the recorded number of threads, on which the rounding of sums depends; restore the number afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

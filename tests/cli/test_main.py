@@ -147,9 +147,12 @@ def test_a_run_whose_config_was_edited_is_refused(capsys, tmp_path):
 def test_a_second_process_keeps_out_of_a_run(capsys, tmp_path):
     out = tmp_path / "run"
     assert main(["train", *TINY, "--out", str(out)]) == 0
-    with (out / "config.json").open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    opened = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
         assert "another process" in refused(capsys, "train", *TINY, "--out", str(out))
+    finally:
+        os.close(opened)
 
 
 def test_multiplication_by_a_composite_number_and_by_two(capsys, tmp_path):

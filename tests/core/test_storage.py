@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechmem.core import storage
+from mechmem.core import files, storage
 from mechmem.core.stats import Estimate
 from mechmem.errors import RunDirectoryError
 
@@ -101,8 +101,8 @@ def test_a_record_name_is_taken_once():
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
-    storage.write_text(path, "old")
-    with pytest.raises(RuntimeError), storage.whole_file(path) as temporary:
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.whole_file(path) as temporary:
         temporary.write_text("half of the ne")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -111,7 +111,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_json_refuses_what_is_not_json(tmp_path):
     with pytest.raises(ValueError):
-        storage.write_json(tmp_path / "x.json", {"x": math.nan})
+        files.write_json(tmp_path / "x.json", {"x": math.nan})
     assert not list(tmp_path.iterdir())
 
 
@@ -119,11 +119,11 @@ def test_json_refuses_what_is_not_json(tmp_path):
 def test_damaged_json(content, tmp_path):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(RunDirectoryError, match="cannot read .*x.json"):
-        storage.read_json(tmp_path / "x.json")
+        files.read_json(tmp_path / "x.json")
 
 
 def test_missing_files(tmp_path):
-    for read in (storage.read_json, storage.read_tensors, storage.load_record):
+    for read in (files.read_json, storage.read_tensors, storage.load_record):
         with pytest.raises(RunDirectoryError, match="cannot read"):
             read(tmp_path / "none")
 

@@ -67,7 +67,7 @@ PLACES = {
     "after a checkpoint": (Recorder, "checkpoint", 4, False),
     "before the last checkpoint": (Recorder, "checkpoint", 5, True),
     "before the end is written": (Recorder, "finish", 1, True),
-    "before the history starts": (recorder_module.storage, "write_text", 2, True),
+    "before the history starts": (recorder_module, "write_history", 1, True),
 }
 
 

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import mechmem as mm
@@ -172,6 +173,27 @@ def other_shape(run):
     )
 
 
+def other_precision(run):
+    path = run / "checkpoints/step_30.safetensors"
+    stored = storage.read_stored(path)
+    storage.write_tensors(path, {name: each.double() for name, each in stored.tensors.items()}, stored.about)
+
+
+def without_hash(run):
+    path = run / "checkpoints/step_30.safetensors"
+    safetensors.torch.save_file(storage.read_tensors(path), path)
+
+
+def early_checkpoint(run):
+    shutil.copy(run / "checkpoints/step_0.safetensors", run / "checkpoints/step_30.safetensors")
+
+
+def other_run(run):
+    path = run / "checkpoints/step_30.safetensors"
+    stored = storage.read_stored(path)
+    storage.write_tensors(path, stored.tensors, {**stored.about, "run": "0123456789abcdef"})
+
+
 def drop_checkpoints(run):
     shutil.rmtree(run / "checkpoints")
 
@@ -187,13 +209,29 @@ DAMAGES = {
     "no threads": (without("threads"), "not of run format 1"),
     "threads that are no number": (header(threads="many"), "not of run format 1"),
     "a config that is no config": (header(config="adam"), "config"),
+    "threads that no machine has": (header(threads=10**6), "not of run format 1"),
+    "other threads": (header(threads=2), "changed after the run was started"),
+    "another task": (header(task="0123456789abcdef"), "changed after the run was started"),
     "a config of an unknown kind": (config(kind="tran"), "config"),
+    "a config of a kind that is no word": (config(kind=["train"]), "config"),
+    "a config too large for any machine": (config(steps=10**400), "config"),
     "a config with an unknown setting": (config(lrr=1), "config"),
     "a config out of range": (config(lr=-1), "config"),
     "no checkpoints": (drop_checkpoints, "no checkpoint"),
     "an empty checkpoint": (write("checkpoints/step_30.safetensors", b""), "cannot read"),
     "a truncated checkpoint": (truncate("checkpoints/step_30.safetensors", 300), "cannot read"),
     "a network of another shape": (other_shape, "network of another shape"),
+    "a network of another precision": (other_precision, "network of another shape or precision"),
+    "a checkpoint without its hash": (without_hash, "has no hash"),
+    "an early checkpoint in the place of the last": (early_checkpoint, "its step is 0, not 30"),
+    "a checkpoint of another run": (other_run, "not of this checkpoint: its run is"),
+    "a mark of the end without its hash": (write("finished.json", b'{"step": 30, "reason": ""}'), "has no hash"),
+    "another end": (write("finished.json", b'{"step": 5, "reason": "", "hash": "0"}'), "does not match its hash"),
+    "a mark of the end that says nothing": (write("finished.json", b"{}"), "at which step the run ended"),
+    "a lost last checkpoint": (
+        lambda run: (run / "checkpoints/step_30.safetensors").unlink(),
+        "lost its last checkpoint, of step 30",
+    ),
 }
 
 
@@ -209,24 +247,6 @@ def test_a_damaged_run_is_refused(damage, copy):
 def test_nor_is_it_resumed(damage, copy, tiny_config):
     DAMAGES[damage][0](copy)
     with pytest.raises(RunDirectoryError):
-        mm.train(tiny_config, out=copy, progress=False)
-
-
-@pytest.mark.parametrize(
-    "harm, message",
-    [
-        (write("history.jsonl", b'{"step": 0}\n{"st'), "history.jsonl is damaged"),
-        (lambda run: (run / "history.jsonl").unlink(), "cannot read .*history.jsonl"),
-        (truncate("history.bits", 5), "history.bits"),
-        (lambda run: (run / "history.bits").unlink(), "history.bits"),
-    ],
-)
-def test_a_damaged_history_is_refused(harm, message, copy, tiny_config):
-    harm(copy)
-    with pytest.raises(RunDirectoryError, match=message):
-        mm.load(copy).run.correctness()
-    (copy / "finished.json").unlink()
-    with pytest.raises(RunDirectoryError, match=message):
         mm.train(tiny_config, out=copy, progress=False)
 
 
@@ -284,7 +304,7 @@ def test_strangers_among_the_checkpoints_are_left_alone(copy):
 
 def test_nothing_that_is_loaded_can_execute_code(tiny_run):
     for file in tiny_run.run.path.rglob("*"):
-        if file.is_file():
+        if file.is_file() and "twins" not in file.parts:
             assert file.suffix in (".json", ".jsonl", ".safetensors", ".bits")
             assert not re.match(rb"\x80[\x02-\x05]", file.read_bytes())
 
