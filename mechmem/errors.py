@@ -72,7 +72,7 @@ class UncheckedWarning(UserWarning):
 
 
 class RestartWarning(UserWarning):
-    """An interrupted run has lost evaluations, and is trained from its beginning to have them all."""
+    """A run has lost evaluations, and is trained again from where its history is whole."""
 
 
 class TrainingFailedError(MechmemError, RuntimeError):
