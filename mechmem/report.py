@@ -214,4 +214,4 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping):
             yield from ((f"{key} {inner}", deeper) for inner, deeper in _flat(value) if inner != "kind")
         elif key != "kind":
-            yield key, value
+            yield key, ", ".join(map(str, value)) if isinstance(value, tuple | list) else value

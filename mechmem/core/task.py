@@ -17,6 +17,9 @@ from mechmem.errors import MissingNeedError, UnknownNameError
 
 T = TypeVar("T")
 
+NAMES_SHOWN = 10
+"""Most names of classes in a task's repr."""
+
 Ids = Int[Tensor, " _"] | Sequence[int | np.integer] | Int[np.ndarray, " _"]
 """A list of ids as `mechmem.core.ids` accepts it: a tensor, a list, a range or an array of whole numbers."""
 
@@ -35,6 +38,7 @@ class Task(abc.ABC):
         test_ids: ids of the held-out set.
         augmented: whether `batch(ids, step)` returns another view of its inputs at every step.
         title: the task in a few words, e.g. "a + b mod 59"; "" where there is no more to say than its class.
+        class_names: the classes' names in their order, where the data names them; else None.
         dropped_copies: number of held-out examples that were left out as copies of training examples.
         held_out_copies: number of such copies in the test set; only of runs recorded before they were refused.
     """
@@ -48,6 +52,7 @@ class Task(abc.ABC):
     operation: str | None = None
     augmented: bool = False
     title: str = ""
+    class_names: tuple[str, ...] | None = None
     dropped_copies: int = 0
     held_out_copies: int = 0
 
@@ -79,19 +84,23 @@ class Task(abc.ABC):
     def summary(self) -> dict[str, Any]:
         """Plain values that describe the task in a scorecard."""
         sizes = {"classes": self.n_classes, "n_train": len(self.train_ids), "n_test": len(self.test_ids)}
-        return sizes | self._copies
+        return sizes | self._told
 
     @property
-    def _copies(self) -> dict[str, int]:
-        counts = {"dropped_copies": self.dropped_copies, "held_out_copies": self.held_out_copies}
-        return {name: count for name, count in counts.items() if count}
+    def _told(self) -> dict[str, Any]:
+        """What a summary says only of tasks of which it is true."""
+        told = {"dropped_copies": self.dropped_copies, "held_out_copies": self.held_out_copies}
+        told |= {"class_names": None if self.class_names is None else list(self.class_names)}
+        return {name: value for name, value in told.items() if value}
 
     def __repr__(self) -> str:
         noisy, (n_train, n_test) = self.noisy, (len(self.train_ids), len(self.test_ids))
         wrong = "" if noisy is None else f", {int(noisy.sum()):,} with a wrong label"
+        shown = ", ".join((self.class_names or ())[:NAMES_SHOWN])
+        names = f" ({shown}{', …' if self.n_classes > NAMES_SHOWN else ''})" if shown else ""
         copies = f" ({self.dropped_copies:,} copies of training examples left out)" if self.dropped_copies else ""
         copies += f" ({self.held_out_copies:,} are copies of training examples)" if self.held_out_copies else ""
-        counted = f"{n_train:,} for training{wrong}; {n_test:,} for testing{copies}; {self.n_classes:,} classes"
+        counted = f"{n_train:,} for training{wrong}; {n_test:,} for testing{copies}; {self.n_classes:,} classes{names}"
         return f"{type(self).__name__}({self.title}{': ' if self.title else ''}{counted})"
 
     def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int, Integer, Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from mechmem.core import arrays
+from mechmem.core.arguments import checked
+from mechmem.core.arrays import Array
 from mechmem.core.config import check_whole
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError
@@ -19,7 +21,10 @@ from mechmem.tasks.image_config import Copies
 
 
 class ArrayTask(Task):
-    """A task from a user's arrays (inputs, given, true, split), as tensors or numpy arrays. Ids are rows of the arrays.
+    """A task from a user's arrays (inputs, given, true, split). Ids are rows of the arrays.
+
+    Arrays are tensors, numpy arrays, lists, or columns and tables of pandas, which are read by position. Labels are
+    whole numbers from 0 on; names, which become classes in alphabetical order (`class_names`); or one-hot rows.
 
     Args:
         inputs: inputs of the model, one row per example.
@@ -30,38 +35,39 @@ class ArrayTask(Task):
             pairs.
         operation: "add", "subtract" or "multiply" ("sub" and "mul" for short) if the truth is modular arithmetic on the
             operands; without it, plugins that need a group raise an error.
-        n_classes: number of classes; by default one more than the largest label.
+        n_classes: number of classes; by default one more than the largest label. It must be given if a smaller label
+            has no example (labels from 1 on): whether the network has an output for that class is not in the data.
         copies: what happens to held-out examples whose input row or pair of operands is that of a training example, and
             which a table of the training labels would answer: "refuse" them, or "drop" them from the task.
 
     Raises:
-        ConfigError: lengths differ, `train` holds numbers other than 0 and 1, the true label of a held-out example is
-            missing, labels are outside the classes, a held-out example is a copy of a training example, or the
-            training or test set is empty.
+        ConfigError: an array does not hold one number, label or truth value per example, lengths differ, `train` holds
+            numbers other than 0 and 1, the true label of a held-out example is missing, labels are outside the classes,
+            a held-out example is a copy of a training example, or the training or test set is empty.
     """
 
+    @checked
     def __init__(
         self,
-        inputs: Shaped[Tensor | np.ndarray, "example ..."],
-        given: Int[Tensor | np.ndarray, " example"],
-        true: Int[Tensor | np.ndarray, " example"],
-        train: Bool[Tensor | np.ndarray, " example"] | Integer[Tensor | np.ndarray, " example"],
+        inputs: Array,
+        given: Array,
+        true: Array,
+        train: Array,
         *,
-        operands: Int[Tensor | np.ndarray, "example 2"] | None = None,
+        operands: Array | None = None,
         operation: str | None = None,
         n_classes: int | None = None,
         copies: Copies = "refuse",
     ):
-        inputs, given, true, train = (torch.as_tensor(values) for values in (inputs, given, true, train))
-        operands = None if operands is None else torch.as_tensor(operands)
+        inputs, train = arrays.numbers(inputs, "inputs"), arrays.truth_values(train, "train")
+        labels = arrays.labels({"given": train == 1}, given=given, true=true)
+        given, true = labels.columns["given"], labels.columns["true"]
+        operands = None if operands is None else arrays.numbers(operands, "operands")
         operation = SPELLED.get(operation or "", operation)
-        for name, values in (("given", given), ("true", true), ("train", train)):
-            if values.ndim != 1 or values.is_floating_point():
-                raise ConfigError(f"{name} must be one whole number or boolean per example, got {_described(values)}")
-        if operands is not None and operands.is_floating_point():
-            raise ConfigError(f"operands must be pairs of whole numbers, got {_described(operands)}")
+        if operands is not None and (operands.is_floating_point() or operands.dtype == torch.bool):
+            raise ConfigError(f"operands must be pairs of whole numbers, got {arrays.described(operands)}")
         if n_classes is not None:
-            check_whole("n_classes", n_classes, 1)
+            check_whole("n_classes", n_classes, 1, arrays.MOST_CLASSES)
         if train.dtype != torch.bool and not ((train == 0) | (train == 1)).all():
             raise ConfigError(
                 f"train must be True for training examples and False for others; got whole numbers {int(train.min())} "
@@ -80,7 +86,9 @@ class ArrayTask(Task):
         self.train_ids = self.ids[train]
         self._true = true.long()
         self._given = torch.where(train, given.long(), self._true)
-        self.n_classes = n_classes or int(torch.stack([self._given.max(), self._true.max()]).max()) + 1
+        self.class_names = labels.names
+        used = {"given": self._given, "true": self._true}
+        self.n_classes = n_classes or arrays.count_classes(labels, used, operation)
         if int(self._given.min()) < 0 or max(int(self._given.max()), int(self._true.max())) >= self.n_classes:
             raise ConfigError(f"labels must lie in 0 … {self.n_classes - 1}")
         if operands is None and inputs.ndim == 2 and inputs.shape[1] == 2 and not inputs.is_floating_point():
@@ -146,7 +154,3 @@ class ArrayTask(Task):
         """Return the true labels, or None if one of them is unknown."""
         labels = self._true[ids]
         return None if (labels < 0).any() else labels
-
-
-def _described(values: Tensor) -> str:
-    return f"{values.dtype} of shape {tuple(values.shape)}"

@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 from einops import reduce, repeat
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int32, UInt8
 from torch import Tensor, nn
 
 from mechmem.core.randomness import derive_seed
 from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
 from mechmem.tasks.image_config import Augmentation
+from mechmem.tasks.image_data import brightest
 
-Pixels = UInt8[Tensor, "image channel row column"]
+Pixels = UInt8[Tensor, "image channel row column"] | Int32[Tensor, "image channel row column"]
 
 ROWS = 512
 """Number of images changed at once. It determines the random numbers of each image, so it must stay fixed."""
@@ -41,7 +42,7 @@ def augmented(pixels: Pixels, config: Augmentation, stream: str, number: int) ->
     """Return augmented copies of images.
 
     Args:
-        pixels: 0 … 255. Shape (image, channel, row, column).
+        pixels: 0 … 255, or 0 … 65535 for images of 16 bits. Shape (image, channel, row, column).
         config: the augmentation.
         stream: purpose of the copies; part of the seed.
         number: number of the step or view; part of the seed.
@@ -55,11 +56,12 @@ def augmented(pixels: Pixels, config: Augmentation, stream: str, number: int) ->
     if not config.changes:
         return pixels
     check_possible(config, pixels.shape[1])
+    most = brightest(pixels)
     # kornia draws from torch's global random state, which is restored afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, f"augmentation {stream}", number))
-        parts = [_changed(pixels[block].float() / 255, config) for block in blocks(len(pixels), ROWS)]
-    return (torch.cat(parts) * 255).round().clamp(0, 255).to(torch.uint8)
+        parts = [_changed(pixels[block].float() / most, config) for block in blocks(len(pixels), ROWS)]
+    return (torch.cat(parts) * most).round().clamp(0, most).to(pixels.dtype)
 
 
 def _changed(

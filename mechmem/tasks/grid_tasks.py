@@ -37,7 +37,7 @@ class ConfiguredTask(Task):
         """The config's values and the sizes of the splits."""
         splits = {f"n_{name}": 0 if ids is None else len(ids) for name, ids in self.splits.items()}
         sizes = {"classes": self.n_classes, "n_train": len(self.train_ids), **splits}
-        return {**self.config.to_dict(), **sizes, **self._copies}
+        return {**self.config.to_dict(), **sizes, **self._told}
 
 
 class GridTask(ConfiguredTask):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Int32, UInt8
 from torch import Tensor
 
 from mechmem.core.arguments import checked
@@ -14,10 +14,11 @@ from mechmem.tasks.augmentation import augmented, check_possible
 from mechmem.tasks.copies import without_copies
 from mechmem.tasks.grid_tasks import ConfiguredTask
 from mechmem.tasks.image_config import ImageConfig
-from mechmem.tasks.image_data import SHIPPED, ImageData, image_data
+from mechmem.tasks.image_data import ImageData
+from mechmem.tasks.image_sources import SHIPPED, image_data
 from mechmem.tasks.label_noise import apply_noise
 
-Pixels = UInt8[Tensor, "example channel row column"]
+Pixels = UInt8[Tensor, "example channel row column"] | Int32[Tensor, "example channel row column"]
 Images = Float[Tensor, "example channel row column"]
 OWN_SHARE = 0.2
 """Default fraction held out of data without its own test split."""
@@ -48,7 +49,7 @@ class ImageTask(ConfiguredTask):
         self.title = config.data
         self._data = image_data(config.data, download=not recorded) if data is None else data
         self._read = data is None and config.data in SHIPPED
-        self.n_classes = self._data.n_classes
+        self.n_classes, self.class_names = self._data.n_classes, self._data.class_names
         check_possible(config.augmentation, self._data.pixels.shape[1])
         self._pixels, images = self._data.pixels, len(self._data.labels)
         self._sources, held_out = split(config, self._data)
@@ -181,7 +182,9 @@ def split(config: ImageConfig, data: ImageData) -> tuple[Int[Tensor, " train"], 
     train = _chosen(inside, data.labels, config.train or len(inside), "training")
     absent = torch.bincount(data.labels[train], minlength=data.n_classes) == 0
     if absent.any():
-        raise ConfigError(f"class {int(absent.nonzero()[0])} of {data.n_classes} has no training image")
+        label = int(absent.nonzero()[0])
+        name = "" if data.class_names is None else f" ({data.class_names[label]})"
+        raise ConfigError(f"class {label}{name} of {data.n_classes} has no training image")
     return train.sort().values, test.sort().values
 
 

@@ -14,7 +14,8 @@ from mechmem.errors import ConfigError
 from mechmem.models.networks.build import build_model
 from mechmem.tasks.build import build_task
 from mechmem.tasks.image_config import ImageConfig
-from mechmem.tasks.image_data import ImageData, image_data
+from mechmem.tasks.image_data import ImageData
+from mechmem.tasks.image_sources import image_data
 from mechmem.tasks.images import ImageTask
 
 
