@@ -75,6 +75,10 @@ class RestartWarning(UserWarning):
     """A run has lost evaluations, and is trained again from where its history is whole."""
 
 
+class UnsteadyNetworkError(MechmemError):
+    """A network's logits for an example are no function of it: it is random, or the examples of a block interact."""
+
+
 class TrainingFailedError(MechmemError, RuntimeError):
     """Training produced a loss that is not a number, or could not write its results."""
 

@@ -25,6 +25,7 @@ from mechmem.errors import ConfigError, LeakError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
 from mechmem.models.networks.masks import Part, subnetwork
+from mechmem.models.reading.separate import check_subject
 from mechmem.plotting.matrices import influence_map
 from mechmem.training.isolation import isolation
 
@@ -134,6 +135,7 @@ def influence(
         ConfigError: ids are not a list of distinct whole numbers, or sources are not training examples; or the networks
             differ in examples or labels.
         UnknownNameError: an id is not one of the task's.
+        UnsteadyNetworkError: a network is random in evaluation mode, or examples act on each other in it.
     """
     several = list(subjects) if isinstance(subjects, Sequence) else [subjects]
     if not several or not all(isinstance(each, Subject) for each in several):
@@ -149,6 +151,7 @@ def influence(
         if not same or not torch.equal(subject.task.given(target_ids), target_labels):
             raise ConfigError(f"{subject.name!r} and {several[0].name!r} differ in their labels")
         notes += check_isolated(subject, accept_leaks=accept_leaks)
+        check_subject(subject)
         title = f"influence, network {number + 1} of {len(several)}"
         found.append(_differences(subject, source_ids, target_ids, title, progress))
     values = torch.stack(found)

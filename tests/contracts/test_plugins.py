@@ -23,93 +23,6 @@ EXAMPLE_SCORES = [name for kind, name, _ in EVERY if kind == "example_scores"]
 ANALYSES = [cls for kind, name, cls in EVERY if kind == "analyses" and name == cls.name]
 
 
-@pytest.fixture(scope="module")
-def subject():
-    """A trained network with a run and a retrainer, so that no plugin can refuse it."""
-    config = mm.TrainConfig(
-        task=mm.ModularConfig(p=7, train_fraction=0.6, noise=mm.LabelNoise(0.3), split="stratified"),
-        model=mm.MLPConfig(width=24, bias=True),
-        steps=60,
-        lr=0.01,
-        evaluations=6,
-        checkpoints=2,
-    )
-    return mm.train(config, progress=False)
-
-
-@pytest.fixture(scope="module")
-def streamed():
-    """The same with a residual stream, for what reads one."""
-    config = mm.TrainConfig(
-        task=mm.ModularConfig(p=7, train_fraction=0.6, noise=mm.LabelNoise(0.3)),
-        model=mm.TransformerConfig(d_model=8, heads=2),
-        steps=20,
-        lr=0.01,
-        evaluations=3,
-        checkpoints=2,
-    )
-    return mm.train(config, progress=False)
-
-
-@pytest.fixture(scope="module")
-def augmented():
-    """A network trained on augmented images, for what reads views of them."""
-    config = mm.TrainConfig(
-        task=mm.ImageConfig(train=40, test=30, noise=mm.LabelNoise(0.3), augmentation=mm.Augmentation(degrees=20)),
-        model=mm.CNNConfig((3, 4), projector=5),
-        steps=3,
-        batch_size=20,
-        checkpoints=1,
-    )
-    return mm.train(config, progress=False)
-
-
-def masked(masks):
-    config = mm.TrainConfig(
-        task=mm.ModularConfig(p=7, train_fraction=0.6, noise=mm.LabelNoise(0.3)),
-        model=mm.MLPConfig(width=24, masks=masks),
-        steps=60,
-        lr=0.01,
-        evaluations=6,
-        checkpoints=2,
-    )
-    return mm.train(config, progress=False)
-
-
-@pytest.fixture(scope="module")
-def turned_over():
-    """A network with turn-over dropout."""
-    return masked(mm.TurnOver())
-
-
-@pytest.fixture(scope="module")
-def tied():
-    """A network with example-tied dropout."""
-    return masked(mm.ExampleTied())
-
-
-@pytest.fixture(scope="module")
-def pictured():
-    """A network with turn-over dropout that reads images."""
-    model = mm.ImageMLPConfig((12, 12), biases=False, masks=mm.TurnOver())
-    task = mm.ImageConfig(train=40, test=30, noise=mm.LabelNoise(0.3))
-    return mm.train(mm.TrainConfig(task, model, steps=3, batch_size=20, checkpoints=1), progress=False)
-
-
-OTHER_SUBJECTS = {
-    "role:residual": "streamed",
-    "augmentation": "augmented",
-    "turn_over": "turned_over",
-    "example_tied": "tied",
-}
-"""What a plugin may need that the first network lacks, and which has it."""
-
-
-def chosen(request, needs):
-    """The network that has what is needed."""
-    return request.getfixturevalue(next((OTHER_SUBJECTS[need] for need in needs & set(OTHER_SUBJECTS)), "subject"))
-
-
 def state(subject):
     return {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
 
@@ -136,8 +49,8 @@ def test_names_round_trip(name):
 
 
 @pytest.mark.parametrize("name", CHAIN_PARTS)
-def test_extractors_are_deterministic_and_leave_nothing_behind(name, request):
-    subject = chosen(request, {need for part in extractor(name).parts for need in part.wants()})
+def test_extractors_are_deterministic_and_leave_nothing_behind(name, chosen):
+    subject = chosen({need for part in extractor(name).parts for need in part.wants()})
     before, ids = state(subject), subject.task.ids
     first, second = extractor(name)(subject)(ids), extractor(name)(dataclasses.replace(subject))(ids)
     assert torch.equal(first, second)
@@ -162,8 +75,8 @@ def test_scores_are_deterministic_and_leave_nothing_behind(name, subject, tmp_pa
 
 
 @pytest.mark.parametrize("name", EXAMPLE_SCORES)
-def test_scores_of_examples_are_deterministic_and_leave_nothing_behind(name, request, tmp_path):
-    subject = chosen(request, plugins("example_scores")[name].needs)
+def test_scores_of_examples_are_deterministic_and_leave_nothing_behind(name, chosen, tmp_path):
+    subject = chosen(plugins("example_scores")[name].needs)
     before = state(subject)
     found, again = example_score(name)(subject), example_score(name)(dataclasses.replace(subject))
     assert isinstance(found, mm.ExampleScores) and found.score == example_score(name).label()
@@ -178,8 +91,8 @@ def test_scores_of_examples_are_deterministic_and_leave_nothing_behind(name, req
 
 
 @pytest.mark.parametrize("cls", ANALYSES, ids=lambda cls: cls.name)
-def test_analyses_give_results_that_draw_and_survive_saving(cls, request, tmp_path):
-    subject = request.getfixturevalue("pictured") if cls.name == "influential_examples" else chosen(request, cls.needs)
+def test_analyses_give_results_that_draw_and_survive_saving(cls, request, chosen, tmp_path):
+    subject = request.getfixturevalue("pictured") if cls.name == "influential_examples" else chosen(cls.needs)
     before = state(subject)
     result, again = cls()(subject), cls()(dataclasses.replace(subject))
     assert isinstance(result, Result) and dataclasses.is_dataclass(result)

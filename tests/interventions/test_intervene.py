@@ -233,7 +233,7 @@ def test_edits_made_together_and_in_their_order():
         ("reads a number", "item"),
         ("in place", "broadcast shape"),
         ("leaves torch", "run one by one"),
-        ("counts its runs", "in a batch, logits of up to .* differ by"),
+        ("differs in a batch", "in a batch, logits of up to .* differ by"),
     ],
 )
 def test_networks_that_cannot_be_batched_are_run_one_by_one_and_said_to_be(how, said):
@@ -243,7 +243,7 @@ def test_networks_that_cannot_be_batched_are_run_one_by_one_and_said_to_be(how, 
     assert found.note.startswith("edits were run one by one")
     assert re.search(said, found.note), found.note
     assert hooks_left(subject.model) == 0
-    if how != "counts its runs":
+    if how != "differs in a batch":
         wanted = torch.stack([by_hand(subject, "hook_hidden", zeroed(ALL, m)) for m in range(8)])
         torch.testing.assert_close(found.logits, wanted)
         assert torch.equal(found.logits, mm.intervene(subject, edit, method="loop").logits)

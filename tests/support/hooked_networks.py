@@ -122,17 +122,16 @@ class Awkward(nn.Module):
         stream = self.embed(pairs[:, 0]) - self.embed(pairs[:, 1])
         hidden = self.hook_hidden(torch.tanh(stream))
         if self.how == "decides" and (hidden[:, 0] > 0.3).any():
-            hidden = hidden * 2
+            hidden = hidden.clone()
         if self.how == "reads a number":
-            hidden = hidden * (1 + hidden.sum().item())
+            hidden = hidden if hidden.sum().item() < 1e6 else 0 * hidden
         if self.how == "in place":
             stream += hidden
             hidden = stream
         if self.how == "leaves torch":
             hidden = torch.from_numpy(hidden.detach().numpy() * 2)
-        if self.how == "counts its runs":
-            self.runs = getattr(self, "runs", 0) + 1
-            hidden = hidden * (1 + self.runs % 5)
+        if self.how == "differs in a batch" and torch._C._functorch.maybe_current_level() is not None:
+            hidden = hidden * 2
         return self.out(hidden)
 
 

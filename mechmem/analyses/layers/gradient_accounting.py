@@ -19,6 +19,7 @@ from mechmem.errors import MissingNeedError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import block_rows, device_of, full_precision
 from mechmem.models.reading.layer_parameters import LayerParameters, parameter_layers
+from mechmem.models.reading.separate import check_subject
 from mechmem.plotting.layers import name_ticks
 from mechmem.plotting.layout import stack
 from mechmem.plotting.lines import lines
@@ -155,8 +156,10 @@ class GradientAccounting(Analysis):
         Raises:
             UnknownNameError: no layer matches.
             MissingNeedError: the network has no parameters of floating point.
+            UnsteadyNetworkError: the network is random in evaluation mode, or examples act on each other in it.
         """
         self.require(subject)
+        check_subject(subject)
         task = subject.task
         config = subject.run.config if isinstance(subject.run, Run) else None
         loss = "cross_entropy" if config is None else config.loss

@@ -23,6 +23,7 @@ from mechmem.errors import MissingNeedError, RoleError
 from mechmem.math.blocks import blocks
 from mechmem.math.filtration import frequency_power, key_or_none
 from mechmem.models.hooks.running import block_rows, device_of, full_precision
+from mechmem.models.reading.separate import check_subject
 from mechmem.models.reading.weights import check_no_stream, neuron_weights
 from mechmem.plotting.bars import histogram
 from mechmem.plotting.lines import lines
@@ -167,6 +168,7 @@ class NormDrive(Analysis):
             MissingNeedError: a role is missing, there are several layers of neurons between the two, or the true
                 training labels are not known.
             RoleError: the two roles do not have the same number of neurons.
+            UnsteadyNetworkError: the network is random in evaluation mode, or examples act on each other in it.
         """
         self.require(subject)
         task = subject.task
@@ -176,6 +178,7 @@ class NormDrive(Analysis):
         loss = "cross_entropy" if config is None else config.loss
         note = "the training loss was not recorded: cross-entropy is assumed" if config is None else ""
         roles = _roles(subject)
+        check_subject(subject)
         model = subject.copy_model().eval()
         norm = _norms(model, roles)
         clean = _drive(subject, model, roles, task.train_ids[~task.noisy], loss)

@@ -25,6 +25,7 @@ from mechmem.math.example_masks import example_mask
 from mechmem.models.hooks.hooking import hooked, warn_of_leftovers
 from mechmem.models.hooks.running import block_rows, device_of, full_precision
 from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.reading.separate import check_subject
 
 States = Literal["all", "last"]
 
@@ -87,8 +88,10 @@ class InputCurvature(ExampleScore):
             UnknownNameError: there is no such hook point.
             ActivationError: the point does not fire, or a step of h does not change its values.
             DiscardedEditError: the logits do not depend on the point.
+            UnsteadyNetworkError: the network is random in evaluation mode, or examples act on each other in it.
         """
         warn_of_leftovers(subject.model)
+        check_subject(subject)
         point = self._point(subject)
         if point != INPUTS:
             check_edit(subject, point)

@@ -19,6 +19,7 @@ from mechmem.core.subject import RunFiles, Subject
 from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
 from mechmem.models.hooks.running import device_of, full_precision
+from mechmem.models.reading.separate import check_subject
 from mechmem.training.run import Run
 
 GRADIENT_ELEMENTS = 2**24
@@ -55,7 +56,9 @@ class TracIn(ExampleScore):
         Raises:
             MissingNeedError: captum is missing, the run saved no state after step 0, or the loss depends on no
                 parameter.
+            UnsteadyNetworkError: the network is random in evaluation mode, or examples act on each other in it.
         """
+        check_subject(subject)
         run, task, device = subject.run, subject.task, device_of(subject.model)
         assert run is not None
         steps = [step for step in run.checkpoint_steps() if step > 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from mechmem.models.hooks.running import block_rows, device_of, evaluating, reco
 from mechmem.models.networks.masks import mask_layers, of_examples
 from mechmem.models.reading.cache import Activations
 from mechmem.models.reading.gradients import Loss, Tape
+from mechmem.models.reading.separate import check_separate
 from mechmem.models.reading.stores import Firings, Keeping, Reducing, Reduction, Store
 
 _MB = 2**20
@@ -76,6 +77,8 @@ def activations(
             a point fired a different number of times from chunk to chunk; or the results would take more than
             `limit_mb`.
         RoleError: the logits are not where the roles say (read only for `gradients`).
+        UnsteadyNetworkError: the model is random in evaluation mode, or examples act on each other in it (as far as the
+            logits show it, if they are where the roles say).
 
     Warns:
         LeftoverHooksWarning: hooks that were left on the model act in the pass.
@@ -87,6 +90,8 @@ def activations(
     target = resolve_device(str(device))
     wanted = _Wanted(hook_points(model), patterns)
     warn_of_leftovers(model)
+    rows = chunk or block_rows(model)
+    unfit = check_separate(model, task, ids, rows, subject.roles.output, list(wanted.points))
 
     def store() -> Store:
         return Keeping(len(ids), target, dtype) if reduce is None else Reducing(reduce, target, dtype)
@@ -115,7 +120,7 @@ def activations(
         stack.enter_context(evaluating(model))
         for name, point in wanted.points.items():
             stack.enter_context(on_point(point, act_at(name)))
-        for block in blocks(len(ids), chunk or block_rows(model)):
+        for block in blocks(len(ids), rows):
             firings.start()
             inputs, given = task.batch(ids[block])
             with of_examples(masks, task.source(ids[block])):
@@ -129,6 +134,8 @@ def activations(
                 _check_size(sum(part.nbytes() for part in kept) / _MB, limit_mb, len(ids))
                 for part in kept:
                     part.settle()
+    # Last, so that a shape that the passes themselves refuse is the one that is told.
+    wanted.refuse_all(unfit, firings)
     absent, names = wanted.absent(firings), wanted.other_names()
     slopes = None
     if tape is not None:
@@ -183,6 +190,13 @@ class _Wanted:
         """Record that a firing does not hold one value per example."""
         rows = block.stop - block.start
         self._unfit.setdefault(key, f"has shape {tuple(value.shape)}; its first axis is not the {rows} examples")
+
+    def refuse_all(self, reasons: Mapping[str, str], firings: Firings) -> None:
+        """Record that firings do not hold one value per example, with the reasons, and check what is left."""
+        for key, reason in reasons.items():
+            self._unfit.setdefault(key, reason)
+        if reasons:
+            self.check(firings)
 
     def fit(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the values of the firings that hold one value per example in every chunk."""

@@ -16,6 +16,7 @@ from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import warn_of_leftovers
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
 from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.reading.separate import check_separate
 
 
 def logits_of(
@@ -29,11 +30,13 @@ def logits_of(
     Raises:
         ConfigError: the logits are not one row per example, one column per class.
         RoleError: there are no logits where `output` says.
+        UnsteadyNetworkError: the model is random in evaluation mode, or examples act on each other in it.
 
     Warns:
         LeftoverHooksWarning: hooks that were left on the model act in the pass.
     """
     warn_of_leftovers(model)
+    check_separate(model, task, ids, block_rows(model), output)
     device, layers = device_of(model), mask_layers(model)
     logits = torch.empty(0, task.n_classes)
     with torch.no_grad(), evaluating(model):

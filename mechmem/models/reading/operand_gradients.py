@@ -15,6 +15,7 @@ from mechmem.errors import ActivationError, MissingNeedError, RoleError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import hooked
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
+from mechmem.models.reading.separate import check_subject
 
 ONE_HOT = "one-hot inputs"
 """Space of the gradients if each operand has its own input vector per symbol."""
@@ -63,7 +64,9 @@ def operand_gradients(
         UnknownNameError: there is no such point.
         ActivationError: the point holds another shape, or does not fire.
         RoleError: the input embedding does not read as (2, symbols, neurons).
+        UnsteadyNetworkError: the network is random in evaluation mode, or examples act on each other in it.
     """
+    check_subject(subject)
     roles = subject.roles
     place = point or (roles.residual[0] if roles.residual else "")
     if place:
