@@ -59,6 +59,10 @@ class LeakError(MissingNeedError):
     """Influence was asked of a network in which examples act on the units that are not their own."""
 
 
+class NotFiniteError(MissingNeedError, ValueError):
+    """A network's weights, activations or logits are NaN or infinite, so that no answer can be read from them."""
+
+
 class NotLinearError(MissingNeedError):
     """The logits are not linear in the neurons asked for, so that the network has to be re-run."""
 

@@ -174,7 +174,7 @@ def _examples(command: Examples) -> None:
     from mechmem.cli.terminal import console, examples_table
     from mechmem.core import files
     from mechmem.core.plugins import named
-    from mechmem.examples.detection import found_or_reason
+    from mechmem.examples.detection import below_chance, found_or_reason
     from mechmem.examples.table import example_scores
     from mechmem.training.train import load
 
@@ -189,7 +189,9 @@ def _examples(command: Examples) -> None:
     most = {name: each.most(command.most).tolist() for name, each in table.scores.items()}
     if command.json:
         figures = [] if quality is None else quality.to_frame().to_dict("records")
-        _write(json.dumps({"detection": figures, "reason": reason, "most": most, "missing": dict(table.reasons)}))
+        remarks = {name: remark for name in most if (remark := below_chance(table, name))}
+        found = {"detection": figures, "reason": reason, "most": most, "below_chance": remarks}
+        _write(json.dumps(found | {"missing": dict(table.reasons)}))
     elif not command.quiet:
         console().print(examples_table(table, quality, reason, most))
         if command.out is not None:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mechmem.examples.detection import Detection
+from mechmem.examples.detection import Detection, below_chance
 from mechmem.examples.table import ExampleTable
 from mechmem.math.detection import FIGURES
 from mechmem.recipes.ledger import Entry, Ledger, ours
@@ -41,7 +41,10 @@ def examples_table(
     for name in table.scores if frame is not None else ():
         figures = (frame.loc[(name, figure)] for figure in FIGURES)  # pyright: ignore[reportOptionalMemberAccess]
         rows.add_row(name, *(f"{each['value']:.3f} [{each['low']:.3f}, {each['high']:.3f}]" for each in figures))
-    lines = [f"{name}: {', '.join(map(str, ids))}" for name, ids in most.items()]
+    lines = []
+    for name, ids in most.items():
+        remark = below_chance(table, name)
+        lines.append(f"{name}: {', '.join(map(str, ids))}{f' ({remark})' if remark else ''}")
     notes = [f"{name}: {each.note}" for name, each in table.scores.items() if each.note]
     notes += [f"no {name}: {why}" for name, why in table.reasons.items()]
     head = f"{len(table.ids)} training examples"

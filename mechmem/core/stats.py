@@ -85,6 +85,8 @@ def bootstrap(
     n = len(columns[0])
     if n < 2:
         return _without_spread(value, n, bounds)
+    if math.isnan(value):
+        return Estimate(value, math.nan, math.nan, n)
     result = scipy_stats.bootstrap(
         tuple(columns),
         statistic,

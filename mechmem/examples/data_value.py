@@ -26,6 +26,7 @@ from mechmem.core.subject import Subject
 from mechmem.core.task import Ids
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.examples.table import ExampleTable
+from mechmem.math.logits import correct_of
 from mechmem.models.reading.forward import logits_of
 from mechmem.plotting.bars import dots
 
@@ -200,7 +201,7 @@ def data_value(
     ):
         model = subject.retrainer.retrained(without=chosen.get(name), seed=seed)
         logits = logits_of(model, task, task.test_ids, subject.roles.output).double()
-        row[0] = (logits.argmax(1) == truth).double().mean()
+        row[0] = correct_of(logits, truth).mean()
         row[1] = F.cross_entropy(logits, truth)
     accuracy, loss = figures.T.reshape(2, -1, len(used))
     counts = torch.tensor([0, *map(len, chosen.values())])

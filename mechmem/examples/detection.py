@@ -113,6 +113,22 @@ def found_or_reason(table: ExampleTable) -> tuple[Detection | None, str]:
         return None, str(error)
 
 
+def below_chance(table: ExampleTable, name: str) -> str:
+    """Return a remark on a score by whose order correct labels come before wrong ones, or "".
+
+    An order "from the most suspect on" needs this remark wherever it is shown: by such a score it is the wrong way
+    round. There is none if the wrong labels are not known.
+    """
+    if table.true is None:
+        return ""
+    wanted = (table.true != table.given).numpy()
+    scores = _suspicion(table[name].suspicion)
+    area = float(detection_figures(scores, wanted, np.ones((1, len(wanted))))[0, FIGURES.index("auroc")])
+    if not area < 0.5:  # NaN without both kinds of label
+        return ""
+    return f"AUROC {area:.3f}, below chance: this score puts correct labels before wrong ones here"
+
+
 def _suspicion(values: Tensor) -> Float[np.ndarray, " example"]:
     return values.double().numpy()
 

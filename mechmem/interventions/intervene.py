@@ -25,6 +25,7 @@ from mechmem.interventions.result import Interventions
 from mechmem.interventions.runs import Replacement, edited_logits, layouts_at
 from mechmem.interventions.units import Site, site_table
 from mechmem.interventions.values import Values, replacement_values
+from mechmem.math.logits import correct_of
 from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import split_labels
@@ -157,10 +158,15 @@ def _site(singles: tuple[Edit, ...], layouts: dict[str, Layout]) -> Site:
 def _outcomes(
     logits: Float[Tensor, "edit example class"], labels: Int[Tensor, "split example"]
 ) -> Float[Tensor, "outcome edit split"]:
-    """Return the number of correct predictions and the summed cross-entropy in nats of each edit on each split."""
-    predicted = rearrange(logits.argmax(-1), "edit example -> edit 1 example")
-    right = (predicted == labels).sum(-1).double()
-    known = (labels >= 0).double()
+    """Return the number of correct predictions and the summed cross-entropy in nats of each edit on each split.
+
+    Both are NaN for a split with a logit that is not finite.
+    """
+    known = labels >= 0
+    right = correct_of(rearrange(logits, "edit example classes -> edit 1 example classes"), labels)
+    right = torch.where(known, right, 0).sum(-1)
     wanted = repeat(labels.clamp(min=0), "split example -> edit example split", edit=len(logits))
     nats = -logits.log_softmax(-1).gather(-1, wanted).double()
-    return torch.stack([right, torch.einsum("nes,se->ns", nats, known)])
+    # An example that is not in a split may have logits that are not finite.
+    nats = nats.masked_fill(~rearrange(known, "split example -> example split"), 0)
+    return torch.stack([right, torch.einsum("nes,se->ns", nats, known.double())])

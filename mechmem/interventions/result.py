@@ -34,7 +34,8 @@ class Interventions(Result):
         sites: site of each, one row per edit: point, unit (its kind), position, head, channel, neuron.
         ids: the examples. Shape (example).
         n: number of these examples in each of the four splits (0 if it is empty or unknown). Shape (split).
-        accuracy: share of correct predictions; NaN for a split without examples. Shape (edit, split).
+        accuracy: share of correct predictions; NaN for a split without examples or with a logit that is not finite.
+            Shape (edit, split).
         loss: mean cross-entropy in nats; NaN for a split without examples. Shape (edit, split).
         unedited_accuracy: accuracy of the unedited network. Shape (split).
         unedited_loss: loss of the unedited network. Shape (split).
@@ -101,9 +102,9 @@ class Interventions(Result):
 
 
 def _intervals(frame: pd.DataFrame) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, " row"]]:
-    """Return Wilson's interval of every accuracy; NaN for a split without examples."""
+    """Return Wilson's interval of every accuracy; NaN where there is none."""
     counts = (frame["accuracy"].fillna(0) * frame["n"]).round().astype(int)
-    pairs = list(zip(counts, frame["n"], strict=True))
+    pairs = list(zip(counts, frame["n"].where(frame["accuracy"].notna(), 0), strict=True))
     # Many edits change nothing, so the same counts recur.
     known = {(hits, n): wilson(int(hits), int(n)) for hits, n in set(pairs)}
     ends = [(np.nan, np.nan) if known[pair] is None else (known[pair].low, known[pair].high) for pair in pairs]  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ from torch import Tensor
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.layers.features import INPUTS, Pool, over_layers
+from mechmem.models.reading.forward import check_logits
 
 Distance = Literal["euclidean", "cosine"]
 
@@ -64,6 +65,7 @@ def layer_votes(
     Raises:
         MissingNeedError: there is only one training example.
         ActivationError: a layer does not fire, or holds numbers that are not finite.
+        NotFiniteError: a logit is NaN or infinite.
     """
     if len(train) < 2:
         raise MissingNeedError("the prediction depth needs at least two training examples")
@@ -74,6 +76,7 @@ def layer_votes(
         return _votes(held, given, k, distance)
 
     found, logits = over_layers(subject, (INPUTS, *points), ids, votes, pool, logits=True)
+    check_logits(logits, ids)
     last = _votes(logits.double().softmax(1), given, k, distance)
     return LayerVotes((*found, SOFTMAX), torch.stack([*found.values(), last]), logits.argmax(1), k)
 

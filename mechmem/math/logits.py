@@ -10,6 +10,7 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechmem.errors import NotFiniteError
 from mechmem.math.blocks import blocks
 
 NOT_FINITE = -1
@@ -18,13 +19,43 @@ BLOCK_ELEMENTS = 2**20
 """Number of contributions held at once."""
 
 
-def answers_of(scores: Float[Tensor, "example class"]) -> Int[Tensor, " example"]:
+def answers_of(scores: Float[Tensor, "*edit example class"]) -> Int[Tensor, "*edit example"]:
     """Return the class with the highest score, ties to the lowest class; `NOT_FINITE` if a score is not finite."""
-    if not len(scores):
-        return torch.zeros(0, dtype=torch.long)
+    if not scores.numel():
+        return torch.zeros(scores.shape[:-1], dtype=torch.long)
     # A row is finite if its minimum and maximum are (NaN propagates to both); a mask of all scores would be as large.
-    finite = torch.isfinite(scores.amin(1)) & torch.isfinite(scores.amax(1))
-    return torch.where(finite, scores.argmax(1), NOT_FINITE)
+    finite = torch.isfinite(scores.amin(-1)) & torch.isfinite(scores.amax(-1))
+    return torch.where(finite, scores.argmax(-1), NOT_FINITE)
+
+
+def correct_of(
+    scores: Float[Tensor, "*edit example class"], labels: Int[Tensor, "*labelling example"]
+) -> Float[Tensor, "... example"]:
+    """Return 1 for a correct prediction, 0 for a wrong one, and NaN where a score is not finite.
+
+    Sums and means are NaN then, so that a network without an answer has no accuracy.
+    """
+    answers = answers_of(scores)
+    return torch.where(answers == NOT_FINITE, torch.nan, (answers == labels).double())
+
+
+def check_finite(values: Float[Tensor, ...], what: str) -> None:
+    """Refuse values that are not finite.
+
+    Args:
+        values: the values, one row per example, neuron or symbol.
+        what: what they are, in the plural: "the logits".
+
+    Raises:
+        NotFiniteError: a value is NaN or infinite.
+    """
+    # The extremes of values with a NaN are NaN; testing every value would take as much memory again.
+    if not values.numel() or all(bool(extreme.isfinite()) for extreme in values.aminmax()):
+        return
+    rows = (~values.isfinite()).reshape(len(values), -1).any(1).nonzero().flatten()
+    raise NotFiniteError(
+        f"{what} are NaN or infinite in {len(rows)} of {len(values)} rows (the first is row {int(rows[0])})"
+    )
 
 
 def at_label(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Float[Tensor, " cell"]:

@@ -16,6 +16,7 @@ from mechmem.errors import NotLinearError
 from mechmem.interventions.runs import layout_at
 from mechmem.interventions.units import Units
 from mechmem.math.blocks import blocks
+from mechmem.math.logits import check_finite
 from mechmem.models.hooks.hooking import hooked
 from mechmem.models.hooks.running import device_of, evaluating, full_precision
 from mechmem.models.networks.masks import mask_layers, of_examples
@@ -193,5 +194,6 @@ def _gated(
             logits = full_precision(subject.roles.output.read(model(inputs)))
         loss = F.cross_entropy(logits, given, reduction="none") @ weight[block].to(logits)
         slope += torch.autograd.grad(loss, gate)[0].cpu()
+        check_finite(logits, f"the logits without some {where.unit}s")
         right.append((logits.argmax(1) == given).cpu())
     return torch.cat(right), slope

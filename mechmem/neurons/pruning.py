@@ -18,6 +18,7 @@ from mechmem.interventions.units import Units
 from mechmem.interventions.values import Value, donors, replacement_values
 from mechmem.math.ablation import cumulative_ablation, outcomes
 from mechmem.math.blocks import blocks
+from mechmem.math.logits import NOT_FINITE, answers_of
 from mechmem.models.reading.linear_readout import LinearReadout
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import LabelledSplit, labelled_splits
@@ -161,7 +162,9 @@ def by_hooks(subject: Subject, where: Units, curves: Curves) -> tuple[Measured, 
                 hits, nats = zip(
                     *(outcomes(columns, labels, losses=curves.losses) for labels in part.labels[:, block]), strict=True
                 )
-                correct = torch.stack([each.count_nonzero() for each in hits])
+                # No answer can be counted where a logit is not finite.
+                lost = torch.nan if bool((answers_of(found) == NOT_FINITE).any()) else 0
+                correct = torch.stack([each.count_nonzero() for each in hits]) + lost
                 loss = torch.stack([torch.tensor(torch.nan) if each is None else each.double().sum() for each in nats])
                 tally.add(part, correct, loss, divmod(edit, len(curves.removed)))
     return tally.measured(), how.note

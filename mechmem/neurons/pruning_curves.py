@@ -39,7 +39,8 @@ class PruningCurves(Result):
         removed: number of neurons ablated at each point. Shape (point).
         width: number of neurons of the layer.
         n: number of examples of each of the four splits (0 if it is empty or unknown). Shape (split).
-        accuracy: share of correct predictions; NaN for a split without examples. Shape (curve, point, split).
+        accuracy: share of correct predictions; NaN for a split without examples or with a logit that is not finite.
+            Shape (curve, point, split).
         loss: mean cross-entropy in nats; NaN for a split without examples, or if losses were not asked for. Shape
             (curve, point, split).
         note: remarks on the measurement, or "".
@@ -95,7 +96,7 @@ class PruningCurves(Result):
         for split, name in enumerate(SPLITS):
             n, values = int(self.n[split]), self.accuracy[curves, point, split]
             several = across_runs(values.tolist()) if n and len(curves) > 1 else None
-            found = several or wilson(round(float(values[0].nan_to_num()) * n), n)
+            found = several or (None if values.isnan().any() else wilson(round(float(values[0]) * n), n))
             ends = (found.value, found.low, found.high) if found else (np.nan,) * 3
             rows.append((name, n, *ends, float(self.loss[curves, point, split].mean())))
         frame = pd.DataFrame(rows, columns=pd.Index(["split", "n", "accuracy", "low", "high", "loss"]))

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from mechmem.core.plugins import named
 from mechmem.core.stats import across_runs
 from mechmem.core.subject import Subject
+from mechmem.math.logits import answers_of
 from mechmem.models.networks.config import MLPConfig
 from mechmem.neurons.ablate import ablate
 from mechmem.plotting.accuracy import dot_plot
@@ -60,7 +61,7 @@ def accuracies(*names: str) -> Callable[[Subject], Rows]:
                 if cell.estimate is not None:
                     yield NAMES[split] + after, math.nan, cell.estimate.value
             ids = subject.task.train_ids
-            fitted = predictor(ids).argmax(1) == subject.task.given(ids)
+            fitted = answers_of(predictor(ids)) == subject.task.given(ids)
             yield f"train{after}", math.nan, float(fitted.double().mean())
 
     return rows

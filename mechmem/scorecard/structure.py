@@ -17,7 +17,7 @@ from mechmem.core.stats import Estimate
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
-from mechmem.models.reading.forward import all_logits
+from mechmem.models.reading.forward import raw_logits
 from mechmem.scorecard.evidence import (
     SameAnswer,
     shift_margin,
@@ -89,7 +89,7 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     reason = _too_few(task, cells)
     if reason:
         return _refused(task, reason, n_left_out)
-    logits = all_logits(subject)[task.rows(cells.ids)]
+    logits = raw_logits(subject)[task.rows(cells.ids)]
     # The extremes of a table with a NaN are NaN; testing every element would take several more tables of its size.
     if not all(bool(torch.isfinite(extreme)) for extreme in logits.aminmax()):
         return _refused(task, "the held-out logits are not finite", n_left_out)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mechmem.core.roles import Output
 from mechmem.core.task import Task
+from mechmem.math.logits import answers_of, correct_of
 from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import labelled_splits
@@ -35,6 +36,8 @@ class Evaluation:
 def evaluate(model: nn.Module, task: Task, loss: str = "cross_entropy", output: Output = Output()) -> Evaluation:
     """Run the network on every id, and return its accuracies and losses on the four splits.
 
+    Both are NaN on a split with a logit that is not finite.
+
     Args:
         model: the network.
         task: its task.
@@ -42,7 +45,7 @@ def evaluate(model: nn.Module, task: Task, loss: str = "cross_entropy", output: 
         output: position of the logits in the network's output.
     """
     logits = logits_of(model, task, task.ids, output)
-    prediction = logits.argmax(1)
+    prediction = answers_of(logits)
     given = task.given(task.ids)
     truth = torch.full_like(given, -1)
     trained = task.rows(task.train_ids)
@@ -51,7 +54,7 @@ def evaluate(model: nn.Module, task: Task, loss: str = "cross_entropy", output: 
     for split in labelled_splits(task):
         rows = task.rows(split.ids)
         truth[rows] = split.truth
-        row[split.name] = float((prediction[rows] == split.labels).double().mean())
+        row[split.name] = float(correct_of(logits[rows], split.labels).mean())
         row[f"{split.name}_loss"] = float(F.cross_entropy(logits[rows].double(), split.labels))
     return Evaluation(row, prediction == given, prediction == truth)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mechmem.core.config import check_number, check_whole
 from mechmem.core.randomness import derive_seed, generator
 from mechmem.errors import ConfigError, TrainingFailedError
+from mechmem.math.logits import answers_of
 from mechmem.models.hooks.running import block_rows, resolve_device
 from mechmem.models.networks.build import Network, build_model
 from mechmem.models.networks.dropout import begin_step
@@ -220,7 +221,7 @@ class SubsetTrainer:
         for index in range(len(numbers)):
             model = model_of(index)
             found = logits_of(model.eval(), task, task.ids, self._evaluated.roles.output)
-            predictions.append(found.argmax(1).int())
+            predictions.append(answers_of(found).int())
             logits += [found[tests]] if self.plan.logits else []
         member = torch.stack([self.member(number) for number in numbers])
         return Answers(member, torch.stack(predictions), torch.stack(logits) if logits else None)

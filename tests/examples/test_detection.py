@@ -1,15 +1,19 @@
 """Quality of scores of examples on planted tables."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+import rich.console
 import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 import mechmem as mm
+from mechmem.cli.terminal import examples_table
 from mechmem.errors import MissingNeedError, ScoreError, UnknownNameError
+from mechmem.examples.detection import below_chance
 
 
 def table(n=400, rate=0.2, known=True, seed=0):
@@ -114,3 +118,22 @@ def test_what_cannot_be_asked_is_refused():
         mm.ExampleScores("x", torch.arange(2), torch.tensor([0.0, torch.nan]))
     with pytest.raises(ScoreError, match="values for"):
         mm.ExampleScores("x", torch.arange(2), torch.zeros(3))
+
+
+def test_an_order_that_is_the_wrong_way_round_says_so():
+    found, columns, noisy = table()
+    turned = dataclasses.replace(found.scores["good"], suspect="low")
+    listed = dataclasses.replace(found, scores={**found.scores, "turned": turned})
+    area = 1 - roc_auc_score(noisy, columns["good"])
+    assert below_chance(listed, "turned").startswith(f"AUROC {area:.3f}, below chance")
+    assert all(below_chance(listed, name) == "" for name in ("loss", "good", "low"))
+    assert below_chance(dataclasses.replace(listed, true=None), "turned") == ""
+    assert below_chance(dataclasses.replace(listed, true=listed.given), "turned") == ""
+    out = io.StringIO()
+    most = {name: each.most(2).tolist() for name, each in listed.scores.items()}
+    rich.console.Console(file=out, width=200).print(examples_table(listed, None, "not asked", most))
+    lines = {line.partition(":")[0]: line.rstrip() for line in out.getvalue().splitlines()}
+    ids = ", ".join(map(str, most["turned"]))
+    assert (
+        lines["turned"].startswith(f"turned: {ids} (AUROC {area:.3f}, below chance") and "chance" not in lines["good"]
+    )

@@ -1,5 +1,7 @@
 """What scores answer, in float64 against numpy, with ties and scores that are not finite."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from mechmem.errors import NotFiniteError
 from mechmem.math import logits as module
-from mechmem.math.logits import NOT_FINITE, answers_of, logit_shares
+from mechmem.math.logits import NOT_FINITE, answers_of, check_finite, correct_of, logit_shares
 
 SCORES = arrays(
     np.float64,
@@ -63,3 +66,16 @@ def test_blocks_of_any_size_give_the_same(monkeypatch, draw, elements):
     again = logit_shares(*arguments)
     assert torch.equal(whole.top, again.top) and torch.equal(whole.participation, again.participation)
     assert torch.allclose(whole.total, again.total)
+
+
+def test_a_score_that_is_not_finite_is_no_answer():
+    scores = torch.tensor([[0.0, 2.0], [math.nan, 1.0], [math.inf, 0.0], [0.0, -math.inf], [3.0, 1.0]])
+    labels = torch.tensor([1, 0, 0, 0, 1])
+    assert answers_of(scores).tolist() == [1, NOT_FINITE, NOT_FINITE, NOT_FINITE, 0]
+    assert answers_of(torch.stack([scores, scores + 1])).tolist() == [answers_of(scores).tolist()] * 2
+    assert answers_of(scores[:0]).shape == (0,) and answers_of(scores[None, :0]).shape == (1, 0)
+    found = correct_of(scores, labels)
+    assert found[[0, 4]].tolist() == [1, 0] and found[1:4].isnan().all()
+    check_finite(scores[[0, 4]], "the scores")
+    with pytest.raises(NotFiniteError, match=r"the scores are NaN or infinite in 3 of 5 rows \(the first is row 1\)"):
+        check_finite(scores, "the scores")

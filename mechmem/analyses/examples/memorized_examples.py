@@ -17,6 +17,7 @@ from mechmem.core.scores import with_unit
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
+from mechmem.examples.detection import below_chance
 from mechmem.examples.table import ExampleTable, example_scores
 from mechmem.plotting.gallery import Picture, gallery, training_picture
 
@@ -55,6 +56,7 @@ class MemorizedExamplesResult(Result):
             return self.table.grid(self.score)
         most, least = self.pixels
         by = f"by {with_unit(self.score, self.table[self.score].unit)}"
+        by += "<br>(below chance, see the note)" if below_chance(self.table, self.score) else ""
         return gallery(
             {
                 f"most suspect {by}": self._pictures(self.most, most),
@@ -116,5 +118,5 @@ class MemorizedExamples(Analysis):
         other = "low" if found.suspect == "high" else "high"
         ends = found.most(self.count), found.most(self.count, other)
         pixels = torch.stack([task.batch(ids)[0] for ids in ends]) if images else None
-        note = "; ".join(filter(None, (note, found.note)))
+        note = "; ".join(filter(None, (note, below_chance(table, found.score), found.note)))
         return MemorizedExamplesResult(table, found.score, *ends, pixels, note)

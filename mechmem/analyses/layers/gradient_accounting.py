@@ -18,6 +18,7 @@ from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import block_rows, device_of, full_precision
+from mechmem.models.reading.forward import check_logits
 from mechmem.models.reading.layer_parameters import LayerParameters, parameter_layers
 from mechmem.models.reading.separate import check_subject
 from mechmem.plotting.layers import name_ticks
@@ -205,6 +206,7 @@ def _gradient(subject: Subject, model: nn.Module, ids: Int[Tensor, " example"], 
     for block in blocks(len(ids) if flat else 0, block_rows(model)):
         inputs, given = subject.task.batch(ids[block])
         logits = full_precision(subject.roles.output.read(model(inputs.to(device))))
+        check_logits(logits.detach(), ids[block])
         part = loss_of(logits, given.to(device), loss) * len(given)
         gradients = torch.autograd.grad(part, flat, allow_unused=True, materialize_grads=True)
         for total, gradient in zip(sums.values(), gradients, strict=True):

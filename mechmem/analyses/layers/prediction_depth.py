@@ -110,7 +110,8 @@ class PredictionDepth(LayerAnalysis):
     labels; ties go to the lowest class. An example is settled at depth l if the votes at l and at every later depth are
     the network's prediction, correct or wrong. Memorized examples are settled late.
 
-    A training example is not its own neighbour.
+    A training example is not its own neighbour. Of equally distant neighbours those vote that scikit-learn finds first.
+    Other implementations may resolve both kinds of ties differently, which moves the depth of examples with tied votes.
 
     Attributes:
         points: the layers between the inputs and the probabilities (see `LayerAnalysis`).

@@ -23,6 +23,7 @@ from mechmem.errors import MissingNeedError, RoleError
 from mechmem.math.blocks import blocks
 from mechmem.math.filtration import frequency_power, key_or_none
 from mechmem.models.hooks.running import block_rows, device_of, full_precision
+from mechmem.models.reading.forward import check_logits
 from mechmem.models.reading.separate import check_subject
 from mechmem.models.reading.weights import check_no_stream, neuron_weights
 from mechmem.plotting.bars import histogram
@@ -250,6 +251,7 @@ def _drive(
     for block in blocks(len(ids), block_rows(model)):
         inputs, given = subject.task.batch(ids[block])
         logits = full_precision(model(inputs.to(device)))
+        check_logits(logits.detach(), ids[block])
         part = loss_of(logits, given.to(device), loss) * (len(given) / n)
         for total, gradient in zip(sums, torch.autograd.grad(part, flat, materialize_grads=True), strict=True):
             total += gradient

@@ -19,6 +19,7 @@ from mechmem.core.stats import wilson
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
+from mechmem.models.reading.forward import check_logits
 from mechmem.neurons.ablate import ablate
 from mechmem.neurons.pruning_curves import PruningCurves
 from mechmem.plotting.lines import lines
@@ -225,5 +226,6 @@ def _correct(subject: Subject, name: str) -> tuple[Int[Tensor, " split"], Int[Te
     """Return the numbers of correct predictions and of examples on the four splits."""
     task, predictor = subject.task, extractor(name)(subject)
     marks = Marks(task)
-    predicted = torch.cat([predictor(ids).argmax(1) for ids in (task.train_ids, task.test_ids)])
-    return marks.right(predicted).sum(1), marks.n
+    scores = torch.cat([predictor(ids) for ids in (task.train_ids, task.test_ids)])
+    check_logits(scores, marks.ids)
+    return marks.right(scores.argmax(1)).sum(1), marks.n

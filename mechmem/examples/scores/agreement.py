@@ -6,13 +6,14 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from mechmem.core.config import check_whole
 from mechmem.core.plugins import ExampleScore
 from mechmem.core.subject import Subject
-from mechmem.models.reading.forward import logits_of
+from mechmem.math.logits import answers_of
+from mechmem.models.reading.forward import check_logits, logits_of
 
 FIRST_SEED = 1000
 """First seed of the other networks; the rest follow it, without the network's own."""
@@ -47,15 +48,24 @@ class Agreement(ExampleScore):
         check_whole("number of networks", self.count, 1)
 
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
-        """Return the shares."""
-        task, output = subject.task, subject.roles.output
+        """Return the shares.
+
+        Raises:
+            NotFiniteError: a logit of one of the networks is NaN or infinite.
+        """
         assert subject.retrainer is not None
-        own = logits_of(subject.model, task, task.sources, output).argmax(1)
+        own = self._answers(subject, subject.model)
         alike = torch.zeros(len(own), dtype=torch.float64)
         for seed in self._seeds(subject):
             twin = subject.retrainer.retrained(seed=seed)
-            alike += logits_of(twin, task, task.sources, output).argmax(1) == own
+            alike += self._answers(subject, twin) == own
         return alike / self.count, f"of {self.count} networks of other seeds"
+
+    def _answers(self, subject: Subject, model: nn.Module) -> Int[Tensor, " example"]:
+        task = subject.task
+        logits = logits_of(model, task, task.sources, subject.roles.output)
+        check_logits(logits, task.sources)
+        return answers_of(logits)
 
     def _seeds(self, subject: Subject) -> list[int]:
         config = getattr(subject.retrainer, "config", None)

@@ -21,7 +21,7 @@ class SettledDepth(ExampleScore):
 
     The depths are the inputs, numbered 0, the layers, and the network's probabilities; if not even the last agrees the
     score is the number of depths. All training examples vote and are scored, each without a vote on itself (the
-    analysis `prediction_depth` draws a sample, and measures test examples too).
+    analysis `prediction_depth` draws a sample, and measures test examples too). Ties are resolved as there.
 
     Attributes:
         points: the layers: hook points, patterns such as "layers.*.hook_hidden", "hidden.2" for the third of the role

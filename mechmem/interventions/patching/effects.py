@@ -20,6 +20,7 @@ from mechmem.core.storage import record
 from mechmem.core.tables import Table
 from mechmem.interventions.batched import Edited
 from mechmem.interventions.patching.pairs import Pairing, Runs
+from mechmem.math.logits import correct_of
 from mechmem.models.reading.forward import logits_of
 from mechmem.plotting.units import effects_figure
 
@@ -48,7 +49,7 @@ class PatchSide:
         patched: mean metric of the patched passes. Shape (unit).
         receiver: mean metric of the unpatched passes.
         donor: mean metric of the passes that the values come from.
-        given_before: share of unpatched passes that predict their given label.
+        given_before: share of unpatched passes that predict their given label; NaN if a logit is not finite.
         true_before: share of unpatched passes that predict their true label; NaN if it is not known.
         given_after: share of patched passes that predict their given label. Shape (unit).
         true_after: share of patched passes that predict their true label. Shape (unit).
@@ -161,6 +162,10 @@ def effects_of(
     """
     change, gap = patched - receiver, donor - receiver
     n = len(gap)
+    lost = int((~gap.isfinite()).sum())
+    if lost:
+        empty = torch.full((len(patched),), torch.nan, dtype=torch.float64)
+        return empty, empty.clone(), empty.clone(), f"the logits of {lost} of {n} examples are NaN or infinite"
     found = bootstrap(np.mean, (gap.numpy(),), seed=derive_seed(seed, "patching"))
     if not (found.low > 0 or found.high < 0):
         empty = torch.full((len(patched),), torch.nan, dtype=torch.float64)
@@ -233,11 +238,11 @@ def _measure(way: _Way, patching: Patching, n_units: int, metric: Metric, seed: 
     # Given and true label; the last column is the unpatched pass.
     share = torch.zeros(2, n_units + 1, dtype=torch.float64)
     for row, label in enumerate(way.own):
-        share[row, -1] = torch.nan if label is None else (before.argmax(1) == label).double().mean()
+        share[row, -1] = torch.nan if label is None else correct_of(before, label).mean()
     for chosen, block, logits in patching(runs, before, notes):
         values[chosen, block] = metric_of(logits, (labels[0][block], labels[1][block]), metric)
         for row, label in enumerate(way.own):
-            right = torch.nan if label is None else (logits.argmax(-1) == label[block]).double().sum(1)
+            right = torch.nan if label is None else correct_of(logits, label[block]).sum(1)
             share[row, chosen] += right / len(runs.ids)
     effect, low, high, reason = effects_of(values, receiver, donor, seed)
     return PatchSide(

@@ -79,7 +79,8 @@ class ExampleTied(MaskConfig):
         layers: the masked hidden layers (see `MaskConfig`).
         stream: whether a transformer's residual stream is masked (see `MaskConfig`).
         seed: seed of the masks.
-        shared: share of a layer's units that every example uses, in (0, 1); the first units, at least one.
+        shared: share of a layer's units that every example uses, in (0, 1), rounded down to whole units; the first
+            units, at least one.
         memory: probability that any other unit belongs to an example, in (0, 1).
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
@@ -107,8 +106,11 @@ class TurnOverDropout(ExampleMask):
     """Turn-over dropout: each training example trains its own units; the others are its flipped subnetwork.
 
     With m the example's mask and p the probability: "own" is x ⊙ m / p, "flipped" x ⊙ (1 − m) / (1 − p), which the
-    example has not trained, and "full" x. (Kobayashi et al. 2020, arXiv 2012.04207, section 3; they have p = ½, and
-    divide both by p.)
+    example has not trained, and "full" x. (Kobayashi et al. 2020, arXiv 2012.04207, section 3, with p = ½.)
+
+    Their public code (soskek/turnover_dropout) keeps a unit with probability ½ whatever p is, and divides by 1 − p
+    wherever it is told which examples to flip, also those that are not; at p = ½ that is the same. Its masks, parities
+    of a sine in float32, are shared by large ids and by all layers of one width; here every id and layer has its own.
 
     Args:
         units: number of units of the layer.
@@ -140,14 +142,14 @@ class TurnOverDropout(ExampleMask):
 class ExampleTiedDropout(ExampleMask):
     """Example-tied dropout: all examples train the shared units, and each trains a few memory units of its own.
 
-    "own" is the subnetwork that an example trains: the shared units and its memory units. "full" is the network as it
-    is tested, with the memory units multiplied by the probability that one belongs to an example. "shared" drops the
-    memory units and multiplies the shared units by (shared + memory) / shared. (Maini et al. 2023, arXiv 2307.09542,
-    section 5, and their public code.)
+    "own" is what an example trains: the shared units and its memory units. "full" is the network as it is tested, with
+    the memory units multiplied by the probability that one belongs to an example. "shared" drops the memory units and
+    multiplies the shared ones by (shared + memory) / shared. (Maini et al. 2023, arXiv 2307.09542, section 5, and their
+    public code, where the id alone seeds a mask: all layers of one width share it.)
 
     Args:
         units: number of units of the layer.
-        shared: share of the units that are shared, in (0, 1); the first units, at least one.
+        shared: share of the units that are shared, in (0, 1), rounded down; the first units, at least one.
         memory: probability that a memory unit belongs to an example, in (0, 1).
         layer: label that distinguishes its masks from those of other layers with the same seed.
         seed: seed of the masks.
@@ -168,10 +170,10 @@ class ExampleTiedDropout(ExampleMask):
         axis: int = -1,
     ):
         super().__init__(units, layer, seed, axis)
-        check_fraction("share of shared units", shared)
-        check_fraction("memory probability", memory)
+        for setting, value in (("share of shared units", shared), ("memory probability", memory)):
+            check_fraction(setting, value)
         self.shared, self.memory = shared, memory
-        self.first_memory = max(1, math.ceil(shared * units - 1e-9))
+        self.first_memory = max(1, int(shared * units))
 
     def factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
         """Return the factors of shared and memory units."""

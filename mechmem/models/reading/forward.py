@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mechmem.core.roles import Output
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
-from mechmem.errors import ConfigError
+from mechmem.errors import ConfigError, NotFiniteError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import warn_of_leftovers
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
@@ -67,6 +67,35 @@ def read_logits(returned: Any, output: Output, rows: int, classes: int) -> Float
 
 def all_logits(subject: Subject) -> Float[Tensor, "example class"]:
     """Return logits on every id of the task, in the order of `task.ids`; the network runs once per subject and state.
+
+    Raises:
+        NotFiniteError: a logit is NaN or infinite.
+
+    Warns:
+        LeftoverHooksWarning: hooks that were left on the model act in the pass.
+    """
+    logits = raw_logits(subject)
+    subject.memo("logits are finite", lambda: check_logits(logits, subject.task.ids))
+    return logits
+
+
+def check_logits(logits: Float[Tensor, "example class"], ids: Int[Tensor, " example"]) -> None:
+    """Refuse logits that are not finite.
+
+    Raises:
+        NotFiniteError: a logit is NaN or infinite; the message names the first example.
+    """
+    if not logits.numel() or all(bool(extreme.isfinite()) for extreme in logits.aminmax()):
+        return
+    lost = ids[(~logits.isfinite()).any(1)]
+    raise NotFiniteError(
+        f"the logits of {len(lost)} of {len(ids)} examples are NaN or infinite (the first is example {int(lost[0])}): "
+        "there is no answer to count"
+    )
+
+
+def raw_logits(subject: Subject) -> Float[Tensor, "example class"]:
+    """Return the same logits as `all_logits`, also if some are not finite.
 
     Warns:
         LeftoverHooksWarning: hooks that were left on the model act in the pass.

@@ -12,6 +12,7 @@ from mechmem.errors import ActivationError
 from mechmem.math.blocks import blocks
 from mechmem.math.filtration import GridFrequencies
 from mechmem.math.grid_parts import GridParts, grid_energy, grid_parts
+from mechmem.math.logits import check_finite
 from mechmem.math.reconstruction import LabelledCells
 from mechmem.models.hooks.running import block_rows, full_precision
 from mechmem.models.reading.activations import activations
@@ -98,6 +99,7 @@ def grid_frequencies(subject: Subject, point: str) -> GridFrequencies:
     Raises:
         MissingNeedError: the group is not cyclic, or a pair is missing.
         ActivationError: the point does not hold (example, neuron) or (example, position, neuron).
+        NotFiniteError: a value is NaN or infinite.
     """
     rows = grid_rows(subject.task)
     n = len(rows)
@@ -105,6 +107,7 @@ def grid_frequencies(subject: Subject, point: str) -> GridFrequencies:
     for part in blocks(n, block_rows(subject.model) // n):
         ids = subject.task.ids[rearrange(rows[part], "a b -> (a b)")]
         held = answering_neurons(subject, activations(subject, point, ids=ids)[point], point)
+        check_finite(held, f"the values at {point!r}")
         if sums is None:
             sums = GridFrequencies(n, held.shape[1])
         sums.add(rearrange(full_precision(held), "(a b) neuron -> a b neuron", b=n), part.start)

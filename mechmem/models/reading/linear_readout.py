@@ -11,7 +11,7 @@ from torch import Tensor
 from mechmem.core.subject import Subject
 from mechmem.errors import NotLinearError, RoleError
 from mechmem.models.reading.activations import activations
-from mechmem.models.reading.forward import all_logits
+from mechmem.models.reading.forward import raw_logits
 from mechmem.models.reading.weights import neuron_point
 
 TOLERANCE = 1e-4
@@ -62,7 +62,7 @@ def _checked(subject: Subject, point: str) -> LinearReadout:
     assert roles.readout is not None
     stored = roles.readout.read(subject.model).cpu()
     held = activations(subject, point, ids=task.ids)[point]
-    logits = all_logits(subject)
+    logits = raw_logits(subject)
     exact = torch.promote_types(torch.promote_types(stored.dtype, held.dtype), torch.float32)
     hidden, weights = held.to(exact), stored.to(exact)
     if hidden.ndim != 2 or tuple(weights.shape) != (hidden.shape[1], logits.shape[1]):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError, RoleError
+from mechmem.math.logits import check_finite
 from mechmem.models.hooks.points import hook_points
 from mechmem.models.reading.residual import residual_writers, tensor_at
 
@@ -94,6 +95,7 @@ def stream_readout(subject: Subject) -> StreamReadout:
     Raises:
         MissingNeedError: the role `readout` is missing.
         RoleError: a role is read in another shape than (d_model, classes) or (classes).
+        NotFiniteError: a weight of the readout is NaN or infinite.
     """
     roles, classes = subject.roles, subject.task.n_classes
     if roles.readout is None:
@@ -107,6 +109,7 @@ def stream_readout(subject: Subject) -> StreamReadout:
             f"readout and bias must read as (d_model, {classes}) and ({classes},), but read as {tuple(weights.shape)} "
             f"and {tuple(bias.shape)}"
         )
+    check_finite(weights, "the weights of the role readout")
     point = f"{NORM}.hook_scale"
     if point not in hook_points(subject.model):
         return StreamReadout(weights, bias, None)

@@ -13,6 +13,7 @@ from mechmem.core.group import Group
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError, RoleError, unknown_name
+from mechmem.math.logits import check_finite
 from mechmem.models.hooks.running import full_precision
 from mechmem.models.reading.unembedding import neuron_logit_map
 
@@ -122,15 +123,18 @@ def neuron_weights(
         MissingNeedError: there is no group, no frequency in it, one of the two roles is missing, or several layers or
             a residual stream lie between the two.
         RoleError: a role is read in another shape than (2, symbols, neurons) or (neurons, classes).
+        NotFiniteError: a weight is NaN or infinite.
     """
     if len(subject.roles.hidden) > 1 and not subject.roles.residual:
         layers = ", ".join(subject.roles.hidden)
         raise MissingNeedError(f"this needs one layer of neurons with input and output vectors, not several ({layers})")
     vectors = neuron_vectors(subject, model=model)
-    embedding = subject.roles.input_embedding
-    assert embedding is not None
+    assert subject.roles.input_embedding is not None
+    embedding = subject.roles.input_embedding.read(subject.model if model is None else model)
     readout = rearrange(vectors.vectors[-1], "classes neuron -> neuron classes")
-    return vectors.group, embedding.read(subject.model if model is None else model), readout
+    check_finite(embedding, "the weights of the role input_embedding")
+    check_finite(readout, "the weights of the role readout")
+    return vectors.group, embedding, readout
 
 
 def layer_vectors(subject: Subject, point: str = "") -> tuple[str, dict[str, Float[Tensor, "entry neuron"]]]:

@@ -21,6 +21,7 @@ from mechmem.interventions.runs import Replacement, edited_logits, layout_at
 from mechmem.interventions.units import Units
 from mechmem.interventions.values import replacement_values
 from mechmem.math.ablation import mean_loss_changes, single_ablation_flips
+from mechmem.math.logits import correct_of
 from mechmem.models.reading.forward import logits_of
 from mechmem.models.reading.linear_readout import LinearReadout, linear_readout
 from mechmem.tasks.splits import labelled_splits, training_set
@@ -169,7 +170,7 @@ class AblationEffect(Score):
         """Return each row's error (0 or 1) or cross-entropy in nats."""
         if self.measure == "loss":
             return F.cross_entropy(logits, labels, reduction="none").double()
-        return (logits.argmax(1) != labels).double()
+        return 1 - correct_of(logits, labels)
 
 
 def _examples(subject: Subject, split: Split) -> tuple[Int[Tensor, " example"], Int[Tensor, " example"]]:

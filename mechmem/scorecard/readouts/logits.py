@@ -11,7 +11,7 @@ from torch import Tensor
 from mechmem.core.plugins import Readout
 from mechmem.core.subject import Subject
 from mechmem.core.task import Predictor
-from mechmem.models.reading.forward import all_logits
+from mechmem.models.reading.forward import raw_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,6 @@ class Logits(Readout):
         """Return the predictor."""
 
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
-            return all_logits(subject)[subject.task.rows(ids)]
+            return raw_logits(subject)[subject.task.rows(ids)]
 
         return predict

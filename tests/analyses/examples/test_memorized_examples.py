@@ -27,7 +27,8 @@ def test_the_ends_of_the_score_are_shown_as_pictures(run):
     found = mm.analyse(run, "memorized_examples(count=4)")
     values = mm.example_scores(run, "self_influence")["self_influence"]
     assert found.most.tolist() == values.most(4).tolist() and found.least.tolist() == values.most(4, "low").tolist()
-    assert torch.equal(found.pixels[0], run.task.batch(found.most)[0]) and found.note == ""
+    assert torch.equal(found.pixels[0], run.task.batch(found.most)[0])
+    assert "below chance" in found.note  # of a network that is hardly trained
     figure = found.plot()
     assert len(figure.data) == 8
     first = found.pixels[0, 0, 0].numpy()
@@ -45,6 +46,16 @@ def test_without_masks_it_is_the_loss_and_says_so():
     config = dataclasses.replace(PICTURES, model=mm.CNNConfig((4,)), steps=3)
     found = mm.analyse(mm.train(config, progress=False), "memorized_examples")
     assert found.score == "loss" and "needs turn_over" in found.note
+
+
+def test_a_score_below_chance_says_so(run):
+    found = mm.analyse(run, "memorized_examples(score=loss)")
+    # The given label that the network knows best, told as the wrong one.
+    best = torch.isin(found.table.ids, found.least[:3])
+    table = dataclasses.replace(found.table, true=torch.where(best, (found.table.given + 1) % 10, found.table.given))
+    assert "below chance" not in found.note
+    titles = " ".join(note.text for note in dataclasses.replace(found, table=table).plot().layout.annotations)
+    assert "below chance" in titles
 
 
 def test_pairs_are_shown_on_their_grid():

@@ -55,6 +55,15 @@ def test_example_tied_dropout_shares_the_first_units():
         torch.testing.assert_close(layer(values), torch.cat([values[:, :10] * 1.5, torch.zeros(4, 40)], 1))
 
 
+@pytest.mark.parametrize(
+    "units, shared, first", [(50, 0.2, 10), (24, 0.2, 4), (13, 0.3, 3), (100, 0.29, 28), (3, 0.2, 1)]
+)
+def test_a_share_of_the_units_is_rounded_down_to_whole_ones(units, shared, first):
+    layer = mm.ExampleTiedDropout(units, shared=shared, memory=0.1)
+    with mm.subnetwork(layer, "shared"):
+        assert (layer(torch.ones(1, units)) > 0).sum() == first
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("masks", [mm.TurnOver(keep=0.4), mm.ExampleTied()], ids=["turn over", "example tied"])
 def test_an_example_runs_alike_in_every_batch(name, masks):

@@ -12,7 +12,7 @@ import mechmem as mm
 from mechmem.errors import ActivationError, UnsteadyNetworkError
 from mechmem.models.networks.build import build_model
 from mechmem.models.reading import separate
-from mechmem.models.reading.forward import all_logits, logits_of
+from mechmem.models.reading.forward import all_logits, logits_of, raw_logits
 from mechmem.models.reading.separate import check_subject
 from mechmem.models.reading.trial_network import known_to_be_separate
 
@@ -190,7 +190,7 @@ def test_a_steady_network_is_measured_and_left_as_it_was(make, inputs):
     check_subject(subject)
     assert network.training and random_states() == before
     assert all(torch.equal(each, states[name]) for name, each in network.state_dict().items())
-    assert all_logits(subject).shape == (N, 3)
+    assert raw_logits(subject).shape == (N, 3)
 
 
 def random_states():

@@ -16,6 +16,7 @@ from mechmem.core.subject import Subject
 from mechmem.examples.data_value import choose_removals, data_value
 from mechmem.examples.detection import detect_label_noise
 from mechmem.examples.table import example_scores
+from mechmem.math.logits import answers_of
 from mechmem.models.networks.mask_config import TurnOver
 from mechmem.models.networks.masks import Part, subnetwork
 from mechmem.models.reading.forward import logits_of
@@ -55,7 +56,7 @@ def own_and_flipped(subject: Subject) -> Rows:
     parts: dict[Part, str] = {"own": "train of own", "flipped": "train of flipped"}
     for part, name in parts.items():
         with subnetwork(subject.model, part):
-            predictions = logits_of(subject.model, task, task.sources).argmax(1)
+            predictions = answers_of(logits_of(subject.model, task, task.sources))
         yield name, math.nan, float((predictions == given).double().mean())
 
 

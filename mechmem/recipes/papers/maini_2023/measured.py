@@ -11,6 +11,7 @@ from mechmem.analyses.layers.gradient_accounting import ALL, GradientAccounting
 from mechmem.analyses.layers.layer_rewinding import LayerRewinding
 from mechmem.core.plugins import named
 from mechmem.core.subject import Subject
+from mechmem.math.logits import answers_of
 from mechmem.models.networks.masks import ExampleTiedDropout, mask_layers, subnetwork
 from mechmem.models.reading.forward import logits_of
 from mechmem.recipes.measures import Rows, accuracies, curves
@@ -28,7 +29,7 @@ def own(subject: Subject) -> Rows:
     """Accuracy on the given labels of each example's own subnetwork (its memory units and the shared units)."""
     task = subject.task
     with subnetwork(subject.model, "own"):
-        fitted = logits_of(subject.model, task, task.train_ids).argmax(1) == task.given(task.train_ids)
+        fitted = answers_of(logits_of(subject.model, task, task.train_ids)) == task.given(task.train_ids)
     yield "train of own", math.nan, float(fitted.double().mean())
     noisy = task.noisy
     if noisy is not None and noisy.any():
