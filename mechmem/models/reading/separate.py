@@ -190,10 +190,10 @@ class _Trial:
         for again in repeated:
             if not _alike(first, whole, again, whole):
                 raise UnsteadyNetworkError(
-                    f"the network is random in evaluation mode: {_gap_shown(first, whole, again, whole)} between two "
-                    f"passes over the same {len(whole)} examples, and {self._culprit(ids, whole, whole)}. Figures "
-                    "would be no property of the network: let it draw no random numbers in evaluation mode "
-                    "(F.dropout takes training=self.training)"
+                    "the network is random in evaluation mode: between two passes over the same "
+                    f"{len(whole)} examples, {_gap_shown(first, whole, again, whole)}, and "
+                    f"{self._culprit(ids, whole, whole)}. Figures would be no property of the network: let it draw no "
+                    "random numbers in evaluation mode (F.dropout takes training=self.training)"
                 )
 
     def _check_blocks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import pickle
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +49,7 @@ def copy_for_trial(model: nn.Module) -> nn.Module:
     shared = [each for module in model.modules() for each in vars(module).values() if isinstance(each, Tensor)]
     try:
         copied = copy.deepcopy(model, {id(each): each for each in (*model.parameters(), *shared)})
-    except (TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError):
+    except (TypeError, ValueError, AttributeError, RuntimeError, copy.Error, pickle.PickleError):
         return model
     for module in copied.modules():
         if isinstance(module, HookPoint):
