@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _RECORDS: dict[str, type[Any]] = {}
 _ABOUT = "mechmem"
+_UNREADABLE = (OSError, safetensors.SafetensorError, RuntimeError, ValueError, LookupError, MemoryError)
+"""What readers raise on a damaged file."""
 
 
 def record(cls: type[T]) -> type[T]:
@@ -111,7 +113,7 @@ def _opened(path: Path, most: int | None) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
-    except (OSError, safetensors.SafetensorError, RuntimeError, ValueError, LookupError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise RunDirectoryError(f"cannot read {path}: {error}") from error
 
 

@@ -92,8 +92,6 @@ def optimize(
             buffers.restore(optimizers.updates)
             recorder.checkpoint((first or 0) + optimizers.updates, optimizers)
         raise
-    except OSError as error:
-        raise TrainingFailedError(f"could not write to {recorder.path} at step {step}: {error}") from error
     finally:
         model.eval()
     if step not in recorder.checkpoint_at:

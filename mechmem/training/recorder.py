@@ -7,7 +7,7 @@ import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -160,7 +160,7 @@ class Recorder:
 
         Raises:
             ConfigError: this step or a later one has already been evaluated.
-            TrainingFailedError: a loss is not a number.
+            TrainingFailedError: a loss is not a number, or the evaluation could not be written.
         """
         last = self._history.rows[-1]["step"] if self._history.rows else -1
         if step <= last:
@@ -172,19 +172,32 @@ class Recorder:
                 raise TrainingFailedError(f"{name} is {value} at step {step}")
         bits = np.concatenate([np.packbits(evaluation.given.numpy()), np.packbits(evaluation.true.numpy())])
         history = self._history.added(row, bits.tobytes())
-        append(self.path, history)
+        with self._writing(step):
+            append(self.path, history)
         self._history = history
         return row
 
     def checkpoint(self, step: int, optimizer: StateTensors | None = None) -> None:
-        """Save the network (and the optimiser) now."""
+        """Save the network (and the optimiser) now.
+
+        Raises:
+            TrainingFailedError: they could not be written.
+        """
         # An interrupt may save a step before it is evaluated, which the resumed run does.
         history = self._history if self.config is None else self._history.up_to(step - 1)
-        flush(self.path)
         state = None if optimizer is None else optimizer.state_tensors()
-        write_checkpoint(self._run, step, self.model, state, history)
-        if state is not None:
-            self._discard_before(step)
+        with self._writing(step):
+            flush(self.path)
+            write_checkpoint(self._run, step, self.model, state, history)
+            if state is not None:
+                self._discard_before(step)
+
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TrainingFailedError(f"could not write to {self.path} at step {step}: {error}") from error
 
     def _discard_before(self, step: int) -> None:
         """Delete what a saved step makes obsolete: earlier states of the optimiser, and what an interrupt saved."""
@@ -199,7 +212,8 @@ class Recorder:
     def finish(self, step: int, reason: str) -> None:
         """Mark the run as ended."""
         end = {"step": step, "reason": reason, "history": self._history.seal()}
-        files.write_hashed(self.path / "finished.json", end)
+        with self._writing(step):
+            files.write_hashed(self.path / "finished.json", end)
 
 
 class TemporaryFolder:
