@@ -119,7 +119,10 @@ def _pixels(name: str, part: Any, column: str) -> np.ndarray:
 
     found = []
     for number, stored in enumerate(part.cast_column(column, datasets.Image(decode=False))[column]):
-        where = f"{stored['path'] or f'number {number}'} of {name!r}"
+        where = f"{(stored or {}).get('path') or f'number {number}'} of {name!r}"
+        # An address instead of a file would be fetched.
+        if stored is None or (stored["bytes"] is None and not Path(stored["path"]).is_file()):
+            raise ConfigError(f"image {where} is not there")
         try:
             image = datasets.Image().decode_example(stored)
             values = _values(image)

@@ -37,7 +37,7 @@ def image_data(name: str, *, download: bool = True) -> ImageData:
     path = Path(name)
     if name in SHIPPED or not path.exists():
         return _read(name, (), download)
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
     states = {str(file): file.stat() for file in files}
     for file, state in states.items():
         if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
