@@ -1,10 +1,13 @@
+import errno
+import json
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import mechmem as mm
-from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, UnknownNameError
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, TrainingFailedError, UnknownNameError
 
 
 class Own(nn.Module):
@@ -147,3 +150,42 @@ def test_a_recorder_refuses_what_it_would_get_wrong(task, tmp_path):
     recorder(5)
     with pytest.raises(ConfigError, match="steps are recorded in order"):
         recorder(5)
+
+
+def test_a_run_opens_with_the_roles_that_were_recorded(task, tmp_path):
+    embedding = mm.Role("embed.weight", "p neuron -> operand p neuron", {"operand": 2})
+    roles = mm.Roles(embedding, mm.Role("out.weight", "classes neuron -> neuron classes"), hidden=("norm",))
+    record(task, tmp_path / "run", roles=roles)
+    assert mm.load(tmp_path / "run", model=Own(), task=task).roles == roles
+    others = mm.Roles(hidden=("dropout",))
+    assert mm.load(tmp_path / "run", model=Own(), task=task, roles=others).roles == others
+    header = json.loads((tmp_path / "run" / "config.json").read_text())
+    del header["hash"], header["roles"]["fields"]["output"]
+    header["roles"]["fields"]["hidden"] = {"$record": "Nonsense", "fields": {}}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(header))
+    with pytest.raises(RunDirectoryError, match="damaged roles: unknown record 'Nonsense'"):
+        mm.load(tmp_path / "run", model=Own(), task=task)
+
+
+def test_a_loop_s_directory_is_its_own_while_it_has_a_recorder(task, tmp_path):
+    model = Own()
+    recorder = mm.Recorder(model, task, steps=3, out=tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="another process"):
+        mm.Recorder(Own(), task, steps=3, out=tmp_path / "run")
+    del recorder
+    with pytest.raises(RunDirectoryError, match="already holds a run"):
+        mm.Recorder(Own(), task, steps=3, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["append", "write_checkpoint", "flush"])
+def test_a_full_disk_is_said_with_its_step(name, task, tmp_path, monkeypatch):
+    recorder = mm.Recorder(Own(), task, steps=3, out=tmp_path / "run")
+    recorder(0)
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(TrainingFailedError, match="at step 3.*No space left"):
+        patch.setattr(mm.training.recorder, name, full)
+        recorder(3)
+    assert len(mm.load(tmp_path / "run", model=Own(), task=task).run.rows()) >= 1

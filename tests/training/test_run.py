@@ -1,16 +1,20 @@
 import json
 import re
 import shutil
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from interrupted import contents, stop_at
 
 import mechmem as mm
 from mechmem.core import storage
 from mechmem.errors import ConfigError, RunDirectoryError
 from mechmem.models.networks.mlp import HookedMLP
+from mechmem.training import train as training
 from mechmem.training.run import Run
 
 
@@ -327,3 +331,79 @@ def test_a_temporary_run_lives_as_long_as_it_is_used(tiny_config):
 def test_only_a_config_is_trained():
     with pytest.raises(ConfigError, match="config must be an mm.TrainConfig.*got a dict"):
         mm.train({"p": 5})
+
+
+@pytest.mark.parametrize("which", ["the labels", "one pixel"])
+def test_other_data_under_the_same_name_are_noticed(which, tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (60, 4, 4), dtype=np.uint8)
+    labels = np.arange(60) % 3
+    mm.ImageData.from_arrays(images, labels).save(tmp_path / "data.npz")
+    task = mm.ImageConfig(str(tmp_path / "data.npz"), train=30, test=20)
+    config = mm.TrainConfig(task=task, model=mm.ImageMLPConfig(widths=(4,)), steps=2)
+    mm.train(config, out=tmp_path / "run", progress=False)
+    if which == "one pixel":
+        images[7, 1, 2] ^= 1
+    mm.ImageData.from_arrays(images, labels if which == "one pixel" else (labels + 1) % 3).save(tmp_path / "data.npz")
+    for use in (mm.load, lambda out: mm.train(config, out=out, progress=False)):
+        with pytest.raises(RunDirectoryError, match="its data have changed since"):
+            use(tmp_path / "run")
+
+
+def test_an_earlier_checkpoint_opens_though_the_last_is_gone(copy):
+    (copy / "checkpoints/step_30.safetensors").unlink()
+    assert mm.load(copy, step=0).retrainer.steps == 0
+
+
+def test_a_run_of_a_newer_version_is_said_to_be_one(copy):
+    for change in (config(hyperdrive=1), header(format=2)):
+        values = json.loads((copy / "config.json").read_text())
+        values["versions"]["mechmem"] = "9.0"
+        (copy / "config.json").write_text(json.dumps(values))
+        change(copy)
+        with pytest.raises(RunDirectoryError, match=r"written by mechmem 9\.0; this is"):
+            mm.load(copy)
+
+
+def test_of_processes_that_begin_at_once_one_trains(tiny_config, tmp_path):
+    """All meet where each has found the directory empty, and the others are refused."""
+    out, found, met = tmp_path / "run", [], threading.Barrier(3)
+
+    def train():
+        try:
+            mm.train(tiny_config, out=out, progress=False)
+            found.append("trained")
+        except RunDirectoryError as error:
+            found.append(str(error))
+
+    def together(*settings):
+        met.wait()
+        return original(*settings)
+
+    original = training.build_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "build_model", together)
+        threads = [threading.Thread(target=train) for _ in range(3)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+    assert found.count("trained") >= 1
+    assert {each for each in found if each != "trained"} <= {f"{out} is being written by another process"}
+    mm.train(tiny_config, out=tmp_path / "alone", progress=False)
+    assert contents(out) == contents(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_a_kill_before_a_file_is_renamed_neither_blocks_nor_stays(count, tiny_config, tiny_run, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        stop_at(patch, Path, "replace", count, Killed())
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # nothing is tidied up after a kill
+        mm.train(tiny_config, out=out, progress=False)
+    assert [path for path in out.rglob(".*")]
+    mm.train(tiny_config, out=out, progress=False)
+    assert not [path for path in out.rglob(".*")]
+    assert mm.load(out).run.rows() == tiny_run.run.rows()
