@@ -16,6 +16,9 @@ Loss = Literal["cross_entropy", "mse"]
 OptimizerName = Literal["adam", "adamw", "sgd", "muon"]
 Precision = Literal["fp32", "bf16"]
 
+MOST_RECORDED = 10**6
+"""Most evaluations and most checkpoints, whose steps are listed before training."""
+
 _CONDITION = re.compile(rf"({'|'.join(SPLITS)})\s*(>=|<=)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 
 
@@ -81,8 +84,8 @@ class TrainConfig(Config):
         check_whole("steps", self.steps, 1)
         check_whole("batch size", self.batch_size, 0)
         check_whole("seed", self.seed, 0)
-        check_whole("evaluations", self.evaluations, 1)
-        check_whole("checkpoints", self.checkpoints, 1)
+        check_whole("evaluations", self.evaluations, 1, MOST_RECORDED)
+        check_whole("checkpoints", self.checkpoints, 1, MOST_RECORDED)
         check_number("clip norm", self.clip_norm, least=0)
         if self.clip_norm and isinstance(self.model.masks, TurnOver):
             raise ConfigError(

@@ -219,6 +219,7 @@ DAMAGES = {
     "a config of an unknown kind": (config(kind="tran"), "config"),
     "a config of a kind that is no word": (config(kind=["train"]), "config"),
     "a config too large for any machine": (config(steps=10**400), "config"),
+    "more evaluations than can be listed": (config(evaluations=10**18), "evaluations must be at most 1,000,000"),
     "a config with an unknown setting": (config(lrr=1), "config"),
     "a config out of range": (config(lr=-1), "config"),
     "no checkpoints": (drop_checkpoints, "no checkpoint"),
