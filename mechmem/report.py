@@ -7,7 +7,7 @@ import importlib.metadata
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import plotly.graph_objects as go
@@ -23,12 +23,11 @@ from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.runs.training_curves import TrainingCurves
 from mechmem.core.arguments import checked
 from mechmem.core.files import LOCK, left_over, sweep, write_text
+from mechmem.core.paths import check_place
 from mechmem.core.plugins import Analysis
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
-
-if TYPE_CHECKING:
-    from mechmem.scorecard.scorecard import Scorecard
+from mechmem.scorecard.scorecard import Scorecard
 
 SCORECARD_CAPTION = (
     "Each filled mark is the network's accuracy on one split, read out by the extractor on the left; each open grey "
@@ -154,10 +153,15 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
     Raises:
         ConfigError: an entry is no pair of a network and its scorecard.
     """
-    for entry in entries if isinstance(entries, Sequence) else [entries]:
-        if not isinstance(entry, tuple | list) or len(entry) != 2 or not isinstance(entry[0], Subject):
-            got = type(entry).__name__
-            raise ConfigError(f"a report takes pairs, (subject, mm.audit(subject)), one per network; got a {got}")
+    if not entries:
+        raise ConfigError("entries must be at least one pair (subject, mm.audit(subject)), got none")
+    for subject, card in entries:
+        known = subject.task.summary
+        if card.name != subject.name or any(card.task.get(key, value) != value for key, value in known.items()):
+            raise ConfigError(
+                f"entries must pair a network with its own scorecard, got {subject.name!r} with {card.name!r}"
+            )
+    check_place(path, "path", file=True)
     networks = [_network(subject, card) for subject, card in entries]
     write_html("report.html", Path(path), networks=networks, scorecard_caption=SCORECARD_CAPTION)
 

@@ -20,10 +20,17 @@ import tyro
 
 from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
 from mechmem.core.config import check_whole
+from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import TERMINATED, Terminated, interruptible
 from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailedError, unknown_name
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 128 + signal.SIGINT
+
+MAY_BE_EMPTY = ("--stop-when",)
+"""Options whose empty value means that there is none."""
+
+LISTS = {"--extractors", "--scores", "--claims"}
+"""Options that take several values, at least one."""
 
 DESCRIPTION = """Measure what a trained network memorized, what it generalized, and whether hidden accuracy is in the
 network or only in its labels. `mechmem --version` prints the version."""
@@ -39,6 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     if arguments == ["--version"]:
         _write(importlib.metadata.version("mechmem"))
         return 0
+    empty = [before for before, after in zip(arguments, [*arguments[1:], None], strict=True) if after == ""]
+    empty += [each.removesuffix("=") for each in arguments if re.fullmatch("--[a-z-]+=", each)]
+    if any(before not in MAY_BE_EMPTY for before in empty):
+        return _complain(f"nothing is given after {empty[0]}", REFUSED)
     if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
         return _complain(str(unknown_name("command", arguments[0], COMMANDS)), REFUSED)
     box = io.StringIO()
@@ -53,6 +64,9 @@ def main(argv: list[str] | None = None) -> int:
             )
     except SystemExit as stop:
         return _complain(_unboxed(box.getvalue()), REFUSED) if stop.code else 0
+    for option in LISTS & {*arguments}:
+        if not getattr(command, option.removeprefix("--"), True):
+            return _complain(f"nothing is given after {option}", REFUSED)
     return _guard(lambda: COMMANDS[arguments[0]][1](command), arguments)
 
 
@@ -110,6 +124,7 @@ def _write(text: str) -> None:
 
 
 def _demo(command: Demo) -> None:
+    check_place(command.out, "--out")
     _load_libraries()
     from mechmem.cli.demo import run_demo
     from mechmem.cli.terminal import console
@@ -127,6 +142,9 @@ def _demo(command: Demo) -> None:
 def _train(command: Train | TrainImages) -> None:
     config = command.config()
     out = command.out or Path("runs") / command.run_name(config)
+    check_path(out, "--out")
+    if not (out / "config.json").exists():
+        check_place(out, "--out")
     _load_libraries()
     from mechmem.training.progress import accuracies_line
     from mechmem.training.train import train
@@ -142,6 +160,8 @@ def _train(command: Train | TrainImages) -> None:
 
 
 def _audit(command: Audit) -> None:
+    if command.out is not None:
+        check_place(command.out, "--out")
     _load_libraries()
     from mechmem.cli.terminal import console
     from mechmem.core import files
@@ -169,6 +189,8 @@ def _audit(command: Audit) -> None:
 def _examples(command: Examples) -> None:
     if command.out is not None and command.out.suffix != ".csv":
         raise ConfigError(f"--out must be a .csv file, got {command.out}")
+    if command.out is not None:
+        check_place(command.out, "--out", file=True)
     check_whole("--most", command.most, 1)
     _load_libraries()
     from mechmem.cli.terminal import console, examples_table
@@ -199,6 +221,8 @@ def _examples(command: Examples) -> None:
 
 
 def _reproduce(command: Reproduce) -> None:
+    if command.out is not None:
+        check_place(command.out, "--out")
     _load_libraries()
     from mechmem.cli.terminal import console, entry_lines, ledger_summary
     from mechmem.recipes.reproduce import reproduce

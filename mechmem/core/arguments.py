@@ -82,7 +82,7 @@ def checked_but(*own: str) -> Callable[[F], F]:
 
 def _checked(own: frozenset[str], function: F) -> F:
     signature, hints = inspect.signature(function), _Hints(function)
-    where = function.__qualname__.removesuffix(".__init__")
+    where = function.__qualname__.rpartition("<locals>.")[2].removesuffix(".__init__")
 
     @functools.wraps(function)
     def checking(*args: Any, **kwargs: Any) -> Any:

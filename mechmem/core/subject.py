@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -87,6 +87,15 @@ class Subject(Checked):
     name: str = "network"
     _memo: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        """Refuse a network that cannot be run."""
+        if getattr(self.model.forward, "__name__", "") == "_forward_unimplemented":
+            raise ConfigError(f"model must have a forward method, and {type(self.model).__name__} has none")
+        if any(each.device.type == "meta" for each in (*self.model.parameters(), *self.model.buffers())):
+            raise ConfigError(
+                "model is on the meta device, where its parameters hold no numbers; load its weights first"
+            )
+
     def __repr__(self) -> str:
         size = sum(each.numel() for each in self.model.parameters())
         named = [field.name for field in dataclasses.fields(self.roles) if field.name not in ("output", "logits")]
@@ -113,6 +122,28 @@ class Subject(Checked):
     def copy_model(self) -> nn.Module:
         """Return a deep copy of the model for a surgery to change."""
         return copy.deepcopy(self.model)
+
+
+def check_alike(subjects: Sequence[Subject], name: str) -> None:
+    """Refuse networks whose figures cannot be averaged: of another architecture, or trained on another task.
+
+    Args:
+        subjects: the networks, as trained with several seeds.
+        name: the argument, for errors.
+
+    Raises:
+        ConfigError: one differs from the first.
+    """
+    first, *others = subjects
+    shapes = [{key: each.shape for key, each in subject.model.named_parameters()} for subject in subjects]
+    for subject, found in zip(others, shapes[1:], strict=True):
+        if type(subject.model) is not type(first.model) or found != shapes[0]:
+            raise ConfigError(
+                f"{name} must be networks of one architecture, but {subject.name!r} and {first.name!r} differ"
+            )
+        tasks = [(each.task.title, each.task.n_classes, each.task.operation) for each in (first, subject)]
+        if tasks[0] != tasks[1]:
+            raise ConfigError(f"{name} must be of one task, but {subject.name!r} and {first.name!r} differ in theirs")
 
 
 def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:

@@ -132,7 +132,8 @@ def choose_removals(
         UnknownNameError: there is no such kind, or the score is not in the table.
         ScoreError: the score could not be computed.
     """
-    check_whole("number of examples to remove", count, 1)
+    check_whole("count", count, 1)
+    check_whole("seed", seed, 0)
     order = table.ids[torch.argsort(table[score].suspicion, stable=True, descending=True)]
     shuffled = table.ids[torch.randperm(len(table.ids), generator=generator(seed, "removals"))]
     found = {"suspect": order, RANDOM: shuffled}

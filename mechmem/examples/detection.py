@@ -83,6 +83,7 @@ def detect_label_noise(table: ExampleTable, *, resamples: int = 1000, seed: int 
         MissingNeedError: the wrong labels are not known, or all or none of the labels are wrong.
     """
     check_whole("resamples", resamples, 1)
+    check_whole("seed", seed, 0)
     if table.true is None:
         raise MissingNeedError("detection needs to know which labels are wrong")
     wanted = (table.true != table.given).numpy()

@@ -108,11 +108,12 @@ def leave_one_out(
         ConfigError: `examples` is not a list of whole numbers, or not of training examples.
         UnknownNameError: an id is not one of the task's.
     """
+    check_whole("sample", sample, 1)
+    check_whole("seed", seed, 0)
     if subject.retrainer is None:
         raise MissingNeedError("leave_one_out needs the training config: a run of mm.train")
     if not any(isinstance(layer, TurnOverDropout) for layer in mask_layers(subject.model)):
         raise MissingNeedError("leave_one_out needs turn-over dropout, but the network has none")
-    check_whole("sample", sample, 1)
     task = subject.task
     ids = _sampled(subject, sample, seed) if examples is None else check_sources(task, examples, "examples")
     given = task.given(ids)

@@ -19,7 +19,7 @@ from mechmem.core.score_tables import TableOfScores, computed
 from mechmem.core.scores import ExampleScores, with_unit
 from mechmem.core.stats import bootstrap, rank_correlation
 from mechmem.core.storage import record
-from mechmem.core.subject import Subject, subject_of
+from mechmem.core.subject import Subject, check_alike, subject_of
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
 from mechmem.plotting.matrices import grid_of_values
@@ -158,10 +158,11 @@ def example_scores(
     """
     several = list(subjects) if isinstance(subjects, Sequence) else [subject_of(subjects, task, roles)]
     if not several or not all(isinstance(each, Subject) for each in several):
-        raise ConfigError("example_scores takes a Subject, a network with its task, or a list of Subjects")
+        raise ConfigError("subjects must be a Subject, a network with its task, or a list of at least one Subject")
     parsed = [named("example_scores", name) for name in ((names,) if isinstance(names, str) else names)]
-    if len(set(parsed)) < len(parsed):
-        raise ConfigError(f"example_scores takes distinct names; got {names!r}")
+    if not parsed or len(set(parsed)) < len(parsed):
+        raise ConfigError(f"example_scores takes distinct names, at least one; got {names!r}")
+    check_alike(several, "subjects")
     baseline = named("example_scores", BASELINE)
     parsed = parsed if baseline in parsed else [baseline, *parsed]
     task = several[0].task

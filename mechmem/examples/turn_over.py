@@ -19,7 +19,7 @@ from mechmem.core.config import check_whole
 from mechmem.core.ids import check_distinct, check_sources
 from mechmem.core.results import Result
 from mechmem.core.storage import record
-from mechmem.core.subject import Subject
+from mechmem.core.subject import Subject, check_alike
 from mechmem.core.task import Ids
 from mechmem.errors import ConfigError, LeakError
 from mechmem.math.blocks import blocks
@@ -140,6 +140,7 @@ def influence(
     several = list(subjects) if isinstance(subjects, Sequence) else [subjects]
     if not several or not all(isinstance(each, Subject) for each in several):
         raise ConfigError("influence takes a Subject, or a list of Subjects")
+    check_alike(several, "subjects")
     task = several[0].task
     source_ids = check_sources(task, task.sources if sources is None else sources, "sources")
     target_ids = check_distinct(task, task.test_ids if targets is None else targets, "targets")

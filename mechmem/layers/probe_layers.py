@@ -79,7 +79,12 @@ def probe_layers(
     Source: Ketha & Ramaswamy 2025, arXiv 2501.14687; Anagnostidis et al. 2023, arXiv 2210.14019.
     """
     subject = subject_of(subject, task, roles)
-    check_whole("folds", folds, 0)
+    check_whole("folds", folds, 0, len(subject.task.sources))
+    if folds == 1:
+        raise ConfigError("folds must be 0 (no cross-validation) or at least 2, got 1")
+    check_whole("seed", seed, 0)
+    if points is not None and not points:
+        raise ConfigError(f"points must be at least one hook point or pattern, got {points!r}")
     check_number("limit_mb", limit_mb, least=0)
     bench = _Bench(subject.task, _reader(probe, labels), _points(subject, points), folds, seed, limit_mb)
     twins, note = _twins(subject, untrained, clean_labels)

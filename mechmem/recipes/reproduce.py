@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from mechmem.core import files
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
+from mechmem.core.paths import check_place
 from mechmem.core.processes import interruptible, run_interruptibly, worker_pool
 from mechmem.errors import RunDirectoryError, TrainingFailedError, unknown_name
 from mechmem.models.hooks.running import resolve_device
@@ -80,6 +81,7 @@ def reproduce(
     paper = recipe(name)
     chosen = _chosen(paper, claims)
     folder = Path(out) if out is not None else Path("reproductions") / f"{name}-{scale}"
+    check_place(folder)
     check_output(folder, OURS)
     try:
         with interruptible(), files.alone(folder):

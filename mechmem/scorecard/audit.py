@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechmem.core.arguments import checked
+from mechmem.core.arrays import Array, numbers
 from mechmem.core.roles import Roles
 from mechmem.core.stats import proportion
-from mechmem.core.subject import Subject
+from mechmem.core.subject import Subject, check_alike
 from mechmem.core.task import Predictor, Task
-from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.errors import ConfigError, MechmemError, MissingNeedError
 from mechmem.layers.features import INPUTS
 from mechmem.math.logits import NOT_FINITE, answers_of
+from mechmem.models.reading.forward import logits_of
 from mechmem.models.reading.twins import Train
 from mechmem.scorecard.controls import LABEL_CONTROLS, NETWORK_CONTROLS, LogitTable, control_models
 from mechmem.scorecard.extractor import Extractor, extractor
@@ -82,18 +83,20 @@ def audit(
         ConfigError: there is nothing to audit, or twins were passed for several subjects.
     """
     extractors = [extractors] if isinstance(extractors, str) else extractors
+    if extractors is not None and not len(extractors):
+        raise ConfigError("extractors must be at least one name, got none; leave it out for all that fit the task")
     if not isinstance(subject, Subject):
         if isinstance(subject, nn.Module) or not subject or not all(isinstance(one, Subject) for one in subject):
-            raise ConfigError("audit takes a Subject, or several: mm.Subject(model, task, roles)")
+            raise ConfigError("subject must be a Subject, or a list of at least one: mm.Subject(model, task, roles)")
         if any(twin is not None for twin in (untrained, one_step, noise_only)):
             raise ConfigError("twins belong to one subject; give several subjects retrainers, or train=")
+        check_alike(subject, "subject")
         return pool([audit(one, extractors, train=train, progress=progress) for one in subject])
     task = subject.task
     chosen = [extractor(name) for name in extractors] if extractors is not None else _default(subject)
     twins = {"untrained": untrained, "one_step": one_step, "noise_only": noise_only}
     for name, twin in twins.items():
-        if not isinstance(twin, nn.Module | None):
-            raise ConfigError(f"{name}= takes a network, got a {type(twin).__name__}")
+        _check_twin(subject, name, twin)
     controls = control_models(subject, twins, train, progress=progress)
     controlled: dict[str, Subject | str] = {
         name: model if isinstance(model, str) else _as_control(subject, name, model) for name, model in controls.items()
@@ -112,7 +115,7 @@ def audit(
 
 @checked
 def audit_logits(
-    logits: Float[Tensor | np.ndarray, "*examples class"],
+    logits: Array,
     task: Task,
     extractors: str | Sequence[str] | None = None,
     *,
@@ -129,8 +132,9 @@ def audit_logits(
     Raises:
         ConfigError: the shape does not fit the task, or a value is not finite.
     """
-    # A copy: numpy views may be read-only, or of a kind that torch does not accept.
-    table = torch.as_tensor(np.array(logits)) if isinstance(logits, np.ndarray) else logits
+    table = numbers(logits, "logits")
+    if table.dtype == torch.bool:
+        raise ConfigError("logits must be numbers, got truth values")
     if table.ndim == 3:
         if task.operands is None or table.shape[:2] != (task.symbols, task.symbols):
             raise ConfigError(
@@ -140,6 +144,18 @@ def audit_logits(
     subject = Subject(LogitTable(table, task), task, name=name)
     chosen = [e.name for e in _default(subject) if not e.missing(subject)] if extractors is None else extractors
     return audit(subject, chosen)
+
+
+def _check_twin(subject: Subject, name: str, twin: nn.Module | None) -> None:
+    """Refuse a twin that cannot be run on the subject's inputs, before anything else is."""
+    try:
+        if twin is not None:
+            logits_of(twin, subject.task, subject.task.test_ids[:1], subject.roles.output)
+    except MechmemError as error:
+        raise ConfigError(f"{name} must be a network like the subject's: {error}") from error
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ConfigError(f"{name} must be a network that runs on the task's inputs, but failed: {reason}") from error
 
 
 def _stopped(subject: Subject) -> dict[str, str]:

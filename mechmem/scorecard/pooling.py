@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from mechmem.core.arguments import checked
 from mechmem.core.results import Result
 from mechmem.core.stats import Estimate, across_runs, wilson
 from mechmem.core.storage import record
@@ -142,6 +143,7 @@ class Comparison(Result):
         return "".join(f"<h4>{html.escape(card.name)}</h4>{html_table(card)}" for card in self.cards)
 
 
+@checked
 def compare(cards: Sequence[Scorecard]) -> Comparison:
     """Set scorecards side by side.
 

@@ -63,6 +63,9 @@ class Augmentation(Config):
     def __post_init__(self) -> None:
         for setting in ("degrees", "shear", "jitter", "mixup"):
             check_number(setting, getattr(self, setting), least=0)
+        for setting in ("degrees", "shear"):
+            if getattr(self, setting) > 360:
+                raise ConfigError(f"{setting} must be at most 360, got {getattr(self, setting)}")
         for setting in ("translate", "zoom", "crop", "grayscale"):
             check_fraction(setting, getattr(self, setting))
         for setting in ("randaugment", "views", "seed"):

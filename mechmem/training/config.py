@@ -16,8 +16,8 @@ Loss = Literal["cross_entropy", "mse"]
 OptimizerName = Literal["adam", "adamw", "sgd", "muon"]
 Precision = Literal["fp32", "bf16"]
 
-MOST_RECORDED = 10**6
-"""Most evaluations and most checkpoints, whose steps are listed before training."""
+MOST_STEPS, MOST_SAVED = 10**9, 10**6
+"""Most steps of a run, and most evaluations and checkpoints."""
 
 _CONDITION = re.compile(rf"({'|'.join(SPLITS)})\s*(>=|<=)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 
@@ -81,11 +81,11 @@ class TrainConfig(Config):
             check_number(setting, value, least=0)
             if value >= 1:
                 raise ConfigError(f"{setting} must be below 1, got {value}")
-        check_whole("steps", self.steps, 1)
+        check_whole("steps", self.steps, 1, MOST_STEPS)
         check_whole("batch size", self.batch_size, 0)
         check_whole("seed", self.seed, 0)
-        check_whole("evaluations", self.evaluations, 1, MOST_RECORDED)
-        check_whole("checkpoints", self.checkpoints, 1, MOST_RECORDED)
+        check_whole("evaluations", self.evaluations, 1, MOST_SAVED)
+        check_whole("checkpoints", self.checkpoints, 1, MOST_SAVED)
         check_number("clip norm", self.clip_norm, least=0)
         if self.clip_norm and isinstance(self.model.masks, TurnOver):
             raise ConfigError(
@@ -107,7 +107,10 @@ class TrainConfig(Config):
         if match is None:
             allowed = " or ".join(SPLITS)
             raise ConfigError(f"stop_when must be like 'test >= 0.99', with {allowed}; got {self.stop_when!r}")
-        return match[1], match[2], float(match[3])
+        threshold = float(match[3])
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"stop_when compares an accuracy, at least 0 and at most 1, got {self.stop_when!r}")
+        return match[1], match[2], threshold
 
 
 def log_schedule(steps: int, count: int) -> list[int]:

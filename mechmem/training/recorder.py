@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from mechmem.core import files
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
+from mechmem.core.paths import check_place
 from mechmem.core.roles import Roles
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, RunDirectoryError, TrainingFailedError
-from mechmem.training.config import Loss, TrainConfig, log_schedule
+from mechmem.training.config import MOST_SAVED, MOST_STEPS, Loss, TrainConfig, log_schedule
 from mechmem.training.evaluate import evaluate
 from mechmem.training.header import NAMES, started, strangers, write_header
 from mechmem.training.history import History, append, flush, no_history, write_history
@@ -58,7 +59,7 @@ class Recorder:
         checkpoints: number of log-spaced checkpoints after step 0, or the steps themselves.
 
     Raises:
-        ConfigError: there is no such loss, or the number of steps is not positive.
+        ConfigError: there is no such loss, the number of steps is not positive, or a step is not one of them.
         RunDirectoryError: the directory is not empty, cannot be written, or is being written by another process.
         TrainingFailedError: the disk is full.
     """
@@ -79,15 +80,17 @@ class Recorder:
     ):
         self.model, self.task, self.roles, self.loss, self.config = model, task, roles, loss, config
         check_choice("loss", loss, get_args(Loss))
-        check_whole("steps", steps, 1)
+        check_whole("steps", steps, 1, MOST_STEPS)
         self.steps = steps
-        self.evaluate_at = _schedule(steps, evaluations)
-        self.checkpoint_at = _schedule(steps, checkpoints)
+        self.evaluate_at = _schedule("evaluations", steps, evaluations)
+        self.checkpoint_at = _schedule("checkpoints", steps, checkpoints)
         # A temporary directory lives as long as the run that reads it.
         self._temporary = None
         if out is None:
             self._temporary = TemporaryFolder()
             out = self._temporary.path
+        elif not started(Path(out)):
+            check_place(out)
         self.path = Path(out)
         with contextlib.ExitStack() as held:
             if config is None:
@@ -149,7 +152,11 @@ class Recorder:
 
         Returns:
             the row added to the history, or None.
+
+        Raises:
+            ConfigError: the step is not one of 0 … `steps`, or comes before one that has been evaluated.
         """
+        check_whole("step", step, 0, self.steps)
         row = self.evaluate(step) if step in self.evaluate_at else None
         if step in self.checkpoint_at:
             self.checkpoint(step, optimizer)
@@ -224,5 +231,12 @@ class TemporaryFolder:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-def _schedule(steps: int, wanted: int | Iterable[int]) -> frozenset[int]:
-    return frozenset(log_schedule(steps, wanted) if isinstance(wanted, int) else wanted)
+def _schedule(name: str, steps: int, wanted: int | Iterable[int]) -> frozenset[int]:
+    """Return the steps at which something is done: so many, or those that are given."""
+    if isinstance(wanted, int | np.integer):
+        check_whole(name, int(wanted), 1, MOST_SAVED)
+        return frozenset(log_schedule(steps, int(wanted)))
+    chosen = list(wanted)
+    for step in chosen:
+        check_whole(f"a step of {name}", step, 0, steps)
+    return frozenset(map(int, chosen))

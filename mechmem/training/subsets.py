@@ -18,6 +18,7 @@ from mechmem.core import files, storage
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.ids import as_ids
+from mechmem.core.paths import check_place
 from mechmem.core.processes import interruptible
 from mechmem.core.results import Saved
 from mechmem.core.storage import record
@@ -138,7 +139,9 @@ def train_subsets(
         TrainingFailedError: a loss is not a number, a process died, or a result could not be written.
     """
     plan = Plan(config, fraction, seed, bool(logits), device, steps)
-    check_whole("networks", networks, 1)
+    check_whole("networks", networks, 1, 10**6)
+    if out is not None:
+        check_place(out)
     check_whole("workers", workers, 1)
     workers = min(workers, networks)
     check_choice("way to train subset networks", how, get_args(How))

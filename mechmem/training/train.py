@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mechmem.core import files
 from mechmem.core.arguments import checked
+from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import interruptible
 from mechmem.core.roles import Roles
 from mechmem.core.storage import warn_unchecked
@@ -153,7 +154,11 @@ def train(
         raise ConfigError(f"train takes an mm.TrainConfig(task=…, model=…), got a {type(config).__name__}")
     where = resolve_device(device)
     title = title or ("training" if out is None else Path(out).name)
+    if out is not None:
+        check_path(out)
     begun = None if out is None or not started(Path(out)) else same_run(Path(out), config)
+    if out is not None and begun is None:
+        check_place(out)
     task = build_task(config.task, recorded=begun is not None)
 
     def build() -> tuple[Network, Optimizers]:
@@ -226,7 +231,11 @@ def load(
         UncheckedWarning: the run was saved by an older version, without hashes.
     """
     where = resolve_device(device)
+    check_path(path, "path")
     run = Run(path, model, task, roles)
+    for name, given in (("model", model), ("task", task), ("roles", roles)):
+        if run.config is not None and given is not None:
+            raise ConfigError(f"{name} is for a run recorded in a user-written loop; {path} has its own")
     if not run.header.hashed:
         warn_unchecked(run.path)
     run.task()

@@ -39,6 +39,8 @@ def resolve_device(name: str) -> torch.device:
         torch.empty(0, device=device)
         if device.type == "meta":
             raise RuntimeError("it holds no numbers")
+        if device.type == "cpu" and device.index:
+            raise RuntimeError("there is one CPU device, cpu")
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:120]
         raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error

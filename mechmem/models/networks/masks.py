@@ -235,8 +235,8 @@ def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = N
         ConfigError: the ids are not whole numbers of at least 0.
     """
     task = model.task if isinstance(model, Subject) else None
-    layers = _with_part(model.model if isinstance(model, Subject) else model, part)
     found = None if ids is None else one_or_more(ids)
+    layers = _with_part(model.model if isinstance(model, Subject) else model, part)
     if task is not None and found is not None:
         # An id that is not in the task would give a mask that no example has trained.
         found = found if not found.ndim else task.source(check_ids(task, found))

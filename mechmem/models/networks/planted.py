@@ -68,6 +68,8 @@ def planted_network(
     Raises:
         ConfigError: p or a fraction is out of range, or width is less than one neuron per frequency.
     """
+    if not dtype.is_floating_point:
+        raise ConfigError(f"dtype must be a floating-point type such as torch.float32, got {dtype}")
     noise = LabelNoise(fraction=memorized_fraction)
     config = ModularConfig(op=op, p=p, train_fraction=train_fraction, noise=noise, seed=seed)
     task = ModularTask(config)

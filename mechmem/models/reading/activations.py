@@ -150,6 +150,8 @@ def _checked(
     points: object, reduce: object, gradients: object, chunk: int | None, dtype: object, limit_mb: float | None
 ) -> list[str]:
     """Check the settings; return the names and patterns of the points."""
+    if isinstance(points, list | tuple) and not points:
+        raise ConfigError("points must be at least one hook point or pattern, got none")
     several = list(points) if isinstance(points, Iterable) and not isinstance(points, str) else [points]
     patterns = [each for each in several if isinstance(each, str)]
     if len(patterns) < len(several):

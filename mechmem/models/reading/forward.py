@@ -59,6 +59,10 @@ def read_logits(returned: Any, output: Output, rows: int, classes: int) -> Float
         RoleError: `output` does not lead to logits.
     """
     logits = output.read(returned)
+    if logits.is_complex():
+        raise ConfigError(
+            f"the model must return logits that are real numbers, but returned complex ones, {logits.dtype}"
+        )
     expected, found = (rows, classes), tuple(logits.shape)
     if found != expected:
         raise ConfigError(f"the model must return logits of shape (example, class) = {expected}, but returned {found}")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from torch import nn
 
+from mechmem.core.in_words import shown
 from mechmem.core.subject import Subject, TwinKind
 from mechmem.core.task import Task
-from mechmem.errors import MissingNeedError
+from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.models.hooks.running import device_of
 from mechmem.tasks.relabelled import noise_only
 
@@ -38,7 +39,10 @@ def twin(
     if given is not None:
         return given
     if kind == "noise_only" and train is not None:
-        return train(noise_only(subject.task))
+        found = train(noise_only(subject.task))
+        if not isinstance(found, nn.Module):
+            raise ConfigError(f"train must return a network (torch.nn.Module), got {shown(found)}")
+        return found
     reason = "the network has no retrainer"
     if kind == "untrained":
         if subject.run is not None and 0 in subject.run.checkpoint_steps():

@@ -112,7 +112,9 @@ def test_a_label_that_is_answered_for_sure_is_still_told_from_certainty(draw):
 
 
 def test_what_cannot_be_moved_is_refused(smooth):
-    low = mm.ArrayTask(smooth.task.inputs.half(), *(smooth.task.given(smooth.task.ids),) * 2, torch.arange(N) < 6)
+    low = mm.ArrayTask(
+        smooth.task.inputs.half(), *(smooth.task.given(smooth.task.ids),) * 2, torch.arange(N) < 6, n_classes=3
+    )
     with pytest.raises(ActivationError, match="step of 0.001 changes"):
         example_score("input_curvature")(mm.Subject(nn.Sequential(nn.Flatten(), nn.Linear(6, 3)).half(), low))
     with pytest.raises(DiscardedEditError):

@@ -1,0 +1,103 @@
+"""Wrong command lines: status 2, one line on standard error, nothing written, and no work done before."""
+
+import os
+
+import pytest
+
+from mechmem.cli.main import main
+
+TINY = "--p 5 --width 4 --steps 2 --evaluations 1 --checkpoints 1 --quiet"
+NINES = "9" * 23
+
+LINES = [
+    *(
+        f"train {TINY} --{option} {NINES}"
+        for option in ("steps", "evaluations", "checkpoints", "batch-size", "seed", "p", "width")
+    ),
+    *(f"train {TINY} --{option} {10**12}" for option in ("steps", "evaluations", "checkpoints")),
+    f"train {TINY} --lr 1{'0' * 400}",
+    f"train {TINY} --lr nan",
+    f"train {TINY} --weight-decay -1",
+    f"train {TINY} --betas 0.9",
+    f"train {TINY} --label-noise 2",
+    f"train {TINY} --device cpu:7",
+    f"train {TINY} --device meta",
+    f"train {TINY} --group EMPTY",
+    f"train {TINY} --out EMPTY",
+    f"train {TINY} --out=",
+    f"train {TINY} --out NULL",
+    f"train {TINY} --out {'x' * 300}",
+    f"train {TINY} --out {'x/' * 2000}",
+    f"train {TINY} --out /proc/x",
+    f"train {TINY} --out /proc/x/y/z",
+    f"train {TINY} --out FILE",
+    f"train {TINY} --out FILE/run",
+    "train-images digits --degrees 999 --quiet",
+    "train-images digits --shear 999 --quiet",
+    f"train-images digits --train {NINES} --quiet",
+    "train-images EMPTY --quiet",
+    "train-images FILE --quiet",
+    "train-images NULL --quiet",
+    "audit RUN --out /proc/x",
+    f"audit RUN --out {'x' * 300}",
+    "audit RUN --out EMPTY",
+    "audit RUN --out FILE",
+    "audit RUN --extractors",
+    "audit RUN --extractors EMPTY",
+    f"audit RUN --step {NINES}",
+    "audit RUN --device cuda:99",
+    "audit FILE",
+    "audit EMPTY",
+    "audit NULL",
+    f"audit {'x' * 300}",
+    f"audit {'x/' * 2000}",
+    "audit /proc/x",
+    "examples RUN --out FILE/x.csv",
+    "examples RUN --out /proc/x.csv",
+    f"examples RUN --out {'x' * 300}.csv",
+    "examples RUN --scores",
+    "examples RUN --scores EMPTY",
+    "examples RUN --most 0",
+    f"examples RUN --most {NINES}",
+    "demo --out FILE --quiet",
+    "demo --out /proc/x --quiet",
+    f"demo --seed {NINES} --quiet",
+    "demo --seed -1 --quiet",
+    "reproduce nanda_2023 --out FILE",
+    "reproduce nanda_2023 --out /proc/x",
+    "reproduce nanda_2023 --workers 0",
+    f"reproduce nanda_2023 --workers {NINES}",
+    "reproduce nanda_2023 --claims",
+    "reproduce EMPTY",
+    "EMPTY",
+    *(
+        f"train {TINY} --stop-when '{condition}'"
+        for condition in ("test>=99", "test>=1.01", "test<=-1", "test>=nan", "loss>=1")
+    ),
+]
+
+
+def parts(line, run, file):
+    words = {"RUN": str(run), "FILE": str(file), "EMPTY": "", "NULL": "a\0b"}
+    return [words.get(word, word.strip("'").replace("FILE/", f"{file}/")) for word in line.split(" ")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", *TINY.split(), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line if len(line) < 80 else f"{line[:70]} and more")
+def test_a_wrong_line_is_refused_at_once_and_leaves_nothing(line, run, capsys, tmp_path, monkeypatch):
+    file, empty = tmp_path / "file", tmp_path / "empty"
+    file.write_text("mine")
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    before = sorted(os.walk(run))
+    capsys.readouterr()
+    assert main(parts(line, run, file)) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("mechmem: ") and err.count("\n") == 1 and len(err) < 700 and not out
+    assert not any(empty.iterdir()) and file.read_text() == "mine" and sorted(os.walk(run)) == before

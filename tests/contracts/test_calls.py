@@ -1,0 +1,498 @@
+"""Calls with wrong arguments: one error of mechmem's each, in one line, that names the argument and what is allowed."""
+
+import dataclasses
+import inspect
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import mechmem as mm
+from mechmem.core.arguments import checked, fits
+from mechmem.core.config import Config
+from mechmem.core.plugins import KINDS, Plugin, plugins
+from mechmem.errors import ConfigError, MechmemError
+
+HUGE = 10**400
+
+
+class NoForward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1))
+
+
+class Complex(nn.Module):
+    def forward(self, x):
+        return torch.zeros(len(x), 5, dtype=torch.complex64)
+
+
+@pytest.fixture(scope="module")
+def names(tiny_run, tmp_path_factory):
+    """What the calls below speak of."""
+    transformer = mm.TrainConfig(
+        task=tiny_run.run.config.task,
+        model=mm.TransformerConfig(d_model=8, heads=2),
+        steps=1,
+        evaluations=1,
+        checkpoints=1,
+    )
+    other = mm.train(transformer, progress=False)
+    task, folder = tiny_run.task, tmp_path_factory.mktemp("calls")
+    labels = torch.arange(9) % 3
+    return {
+        "mm": mm,
+        "np": np,
+        "pd": pd,
+        "torch": torch,
+        "nn": nn,
+        "HUGE": HUGE,
+        "NoForward": NoForward,
+        "Complex": Complex,
+        "s": tiny_run,
+        "t": other,
+        "task": task,
+        "model": tiny_run.model,
+        "config": tiny_run.run.config,
+        "run": tiny_run.run.path,
+        "folder": folder,
+        "logits": torch.zeros(25, 5),
+        "card": mm.audit(tiny_run, ["raw"]),
+        "other_card": mm.audit(other, ["raw"]),
+        "table": mm.example_scores(tiny_run, ["margin"]),
+        "meta": nn.Linear(2, 5, device="meta"),
+        "recorder": mm.Recorder(tiny_run.model, task, steps=3, evaluations=[1]),
+        "arrays": (torch.arange(18.0).reshape(9, 2), labels, labels, torch.arange(9) < 6),
+    }
+
+
+CALLS = """
+ModularConfig(train_fraction=HUGE)                     | train_fraction must be a number
+ModularConfig(p=5.5)                                   | p must be a whole number
+TrainConfig(lr=HUGE)                                   | lr must be a number, got a number of 401 digits
+TrainConfig(betas=0.9)                                 | betas must be a tuple of 2 numbers
+TrainConfig(betas=None)                                | betas must be
+TrainConfig(stop_when=5)                               | stop_when must be a string
+TrainConfig(stop_when='test >= 99')                    | stop_when .* at most 1
+TrainConfig(stop_when='test <= -1')                    | stop_when
+TrainConfig(steps=10**22)                              | steps must be at most
+TrainConfig(steps=10**12)                              | steps must be at most
+TrainConfig(evaluations=10**22)                        | evaluations must be at most
+TrainConfig(evaluations=10**9)                         | evaluations must be at most
+TrainConfig(checkpoints=10**9)                         | checkpoints must be at most
+TrainConfig(batch_size=10**22)                         | batch_size must be at most
+TrainConfig(seed=10**22)                               | seed must be at most
+TrainConfig(seed=2**70)                                | seed must be at most
+LabelNoise(True)                                       | fraction must be a number, got True
+MLPConfig(bias='yes')                                  | bias must be True or False
+TransformerConfig(layer_norm='x')                      | layer_norm must be True or False
+Augmentation(flip='x')                                 | flip must be True or False
+Augmentation(degrees=999)                              | degrees must be at most 360
+Augmentation(shear=999)                                | shear must be
+Roles(activation=5)                                    | activation must be
+Roles(hidden=5)                                        | hidden must be
+Role(None, None)                                       | parameter must be
+Output(position='last')                                | position must be
+ModularTask(None)                                      | config must be a ModularConfig
+ModularTask(7)                                         | config must be a ModularConfig
+ModularTask(mm.GroupConfig())                          | config must be a ModularConfig
+GroupTask(None)                                        | config must be a GroupConfig
+GroupTask(mm.ModularConfig())                          | config must be a GroupConfig
+ImageTask(None)                                        | config must be an ImageConfig
+ImageTask(mm.ImageConfig(), 5)                         | data must be an ImageData
+train(config, out=5, progress=False)                   | out must be
+train(config, out='', progress=False)                  | out
+train(config, out='a\\0b', progress=False)             | out
+train(config, out='x' * 300, progress=False)           | name
+train(config, out='/proc/x', progress=False)           | /proc/x
+train(config, device=None, progress=False)             | device must be a string
+train(config, device='cpu:7', progress=False)          | device 'cpu:7'
+train(None)                                            | config must be an mm.TrainConfig
+train_subsets(config, networks=2, out=5, progress=False) | out must be
+train_subsets(config, networks=10**22, progress=False) | networks must be at most
+load(None)                                             | path must be
+load(5)                                                | path must be
+load(run, model=5)                                     | model must be
+load(run, task=5)                                      | task must be
+load(run, model=nn.Linear(2, 2), task=task)            | model
+load(run, task=task)                                   | task
+load(run, roles=5)                                     | roles must be
+load(run, roles=mm.Roles(activation='act'))            | roles
+load(run, step='a')                                    | step must be
+audit(5)                                               | subject must be
+audit([])                                              | subject
+audit(s, 5)                                            | extractors must be
+audit(s, [])                                           | extractors
+audit(s, [5])                                          | extractors must be
+audit(s, train=5)                                      | train must be a function
+audit(s, ['raw'], noise_only=nn.Linear(2, 2))          | noise_only
+audit(mm.Subject(model, task), ['raw'], train=lambda task: None) | train
+audit([s, t], ['raw'])                                 | subject
+audit([s, s.model], ['raw'])                           | subject must be
+Subject(None, task)                                    | model must be a network
+Subject(model, None)                                   | task must be a Task
+Subject(model, task, None)                             | roles must be a Roles
+Subject(model, task, name=5)                           | name must be a string
+audit(mm.Subject(NoForward(), task), ['raw'])          | forward
+audit(mm.Subject(Complex(), task), ['raw'])            | complex
+audit(mm.Subject(meta, task), ['raw'])                 | meta
+analyse(mm.Subject(meta, task), 'suppression')         | meta
+audit_logits(None, task)                               | logits must be
+audit_logits([[None]], task)                           | logits must
+audit_logits(np.array([object()]), task)               | logits must be numbers
+audit_logits(logits.to(torch.complex64), task)         | logits must be real
+audit_logits(logits.to('meta'), task)                  | logits is on the meta device
+audit_logits(logits > 0, task)                         | logits must be .*truth values
+audit_logits(logits, None)                             | task must be a Task
+audit_logits(logits, task, name=5)                     | name must be a string
+audit_logits(logits, task, [])                         | extractors
+compare(None)                                          | cards must be
+compare(card)                                          | cards must be
+compare([])                                            | cards
+analyse(s, 5)                                          | name must be a string
+analyse(model, 'suppression', task=task, roles=5)      | roles must be
+analyse(model, 'suppression')                          | task
+neuron_scores(s, None)                                 | names must be
+neuron_scores(s, [])                                   | names
+example_scores(s, None)                                | names must be
+example_scores(s, [])                                  | names
+example_scores([], ['margin'])                         | subjects
+example_scores([s, t], ['margin'])                     | subjects
+over_training(s, None)                                 | what must be
+over_training(s, 5)                                    | what must be
+over_training(s, [])                                   | nothing to measure
+over_training(s, 'raw', steps=5)                       | steps must be
+detect_label_noise(None)                               | table must be an ExampleTable
+detect_label_noise(table, seed=-1)                     | seed
+detect_label_noise(table, resamples=0)                 | resamples
+choose_removals(None, 'margin', 3)                     | table must be an ExampleTable
+choose_removals(table, 'margin', -3)                   | count
+choose_removals(table, 'margin', 3, seed=-1)           | seed
+data_value(s, {5: [1]})                                | removed must be
+data_value(s, None)                                    | removed must be
+data_value(s, {})                                      | remov
+leave_one_out(s, sample=0)                             | sample
+leave_one_out(s, seed=-1)                              | seed
+influence(None)                                        | subjects must be
+probe_layers(s, points=[])                             | points
+probe_layers(s, folds=1)                               | folds
+probe_layers(s, folds=10**6)                           | folds
+probe_layers(s, seed=-1)                               | seed
+probe_layers(s, probe=None)                            | probe must be a string
+activations(s, [])                                     | points
+activations(mm.Subject(meta, task), '*')               | meta
+load_tl_checkpoint(None, {})                           | source must be
+load_tl_checkpoint({}, None)                           | cfg must be
+load_tl_checkpoint({'a': 1}, {'n_layers': 1})          | source must be
+planted_network(59, dtype=torch.long)                  | dtype
+planted_network(59, dtype='float')                     | dtype must be a torch.dtype
+planted_network('a')                                   | p must be a whole number
+planted_network(7, width=0)                            | width
+planted_network(7, seed=-1)                            | seed
+write_report([(s, None)], folder / 'x.html')           | entries must be
+write_report([(s, card)], None)                        | path must be
+write_report([(s, card)], '')                          | path
+write_report([(s, card)], '/proc/x.html')              | /proc
+write_report([(s, card)], folder)                      | directory
+write_report([(s, other_card)], folder / 'x.html')     | entries
+write_report([], folder / 'x.html')                    | entries
+Recorder(model, None, steps=3)                         | task must be a Task
+Recorder(None, task, steps=3)                          | model must be a network
+Recorder(model, task, steps=3, evaluations='a')        | evaluations must be
+Recorder(model, task, steps=3, checkpoints=[99])       | checkpoints
+Recorder(model, task, steps=3, checkpoints=[-1])       | checkpoints
+Recorder(model, task, steps=3, checkpoints=[1.5])      | checkpoints
+Recorder(model, task, steps=3, evaluations=10**9)      | evaluations
+Recorder(model, task, steps=10**22)                    | steps must be at most
+Recorder(model, task, steps=3, out='')                 | out
+recorder(-1)                                           | step
+recorder(7)                                            | step
+recorder('a')                                          | step must be a whole number
+subnetwork(model, 'own').__enter__()                   | mask
+subnetwork(model, 5)                                   | part must be
+attach(None)                                           | attach takes
+attach(model, inputs='x')                              | inputs must be
+ablate(s, by=5)                                        | by must be
+ablate(s, points=10**22)                               | points must be at most
+intervene(s, None)                                     | edit
+intervene(s, mm.Edit('act'), limit_mb='x')             | limit_mb must be
+patch(None)                                            | receiver must be
+path_patch(s, senders=None)                            | senders must be
+neuron(s, 'a')                                         | whole number
+neuron(s, None)                                        | whole number
+real_and_random(None)                                  | config must be
+reproduce(None)                                        | name must be a string
+reproduce('nanda_2023', workers=0)                     | workers
+isolation(None)                                        | what must be
+extractor(None)                                        | name must be a string
+extractor('')                                          | extractor
+ArrayTask(None, *arrays[1:])                           | inputs must be
+ArrayTask(arrays[0], 'abc', *arrays[2:])               | given must be
+ArrayTask(arrays[0], arrays[1] + 0j, *arrays[2:])      | given must be
+ArrayTask(arrays[0], arrays[1], arrays[2] + 0j, arrays[3]) | true must be
+ArrayTask(*arrays, operands='abc')                     | operands must be
+ArrayTask(*arrays, operands=torch.zeros(9, 2) + 0j)    | operands must be
+ArrayTask(*arrays, operands=torch.zeros(9, 2, device='meta')) | operands is on the meta device
+ArrayTask(arrays[0] + 0j, *arrays[1:])                 | inputs must be real
+ArrayTask(arrays[0].to('meta'), *arrays[1:])           | inputs is on the meta device
+ArrayTask(arrays[0], arrays[1], arrays[2] + 2**40, arrays[3]) | true must be below
+ArrayTask(*arrays, n_classes=2**40)                    | n_classes must be at most
+ArrayTask(*arrays, n_classes='3')                      | n_classes must be
+ArrayTask(*arrays, operation=5)                        | operation must be a string
+ArrayTask(*arrays, copies=True)                        | copies must be
+ArrayTask(*arrays[:3], None)                           | train must be
+ArrayTask(*arrays[:3], ['yes'] * 9)                    | train must be
+ImageData.from_arrays(np.zeros((3, 4, 4)), np.array([0, 1, 2**60]))  | labels must be below
+ImageData.from_arrays(np.zeros((3, 4, 4)), [0, 1, 2], n_test='a')    | n_test must be
+ImageData.from_arrays(np.zeros((3, 4, 4)), [0, 1, 2], n_classes=2**40) | n_classes must be at most
+ImageData.from_arrays(None, [0])                       | images must be
+ImageData.from_arrays(np.zeros((3, 4, 4)), None)       | labels must be
+"""
+CASES = [tuple(part.strip() for part in line.rsplit(" | ", 1)) for line in CALLS.strip().splitlines()]
+
+
+@pytest.mark.parametrize(("call", "said"), CASES, ids=[call for call, _ in CASES])
+def test_a_wrong_argument_is_one_error_that_names_it(call, said, names, monkeypatch, tmp_path, unchecked_shapes):
+    monkeypatch.chdir(tmp_path)
+    before = names if call.startswith("recorder") else mm.__all__
+    call = call if before is names else f"mm.{call}"
+    with pytest.raises(MechmemError, match=said) as caught:
+        eval(call, names)  # the calls stand above
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    assert not any(tmp_path.iterdir()), "something was written"
+
+
+def frozen(cls):
+    found = [cls, *(each for sub in cls.__subclasses__() for each in frozen(sub))]
+    return [each for each in found if dataclasses.is_dataclass(each) and each.__module__.startswith("mechmem.")]
+
+
+PLUGINS = [cls for kind in KINDS for name, cls in sorted(plugins(kind).items()) if name == cls.name]
+SETTINGS = [*(each for each in frozen(Config) if each.kind), *PLUGINS, mm.Role, mm.Roles, mm.Output]
+WRONG = (
+    None,
+    True,
+    5,
+    2.5,
+    "no such thing",
+    (),
+    [],
+    {},
+    object(),
+    float,
+    b"x",
+    2**70,
+    HUGE,
+    float("nan"),
+    float("inf"),
+)
+
+
+def default(field, cls):
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    needed = {"to": "quadratic", "parameter": "w", "pattern": "a -> a"}
+    return needed[field.name] if field.default is dataclasses.MISSING else field.default
+
+
+@pytest.mark.parametrize("cls", SETTINGS, ids=lambda cls: cls.__name__)
+def test_every_setting_is_of_the_type_that_its_annotation_says(cls):
+    """What is taken is of that type: no truth value is a number, no word is a truth value, and no number is lost."""
+    given = {field.name: default(field, cls) for field in dataclasses.fields(cls) if field.init}
+    cls(**given)
+    taken = []
+    for field in dataclasses.fields(cls):
+        for value in WRONG:
+            try:
+                made = cls(**{**given, field.name: value})
+            except MechmemError as error:
+                assert "\n" not in str(error) and len(str(error)) < 600
+                continue
+            taken.append((field.name, value))
+            held = getattr(made, field.name)
+            assert (
+                type(held) is type(given[field.name])
+                or held is None
+                or "|" in str(field.type)
+                or "Union" in str(field.type)
+                or isinstance(held, int | float)
+                and not isinstance(held, bool)
+            ), (field.name, value, held)
+            assert not isinstance(held, float) or held == held, f"{field.name} is not a number"
+            assert not isinstance(held, int) or abs(held) < 2**63
+    assert len(taken) <= 3 * len(given), f"too much is taken: {taken}"
+
+
+MADE_BY_MECHMEM = {
+    name for name in mm.__all__ if hasattr(getattr(mm, name), "to_frame") or hasattr(getattr(mm, name), "save")
+}
+FREE = {("analyse", "settings"), ("reproduce", "tell"), ("activations", "points"), ("extractor", "name")}
+"""Arguments that may be anything, or are told wrong only by what they are used for."""
+
+
+def callables():
+    for name in mm.__all__:
+        value = getattr(mm, name)
+        if (
+            name in MADE_BY_MECHMEM
+            or inspect.isabstract(value)
+            or name in ("Attached", "Reduction", "Isolation", "NeuronSet")
+        ):
+            continue
+        if dataclasses.is_dataclass(value):
+            continue  # above
+        for each in inspect.signature(value).parameters.values():
+            if each.annotation not in ("Any", inspect.Parameter.empty) and (name, each.name) not in FREE:
+                yield pytest.param(name, each.name, id=f"{name}-{each.name}")
+
+
+class Stranger:
+    """Something that no argument is."""
+
+
+@pytest.mark.parametrize(("name", "argument"), list(callables()))
+def test_every_argument_of_every_public_function_refuses_a_stranger(
+    name, argument, names, monkeypatch, tmp_path, unchecked_shapes
+):
+    """Before anything else is done, and by its name; the other required arguments are right."""
+    monkeypatch.chdir(tmp_path)
+    function = getattr(mm, name)
+    right = {
+        "subject": names["s"],
+        "subjects": names["s"],
+        "receiver": names["s"],
+        "config": names["config"],
+        "cards": [names["card"]],
+        "task": names["task"],
+        "model": names["model"],
+        "steps": 3,
+        "logits": names["logits"],
+        "name": "suppression",
+        "what": "raw",
+        "entries": [(names["s"], names["card"])],
+        "path": names["run"],
+        "edits": mm.Edit("act"),
+        "p": 7,
+        "networks": 2,
+        "senders": "act",
+        "part": "own",
+        "table": names["table"],
+        "score": "margin",
+        "count": 2,
+        "m": 0,
+        "removed": {"a": [0]},
+        "source": {},
+        "cfg": {},
+        "inputs": names["arrays"][0],
+        "given": names["arrays"][1],
+        "true": names["arrays"][2],
+        "train": names["arrays"][3],
+        "mask": torch.ones(3, dtype=torch.bool),
+        "keep": 0.5,
+        "width": 4,
+        "images": np.zeros((3, 4, 4)),
+        "labels": [0, 1, 2],
+        "units": 4,
+        "shared": 0.5,
+        "memory": 0.5,
+        "seed": 0,
+    }
+    if name == "isolation":
+        right["what"] = names["config"]
+    if name.endswith("Task") and name != "ArrayTask":
+        kinds = {"ModularTask": mm.ModularConfig(p=5), "GroupTask": mm.GroupConfig("Z5"), "ImageTask": mm.ImageConfig()}
+        right["config"] = kinds[name]
+    parameters = inspect.signature(function).parameters.values()
+    needed = {
+        each.name: right[each.name]
+        for each in parameters
+        if each.default is each.empty
+        and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        and each.name != argument
+    }
+    kind = inspect.signature(function).parameters[argument].kind
+    with pytest.raises(MechmemError) as caught:
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            made = function(*needed.values(), Stranger())
+        else:
+            made = function(**needed, **{argument: Stranger()})
+        if hasattr(made, "__enter__"):
+            made.__enter__()
+    said = str(caught.value)
+    assert "\n" not in said and ("Stranger" in said or argument in said or argument.rstrip("s") in said), said
+
+
+def test_checks_leave_a_call_as_it_is():
+    @checked
+    def add(a: int, *more: float, name: str = "sum", **rest: bool) -> tuple:
+        """Add."""
+        return a, more, name, rest
+
+    assert add(1, 2, 2.5, name="x", yes=True) == (1, (2, 2.5), "x", {"yes": True})
+    assert add.__name__ == "add" and str(inspect.signature(add)).startswith("(a: int")
+    for wrong, said in (
+        (lambda: add("a"), "add: a must be a whole number, got 'a'"),
+        (lambda: add(1, "b"), "add: more must be a number, got 'b'"),
+        (lambda: add(1, name=5), "add: name must be a string, got 5"),
+        (lambda: add(1, yes=1), "add: yes must be True or False, got 1"),
+        (lambda: add(2**63), "add: a must be at most 9,223,372,036,854,775,807, got 9223372036854775808"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            wrong()
+        assert str(caught.value) == said
+    with pytest.raises(TypeError, match="missing 1 required"):
+        add()
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "fit"),
+    [
+        (np.int64(3), int, True),
+        (True, int, False),
+        (np.bool_(True), bool, True),
+        (1, bool, False),
+        (np.float32(1), float, True),
+        (3, float, True),
+        (True, float, False),
+        (HUGE, float, False),
+        ("a", str, True),
+        (b"a", str, False),
+        (pathlib.Path("a"), pathlib.Path, True),
+        ("a", pathlib.Path, False),
+        ("a", str | pathlib.Path, True),
+        ((1, 2), tuple[int, ...], True),
+        ((1, "a"), tuple[int, ...], False),
+        ([1], tuple[int, ...], False),
+        ((1.0, 2), tuple[float, float], True),
+        ((1.0,), tuple[float, float], False),
+        (None, int | None, True),
+        ({"a": 1}, dict[str, int], True),
+        ({1: 1}, dict[str, int], False),
+        (len, type(len), True),
+    ],
+)
+def test_what_fits_an_annotation(value, hint, fit):
+    assert fits(value, hint) is fit
+
+
+def test_numbers_of_numpy_become_python_s():
+    config = mm.TrainConfig(steps=np.int64(5), lr=np.float32(0.5), task=mm.ModularConfig(p=np.uint8(5)))
+    assert type(config.steps) is int and type(config.lr) is float and type(config.task.p) is int
+    assert config.digest == mm.TrainConfig(steps=5, lr=0.5, task=mm.ModularConfig(p=5)).digest
+    assert type(mm.MLPConfig(bias=np.bool_(True)).bias) is bool
+
+
+def test_a_plugin_of_another_package_is_checked_too():
+    @dataclasses.dataclass(frozen=True)
+    class Mine(Plugin):
+        count: int = 3
+
+        def __post_init__(self):
+            assert self.count > 0
+
+    assert Mine(count=2).count == 2
+    with pytest.raises(ConfigError, match="Mine: count must be a whole number, got 'two'"):
+        Mine(count="two")
