@@ -21,8 +21,9 @@ from mechmem.analyses.logits.suppression import Suppression
 from mechmem.analyses.neurons.fourier_classification import FourierClassification
 from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.runs.training_curves import TrainingCurves
-from mechmem.core.arguments import checked
+from mechmem.core.arguments import checked_but
 from mechmem.core.files import LOCK, left_over, sweep, write_text
+from mechmem.core.in_words import shown
 from mechmem.core.paths import check_place
 from mechmem.core.plugins import Analysis
 from mechmem.core.subject import Subject
@@ -140,7 +141,7 @@ SECTIONS = (
 """What a report shows of each network, in order."""
 
 
-@checked
+@checked_but("entries")
 def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path) -> None:
     """Write one HTML file that needs nothing else, not even a network connection; whole or not at all.
 
@@ -153,14 +154,21 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
     Raises:
         ConfigError: an entry is no pair of a network and its scorecard.
     """
+    for entry in entries if isinstance(entries, Sequence) else [entries]:
+        pair = isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], Subject)
+        if not pair or not hasattr(entry[1], "sentence"):
+            got = type(entry).__name__
+            raise ConfigError(
+                f"entries: a report takes pairs, (subject, mm.audit(subject)), one per network; got a {got} with "
+                f"{shown(entry)}"
+            )
     if not entries:
         raise ConfigError("entries must be at least one pair (subject, mm.audit(subject)), got none")
     for subject, card in entries:
-        known = subject.task.summary
-        if card.name != subject.name or any(card.task.get(key, value) != value for key, value in known.items()):
-            raise ConfigError(
-                f"entries must pair a network with its own scorecard, got {subject.name!r} with {card.name!r}"
-            )
+        known = subject.task.summary if isinstance(card, Scorecard) else {}
+        if known and (card.name != subject.name or any(card.task.get(key, known[key]) != known[key] for key in known)):
+            named = f"{subject.name!r} with {card.name!r}"
+            raise ConfigError(f"entries must pair a network with its own scorecard, got {named}")
     check_place(path, "path", file=True)
     networks = [_network(subject, card) for subject, card in entries]
     write_html("report.html", Path(path), networks=networks, scorecard_caption=SCORECARD_CAPTION)

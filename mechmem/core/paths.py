@@ -53,7 +53,7 @@ def check_place(path: str | Path, name: str = "out", *, file: bool = False) -> P
         if file and place.is_dir():
             raise RunDirectoryError(f"{name} must be the path of a file, but {place} is a directory")
         if not file and place.exists() and not place.is_dir():
-            raise RunDirectoryError(f"{name} must be the path of a directory, but {place} is a file")
+            raise RunDirectoryError(f"{place} holds something else: {name} must be a directory, and it is a file")
         folder = next(
             each
             for each in ((place.absolute(),) if not file else ()) + tuple(place.absolute().parents)

@@ -192,7 +192,7 @@ planted_network(59, dtype='float')                     | dtype must be a torch.d
 planted_network('a')                                   | p must be a whole number
 planted_network(7, width=0)                            | width
 planted_network(7, seed=-1)                            | seed
-write_report([(s, None)], folder / 'x.html')           | entries must be
+write_report([(s, None)], folder / 'x.html')           | entries
 write_report([(s, card)], None)                        | path must be
 write_report([(s, card)], '')                          | path
 write_report([(s, card)], '/proc/x.html')              | /proc

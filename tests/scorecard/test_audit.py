@@ -320,7 +320,7 @@ def test_what_cannot_be_audited_is_refused_in_a_line(planted):
         mm.audit(subject, untrained=subject)
     with pytest.raises(ConfigError, match=r"must return logits of shape .*, but returned"):
         mm.audit(mm.Subject(OneHotMLP(13, 4).layers[0:0], subject.task))
-    with pytest.raises(ConfigError, match="compare takes scorecards"):
+    with pytest.raises(ConfigError, match="cards must be a list of Scorecards"):
         mm.compare([subject])
 
 
