@@ -8,13 +8,16 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 TERMINATED = 143
 """Exit status of a process that was ended by SIGTERM."""
+GRACE = 15.0
+"""Seconds that interrupted workers have to save what they have."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -63,9 +66,17 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     except BaseException:
         # An interrupt may have reached only this process. Queued work is dropped, and the rest saves what it has.
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - before:
+        started = set(multiprocessing.active_children()) - before
+        for process in started:
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGINT)
+        # An interrupt inside an import can be lost; what was saved before can be resumed all the same.
+        running, deadline = {process.sentinel: process for process in started}, time.monotonic() + GRACE
+        while running and (left := deadline - time.monotonic()) > 0:
+            for ended in multiprocessing.connection.wait(list(running), left):
+                running.pop(cast(int, ended))
+        for process in running.values():
+            process.kill()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
