@@ -1,4 +1,4 @@
-"""Verdict on a network's held-out structure, by rules that were fixed on simulated logits before they met networks."""
+"""Verdict on a network's held-out structure: fixed rules for the statistics of its held-out logits."""
 
 from __future__ import annotations
 
