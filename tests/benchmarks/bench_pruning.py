@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -19,6 +20,7 @@ P, WIDTH, POINTS = 97, 500, 50
 ORDERS = ("low", "high", "random")
 
 
+@functools.cache
 def trained() -> mm.Subject:
     """Doshi et al.'s network in the coexistence phase."""
     return mm.train(

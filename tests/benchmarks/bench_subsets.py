@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import timing
 import torch
 from timing import add as add_row
 
@@ -44,6 +45,7 @@ def compared(
 ) -> tuple[float, float]:
     """Median seconds of two ways in turns; they have to agree on all predictions but a share."""
     times: tuple[list[float], list[float]] = ([], [])
+    rounds = timing.ROUNDS or rounds
     for turn in range(rounds):
         (first, one), (second, other) = seconds(plain, clock), seconds(fast, clock)
         assert torch.equal(one.member, other.member), "the two ways draw other subsets"

@@ -3,7 +3,7 @@
 A benchmark is a file `bench_<name>.py` of this folder with a function `run(add)`; it is found by being there. Each
 first checks that the fast and the plain way agree numerically. Run all with `make bench`, or some by name
 (`make bench ARGS="pruning caching"`), on a machine that does nothing else. Nothing here is a test of time: ratios are
-printed beside the bar they are meant to clear. With `--once` every way is timed once: quicker, and rough.
+printed beside the bar they are meant to clear. With `--once` every way is timed once, cold: quicker, and rough.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     names = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
     parser = argparse.ArgumentParser(description="Print speed ratios.")
     parser.add_argument("benchmark", nargs="*", help=f"one of {', '.join(names)}; by default all")
-    parser.add_argument("--once", action="store_true", help="time every way once")
+    parser.add_argument("--once", action="store_true", help="time every way once, without a call to warm up")
     args = parser.parse_args()
     unknown = [name for name in args.benchmark if name not in names]
     if unknown:
