@@ -108,7 +108,7 @@ def _accuracies(each: Extractor, subject: Subject) -> tuple[pd.DataFrame, Tensor
 def _structure(subject: Subject) -> tuple[pd.DataFrame, Tensor]:
     found = held_out_structure(subject)
     figures = {"S": found.S, "kappa": found.kappa, "heldout_vote": found.heldout_vote}
-    figures["Z"] = None if found.Z is None else Estimate(found.Z, math.nan, math.nan, found.n_test)
+    figures["Z"] = None if found.Z is None else Estimate(found.Z, math.nan, math.nan, found.n_test - found.n_left_out)
     said = {"verdict": found.verdict, "reason": found.reason}
     rows = [{"quantity": key, **_numbers(value), **said} for key, value in figures.items()]
     return pd.DataFrame(rows), torch.empty(0)

@@ -95,13 +95,18 @@ def _evidence(structure: Structure) -> list[str]:
     Where nothing shows, κ has the upper end of its interval beside it: that much the data still allow.
     """
     assert structure.kappa is not None and structure.Z is not None and structure.S is not None
-    values = [f"κ = {structure.kappa.value:.2f}", f"Z = {structure.Z:.1f}"]
+    values = [f"κ = {_decimals(structure.kappa.value, 2)}", f"Z = {_decimals(structure.Z, 1)}"]
     if structure.verdict == "labels_only" and math.isfinite(structure.kappa.high):
         values[0] += f", at most {max(structure.kappa.high, 0):.2f}"
     if structure.verdict == "another_rule":
         values.append(f"S = {structure.S.value:.2f}")
     vote = f"held-out vote {percent(structure.heldout_vote)}"
     return [value.replace("-", "−").replace(" ", "\u00a0") for value in values] + [vote]
+
+
+def _decimals(value: float, digits: int) -> str:
+    """Write a number without the sign of a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def structure_line(structure: Structure) -> str:
