@@ -107,10 +107,15 @@ class SameAnswer:
         known = answer >= 0
         if not known.any():
             return 0.0
-        place = np.cumsum(known) - 1
-        mirror = np.where((self.mirror >= 0) & known[self.mirror], place[self.mirror], -1)[known]
-        total, number = SameAnswer(self.z[known], mirror).sums(answer[known], int(answer.max()) + 1)
+        # Few tasks leave answers unknown; the others are spared a copy of the residuals.
+        cells = self if known.all() else self._among(known)
+        total, number = cells.sums(answer[known], int(answer.max()) + 1)
         return float(total.sum() / max(number.sum(), 1))
+
+    def _among(self, kept: Bool[np.ndarray, " cell"]) -> SameAnswer:
+        place = np.cumsum(kept) - 1
+        mirror = np.where((self.mirror >= 0) & kept[self.mirror], place[self.mirror], -1)
+        return SameAnswer(self.z[kept], mirror[kept])
 
 
 def statistics(
@@ -186,7 +191,6 @@ def unexplained_z_score(
     z: Float[np.ndarray, "cell class"],
     truth: Int[np.ndarray, " cell"],
     explanations: list[Float[np.ndarray, "cell class"]],
-    cells: Bool[np.ndarray, " cell"],
 ) -> float:
     """Return Z of what is left of standardised residuals after least squares on those of other predictors.
 
@@ -194,10 +198,8 @@ def unexplained_z_score(
         z: standardised residuals of the network.
         truth: right answer of each cell.
         explanations: standardised residuals of the predictors, on the same cells.
-        cells: the cells that count.
     """
-    wanted = torch.from_numpy(z[cells])
-    others = [torch.from_numpy(each[cells]) for each in explanations]
+    wanted, others = torch.from_numpy(z), [torch.from_numpy(each) for each in explanations]
     gram = torch.stack([torch.stack([(left * right).sum() for right in others]) for left in others])
     weights = torch.linalg.pinv(gram, hermitian=True) @ torch.stack([(each * wanted).sum() for each in others])
     left = wanted.clone()
@@ -205,4 +207,4 @@ def unexplained_z_score(
         left.sub_(each, alpha=float(weight))
     if _energy(left) <= NEGLIGIBLE * _energy(wanted):
         return 0.0
-    return matching_z_score(summed_by(left.numpy(), truth[cells], z.shape[1]))
+    return matching_z_score(summed_by(left.numpy(), truth, z.shape[1]))

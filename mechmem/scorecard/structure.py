@@ -27,8 +27,11 @@ from mechmem.scorecard.evidence import (
     unexplained_z_score,
 )
 from mechmem.scorecard.given_away import GivenAway, given_away
-from mechmem.scorecard.verdict import Evidence, Verdict, judge
+from mechmem.scorecard.verdict import Z_THRESHOLD, Evidence, Verdict, judge
 from mechmem.tasks.other_answers import other_answers, shift_name, shifts
+
+MOST_SYMBOLS = 2048
+"""Most symbols of an operand: the fit of row and column effects inverts a matrix of twice as many rows."""
 
 LEAST_CELLS_PER_SYMBOL = 4
 """Fewest held-out cells in units of p: with fewer, row and column effects absorb most of the signal."""
@@ -54,7 +57,7 @@ class Structure:
         n_test: number of held-out cells.
         n_left_out: number of held-out cells that were left out, as their copy or mirror image gave the answer away.
         Z_unexplained: Z of what is left of the logits after what a network shows that excludes the classes that it was
-            given in the cell's row and column. None if refused.
+            given in the cell's row and column. None if refused, or if Z is not above its threshold.
         margin: distance of κ from the largest κ at another shift of the true answers, in standard deviations of Z.
         largest_other_S: largest S of another partition of the cells (a + j·b of another slope in a cyclic group).
     """
@@ -84,6 +87,8 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     task = subject.task
     if task.operands is None:
         return _refused(task, "the inputs are not pairs, so row and column effects have no meaning")
+    if task.symbols > MOST_SYMBOLS:
+        return _refused(task, f"operands take {task.symbols:,} symbols, more than the {MOST_SYMBOLS:,} of a fit")
     cells = given_away(task)
     n_left_out = len(task.test_ids) - int(cells.unseen.sum())
     reason = _too_few(task, cells)
@@ -127,12 +132,15 @@ def _too_few(task: Task, cells: GivenAway) -> str:
 
 def _evidence(task: Task, cells: GivenAway, logits: Float[Tensor, "cell class"], seed: int) -> Evidence:
     """Measure what the logits of held-out cells show where no mirror image gave the answer away."""
-    kept, z = cells.unseen.numpy(), _residual(logits, cells, task.symbols)
-    excluding = [_residual(cells.excluded(either), cells, task.symbols) for either in (False, True)]
-    unexplained = unexplained_z_score(z, cells.truth.numpy(), excluding, kept)
-    z, truth, pairs = z[kept], cells.truth.numpy()[kept], cells.pairs.numpy()[kept]
+    kept = cells.unseen.numpy()
+    z = _residual(logits, cells, task.symbols)[kept]
+    truth, pairs = cells.truth.numpy()[kept], cells.pairs.numpy()[kept]
     kappa, S, Z, vote = statistics(z, truth, seed, pairs)
-    margin, best, moved = shift_margin(summed_by(z, truth, task.n_classes), len(z), shifts(task).numpy())
+    unexplained = None
+    if Z > Z_THRESHOLD:
+        excluding = [_residual(cells.excluded(either), cells, task.symbols)[kept] for either in (False, True)]
+        unexplained = unexplained_z_score(z, truth, excluding)
+    margin, best, moved = shift_margin(summed_by(z, truth, task.n_classes), len(truth), shifts(task).numpy())
     same, rows = SameAnswer.of(z, pairs), task.rows(cells.ids[cells.unseen])
     return Evidence(
         S=S,

@@ -39,7 +39,8 @@ class Evidence:
         kappa: evidence at the right answers.
         Z: κ in standard deviations of its distribution over all renamings of the classes.
         heldout_vote: share of the answers that the summed evidence of their cells names.
-        Z_unexplained: Z of what the exclusion of classes seen in the same row and column does not explain.
+        Z_unexplained: Z of what the exclusion of classes seen in the same row and column does not explain; None where Z
+            is not above its threshold.
         margin: distance of κ from the largest κ at a shift of the right answers, in standard deviations of Z.
         largest_other_S: largest S of another partition of the cells.
         best_shift: the shift with the largest κ in words and that κ, if it is larger than at the right answers.
@@ -49,7 +50,7 @@ class Evidence:
     kappa: Estimate
     Z: float
     heldout_vote: Estimate
-    Z_unexplained: float
+    Z_unexplained: float | None
     margin: float
     largest_other_S: float
     best_shift: tuple[str, float] | None
@@ -58,7 +59,7 @@ class Evidence:
 def judge(evidence: Evidence) -> tuple[Verdict, str]:
     """Return the verdict, and what explains the figures where it is neither the rule nor chance ("" otherwise)."""
     seen = evidence
-    if seen.Z > Z_THRESHOLD and seen.Z_unexplained <= LEAST_UNEXPLAINED:
+    if seen.Z > Z_THRESHOLD and (seen.Z_unexplained or 0.0) <= LEAST_UNEXPLAINED:
         return "labels_only", "what shows there can be had by excluding the labels given in the same row and column"
     if seen.Z > Z_THRESHOLD and seen.margin >= LEAST_MARGIN:
         return ("rule" if seen.heldout_vote.low > MOST_ANSWERS else "trace"), ""

@@ -14,6 +14,7 @@ from mechmem.models.networks.planted import planted_network
 from mechmem.scorecard.controls import LogitTable, label_grid
 from mechmem.scorecard.evidence import standardised_residual, statistics
 from mechmem.scorecard.structure import held_out_structure
+from mechmem.tasks.arrays import ArrayTask
 from mechmem.tasks.config import LabelNoise, ModularConfig
 from mechmem.tasks.grid_tasks import ModularTask
 
@@ -139,6 +140,14 @@ def test_too_few_held_out_cells_are_refused():
     assert len(task.test_ids) < 44
     found = structure_of(truth_logits(task), task)
     assert found.verdict == "refused" and found.kappa is None and "too few" in found.reason
+
+
+def test_more_symbols_than_can_be_fitted_are_refused():
+    pairs = torch.stack([torch.arange(10_000), torch.arange(10_000).flip(0)], 1)
+    answers = torch.arange(10_000) % 3
+    task = ArrayTask(pairs, answers, answers, torch.arange(10_000) < 5_000)
+    found = structure_of(torch.randn(10_000, 3), task)
+    assert found.verdict == "refused" and "10,000 symbols" in found.reason
 
 
 def test_a_memorizing_planted_network_computes_the_rule():
