@@ -79,8 +79,8 @@ def _verdict(structure: Structure) -> str:
         return "computes the rule on inputs whose labels it never saw"
     if structure.verdict == "trace":
         return (
-            "agrees with the rule more often than chance allows on inputs whose labels it never saw, but does not name "
-            "the right answer for most of them"
+            "agrees with the rule more often than chance allows on inputs whose labels it never saw, but is not shown to "
+            "name most of the answers"
         )
     if structure.verdict == "another_rule":
         return "gives answers on unseen inputs that are a function of the right answer, but not the right answer"
@@ -100,7 +100,8 @@ def _evidence(structure: Structure) -> list[str]:
         values[0] += f", at most {max(structure.kappa.high, 0):.2f}"
     if structure.verdict == "another_rule":
         values.append(f"S = {structure.S.value:.2f}")
-    vote = f"held-out vote {percent(structure.heldout_vote)}"
+    shown = percent_with_interval if structure.verdict == "trace" else percent
+    vote = f"held-out vote {shown(structure.heldout_vote)}"
     return [value.replace("-", "−").replace(" ", "\u00a0") for value in values] + [vote]
 
 
