@@ -80,13 +80,16 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     """Measure a subject's held-out structure.
 
     Args:
-        subject: its task must have pairs as inputs and at least 4 held-out cells per symbol, one per symbol without
-            those whose answer a copy or a mirror image gave away; otherwise refused.
+        subject: its task must have pairs as inputs, at least 4 held-out cells per symbol, and one per symbol without
+            those whose answer a copy or a mirror image gave away; otherwise refused. With fewer than 11 classes there
+            are figures, but no verdict.
         seed: seed of the bootstrap over answers.
     """
     task = subject.task
     if task.operands is None:
         return _refused(task, "the inputs are not pairs, so row and column effects have no meaning")
+    if task.n_classes < 2:
+        return _refused(task, "there is one class, so every answer is right")
     if task.symbols > MOST_SYMBOLS:
         return _refused(task, f"operands take {task.symbols:,} symbols, more than the {MOST_SYMBOLS:,} of a fit")
     cells = given_away(task)
@@ -99,7 +102,7 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     if not all(bool(torch.isfinite(extreme)) for extreme in logits.aminmax()):
         return _refused(task, "the held-out logits are not finite", n_left_out)
     seen = _evidence(task, cells, logits, seed)
-    verdict, reason = judge(seen)
+    verdict, reason = judge(seen, task.n_classes)
     return Structure(
         S=seen.S,
         kappa=seen.kappa,

@@ -26,8 +26,11 @@ MOST_ANSWERS = 0.5
 SAME_ANSWER = 0.5
 """S that the interval of another rule must exceed: cells with one right answer share most of their energy."""
 
-OTHER_PARTITIONS = 3.0
+OTHER_PARTITIONS = 2.0
 """How many times the S of every other partition of the cells another rule must have."""
+
+LEAST_CLASSES = 11
+"""Fewest classes of which Z can exceed its threshold: for one-hot truth it is √(classes − 1)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +59,22 @@ class Evidence:
     best_shift: tuple[str, float] | None
 
 
-def judge(evidence: Evidence) -> tuple[Verdict, str]:
-    """Return the verdict, and what explains the figures where it is neither the rule nor chance ("" otherwise)."""
+def judge(evidence: Evidence, classes: int) -> tuple[Verdict, str]:
+    """Return the verdict, and why it was refused or what explains the figures instead of the rule ("" otherwise)."""
     seen = evidence
+    if classes < LEAST_CLASSES:
+        return (
+            "refused",
+            f"renaming {classes} classes cannot tell a rule from chance; at least {LEAST_CLASSES} are needed",
+        )
     if seen.Z > Z_THRESHOLD and (seen.Z_unexplained or 0.0) <= LEAST_UNEXPLAINED:
         return "labels_only", "what shows there can be had by excluding the labels given in the same row and column"
     if seen.Z > Z_THRESHOLD and seen.margin >= LEAST_MARGIN:
+        if seen.largest_other_S > seen.S.high:
+            return (
+                "trace",
+                f"S is {seen.largest_other_S:.2f} for another partition, {seen.S.value:.2f} for right answers",
+            )
         return ("rule" if seen.heldout_vote.low > MOST_ANSWERS else "trace"), ""
     if seen.S.low > SAME_ANSWER and seen.S.value > OTHER_PARTITIONS * seen.largest_other_S:
         name, kappa = seen.best_shift or ("", 0.0)

@@ -79,8 +79,8 @@ def _verdict(structure: Structure) -> str:
         return "computes the rule on inputs whose labels it never saw"
     if structure.verdict == "trace":
         return (
-            "agrees with the rule more often than chance allows on inputs whose labels it never saw, but is not shown to "
-            "name most of the answers"
+            "agrees with the rule more often than chance allows on inputs whose labels it never saw, but is not shown "
+            "to name most of the answers"
         )
     if structure.verdict == "another_rule":
         return "gives answers on unseen inputs that are a function of the right answer, but not the right answer"

@@ -15,8 +15,8 @@ from mechmem.scorecard.controls import LogitTable, label_grid
 from mechmem.scorecard.evidence import standardised_residual, statistics
 from mechmem.scorecard.structure import held_out_structure
 from mechmem.tasks.arrays import ArrayTask
-from mechmem.tasks.config import LabelNoise, ModularConfig
-from mechmem.tasks.grid_tasks import ModularTask
+from mechmem.tasks.config import GroupConfig, LabelNoise, ModularConfig
+from mechmem.tasks.grid_tasks import GroupTask, ModularTask
 
 P = 13
 
@@ -144,9 +144,9 @@ def test_too_few_held_out_cells_are_refused():
 
 def test_more_symbols_than_can_be_fitted_are_refused():
     pairs = torch.stack([torch.arange(10_000), torch.arange(10_000).flip(0)], 1)
-    answers = torch.arange(10_000) % 3
+    answers = torch.arange(10_000) % 12
     task = ArrayTask(pairs, answers, answers, torch.arange(10_000) < 5_000)
-    found = structure_of(torch.randn(10_000, 3), task)
+    found = structure_of(torch.randn(10_000, 12), task)
     assert found.verdict == "refused" and "10,000 symbols" in found.reason
 
 
@@ -225,6 +225,23 @@ def test_another_rule_is_not_the_rule(name):
     assert found.verdict == verdict
     if name == "a + b + 1":
         assert found.reason == f"κ is {found.S.value**0.5:.2f} at the right answer + 1"
+
+
+def test_another_operation_of_the_group_is_not_the_rule():
+    """In S4, where ten elements are their own inverse, a·b has many answers in common with a·b⁻¹."""
+    task = GroupTask(GroupConfig(group="S4", op="subtract", train_fraction=0.6, noise=LabelNoise(0.3)))
+    found = structure_of(F.one_hot(task.group.product.flatten(), 24).double(), task)
+    assert found.Z > 10 and found.verdict == "trace" and "another partition" in found.reason
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10])
+def test_few_classes_are_refused_even_where_every_answer_is_right(classes):
+    pairs = torch.cartesian_prod(torch.arange(20), torch.arange(20))
+    answers = pairs.sum(1) % classes
+    task = ArrayTask(pairs, answers, answers, torch.arange(400) % 3 == 0, n_classes=classes)
+    found = structure_of(F.one_hot(answers, classes).double(), task)
+    assert found.verdict == "refused" and ("one class" if classes == 1 else f"{classes} classes") in found.reason
+    assert classes < 10 or found.heldout_vote.value == 1
 
 
 def test_copies_of_training_cells_are_left_out():
