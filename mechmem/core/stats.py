@@ -70,9 +70,9 @@ def bootstrap(
 ) -> Estimate:
     """Return a statistic with its percentile bootstrap interval over units; columns are resampled together.
 
-    Resamples of units that all agree show no spread, which does not mean that there is none: the interval is then
-    infinite, or, if the statistic is a mean within `bounds`, the range that one unit at a bound would reach if the
-    share of such units were the largest that n units without one allow (95 %; Hanley & Lippman-Hand 1983).
+    Resamples of units that all agree show no spread, which does not mean that there is none. The interval of a mean
+    within `bounds` is then the range that units at a bound would give it if their share were the largest that n units
+    without one allow (95 %; Hanley & Lippman-Hand 1983); that of other statistics has no width.
 
     Args:
         statistic: function of the columns and `axis=-1` that reduces this axis.
@@ -84,7 +84,7 @@ def bootstrap(
     value = float(statistic(*columns, axis=-1))
     n = len(columns[0])
     if n < 2:
-        return _without_spread(value, n, bounds)
+        return Estimate(value, -math.inf, math.inf, n) if bounds is None else _without_spread(value, n, bounds)
     if math.isnan(value):
         return Estimate(value, math.nan, math.nan, n)
     result = scipy_stats.bootstrap(
@@ -97,15 +97,15 @@ def bootstrap(
         rng=np.random.default_rng(seed),
     )
     low, high = (float(end) for end in result.confidence_interval)
-    if high - low <= 1e-12 * max(abs(value), 1):
+    if bounds is not None and high - low <= 1e-12 * max(abs(value), 1):
         return _without_spread(value, n, bounds)
     return Estimate(value, low, high, n)
 
 
-def _without_spread(value: float, n: int, bounds: tuple[float, float] | None) -> Estimate:
-    """Return a value of n units that all agree, with the interval that they allow."""
-    if bounds is None or n == 0:
-        return Estimate(value, -math.inf, math.inf, n)
+def _without_spread(value: float, n: int, bounds: tuple[float, float]) -> Estimate:
+    """Return a mean of n units that all agree, with the interval that they allow."""
+    if n == 0:
+        return Estimate(value, *bounds, n)
     unseen = 1 - 0.05 ** (1 / n)
     return Estimate(value, value - unseen * (value - bounds[0]), value + unseen * (bounds[1] - value), n)
 

@@ -145,7 +145,7 @@ def test_a_second_operand_serves_where_no_first_one_does_and_lonely_examples_are
     train = torch.tensor([True, True, True, True, False])
     # Clean: only (1, 0), labelled 1. Noisy: (0, 0) with 1, the same label; (0, 1) and (2, 2) share nothing with it.
     task = mm.ArrayTask(pairs, given_, true, train)
-    model = nn.Module()
+    model = nn.Identity()
     with pytest.raises(ConfigError, match="for none of 3 examples is there a correctly labelled"):
         patch(model, task=task)
     from mechmem.interventions.patching.pairs import partners
