@@ -22,6 +22,7 @@ from mechmem.models.hooks.points import hook_points
 from mechmem.models.hooks.running import block_rows, device_of, evaluating
 from mechmem.models.networks.masks import mask_layers, of_examples
 from mechmem.models.reading.culprit import first_to_differ
+from mechmem.models.reading.input_types import check_input_type
 from mechmem.models.reading.same_rows import ROUNDINGS, Block, CoarsestType, gap_of
 from mechmem.models.reading.trial_network import (
     copy_for_trial,
@@ -81,8 +82,13 @@ def check_separate(
 
     Raises:
         UnsteadyNetworkError: the network is random in evaluation mode, or examples act on each other.
+        ConfigError: it does not run on inputs of the task's type of number.
     """
-    if not len(ids) or known_to_be_separate(model):
+    if not len(ids):
+        return {}
+    if known_to_be_separate(model):
+        if task.batch(ids[:1])[0].is_floating_point():  # whole numbers are looked up
+            check_input_type(model, task, ids)
         return {}
     state = known_state(model)
     known_in, found = _seen.get(model, (None, {}))
@@ -100,6 +106,7 @@ def check_separate(
             swapped = (block[:half] * 3)[: len(block)], (block[half:] * 3)[-len(block) :]
             unfit = trial.checked(ids[: len(block)], block, (), swapped)
         if unfit is None:
+            check_input_type(model, task, ids)
             return {}
         found = {**found, output: {}, **{name: {} for name in new}}
         for key, reason in unfit.items():

@@ -59,7 +59,7 @@ class Around(nn.Module):
         return self.o(x)
 
 
-@pytest.mark.parametrize("returned", [None, 3, "text", {}, [None, 2], object()], ids=str)
+@pytest.mark.parametrize("returned", [None, 3, "text", {}, [None, 2], object()], ids=lambda value: type(value).__name__)
 def test_a_module_that_returns_no_tensor_is_an_error_only_if_named(returned):
     network = Around(returned)
     for points in ((), ("*",), ("no*", "o"), (Returning, "o")):

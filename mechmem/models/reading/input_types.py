@@ -1,0 +1,47 @@
+"""Check that a network takes inputs of the task's type of number."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from mechmem.core.task import Task
+from mechmem.errors import ConfigError, MechmemError
+from mechmem.models.hooks.running import device_of, evaluating
+from mechmem.models.networks.masks import mask_layers, of_examples
+
+
+def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> None:
+    """Refuse a network that does not run, if its inputs are of another type than its parameters.
+
+    A network may convert its inputs, or look them up as indices, so the type alone is no reason.
+
+    Args:
+        model: the network.
+        task: its task.
+        ids: the examples that are to go through it; the first is tried.
+
+    Raises:
+        ConfigError: inputs and parameters differ in type, and the network raised an error.
+    """
+    inputs = task.batch(ids[:1])[0]
+    types = {each.dtype for each in model.parameters()}
+    if not types or inputs.dtype in types:
+        return
+    try:
+        with torch.no_grad(), evaluating(model), of_examples(mask_layers(model), task.source(ids[:1])):
+            model(inputs.to(device_of(model)))
+    except MechmemError:
+        raise
+    except Exception as error:
+        own = ", ".join(sorted(map(_named, types)))
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"the task's inputs are {_named(inputs.dtype)} and the network's parameters {own}, on which it does not run "
+            f"({said}); convert one to the other, inputs.to(torch.{own.partition(',')[0]}) or model.double()"
+        ) from error
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
