@@ -38,7 +38,7 @@ def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"])
         own = ", ".join(sorted(map(_named, types)))
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"the task's inputs are {_named(inputs.dtype)} and the network's parameters {own}, on which it does not run "
+            f"the task's inputs are {_named(inputs.dtype)} and the network's parameters {own}, and it does not run "
             f"({said}); convert one to the other, inputs.to(torch.{own.partition(',')[0]}) or model.double()"
         ) from error
 
