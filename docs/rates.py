@@ -13,7 +13,7 @@ def rates_table(kind: str, p: int, fraction: float, noise: float | None = None) 
     """Return a Markdown table of the verdicts, in percent of the draws.
 
     Args:
-        kind: "null", "plant", "rule" or "trained".
+        kind: "no rule", "plant", "rule" or "trained".
         p: the modulus.
         fraction: share of the cells in the training set.
         noise: share of wrong labels; None for all, each with a column of its own.
@@ -27,10 +27,11 @@ def rates_table(kind: str, p: int, fraction: float, noise: float | None = None) 
     for row in chosen.to_dict("records"):
         wrong = [f"{100 * row['noise']:.0f} %" for _ in by_noise]
         kappa = f"{row['kappa']:.2f}".replace("-0.00", "0.00").replace("-", "−")
+        name = row["logits"].replace("|", "\\|")
         shares = [_percent(row[verdict]) for verdict in VERDICTS]
-        lines.append(f"| {' | '.join([row['logits'], *wrong, str(row['cells']), kappa, *shares])} |")
+        lines.append(f"| {' | '.join([name, *wrong, str(row['cells']), kappa, *shares])} |")
     return "\n".join(lines)
 
 
 def _percent(share: float) -> str:
-    return "·" if share == 0 else f"{100 * share:.3g} %"
+    return "·" if share == 0 else "100\u00a0%" if share == 1 else f"{100 * share:.1f}\u00a0%"

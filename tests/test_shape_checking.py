@@ -4,7 +4,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from mechmem.errors import UnknownNameError
+from mechmem.errors import ConfigError
 from mechmem.math.additive import additive_part
 from mechmem.math.fourier import keep_frequency, power
 from mechmem.models.networks.config import MLPConfig
@@ -27,5 +27,5 @@ def test_a_shape_with_a_variable_number_of_axes_is_checked():
 
 
 def test_arguments_that_are_no_arrays_meet_our_own_errors():
-    with pytest.raises(UnknownNameError, match="no activation '3'"):
+    with pytest.raises(ConfigError, match="activation must be one of 'relu', .*, got 3"):
         MLPConfig(activation=3)

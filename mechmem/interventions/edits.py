@@ -142,7 +142,7 @@ def spelt_out(
         layouts: the points that match each name or pattern.
 
     Raises:
-        ConfigError: no edit; or "each" or a pattern with several points among the edits of one intervention.
+        ConfigError: "each" or a pattern with several points is among the edits of one intervention.
     """
     found: list[tuple[str, tuple[Edit, ...]]] = []
     for item in (edits,) if isinstance(edits, Edit) else edits:
@@ -159,8 +159,6 @@ def spelt_out(
                 raise ConfigError(f"{made} makes several edits, so it cannot be one of several made together")
         together = tuple(dataclasses.replace(edit, point=layouts[edit.point][0].point) for edit in item)
         found.append((" and ".join(edit.label() for edit in together), together))
-    if not found:
-        raise ConfigError("no edit to make")
     return found
 
 
@@ -168,7 +166,7 @@ def points_of(edits: Edit | Sequence[Together]) -> list[str]:
     """Return the points and patterns of all edits, once each.
 
     Raises:
-        ConfigError: an intervention is neither an edit nor a tuple of edits.
+        ConfigError: there is no edit, or an intervention is neither an edit nor a tuple of edits.
     """
     points: dict[str, None] = {}
     if not isinstance(edits, Edit | Iterable):
@@ -178,4 +176,6 @@ def points_of(edits: Edit | Sequence[Together]) -> list[str]:
             if not isinstance(edit, Edit):
                 raise ConfigError(f"interventions are edits, or tuples of edits made together, got {item!r}")
             points[edit.point] = None
+    if not points:
+        raise ConfigError("edits hold no edit to make")
     return list(points)

@@ -21,7 +21,7 @@ from mechmem.models.hooks.hooking import firing
 from mechmem.models.hooks.points import hook_points
 from mechmem.models.hooks.running import block_rows, full_precision
 from mechmem.models.reading.activations import activations
-from mechmem.models.reading.forward import read_logits
+from mechmem.models.reading.forward import logits_of, read_logits
 
 INPUTS = "inputs"
 """Name of the inputs themselves, which are not a hook point: a probe on them needs no network."""
@@ -264,7 +264,9 @@ def _rows(
     """Return the features of some points; the network runs unless they are the inputs alone and `run` is False."""
     inside = [point for point in points if point != INPUTS]
     rows = {INPUTS: flat_features(subject.task.batch(ids)[0].cpu(), INPUTS)} if INPUTS in points else {}
-    held = activations(subject, inside, ids=ids, chunk=len(ids)) if inside or run else {}
+    if run and not inside:
+        logits_of(subject.model, subject.task, ids, subject.roles.output)
+    held = activations(subject, inside, ids=ids, chunk=len(ids)) if inside else {}
     return rows | {name: flat_features(each, name, pool if each.ndim > 2 else "none") for name, each in held.items()}
 
 

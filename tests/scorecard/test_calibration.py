@@ -44,7 +44,7 @@ def test_networks_that_memorized_are_not_called_a_rule(name):
 
 def test_the_table_of_the_documentation_covers_every_draw_and_keeps_what_it_promises():
     table = pd.read_csv(PAGE)
-    assert set(table.logits[table.kind == "null"]) == set(NULLS) and set(table.logits[table.kind == "plant"]) == set(
+    assert set(table.logits[table.kind == "no rule"]) == set(NULLS) and set(table.logits[table.kind == "plant"]) == set(
         PLANTS
     )
     assert set(table.logits[table.kind == "trained"]) == set(TRAINED)

@@ -63,7 +63,7 @@ def line(kind: str, name: str, setting: Setting, found: Iterable[Structure]) -> 
 def lines() -> Iterator[dict[str, object]]:
     """Yield every line, those that take longest last."""
     for setting in SETTINGS:
-        for kind, draws in (("null", NULLS), ("plant", PLANTS)):
+        for kind, draws in (("no rule", NULLS), ("plant", PLANTS)):
             for name, draw in draws.items():
                 if setting.p < 59 or "ridge" not in name:  # one system of 2785 equations a draw
                     yield line(kind, name, setting, drawn(draw, setting))

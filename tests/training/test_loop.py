@@ -115,7 +115,7 @@ def test_a_test_loss_that_is_no_number_is_not_written(tmp_path):
     task = mm.ArrayTask(inputs, labels, labels, torch.tensor([True, True, False]))
     model.weight.data.fill_(100.0)
     recorder = mm.Recorder(model, task, steps=3, out=tmp_path / "run")
-    with pytest.raises(TrainingFailedError, match="test_loss is nan at step 0"):
+    with pytest.raises(TrainingFailedError, match="is nan at step 0"):
         recorder(0)
     assert recorder.run().rows() == []
 

@@ -283,7 +283,7 @@ def test_tied_weights_and_shared_modules_stay_so():
     message = (
         "'again' is the same module as 'first', whose point 'first.hook_out' fires at every call: 'first.hook_out#0'"
     )
-    subject = mm.Subject(attached, mm.ArrayTask(ids, ids[:, 0], ids[:, 0], torch.arange(4) < 3))
+    subject = mm.Subject(attached, mm.ArrayTask(ids, ids[:, 0], ids[:, 0], torch.arange(4) < 3, n_classes=5))
     for call in (
         lambda: attached.run_with_hooks(ids, fwd_hooks=[("again.hook_out", zero)]),
         lambda: attached.run_with_cache(ids, names_filter="again.hook_out"),

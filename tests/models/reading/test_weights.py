@@ -28,6 +28,9 @@ class Deep(nn.Module):
         self.U, self.V = nn.Parameter(torch.randn(p, 4)), nn.Parameter(torch.randn(p, 4))
         self.W, self.W_out = nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(p, 3))
 
+    def forward(self, pairs):
+        return (self.U[pairs[:, 0]] + self.V[pairs[:, 1]]) @ self.W @ self.W_out.T
+
 
 DEEP = mm.Roles(
     input_embedding=mm.Role(("U", "V"), "operand p neuron -> operand p neuron"),
