@@ -238,10 +238,8 @@ def _read(
     limit_mb: float,
     logits: bool,
 ) -> Reading:
-    features: dict[str, Tensor] = {}
-    layers: tuple[str, ...] = ()
-    classes = subject.task.n_classes
-    answers = torch.empty(0, classes)
+    features, layers = dict[str, Tensor](), tuple[str, ...]()
+    answers = torch.empty(0, classes := subject.task.n_classes)
     with _outputs(subject.model) if logits else contextlib.nullcontext([]) as outputs:
         for block in blocks(len(ids), block_rows(subject.model)):
             rows = _rows(subject, points, ids[block], pool, run=logits)
