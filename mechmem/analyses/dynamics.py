@@ -116,6 +116,8 @@ class OverTraining(Result):
             UnknownNameError: one of them was not measured.
         """
         names = [what] if isinstance(what, str) else list(self.measured if what is None else what)
+        if not names:
+            raise ConfigError("what must be at least one measurement, got none; leave it out for all of them")
         chosen = {name: (self._of(name).kind, self.frame(name)) for name in names}
         return stack(drawn(chosen, self.chance))
 

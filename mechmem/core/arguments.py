@@ -32,6 +32,10 @@ ELEMENTS = 1000
 """Most elements of a list that are looked at here; what uses them looks at all."""
 
 
+OPERATORS = ("__getitem__", "__and__", "__or__", "__sub__")
+"""Operators of Python that public classes define."""
+
+
 class Checked:
     """Base class of frozen dataclasses whose fields are checked against their annotations before anything else."""
 
@@ -78,6 +82,14 @@ def checked(function: F) -> F:
 def checked_but(*own: str) -> Callable[[F], F]:
     """`checked`, but for the arguments of these names, which the function checks itself with words of its own."""
     return functools.partial(_checked, frozenset(own))
+
+
+def check_methods(cls: type[Any]) -> None:
+    """Have a class's own public methods and operators refuse arguments of another type, as `checked` does."""
+    for name, method in list(vars(cls).items()):
+        public = not name.startswith("_") or name in OPERATORS
+        if public and inspect.isfunction(method) and len(inspect.signature(method).parameters) > 1:
+            setattr(cls, name, checked(method))
 
 
 def _checked(own: frozenset[str], function: F) -> F:
@@ -152,7 +164,7 @@ def _fits_class(value: Any, hint: Any) -> bool:
 
 def _fits_container(value: Any, origin: Any, parts: tuple[Any, ...]) -> bool:
     if origin is collections.abc.Callable:
-        return callable(value)
+        return callable(value) and _takes(value, parts)
     if origin is type:
         return isinstance(value, type)
     if origin is tuple:
@@ -170,6 +182,21 @@ def _fits_container(value: Any, origin: Any, parts: tuple[Any, ...]) -> bool:
         inside = value[:ELEMENTS] if isinstance(value, tuple | list) else ()
         return not isinstance(value, str) and all(fits(each, parts[0]) for each in inside)
     return _fits_class(value, origin)
+
+
+def _takes(function: Any, parts: tuple[Any, ...]) -> bool:
+    """Return whether a function can be called with the arguments that a hint says, if that can be told."""
+    if not parts or not isinstance(parts[0], list):
+        return True
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a builtin
+        return True
+    try:
+        signature.bind(*parts[0])
+    except TypeError:
+        return False
+    return True
 
 
 def _is_list(value: Any) -> bool:

@@ -44,7 +44,8 @@ def said(hint: Any) -> str:
     if hasattr(hint, "array_type"):
         return " or ".join(said(each) for each in classes(hint.array_type))
     if origin is collections.abc.Callable:
-        return "a function"
+        told = parts and isinstance(parts[0], list)
+        return f"a function of {len(parts[0])} argument{'s' * (len(parts[0]) != 1)}" if told else "a function"
     if origin is not None and isinstance(origin, type):
         if issubclass(origin, collections.abc.Mapping):
             return f"a mapping from {_many(parts[0])} to {_many(parts[1])}"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from mechmem.core.in_words import shown
 from mechmem.core.renamed import PLUGINS, current
 from mechmem.errors import ConfigError, unknown_name
 
@@ -107,9 +108,11 @@ def _value(text: str, as_text: bool) -> Any:
 def _read(term: str, whole: str, what: str) -> tuple[str, list[tuple[str | None, str]]]:
     match = _TERM.fullmatch(term)
     if match is None:
-        raise ConfigError(f"cannot read {what} {whole!r}: {term!r} is not a name with settings in parentheses")
+        raise ConfigError(
+            f"cannot read {what} {shown(whole)}: {shown(term)} is not a name with settings in parentheses"
+        )
     if not _closed(match["settings"] or ""):
-        raise ConfigError(f"cannot read {what} {whole!r}: the parentheses of {term!r} do not match")
+        raise ConfigError(f"cannot read {what} {shown(whole)}: the parentheses of {shown(term)} do not match")
     settings = [part.strip() for part in split_outside(match["settings"] or "", ",") if part.strip()]
     pairs = [[part.strip() for part in split_outside(setting, "=")] for setting in settings]
     found: list[tuple[str | None, str]] = [

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import Tensor
 
 from mechmem.core import storage
+from mechmem.core.arguments import check_methods, checked
+from mechmem.core.paths import check_place
 from mechmem.errors import RunDirectoryError
 
 if TYPE_CHECKING:
@@ -29,13 +31,26 @@ def _short(value: object) -> str:
 
 
 class Saved:
-    """Base class of records that can be saved to a file and loaded again."""
+    """Base class of records that can be saved to a file and loaded again. Their methods check their arguments."""
 
+    def __init_subclass__(cls) -> None:
+        """Have methods refuse arguments of another type."""
+        super().__init_subclass__()
+        check_methods(cls)
+
+    @checked
     def save(self, path: str | Path) -> None:
-        """Save losslessly to one safetensors file."""
+        """Save losslessly to one safetensors file.
+
+        Raises:
+            ConfigError: the path is empty or cannot be one.
+            RunDirectoryError: it is a directory, or cannot be written.
+        """
+        check_place(path, "path", file=True)
         storage.save_record(self, Path(path))
 
     @classmethod
+    @checked
     def load(cls, path: str | Path) -> Self:
         """Load a file written by `save`.
 

@@ -62,8 +62,9 @@ class Role(Checked):
             return einops.repeat(tensors, _quiet(self.pattern), **self.sizes)
         except (einops.EinopsError, RuntimeError) as error:
             shapes = [tuple(tensor.shape) for tensor in stored]
+            reason = " ".join(str(error).split())  # of several lines
             raise RoleError(
-                f"pattern {self.pattern!r} does not fit {self.parameter!r} of shape {shapes}: {error}"
+                f"pattern {self.pattern!r} does not fit {self.parameter!r} of shape {shapes}: {reason}"
             ) from error
 
     def write(self, model: nn.Module, value: Float[Tensor, ...]) -> None:
@@ -119,6 +120,8 @@ class Output(Checked):
                 f"the model returns a {type(found).__name__}, not logits; name its element in "
                 f"Roles(output=Output(...)), one of {elements}"
             )
+        if found.layout != torch.strided:
+            raise RoleError(f"the logits must be an ordinary (dense) tensor, got one of layout {found.layout}")
         axes = 2 if self.position is None else 3
         if found.ndim != axes or (self.position is not None and not -found.shape[1] <= self.position < found.shape[1]):
             wanted = "(example, class)" if axes == 2 else f"(example, position, class) with a position {self.position}"

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechmem.core.config import check_choice, check_fraction, check_whole
+from mechmem.core.in_words import shown
 from mechmem.core.results import Result
 from mechmem.core.storage import record
 from mechmem.errors import ScoreError
@@ -90,6 +91,8 @@ class NeuronSet:
         return dataclasses.replace(self, mask=mask)
 
     def _same(self, other: NeuronSet) -> NeuronSet:
+        if not isinstance(other, NeuronSet):
+            raise ScoreError(f"a set of neurons goes with another mm.NeuronSet, got {shown(other)}")
         if (other.point, len(other.mask)) != (self.point, len(self.mask)):
             raise ScoreError(
                 f"sets of different layers: {self.point} ({len(self.mask)}) and {other.point} ({len(other.mask)})"
@@ -120,6 +123,8 @@ class NeuronScores(Result):
     note: str = ""
 
     def __post_init__(self) -> None:
+        if self.values.ndim != 1:
+            raise ScoreError(f"{self.score!r} must be one value per neuron, got shape {tuple(self.values.shape)}")
         bad = (~torch.isfinite(self.values)).nonzero().flatten()
         if len(bad):
             first = int(bad[0])
@@ -197,6 +202,8 @@ class ExampleScores(Result):
 
     def __post_init__(self) -> None:
         check_choice("suspect end", self.suspect, ("low", "high"))
+        if len(self.ids.unique()) != len(self.ids):
+            raise ScoreError(f"{self.score!r} has two scores for one example")
         if self.values.shape != self.ids.shape or self.ids.ndim != 1:
             raise ScoreError(
                 f"{self.score!r} has {tuple(self.values.shape)} values for {tuple(self.ids.shape)} examples"

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Num
 from scipy import stats as scipy_stats
 from torch import Tensor
 
+from mechmem.core.config import check_whole
 from mechmem.core.storage import record
 
 
@@ -81,6 +82,8 @@ def bootstrap(
         resamples: number of bootstrap resamples.
         bounds: least and largest possible value of a mean; None for other statistics.
     """
+    check_whole("seed", seed, 0)
+    check_whole("resamples", resamples, 1)
     value = float(statistic(*columns, axis=-1))
     n = len(columns[0])
     if n < 2:

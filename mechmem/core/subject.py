@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from mechmem.core.arguments import Checked
 from mechmem.core.fingerprint import fingerprint
@@ -91,6 +93,12 @@ class Subject(Checked):
         """Refuse a network that cannot be run."""
         if getattr(self.model.forward, "__name__", "") == "_forward_unimplemented":
             raise ConfigError(f"model must have a forward method, and {type(self.model).__name__} has none")
+        if isinstance(self.model, torch.jit.ScriptModule):
+            raise ConfigError("model is compiled by torch.jit, which takes no hooks; pass the network it was made from")
+        if any(is_lazy(each) for each in (*self.model.parameters(), *self.model.buffers())):
+            raise ConfigError(
+                "model has lazy parameters without a shape; run it once on an input, and load its weights"
+            )
         if any(each.device.type == "meta" for each in (*self.model.parameters(), *self.model.buffers())):
             raise ConfigError(
                 "model is on the meta device, where its parameters hold no numbers; load its weights first"
@@ -135,6 +143,10 @@ def check_alike(subjects: Sequence[Subject], name: str) -> None:
         ConfigError: one differs from the first.
     """
     first, *others = subjects
+    for place, subject in enumerate(subjects):
+        same = next((each for each in subjects[:place] if _one_network(each, subject)), None)
+        if same is not None:
+            raise ConfigError(f"{name} must be different networks, but {same.name!r} is given twice")
     shapes = [{key: each.shape for key, each in subject.model.named_parameters()} for subject in subjects]
     for subject, found in zip(others, shapes[1:], strict=True):
         if type(subject.model) is not type(first.model) or found != shapes[0]:
@@ -144,6 +156,15 @@ def check_alike(subjects: Sequence[Subject], name: str) -> None:
         tasks = [(each.task.title, each.task.n_classes, each.task.operation) for each in (first, subject)]
         if tasks[0] != tasks[1]:
             raise ConfigError(f"{name} must be of one task, but {subject.name!r} and {first.name!r} differ in theirs")
+
+
+def _one_network(one: Subject, other: Subject) -> bool:
+    """Return whether two subjects are the same network, or the same state of the same run."""
+    if one.model is other.model:
+        return True
+    of_one_run = one.run is not None and other.run is not None and one.run.path.resolve() == other.run.path.resolve()
+    held, others = one.model.state_dict(), other.model.state_dict()
+    return of_one_run and held.keys() == others.keys() and all(torch.equal(held[name], others[name]) for name in held)
 
 
 def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:

@@ -12,8 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from mechmem.core.arguments import check
+from mechmem.core.config import check_whole
 from mechmem.core.group import Group
-from mechmem.errors import MissingNeedError, UnknownNameError
+from mechmem.core.in_words import shown
+from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -26,6 +29,24 @@ Ids = Int[Tensor, " _"] | Sequence[int | np.integer] | Int[np.ndarray, " _"]
 Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
 """Logits of examples by id. It is called once with all training ids and once with all test ids, never with one split
 of the training set: the choice of ids must not reveal which labels are wrong."""
+
+
+def check_places(ids: Int[Tensor, " example"], n: int) -> Int[Tensor, " example"]:
+    """Return ids that are the places 0 … n − 1 of a task's arrays; a negative one would be read from their end.
+
+    Raises:
+        ConfigError: they are not whole numbers.
+        UnknownNameError: an id is not one of the task's.
+    """
+    found = torch.as_tensor(ids) if isinstance(ids, Tensor | np.ndarray | list | tuple | range) else None
+    if found is None or (len(found) and found.dtype.is_floating_point):
+        raise ConfigError(f"ids must be whole numbers, one per example, got {shown(ids)}")
+    if len(found) and found.dtype != torch.bool:
+        least, greatest = found.aminmax()
+        if least < 0 or greatest >= n:
+            wrong = int(least if least < 0 else greatest)
+            raise UnknownNameError(f"no example id {wrong}: this task's lie in 0 … {n - 1}")
+    return ids
 
 
 class Task(abc.ABC):
@@ -117,6 +138,7 @@ class Task(abc.ABC):
         Raises:
             UnknownNameError: an id is not one of the task's.
         """
+        check("ids", ids, Tensor)
         place = torch.searchsorted(self.ids[self._order], ids.contiguous()).clamp(max=len(self.ids) - 1)
         rows = self._order[place]
         other = ids[self.ids[rows] != ids]
@@ -164,6 +186,8 @@ class Task(abc.ABC):
         """
         if self.operands is None:
             raise MissingNeedError("this task's inputs are not pairs of symbols")
+        check_whole("a", a, 0)
+        check_whole("b", b, 0)
         found = self.ids[(self.operands == torch.tensor([a, b])).all(1)]
         if len(found) != 1:
             raise UnknownNameError(f"{len(found)} examples are the pair ({a}, {b}), not one")

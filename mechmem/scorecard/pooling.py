@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mechmem.core.arguments import checked
+from mechmem.core.in_words import shown
 from mechmem.core.results import Result
 from mechmem.core.stats import Estimate, across_runs, wilson
 from mechmem.core.storage import record
@@ -155,5 +156,5 @@ def compare(cards: Sequence[Scorecard]) -> Comparison:
         raise ConfigError("compare takes scorecards, the results of audit")
     names = [card.name for card in cards]
     if not cards or len(set(names)) != len(names):
-        raise ConfigError(f"compare needs scorecards with different names, got {names}")
+        raise ConfigError(f"compare needs scorecards with different names, got {shown(names)}")
     return Comparison(cards)

@@ -12,6 +12,7 @@ import pandas as pd
 from mechmem.core.results import Result
 from mechmem.core.stats import UNKNOWN, Estimate
 from mechmem.core.storage import record
+from mechmem.errors import unknown_name
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.scorecard.rows import CONTROL_TITLES, Cell, Row
 from mechmem.scorecard.structure import Structure
@@ -63,9 +64,12 @@ class Scorecard(Result):
         """Return the row of an extractor.
 
         Raises:
-            KeyError: the extractor is not in the table.
+            UnknownNameError: the extractor is not in the table.
         """
-        return {row.extractor: row for row in self.rows}[extractor]
+        rows = {row.extractor: row for row in self.rows}
+        if extractor not in rows:
+            raise unknown_name("row of this scorecard", extractor, rows)
+        return rows[extractor]
 
     @property
     def sentence(self) -> str:

@@ -12,7 +12,7 @@ from mechmem.core import arrays
 from mechmem.core.arguments import checked
 from mechmem.core.arrays import Array
 from mechmem.core.config import check_whole
-from mechmem.core.task import Task
+from mechmem.core.task import Task, check_places
 from mechmem.errors import ConfigError
 from mechmem.tasks.config import SPELLED, is_prime
 from mechmem.tasks.copies import without_copies
@@ -144,13 +144,14 @@ class ArrayTask(Task):
         self, ids: Int[Tensor, " example"], step: int | None = None
     ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
         """Return rows of the inputs and the given labels."""
+        check_places(ids, len(self._given))
         return self.inputs[ids], self._given[ids]
 
     def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
         """Return the given labels (for test ids, the true labels), without copying the inputs."""
-        return self._given[ids]
+        return self._given[check_places(ids, len(self._given))]
 
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
         """Return the true labels, or None if one of them is unknown."""
-        labels = self._true[ids]
+        labels = self._true[check_places(ids, len(self._true))]
         return None if (labels < 0).any() else labels

@@ -9,9 +9,10 @@ from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechmem.core.arguments import checked
+from mechmem.core.arguments import GREATEST_WHOLE, checked
+from mechmem.core.config import check_whole
 from mechmem.core.randomness import generator
-from mechmem.core.task import Task
+from mechmem.core.task import Task, check_places
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.config import GroupConfig, ModularConfig, SplitKind, TaskConfig, is_prime
 from mechmem.tasks.groups import CyclicGroup, FiniteGroup, group_named
@@ -78,11 +79,12 @@ class GridTask(ConfiguredTask):
         self, ids: Int[Tensor, " example"], step: int | None = None
     ) -> tuple[Int[Tensor, "example 2"], Int[Tensor, " example"]]:
         """Return the pairs and the given labels; without augmentation `step` has no effect."""
+        check_places(ids, len(self._given))
         return self._pairs[ids], self._given[ids]
 
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
         """Return the true answers."""
-        return self._true[ids]
+        return self._true[check_places(ids, len(self._true))]
 
     def cell(self, a: int, b: int) -> int:
         """Return the id a·n + b.
@@ -90,6 +92,8 @@ class GridTask(ConfiguredTask):
         Raises:
             UnknownNameError: a or b is not one of the n symbols.
         """
+        check_whole("a", a, -GREATEST_WHOLE)
+        check_whole("b", b, -GREATEST_WHOLE)
         n = self.n_classes
         if not (0 <= a < n and 0 <= b < n):
             raise UnknownNameError(f"no cell ({a}, {b}): operands lie in 0 … {n - 1}")

@@ -19,6 +19,7 @@ from mechmem.core.arrays import MOST_CLASSES, Array, described, numbers
 from mechmem.core.arrays import labels as read_labels
 from mechmem.core.config import check_whole
 from mechmem.core.files import whole_file
+from mechmem.core.paths import check_place
 from mechmem.errors import ConfigError
 
 CHANNELS = (1, 3)
@@ -87,8 +88,15 @@ class ImageData(Checked):
             raise ConfigError(f"n_test must be less than the number of images, {len(classes)}, got {n_test}")
         return cls(torch.from_numpy(pixels), classes.cpu(), int(count), int(n_test), found.names)
 
+    @checked
     def save(self, path: str | Path) -> None:
-        """Write the data to a numpy file for `ImageConfig(data="….npz")`."""
+        """Write the data to a numpy file for `ImageConfig(data="….npz")`.
+
+        Raises:
+            ConfigError: the path is empty or cannot be one.
+            RunDirectoryError: it is a directory, or cannot be written.
+        """
+        check_place(path, "path", file=True)
         with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
             wide = np.uint8 if brightest(self.pixels) == EIGHT_BITS else np.uint16
             names: dict[str, Any] = {} if self.class_names is None else {"class_names": np.array(self.class_names)}

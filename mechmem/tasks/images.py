@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mechmem.core.arguments import checked
 from mechmem.core.randomness import derive_seed, generator
+from mechmem.core.task import check_places
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.augmentation import augmented, check_possible
 from mechmem.tasks.copies import without_copies
@@ -108,18 +109,18 @@ class ImageTask(ConfiguredTask):
 
     def batch(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Images, Int[Tensor, " example"]]:
         """Return images and given labels; with `step`, images are augmented as at that step unless views are fixed."""
-        pixels = self._shown(ids)
+        pixels = self._shown(check_places(ids, len(self._given)))
         if step is not None and self.augmented:
             pixels = augmented(pixels, self._augmentation, "step", step)
         return self._scaled(pixels), self._given[ids]
 
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
         """Return the true labels."""
-        return self._true[ids]
+        return self._true[check_places(ids, len(self._true))]
 
     def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
         """Return the given labels (for test ids, the true labels)."""
-        return self._given[ids]
+        return self._given[check_places(ids, len(self._given))]
 
     def views(self, ids: Int[Tensor, " example"], count: int) -> Float[Tensor, "view example channel row column"]:
         """Return new augmented views of training or test images, different from those in training.

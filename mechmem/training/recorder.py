@@ -169,6 +169,7 @@ class Recorder:
             ConfigError: this step or a later one has already been evaluated.
             TrainingFailedError: a loss is not a number, or the evaluation could not be written.
         """
+        check_whole("step", step, 0, self.steps)
         last = self._history.rows[-1]["step"] if self._history.rows else -1
         if step <= last:
             raise ConfigError(f"step {step} comes after step {last}; steps are recorded in order")
@@ -190,6 +191,7 @@ class Recorder:
         Raises:
             TrainingFailedError: they could not be written.
         """
+        check_whole("step", step, 0, self.steps)
         # An interrupt may save a step before it is evaluated, which the resumed run does.
         history = self._history if self.config is None else self._history.up_to(step - 1)
         state = None if optimizer is None else optimizer.state_tensors()
@@ -218,6 +220,7 @@ class Recorder:
 
     def finish(self, step: int, reason: str) -> None:
         """Mark the run as ended."""
+        check_whole("step", step, 0, self.steps)
         end = {"step": step, "reason": reason, "history": self._history.seal()}
         with self._writing(step):
             files.write_hashed(self.path / "finished.json", end)

@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 import pathlib
+import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,11 @@ class Complex(nn.Module):
         return torch.zeros(len(x), 5, dtype=torch.complex64)
 
 
+class Sparse(nn.Module):
+    def forward(self, x):
+        return torch.zeros(len(x), 5).to_sparse()
+
+
 @pytest.fixture(scope="module")
 def names(tiny_run, tmp_path_factory):
     """What the calls below speak of."""
@@ -41,6 +48,9 @@ def names(tiny_run, tmp_path_factory):
         checkpoints=1,
     )
     other = mm.train(transformer, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates it
+        scripted = torch.jit.script(nn.Linear(2, 5))
     task, folder = tiny_run.task, tmp_path_factory.mktemp("calls")
     labels = torch.arange(9) % 3
     return {
@@ -52,6 +62,8 @@ def names(tiny_run, tmp_path_factory):
         "HUGE": HUGE,
         "NoForward": NoForward,
         "Complex": Complex,
+        "Sparse": Sparse,
+        "scripted": scripted,
         "s": tiny_run,
         "t": other,
         "task": task,
@@ -64,6 +76,9 @@ def names(tiny_run, tmp_path_factory):
         "other_card": mm.audit(other, ["raw"]),
         "table": mm.example_scores(tiny_run, ["margin"]),
         "meta": nn.Linear(2, 5, device="meta"),
+        "over": mm.over_training(tiny_run, ["raw"]),
+        "array_task": mm.ArrayTask(torch.arange(18.0).reshape(9, 2), labels, labels, torch.arange(9) < 6),
+        "image_task": mm.ImageTask(mm.ImageConfig(train=100, test=50)),
         "recorder": mm.Recorder(tiny_run.model, task, steps=3, evaluations=[1]),
         "arrays": (torch.arange(18.0).reshape(9, 2), labels, labels, torch.arange(9) < 6),
     }
@@ -250,6 +265,46 @@ ImageData.from_arrays(np.zeros((3, 4, 4)), [0, 1, 2], n_test='a')    | n_test mu
 ImageData.from_arrays(np.zeros((3, 4, 4)), [0, 1, 2], n_classes=2**40) | n_classes must be at most
 ImageData.from_arrays(None, [0])                       | images must be
 ImageData.from_arrays(np.zeros((3, 4, 4)), None)       | labels must be
+audit([s, s])                                          | given twice
+audit([s, mm.load(run)], ['raw'])                      | given twice
+example_scores([s, s], ['margin'])                     | given twice
+audit(mm.Subject(model, task), ['raw'], train=lambda: None) | train must be a function of 1 argument
+audit(mm.Subject(nn.LazyLinear(5), task), ['raw'])     | lazy parameters
+audit(mm.Subject(scripted, task), ['raw']) | torch.jit
+audit(mm.Subject(Sparse(), task), ['raw'])             | dense
+activations(s, gradients=lambda logits: logits)        | gradients is a function of logits and given labels
+activations(s, reduce=lambda: 5)                       | reduce must create a reduction
+activations(s)[5]                                      | name must be a string
+compare([card] * 200)                                  | different names
+extractor('(' * 5000)                                  | cannot read extractor
+extractor('raw')(s)([0, 1])                            | ids must be a tensor
+ExampleScores('a', torch.tensor([0, 0]), torch.zeros(2)) | two scores for one example
+NeuronScores('a', torch.zeros(3, 2), 'act')            | one value per neuron
+NeuronSet.of([1], 12, 'act') & 5                       | mm.NeuronSet, got 5
+Role('fc.weight', 'a b c -> c b a').arrange([torch.zeros(2, 3)]) | does not fit
+ImageData.from_arrays(np.zeros((3, 4, 4)), [0, 1, 2]).save('') | path
+ImageData.from_arrays(np.zeros((3, 4, 4)), [0, 1, 2]).save(5)  | path must be
+ImageData.from_arrays(np.zeros((3, 4, 4)), [0, 1, 2]).save('/proc/x') | /proc
+card.save('/proc/x')                                   | /proc
+card.save(None)                                        | path must be
+card.row('nope')                                       | no row of this scorecard 'nope'
+table.against('margin', seed=-1)                       | seed
+table.against('margin', resamples=0)                   | resamples
+over.plot([])                                          | at least one measurement
+task.cell(0.5, 0)                                      | a must be a whole number
+task.batch(None)                                       | ids must be whole numbers
+task.batch(torch.tensor([0.5]))                        | ids must be whole numbers
+task.batch(torch.tensor([-1]))                         | no example id -1
+task.true(torch.tensor([25]))                          | no example id 25
+task.given(torch.tensor([-1]))                         | no example id -1
+array_task.batch(torch.tensor([-1]))                   | no example id -1
+array_task.true(torch.tensor([9]))                     | no example id 9
+array_task.given(torch.tensor([-1]))                   | no example id -1
+image_task.batch(torch.tensor([-1]))                   | no example id -1
+image_task.true(torch.tensor([-1]))                    | no example id -1
+recorder.evaluate('a')                                 | step must be a whole number
+recorder.checkpoint(-1)                                | step must be a whole number
+recorder.finish(7, 'x')                                | step must be at most 3
 """
 CASES = [tuple(part.strip() for part in line.rsplit(" | ", 1)) for line in CALLS.strip().splitlines()]
 
@@ -257,8 +312,8 @@ CASES = [tuple(part.strip() for part in line.rsplit(" | ", 1)) for line in CALLS
 @pytest.mark.parametrize(("call", "said"), CASES, ids=[call for call, _ in CASES])
 def test_a_wrong_argument_is_one_error_that_names_it(call, said, names, monkeypatch, tmp_path, unchecked_shapes):
     monkeypatch.chdir(tmp_path)
-    before = names if call.startswith("recorder") else mm.__all__
-    call = call if before is names else f"mm.{call}"
+    held = names.keys() - {"s", "t", "mm"}
+    call = call if re.match(r"\w+", call)[0] in held else f"mm.{call}"
     with pytest.raises(MechmemError, match=said) as caught:
         eval(call, names)  # the calls stand above
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600

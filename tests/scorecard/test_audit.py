@@ -309,7 +309,8 @@ def test_one_extractor_is_named_by_itself(planted):
     subject = planted.subject
     logits = subject.model(subject.task.batch(subject.task.ids)[0]).detach()
     assert [row.extractor for row in mm.audit_logits(logits, subject.task, "raw").rows] == ["raw"]
-    assert [row.extractor for row in mm.audit([subject, subject], "raw").rows] == ["raw"]
+    again = dataclasses.replace(subject, model=subject.copy_model())
+    assert [row.extractor for row in mm.audit([subject, again], "raw").rows] == ["raw"]
 
 
 def test_what_cannot_be_audited_is_refused_in_a_line(planted):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from mechmem.core.arguments import checked_but
+from mechmem.core.arguments import checked_but, fits, shown
 from mechmem.core.config import check_number, check_whole
 from mechmem.core.ids import check_ids
 from mechmem.core.roles import Roles
@@ -160,8 +161,9 @@ def _checked(
         )
     if reduce is not None and not callable(reduce):
         raise ConfigError(f"reduce is called to create a reduction, like the class mm.Mean; got {reduce!r}")
-    if gradients is not None and not callable(gradients):
-        raise ConfigError(f"gradients is a function of logits and given labels that returns a loss, got {gradients!r}")
+    if gradients is not None and not fits(gradients, Callable[[Any, Any], Any]):
+        wanted = "a function of logits and given labels that returns a loss"
+        raise ConfigError(f"gradients is {wanted}, got {shown(gradients)}")
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ConfigError(f"dtype is a floating-point type such as torch.float16, got {dtype!r}")
     if chunk is not None:
@@ -210,9 +212,9 @@ class _Wanted:
         for pattern, names in self._asked.items():
             fired = firings.of(names)
             if not fired:
-                shown = f"hook point {pattern!r}" if pattern in self._found else f"no hook point matching {pattern!r}"
+                named = f"hook point {pattern!r}" if pattern in self._found else f"no hook point matching {pattern!r}"
                 missing = "did not fire" if pattern in self._found else "fired"
-                raise ActivationError(f"{shown} {missing} in the forward pass")
+                raise ActivationError(f"{named} {missing} in the forward pass")
             refused = [name for name in fired if name in unfit]
             if refused and (pattern in self._found or len(refused) == len(fired)):
                 raise ActivationError(f"{refused[0]!r} {unfit[refused[0]]}")

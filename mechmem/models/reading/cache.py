@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from mechmem.core.arguments import check
 from mechmem.errors import ActivationError, unknown_name
 
 
@@ -59,6 +60,7 @@ class Activations(Mapping[str, Tensor]):
         raise ActivationError(str(unknown_name("cached activation", name, self._values)))
 
     def _key(self, name: str) -> str:
+        check("name", name, str)
         base, numbered, number = name.rpartition("#")
         if numbered and base in self._other_names:
             return f"{self._other_names[base]}#{number}"

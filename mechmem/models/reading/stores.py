@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from mechmem.core.arguments import checked
-from mechmem.errors import ActivationError
+from mechmem.core.arguments import check_methods, checked, shown
+from mechmem.errors import ActivationError, ConfigError
 from mechmem.models.hooks.running import full_precision
 
 T = TypeVar("T")
@@ -19,6 +19,11 @@ T = TypeVar("T")
 
 class Reduction(abc.ABC):
     """A running reduction over examples: memory does not grow with the data."""
+
+    def __init_subclass__(cls) -> None:
+        """Have methods refuse arguments of another type."""
+        super().__init_subclass__()
+        check_methods(cls)
 
     @abc.abstractmethod
     def update(self, values: Shaped[Tensor, "example ..."]) -> None:
@@ -239,7 +244,10 @@ class Reducing(Store):
     def put(self, key: str, block: slice, value: Tensor) -> None:
         """Update the reduction."""
         if key not in self._running:
-            self._running[key] = self._make()
+            made = self._make()
+            if not isinstance(made, Reduction):
+                raise ConfigError(f"reduce must create a reduction, like the class mm.Mean, but returns {shown(made)}")
+            self._running[key] = made
         self._running[key].update(full_precision(value) if value.is_floating_point() else value)
 
     def nbytes(self) -> int:
