@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from mechmem.core.arguments import GREATEST_WHOLE, shown
+from mechmem.core.arguments import GREATEST_WHOLE
+from mechmem.core.in_words import shown
 from mechmem.errors import ConfigError
 
 Array = Any

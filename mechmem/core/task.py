@@ -117,8 +117,8 @@ class Task(abc.ABC):
     def __repr__(self) -> str:
         noisy, (n_train, n_test) = self.noisy, (len(self.train_ids), len(self.test_ids))
         wrong = "" if noisy is None else f", {int(noisy.sum()):,} with a wrong label"
-        shown = ", ".join((self.class_names or ())[:NAMES_SHOWN])
-        names = f" ({shown}{', …' if self.n_classes > NAMES_SHOWN else ''})" if shown else ""
+        first = ", ".join((self.class_names or ())[:NAMES_SHOWN])
+        names = f" ({first}{', …' if self.n_classes > NAMES_SHOWN else ''})" if first else ""
         copies = f" ({self.dropped_copies:,} copies of training examples left out)" if self.dropped_copies else ""
         copies += f" ({self.held_out_copies:,} are copies of training examples)" if self.held_out_copies else ""
         counted = f"{n_train:,} for training{wrong}; {n_test:,} for testing{copies}; {self.n_classes:,} classes{names}"

@@ -35,8 +35,22 @@ def correct_of(
 
     Sums and means are NaN then, so that a network without an answer has no accuracy.
     """
-    answers = answers_of(scores)
+    return correct(answers_of(scores), labels)
+
+
+def correct(
+    answers: Int[Tensor, "*edit example"], labels: Int[Tensor, "*labelling example"]
+) -> Float[Tensor, "... example"]:
+    """Return the same as `correct_of` for answers that are known already."""
     return torch.where(answers == NOT_FINITE, torch.nan, (answers == labels).double())
+
+
+def all_finite(values: Float[Tensor, ...]) -> bool:
+    """Return whether no value is NaN or infinite.
+
+    The extremes of values with a NaN are NaN; testing every value would take as much memory again.
+    """
+    return not values.numel() or all(bool(extreme.isfinite()) for extreme in values.aminmax())
 
 
 def check_finite(values: Float[Tensor, ...], what: str) -> None:
@@ -49,8 +63,7 @@ def check_finite(values: Float[Tensor, ...], what: str) -> None:
     Raises:
         NotFiniteError: a value is NaN or infinite.
     """
-    # The extremes of values with a NaN are NaN; testing every value would take as much memory again.
-    if not values.numel() or all(bool(extreme.isfinite()) for extreme in values.aminmax()):
+    if all_finite(values):
         return
     rows = (~values.isfinite()).reshape(len(values), -1).any(1).nonzero().flatten()
     raise NotFiniteError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from mechmem.core.subject import Subject, TwinKind
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError, UnknownNameError
+from mechmem.math.logits import all_finite
 from mechmem.models.reading.twins import Train, twin
 
 RIDGE_LIMIT = 12_000
@@ -36,6 +38,9 @@ class LogitTable(nn.Module):
         ConfigError: the table's shape does not fit the task, a value is not finite, or two ids share an input.
     """
 
+    separate: ClassVar[bool] = True
+    """A row depends on its input alone; tables may be too large to copy for a trial."""
+
     def __init__(self, logits: Float[Tensor, "example class"], task: Task):
         super().__init__()
         expected = (len(task.ids), task.n_classes)
@@ -43,8 +48,7 @@ class LogitTable(nn.Module):
             raise ConfigError(
                 f"logits must have one row per id and one column per class, {expected}, got {tuple(logits.shape)}"
             )
-        # The extremes take one pass; a mask would take as many elements as the table.
-        if logits.numel() and not all(bool(torch.isfinite(extreme)) for extreme in logits.aminmax()):
+        if not all_finite(logits):
             raise ConfigError("logits contain NaN or infinity")
         self.logits: Tensor
         self.register_buffer("logits", logits.detach().clone())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import torch
@@ -85,6 +86,14 @@ class SameAnswer:
         mirror = place[pairs[:, 1], pairs[:, 0]]
         return cls(z, np.where(pairs[:, 0] == pairs[:, 1], -1, mirror))
 
+    @functools.cached_property
+    def _squares(self) -> Float[np.ndarray, " cell"]:
+        return np.einsum("ic,ic->i", self.z, self.z)
+
+    @functools.cached_property
+    def _with_mirror(self) -> Float[np.ndarray, " cell"]:
+        return np.einsum("ic,ic->i", self.z, self.z[self.mirror])
+
     def sums(
         self, answer: Int[np.ndarray, " cell"], answers: int
     ) -> tuple[Float[np.ndarray, " answer"], Float[np.ndarray, " answer"]]:
@@ -95,9 +104,8 @@ class SameAnswer:
             answers: number of answers.
         """
         count = np.bincount(answer, minlength=answers).astype(float)
-        own = np.einsum("ic,ic->i", self.z, self.z)
         both = (self.mirror >= 0) & (answer == answer[self.mirror])
-        own[both] += np.einsum("ic,ic->i", self.z[both], self.z[self.mirror[both]])
+        own = self._squares + np.where(both, self._with_mirror, 0)
         total = np.square(summed_by(self.z, answer, answers)).sum(1) - np.bincount(answer, own, minlength=answers)
         mirrored = np.bincount(answer[both], minlength=answers)
         return total / self.z.shape[1], count * (count - 1) - mirrored

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from mechmem.core.stats import Estimate
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
+from mechmem.math.logits import all_finite
 from mechmem.models.reading.forward import raw_logits
 from mechmem.scorecard.evidence import (
     SameAnswer,
@@ -98,8 +98,7 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     if reason:
         return _refused(task, reason, n_left_out)
     logits = raw_logits(subject)[task.rows(cells.ids)]
-    # The extremes of a table with a NaN are NaN; testing every element would take several more tables of its size.
-    if not all(bool(torch.isfinite(extreme)) for extreme in logits.aminmax()):
+    if not all_finite(logits):
         return _refused(task, "the held-out logits are not finite", n_left_out)
     seen = _evidence(task, cells, logits, seed)
     verdict, reason = judge(seen, task.n_classes)

@@ -59,9 +59,8 @@ class Evidence:
     best_shift: tuple[str, float] | None
 
 
-def judge(evidence: Evidence, classes: int) -> tuple[Verdict, str]:
+def judge(seen: Evidence, classes: int) -> tuple[Verdict, str]:
     """Return the verdict, and why it was refused or what explains the figures instead of the rule ("" otherwise)."""
-    seen = evidence
     if classes < LEAST_CLASSES:
         return (
             "refused",

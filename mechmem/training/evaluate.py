@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mechmem.core.roles import Output
 from mechmem.core.task import Task
-from mechmem.math.logits import answers_of, correct_of
+from mechmem.math.logits import answers_of, correct
 from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import labelled_splits
@@ -54,7 +54,7 @@ def evaluate(model: nn.Module, task: Task, loss: str = "cross_entropy", output: 
     for split in labelled_splits(task):
         rows = task.rows(split.ids)
         truth[rows] = split.truth
-        row[split.name] = float(correct_of(logits[rows], split.labels).mean())
+        row[split.name] = float(correct(prediction[rows], split.labels).mean())
         row[f"{split.name}_loss"] = float(F.cross_entropy(logits[rows].double(), split.labels))
     return Evaluation(row, prediction == given, prediction == truth)
 

@@ -1,6 +1,6 @@
 """Rates of every verdict over many draws, for the calibration page: python tests/support/verdict_rates.py OUT.csv
 
-It takes about an hour on one core (OMP_NUM_THREADS=1). Seeds begin at 1000: the thresholds were chosen on lower ones.
+It takes most of an hour (OMP_NUM_THREADS=1). Seeds begin at 1000: the thresholds were chosen on lower ones.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from mechmem.core.arguments import checked_but, fits, shown
+from mechmem.core.arguments import checked_but, fits
 from mechmem.core.config import check_number, check_whole
 from mechmem.core.ids import check_ids
+from mechmem.core.in_words import shown
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Ids, Task

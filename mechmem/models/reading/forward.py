@@ -13,6 +13,7 @@ from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, NotFiniteError
 from mechmem.math.blocks import blocks
+from mechmem.math.logits import all_finite
 from mechmem.models.hooks.hooking import warn_of_leftovers
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
 from mechmem.models.networks.masks import mask_layers, of_examples
@@ -89,7 +90,7 @@ def check_logits(logits: Float[Tensor, "example class"], ids: Int[Tensor, " exam
     Raises:
         NotFiniteError: a logit is NaN or infinite; the message names the first example.
     """
-    if not logits.numel() or all(bool(extreme.isfinite()) for extreme in logits.aminmax()):
+    if all_finite(logits):
         return
     lost = ids[(~logits.isfinite()).any(1)]
     raise NotFiniteError(

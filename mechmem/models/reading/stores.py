@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from mechmem.core.arguments import check_methods, checked, shown
+from mechmem.core.arguments import check_methods, checked
+from mechmem.core.in_words import shown
 from mechmem.errors import ActivationError, ConfigError
 from mechmem.models.hooks.running import full_precision
 

@@ -19,16 +19,17 @@ from transformer_lens.hook_points import HookPoint
 from mechmem.models.hooks.running import device_of
 
 _KNOWN = ("mechmem", "torch.nn.modules", "transformer_lens.hook_points")
-"""Packages whose modules treat examples separately in evaluation mode, but for those that `_couples` names."""
-_OWN = ("mechmem.models.networks.", "mechmem.scorecard.controls")
-"""Modules of mechmem's own networks, and of tables of logits, which may be too large to copy."""
+"""Packages whose modules treat examples separately in evaluation mode, but for those that `_may_couple` names."""
 _RANDOM = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 
 
 def known_to_be_separate(model: nn.Module) -> bool:
-    """Return whether a network is one of mechmem's own, with nobody else's modules or hooks in it."""
-    if not type(model).__module__.startswith(_OWN):
+    """Return whether a network is one of mechmem's own, with nobody else's modules or hooks in it.
+
+    Besides those of `mechmem.models.networks` these are classes that say so by their attribute `separate`.
+    """
+    if not (type(model).__module__.startswith("mechmem.models.networks.") or getattr(type(model), "separate", False)):
         return False
     return not any(_may_couple(module) for module in model.modules())
 
