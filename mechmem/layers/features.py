@@ -240,30 +240,29 @@ def _read(
 ) -> Reading:
     features, layers = dict[str, Tensor](), tuple[str, ...]()
     answers = torch.empty(0, classes := subject.task.n_classes)
-    with _outputs(subject.model) if logits else contextlib.nullcontext([]) as outputs:
+    hooked = logits and any(point != INPUTS for point in points)
+    with _outputs(subject.model) if hooked else contextlib.nullcontext([]) as outputs:
         for block in blocks(len(ids), block_rows(subject.model)):
-            rows = _rows(subject, points, ids[block], pool, run=logits)
+            rows = _rows(subject, points, ids[block], pool)
             if not block.start:
                 layers = wanted or tuple(rows)
                 features = _room({name: rows[name] for name in layers}, len(ids), limit_mb)
                 points = _points(tuple(features))
             for name, values in features.items():
                 values[block] = rows[name]
-            if logits:
+            if hooked:
                 found = read_logits(outputs.pop(), subject.roles.output, block.stop - block.start, classes).cpu()
                 answers = answers if block.start else torch.empty(len(ids), classes, dtype=found.dtype)
                 answers[block] = found
+    if logits and not hooked:
+        answers = logits_of(subject.model, subject.task, ids, subject.roles.output)
     return Reading(layers, features, answers, layers[len(features) :])
 
 
-def _rows(
-    subject: Subject, points: tuple[str, ...], ids: Int[Tensor, " row"], pool: Pool, *, run: bool
-) -> dict[str, Float[Tensor, "row feature"]]:
-    """Return the features of some points; the network runs unless they are the inputs alone and `run` is False."""
+def _rows(subject: Subject, points: tuple[str, ...], ids: Int[Tensor, " row"], pool: Pool) -> dict[str, Tensor]:
+    """Return the features of some points; the network runs unless they are the inputs alone."""
     inside = [point for point in points if point != INPUTS]
     rows = {INPUTS: flat_features(subject.task.batch(ids)[0].cpu(), INPUTS)} if INPUTS in points else {}
-    if run and not inside:
-        logits_of(subject.model, subject.task, ids, subject.roles.output)
     held = activations(subject, inside, ids=ids, chunk=len(ids)) if inside else {}
     return rows | {name: flat_features(each, name, pool if each.ndim > 2 else "none") for name, each in held.items()}
 

@@ -14,7 +14,7 @@ from mechmem.models.hooks.running import device_of, evaluating
 from mechmem.models.networks.masks import mask_layers, of_examples
 
 
-def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> None:
+def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"], *, looked_up: bool = False) -> None:
     """Refuse a network that does not run, if its inputs are of another type than its parameters.
 
     A network may convert its inputs, or look them up as indices, so the type alone is no reason.
@@ -23,13 +23,14 @@ def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"])
         model: the network.
         task: its task.
         ids: the examples that are to go through it; the first is tried.
+        looked_up: whether whole numbers are known to be looked up, and need no trial.
 
     Raises:
         ConfigError: inputs and parameters differ in type, and the network raised an error about a type.
     """
     inputs = task.batch(ids[:1])[0]
     types = {each.dtype for each in model.parameters()}
-    if not types or inputs.dtype in types:
+    if not types or inputs.dtype in types or (looked_up and not inputs.is_floating_point()):
         return
     try:
         with torch.no_grad(), evaluating(model), of_examples(mask_layers(model), task.source(ids[:1])):

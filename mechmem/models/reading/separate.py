@@ -87,8 +87,7 @@ def check_separate(
     if not len(ids):
         return {}
     if known_to_be_separate(model):
-        if task.batch(ids[:1])[0].is_floating_point():  # whole numbers are looked up
-            check_input_type(model, task, ids)
+        check_input_type(model, task, ids, looked_up=True)
         return {}
     state = known_state(model)
     known_in, found = _seen.get(model, (None, {}))
