@@ -26,7 +26,7 @@ from .models.networks.image_config import ResNetConfig as ResNetConfig
 from .models.networks.mask_config import ExampleTied as ExampleTied
 from .models.networks.mask_config import TurnOver as TurnOver
 from .models.networks.masks import ExampleTiedDropout as ExampleTiedDropout
-from .models.networks.masks import subnetwork as subnetwork
+from .models.networks.subnetworks import subnetwork as subnetwork
 from .models.networks.masks import TurnOverDropout as TurnOverDropout
 from .models.networks.planted import planted_network as planted_network
 from .models.reading.activations import activations as activations

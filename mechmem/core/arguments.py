@@ -157,7 +157,7 @@ def _fits_class(value: Any, hint: Any) -> bool:
         return isinstance(value, os.PathLike)
     if hint in (collections.abc.Sequence, collections.abc.Iterable):
         return _is_list(value) or (hint is collections.abc.Iterable and isinstance(value, hint))
-    if not isinstance(hint, type) or (getattr(hint, "_is_protocol", False) and hint is not typing.SupportsIndex):
+    if not isinstance(hint, type) or (getattr(hint, "_is_protocol", False) and not hint._is_runtime_protocol):
         return True
     return isinstance(value, hint)
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from mechmem.core.arguments import Checked, check_fields
+from mechmem.core.config import check_whole
 from mechmem.core.elements import pick, tensors
 from mechmem.core.storage import record
 from mechmem.errors import RoleError, UnknownNameError, unknown_name
@@ -103,6 +104,10 @@ class Output(Checked):
     element: str = ""
     position: int | None = None
     classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is not None:
+            check_whole("classes of an Output", self.classes, 1)
 
     def read(self, returned: Any) -> Shaped[Tensor, "example class"]:
         """Return the logits, one row per example.

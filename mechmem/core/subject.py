@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from mechmem.core.arguments import Checked
+from mechmem.core.arguments import Checked, checked
 from mechmem.core.fingerprint import fingerprint
 from mechmem.core.renamed import NEEDS, renamed_fields
 from mechmem.core.roles import Roles
@@ -116,6 +116,7 @@ class Subject(Checked):
         lines += [] if self.run is None else [f"run: {self.run.path}"]
         return "\n  ".join([f"Subject {self.name!r}", *lines])
 
+    @checked
     def memo(self, key: str, compute: Callable[[], T]) -> T:
         """Return a cached value, computed anew only if the model has changed."""
         state = fingerprint(self.model)
@@ -123,6 +124,7 @@ class Subject(Checked):
             self._memo[key] = state, compute()
         return self._memo[key][1]
 
+    @checked
     def with_model(self, model: nn.Module) -> Subject:
         """Return the same subject with another model and an empty cache."""
         return dataclasses.replace(self, model=model)

@@ -23,7 +23,8 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Ids
 from mechmem.errors import MissingNeedError
-from mechmem.models.networks.masks import Part, TurnOverDropout, mask_layers, subnetwork
+from mechmem.models.networks.masks import Part, TurnOverDropout
+from mechmem.models.networks.subnetworks import mask_layers, subnetwork
 from mechmem.models.reading.forward import logits_of
 from mechmem.plotting.bars import labelled_points
 from mechmem.tasks.splits import split_names

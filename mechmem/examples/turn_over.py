@@ -24,7 +24,8 @@ from mechmem.core.task import Ids
 from mechmem.errors import ConfigError, LeakError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
-from mechmem.models.networks.masks import Part, subnetwork
+from mechmem.models.networks.masks import Part
+from mechmem.models.networks.subnetworks import subnetwork
 from mechmem.models.reading.separate import check_subject
 from mechmem.plotting.matrices import influence_map
 from mechmem.training.isolation import isolation

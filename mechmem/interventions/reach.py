@@ -12,7 +12,7 @@ from mechmem.core.subject import Subject
 from mechmem.errors import DiscardedEditError
 from mechmem.models.hooks.hooking import hooked
 from mechmem.models.hooks.running import device_of, evaluating
-from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.networks.subnetworks import mask_layers, of_examples
 
 _EXAMPLES = 4
 

@@ -19,7 +19,7 @@ from mechmem.math.blocks import blocks
 from mechmem.math.logits import check_finite
 from mechmem.models.hooks.hooking import hooked
 from mechmem.models.hooks.running import device_of, evaluating, full_precision
-from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.linear_readout import LinearReadout, linear_readout
 
 Removed = Literal["neuron", "channel"]

@@ -147,15 +147,27 @@ def audit_logits(
 
 
 def _check_twin(subject: Subject, name: str, twin: nn.Module | None) -> None:
-    """Refuse a twin that cannot be run on the subject's inputs, before anything else is."""
+    """Refuse a twin that is the subject's network or cannot be run on its inputs, before anything else is done."""
+    if twin is None:
+        return
+    if twin is subject.model or _same_numbers(twin, subject.model):
+        raise ConfigError(f"{name} must be another network than the subject's, which is no control of itself")
     try:
-        if twin is not None:
-            logits_of(twin, subject.task, subject.task.test_ids[:1], subject.roles.output)
+        logits_of(twin, subject.task, subject.task.test_ids[:1], subject.roles.output)
     except MechmemError as error:
         raise ConfigError(f"{name} must be a network like the subject's: {error}") from error
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ConfigError(f"{name} must be a network that runs on the task's inputs, but failed: {reason}") from error
+
+
+def _same_numbers(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two networks hold the same parameters and buffers, and have any."""
+    states = one.state_dict(), other.state_dict()
+    if not states[0] or states[0].keys() != states[1].keys():
+        return False
+    pairs = [(states[0][name], states[1][name]) for name in states[0]]
+    return all(a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu()) for a, b in pairs)
 
 
 def _stopped(subject: Subject) -> dict[str, str]:

@@ -16,6 +16,7 @@ from mechmem.core.task import Task, check_places
 from mechmem.errors import ConfigError
 from mechmem.tasks.config import SPELLED, is_prime
 from mechmem.tasks.copies import without_copies
+from mechmem.tasks.grid_tasks import answers
 from mechmem.tasks.groups import CyclicGroup
 from mechmem.tasks.image_config import Copies
 
@@ -43,7 +44,8 @@ class ArrayTask(Task):
     Raises:
         ConfigError: an array does not hold one number, label or truth value per example, lengths differ, `train` holds
             numbers other than 0 and 1, the true label of a held-out example is missing, labels are outside the classes,
-            a held-out example is a copy of a training example, or the training or test set is empty.
+            a held-out example is a copy of a training example, a true label is not the operation's answer, or the
+            training or test set is empty.
     """
 
     @checked
@@ -115,6 +117,7 @@ class ArrayTask(Task):
         self.title = "" if operation is None else f"pairs, {operation}"
         if operation is not None:
             self.group = self._group(operation)
+            self._check_answers(operation)
 
     def _group(self, operation: str) -> CyclicGroup:
         if operation not in ("add", "subtract", "multiply") or self.operands is None:
@@ -124,6 +127,21 @@ class ArrayTask(Task):
         if int(self.operands.max()) >= self.n_classes:
             raise ConfigError(f"operands must lie in 0 … {self.n_classes - 1} for {operation!r}")
         return CyclicGroup(self.n_classes, multiplicative=operation == "multiply")
+
+    def _check_answers(self, operation: str) -> None:
+        """Refuse true labels that are not the operation's: every plugin that knows the operation would be wrong."""
+        assert self.operands is not None
+        right = answers(operation, self.n_classes)[tuple(self.operands.long().T)]
+        true = self._true[self.ids]
+        wrong = ((true >= 0) & (true != right)).nonzero()[:, 0]
+        if len(wrong):
+            first = int(wrong[0])
+            a, b = self.operands[first].tolist()
+            raise ConfigError(
+                f"operation={operation!r} gives {int(right[first])} for ({a}, {b}) mod {self.n_classes}, but the true "
+                f"label of example {int(self.ids[first])} is {int(true[first])} ({len(wrong)} of {len(true)} differ); "
+                "leave operation out for another rule"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from mechmem.errors import ConfigError, TrainingFailedError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import block_rows
 from mechmem.models.networks.dropout import begin_step
-from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.training.config import TrainConfig
 from mechmem.training.evaluate import loss_of
 from mechmem.training.minibatches import Batch, Order, TrainingSet

@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from mechmem.training.history import History, append, flush, no_history, write_h
 from mechmem.training.run import OPTIMIZER, STATE, Run, write_checkpoint
 
 
+@runtime_checkable
 class StateTensors(Protocol):
     """Anything with a state of named tensors."""
 
@@ -126,6 +127,7 @@ class Recorder:
         """Return the run that is being written; it keeps a temporary directory alive."""
         return Run(self.path, self.model, self.task, self.roles, owner=self._temporary)
 
+    @checked
     def resume_at(self, step: int, history: History) -> None:
         """Return to a saved step, and discard all later evaluations.
 
@@ -137,12 +139,14 @@ class Recorder:
         write_history(self.path, history)
         self._discard_before(step)
 
+    @checked
     def catch_up(self, step: int) -> dict[str, Any] | None:
         """Return the history's row of a restored step; evaluate now if a kill came before it was written."""
         if self._history.rows and self._history.rows[-1]["step"] == step:
             return self.rows[-1]
         return self.evaluate(step) if step in self.evaluate_at else None
 
+    @checked
     def __call__(self, step: int, optimizer: StateTensors | None = None) -> dict[str, Any] | None:
         """Evaluate and save if this step is due.
 
@@ -162,6 +166,7 @@ class Recorder:
             self.checkpoint(step, optimizer)
         return row
 
+    @checked
     def evaluate(self, step: int) -> dict[str, Any]:
         """Evaluate now and append to the history.
 
@@ -185,6 +190,7 @@ class Recorder:
         self._history = history
         return row
 
+    @checked
     def checkpoint(self, step: int, optimizer: StateTensors | None = None) -> None:
         """Save the network (and the optimiser) now.
 
@@ -218,6 +224,7 @@ class Recorder:
             if old < step and old not in self.checkpoint_at:
                 self._run.checkpoint(old).unlink()
 
+    @checked
     def finish(self, step: int, reason: str) -> None:
         """Mark the run as ended."""
         check_whole("step", step, 0, self.steps)

@@ -32,7 +32,7 @@ from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError, RunDirectoryError
 from mechmem.models.hooks.running import device_of
 from mechmem.models.networks.build import build_model
-from mechmem.models.networks.masks import mask_layers
+from mechmem.models.networks.subnetworks import mask_layers
 from mechmem.tasks.build import build_task
 from mechmem.training.config import log_schedule
 from mechmem.training.header import Header, read_header

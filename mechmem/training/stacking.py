@@ -21,7 +21,7 @@ from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import FEWEST_ROWS, block_rows
 from mechmem.models.networks.dropout import StepDropout
-from mechmem.models.networks.masks import mask_layers
+from mechmem.models.networks.subnetworks import mask_layers
 from mechmem.training.config import TrainConfig
 from mechmem.training.evaluate import loss_of
 from mechmem.training.loop import couples_rows

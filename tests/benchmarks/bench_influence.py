@@ -11,7 +11,7 @@ from timing import alternately
 
 import mechmem as mm
 from mechmem.models.networks.images import HookedImageNetwork
-from mechmem.models.networks.masks import mask_layers
+from mechmem.models.networks.subnetworks import mask_layers
 
 SOURCES, TARGETS = 24, 1000
 

@@ -1,5 +1,6 @@
 """Calls with wrong arguments: one error of mechmem's each, in one line, that names the argument and what is allowed."""
 
+import copy
 import dataclasses
 import inspect
 import pathlib
@@ -37,6 +38,12 @@ class Sparse(nn.Module):
         return torch.zeros(len(x), 5).to_sparse()
 
 
+def fed(reduction):
+    """Feed a reduction examples of two numbers, then of three."""
+    reduction.update(torch.zeros(4, 2))
+    reduction.update(torch.zeros(4, 3))
+
+
 @pytest.fixture(scope="module")
 def names(tiny_run, tmp_path_factory):
     """What the calls below speak of."""
@@ -60,6 +67,10 @@ def names(tiny_run, tmp_path_factory):
         "torch": torch,
         "nn": nn,
         "HUGE": HUGE,
+        "PAIRS": torch.cartesian_prod(torch.arange(5), torch.arange(5)),
+        "SUMS": torch.cartesian_prod(torch.arange(5), torch.arange(5)).sum(1) % 5,
+        "copy": copy,
+        "fed": fed,
         "NoForward": NoForward,
         "Complex": Complex,
         "Sparse": Sparse,
@@ -305,6 +316,26 @@ image_task.true(torch.tensor([-1]))                    | no example id -1
 recorder.evaluate('a')                                 | step must be a whole number
 recorder.checkpoint(-1)                                | step must be a whole number
 recorder.finish(7, 'x')                                | step must be at most 3
+recorder.checkpoint(1, 5)                              | optimizer must be
+recorder.resume_at(1, None)                            | history must be
+recorder.catch_up(None)                                | step must be a whole number
+Output(classes=0)                                      | classes of an Output must be a whole number of at least 1
+ArrayTask(PAIRS, SUMS, SUMS, torch.arange(25) < 20, operation='subtract') | gives 4 for .0, 1. mod 5, but the true label of
+audit(s, ['raw'], untrained=model)                     | untrained must be another network
+audit(s, ['raw'], noise_only=copy.deepcopy(model))     | noise_only must be another network
+Subject(model, task).memo('x', None)                   | compute must be a function
+Subject(model, task).with_model(None)                  | model must be a network
+TurnOverDropout(4).factor('nope', torch.tensor([1]))   | no subnetwork 'nope'
+ExampleTiedDropout(4).factor('nope', None)             | no subnetwork 'nope'
+ExampleTiedDropout(4).factor('flipped', torch.tensor([1])) | no subnetwork 'flipped'
+TurnOverDropout(4).factor('own', [0])                  | ids must be
+TurnOverDropout(4).factor('own', None)                 | ids must be given
+TurnOverDropout(4).factor('full', torch.tensor([1]))   | ids must be None
+Mean().update(torch.tensor(1.0))                       | axis of examples
+Gram().update(torch.tensor(1.0))                       | axis of examples
+fed(mm.Mean())                                         | shape \\(3,\\) in this chunk and \\(2,\\)
+fed(mm.Variance())                                     | shape \\(3,\\) in this chunk and \\(2,\\)
+fed(mm.Gram())                                         | shape \\(3,\\) in this chunk and \\(2,\\)
 """
 CASES = [tuple(part.strip() for part in line.rsplit(" | ", 1)) for line in CALLS.strip().splitlines()]
 

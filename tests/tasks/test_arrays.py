@@ -38,9 +38,10 @@ def test_truth_may_be_unknown_on_training_data():
     assert made(true=one_hidden).noisy is None
 
 
-@pytest.mark.parametrize(
-    "operation, answer", [("add", TRUE), ("subtract", (PAIRS[:, 0] - PAIRS[:, 1]) % P), ("multiply", PAIRS.prod(1) % P)]
-)
+ANSWERS = {"add": TRUE, "subtract": (PAIRS[:, 0] - PAIRS[:, 1]) % P, "multiply": PAIRS.prod(1) % P}
+
+
+@pytest.mark.parametrize("operation, answer", ANSWERS.items())
 def test_a_named_operation_brings_its_group(operation, answer):
     task = made(given=answer, true=answer, operation=operation)
     assert task.operation == operation and task.group.p == P
@@ -49,8 +50,21 @@ def test_a_named_operation_brings_its_group(operation, answer):
 
 
 def test_a_short_name_of_an_operation_is_the_same_task():
-    assert made(operation="sub").digest == made(operation="subtract").digest
-    assert made(operation="sub").operation == "subtract" and made(operation="mul").group.multiplicative
+    subtract, multiply = ({"given": ANSWERS[name], "true": ANSWERS[name]} for name in ("subtract", "multiply"))
+    assert made(operation="sub", **subtract).digest == made(operation="subtract", **subtract).digest
+    assert made(operation="sub", **subtract).operation == "subtract"
+    assert made(operation="mul", **multiply).group.multiplicative
+
+
+@pytest.mark.parametrize("operation", ["subtract", "multiply"])
+def test_true_labels_of_another_rule_are_refused(operation):
+    differ = int((ANSWERS[operation] != TRUE).sum())
+    with pytest.raises(ConfigError, match=rf"gives \d for \(\d, \d\) mod 5, but the true label .* \({differ} of 25"):
+        made(operation=operation)
+    unknown = torch.where(TRAIN, -1, TRUE)
+    with pytest.raises(ConfigError, match="leave operation out for another rule"):
+        made(operation=operation, true=unknown)
+    assert made(operation="add", true=unknown).operation == "add"
 
 
 def test_symbols_are_the_classes_where_an_operation_is_named():
@@ -138,8 +152,8 @@ def test_the_digest_is_of_everything():
     assert base.digest == made(operation="add").digest
     changed = [
         made(),
-        made(operation="subtract"),
-        made(operation="add", n_classes=6),
+        made(operation="subtract", given=ANSWERS["subtract"], true=ANSWERS["subtract"]),
+        made(n_classes=6),
         made(operation="add", inputs=PAIRS.flip(0), operands=PAIRS),
         made(operation="add", inputs=PAIRS, operands=PAIRS.flip(1)),
         made(operation="add", given=(TRUE + 1) % P),

@@ -24,7 +24,7 @@ from mechmem.math.blocks import blocks
 from mechmem.math.example_masks import example_mask
 from mechmem.models.hooks.hooking import hooked, warn_of_leftovers
 from mechmem.models.hooks.running import block_rows, device_of, full_precision
-from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.separate import check_subject
 
 States = Literal["all", "last"]

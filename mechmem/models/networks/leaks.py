@@ -14,7 +14,8 @@ from mechmem.core.roles import Output
 from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
 from mechmem.models.hooks.running import device_of, evaluating
-from mechmem.models.networks.masks import Part, TurnOverDropout, mask_layers, subnetwork
+from mechmem.models.networks.masks import Part, TurnOverDropout
+from mechmem.models.networks.subnetworks import mask_layers, subnetwork
 
 _BIAS = "a bias that no mask follows"
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -12,17 +10,17 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mechmem.core.arguments import checked, checked_but
+from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_fraction, check_number, check_whole
-from mechmem.core.ids import check_ids, one_or_more
 from mechmem.core.randomness import derive_seed
-from mechmem.core.subject import Subject
-from mechmem.core.task import Ids
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.example_masks import example_mask
 from mechmem.models.networks.mask_config import ExampleTied, MaskConfig, TurnOver
 
 Part = Literal["full", "own", "flipped", "shared"]
+
+SAME_FOR_ALL: tuple[Part, ...] = ("full", "shared")
+"""Subnetworks that are the same for every example."""
 
 
 class ExampleMask(nn.Module, abc.ABC):
@@ -30,7 +28,7 @@ class ExampleMask(nn.Module, abc.ABC):
 
     In training every example runs through its own subnetwork, in evaluation through the full network; `subnetwork`
     chooses another. The ids of the examples in a forward pass are set by `subnetwork`, or by mechmem where it runs the
-    network itself. A final class sets `kind` and `parts` and implements `factor`.
+    network itself. A final class sets `kind` and `parts` and implements `_factor`.
 
     Args:
         units: number of units of the layer.
@@ -65,9 +63,21 @@ class ExampleMask(nn.Module, abc.ABC):
         """The subnetwork to run, and the id of its example if one applies to every row (see `fingerprint`)."""
         return self.part, None if self.ids is None or self.ids.ndim else int(self.ids)
 
-    @abc.abstractmethod
+    @checked
     def factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
-        """Return the factor of each example's units; ids is None for the full network."""
+        """Return the factor of each example's units in a subnetwork; ids is None for one that is the same for all.
+
+        Raises:
+            ConfigError: there is no such subnetwork, or it differs by example and ids is None.
+        """
+        check_choice("subnetwork", part, self.parts)
+        if (ids is None) != (part in SAME_FOR_ALL):
+            raise ConfigError(f"ids must be {'None' if ids is not None else 'given'} for the subnetwork {part!r}")
+        return self._factor(part, ids)
+
+    @abc.abstractmethod
+    def _factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
+        """Return the factors of a subnetwork that exists; ids is None if it is the same for all examples."""
 
     def mask(self, ids: Int[Tensor, " example"], keep: float) -> Bool[Tensor, "example unit"]:
         """Return the mask of each example, in which a unit is kept with this probability."""
@@ -84,7 +94,7 @@ class ExampleMask(nn.Module, abc.ABC):
         axis = self.axis % values.ndim
         if values.shape[axis] != self.units:
             raise ConfigError(f"a mask layer of {self.units} units was given values of shape {tuple(values.shape)}")
-        factor = self.factor(part, None if part in ("full", "shared") else self._told(len(values)))
+        factor = self.factor(part, None if part in SAME_FOR_ALL else self._told(len(values)))
         between, behind = ("1 " * (axis - 1), "1 " * (values.ndim - 1 - axis))
         return values * rearrange(factor.to(values), f"example unit -> example {between}unit {behind}")
 
@@ -131,7 +141,7 @@ class TurnOverDropout(ExampleMask):
             raise ConfigError(f"keep probability must be below 1, got {keep}")
         self.keep = keep
 
-    def factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
+    def _factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
         """Return 1, m / p or (1 − m) / (1 − p)."""
         if ids is None:
             return torch.ones(1, self.units)
@@ -175,7 +185,7 @@ class ExampleTiedDropout(ExampleMask):
         self.shared, self.memory = shared, memory
         self.first_memory = max(1, int(shared * units))
 
-    def factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
+    def _factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
         """Return the factors of shared and memory units."""
         if ids is not None:
             found = self.mask(ids, self.memory).float()
@@ -184,93 +194,6 @@ class ExampleTiedDropout(ExampleMask):
         found = torch.full((1, self.units), self.memory if part == "full" else 0.0)
         found[:, : self.first_memory] = 1 if part == "full" else (self.shared + self.memory) / self.shared
         return found
-
-
-def mask_layers(model: nn.Module) -> tuple[ExampleMask, ...]:
-    """Return the layers of a model that have example masks."""
-    return tuple(module for module in model.modules() if isinstance(module, ExampleMask))
-
-
-@contextlib.contextmanager
-def of_examples(layers: Sequence[ExampleMask], ids: Int[Tensor, "*example"]) -> Iterator[None]:
-    """Set the ids of the examples in the forward passes inside a `with`.
-
-    A single id set before for every row (`subnetwork(model, part, 5)`) stays in force.
-
-    Args:
-        layers: the mask layers.
-        ids: one id per row, or a scalar for all rows.
-    """
-    before = [layer.ids for layer in layers]
-    for layer in layers:
-        if layer.ids is None or layer.ids.ndim:
-            layer.ids = ids
-    try:
-        yield
-    finally:
-        for layer, ids_before in zip(layers, before, strict=True):
-            layer.ids = ids_before
-
-
-@checked_but("ids")
-@contextlib.contextmanager
-def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = None) -> Iterator[None]:
-    """Run a network with example masks as one of its subnetworks.
-
-        with mm.subnetwork(subject, "flipped", ids):
-            logits = subject.model(inputs)
-
-    Afterwards, and after an error, the network is as it was.
-
-    Args:
-        model: a network with mask layers, or a subject.
-        part: "full"; "own", what each example trains; "flipped", the units that it does not train (turn-over dropout);
-            "shared", without memory units (example-tied dropout).
-        ids: ids of the examples in the forward passes inside, one per row; or one id for all rows, which also applies
-            to mechmem's own passes inside. Without ids, mechmem's passes apply each example's own mask.
-
-    Raises:
-        MissingNeedError: the network has no mask layers.
-        UnknownNameError: a mask layer has no such subnetwork.
-        ConfigError: the ids are not whole numbers of at least 0.
-    """
-    task = model.task if isinstance(model, Subject) else None
-    found = None if ids is None else one_or_more(ids)
-    layers = _with_part(model.model if isinstance(model, Subject) else model, part)
-    if task is not None and found is not None:
-        # An id that is not in the task would give a mask that no example has trained.
-        found = found if not found.ndim else task.source(check_ids(task, found))
-    before: list[tuple[Part | None, Tensor | None]] = [(layer.part, layer.ids) for layer in layers]
-    for layer in layers:
-        layer.part, layer.ids = part, layer.ids if found is None else found
-    try:
-        yield
-    finally:
-        for layer, (part_before, ids_before) in zip(layers, before, strict=True):
-            layer.part, layer.ids = part_before, ids_before
-
-
-def as_subnetwork(subject: Subject, part: Part) -> Subject:
-    """Return the subject with a copy of its model that always runs as one of its subnetworks.
-
-    Raises:
-        MissingNeedError: the network has no mask layers.
-        UnknownNameError: a mask layer has no such subnetwork.
-    """
-    model = subject.copy_model()
-    for layer in _with_part(model, part):
-        layer.part = part
-    return subject.with_model(model)
-
-
-def _with_part(model: nn.Module, part: Part) -> tuple[ExampleMask, ...]:
-    """Return the mask layers of a model, at least one, after checking that each has this subnetwork."""
-    layers = mask_layers(model)
-    if not layers:
-        raise MissingNeedError("the network has no layer with example masks (TurnOverDropout, ExampleTiedDropout)")
-    for layer in layers:
-        check_choice("subnetwork", part, layer.parts)
-    return layers
 
 
 def mask_layer(

@@ -22,7 +22,7 @@ from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import Act, on_point, warn_of_leftovers
 from mechmem.models.hooks.points import HookPoints, hook_points
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, recomputing, resolve_device
-from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.cache import Activations
 from mechmem.models.reading.gradients import Loss, Tape
 from mechmem.models.reading.separate import check_separate

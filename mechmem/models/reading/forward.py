@@ -16,7 +16,7 @@ from mechmem.math.blocks import blocks
 from mechmem.math.logits import all_finite
 from mechmem.models.hooks.hooking import warn_of_leftovers
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
-from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.separate import check_separate
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError
 from mechmem.models.hooks.running import device_of, evaluating
-from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.networks.subnetworks import mask_layers, of_examples
 
 
 def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"], *, looked_up: bool = False) -> None:

@@ -20,7 +20,7 @@ from mechmem.errors import MechmemError, RoleError, UnsteadyNetworkError
 from mechmem.models.hooks.hooking import on_point
 from mechmem.models.hooks.points import hook_points
 from mechmem.models.hooks.running import block_rows, device_of, evaluating
-from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.culprit import first_to_differ
 from mechmem.models.reading.input_types import check_input_type
 from mechmem.models.reading.same_rows import ROUNDINGS, Block, CoarsestType, gap_of

@@ -35,6 +35,17 @@ class Reduction(abc.ABC):
         """Return the reduced value."""
 
 
+def _chunk(values: Tensor, one: Tensor | None = None) -> Tensor:
+    """Return a chunk, or refuse it if it has no axis of examples, or its examples are not of the shape of `one`."""
+    if not values.ndim:
+        raise ActivationError("a chunk must have an axis of examples, got a single number")
+    if one is not None and values.shape[1:] != one.shape:
+        raise ActivationError(
+            f"an example has shape {tuple(values.shape[1:])} in this chunk and {tuple(one.shape)} in those before"
+        )
+    return values
+
+
 class Mean(Reduction):
     """Mean over examples; each chunk is summed in its own precision (at least float32), the chunks in float64."""
 
@@ -45,7 +56,7 @@ class Mean(Reduction):
 
     def update(self, values: Shaped[Tensor, "example ..."]) -> None:
         """Add a chunk."""
-        total = values.sum(0).double()
+        total = _chunk(values, self._sum).sum(0).double()
         self._sum = total if self._sum is None else self._sum + total
         self.n += len(values)
 
@@ -67,7 +78,7 @@ class Variance(Reduction):
 
     def update(self, values: Shaped[Tensor, "example ..."]) -> None:
         """Merge a chunk."""
-        chunk = values.double()
+        chunk = _chunk(values, self._mean).double()
         n, mean = len(chunk), chunk.mean(0)
         squares = (chunk - mean).square().sum(0)
         if self._mean is None or self._squares is None:
@@ -95,7 +106,8 @@ class Gram(Reduction):
 
     def update(self, values: Shaped[Tensor, "example ..."]) -> None:
         """Add a chunk."""
-        flat = values.flatten(1).double()
+        first = None if self._sum is None else torch.empty(len(self._sum))
+        flat = _chunk(_chunk(values).flatten(1), first).double()
         gram = flat.T @ flat
         self._sum = gram if self._sum is None else self._sum + gram
 

@@ -13,7 +13,7 @@ from mechmem.core.config import check_whole
 from mechmem.core.plugins import Readout
 from mechmem.core.subject import Subject
 from mechmem.core.task import Predictor
-from mechmem.models.networks.masks import subnetwork
+from mechmem.models.networks.subnetworks import subnetwork
 from mechmem.models.reading.forward import logits_of
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from mechmem.core.plugins import Surgery
 from mechmem.core.subject import Subject
-from mechmem.models.networks.masks import as_subnetwork
+from mechmem.models.networks.subnetworks import as_subnetwork
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,11 +66,10 @@ def test_equal_scores_put_no_neuron_in_both_sets(net):
 
 def test_test_labels_choose_nothing(net):
     task = net.subject.task
-    true = task.true(task.ids).clone()
-    true[task.test_ids] = 0
     train = torch.zeros(len(task.ids), dtype=torch.bool)
     train[task.train_ids] = True
-    changed = mm.ArrayTask(task.operands, task.given(task.ids), true, train, operation="add", n_classes=7)
+    changed = mm.ArrayTask(task.operands, task.given(task.ids), task.true(task.ids), train, operation="add")
+    changed._true[task.test_ids] = 0
     one, other = (Partition()(dataclasses.replace(net.subject, task=each)) for each in (task, changed))
     assert torch.equal(one.top.mask, other.top.mask) and torch.equal(one.bottom.mask, other.bottom.mask)
 

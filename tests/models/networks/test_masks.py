@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.models.networks.build import build_model
-from mechmem.models.networks.masks import mask_layers, of_examples
+from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.tasks.build import build_task
 from mechmem.training import loop
 

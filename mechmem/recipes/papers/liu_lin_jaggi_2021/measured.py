@@ -18,7 +18,8 @@ from mechmem.examples.detection import detect_label_noise
 from mechmem.examples.table import example_scores
 from mechmem.math.logits import answers_of
 from mechmem.models.networks.mask_config import TurnOver
-from mechmem.models.networks.masks import Part, subnetwork
+from mechmem.models.networks.masks import Part
+from mechmem.models.networks.subnetworks import subnetwork
 from mechmem.models.reading.forward import logits_of
 from mechmem.plotting.bars import dots
 from mechmem.recipes.measures import Rows, curves, pooled

@@ -12,7 +12,8 @@ from mechmem.analyses.layers.layer_rewinding import LayerRewinding
 from mechmem.core.plugins import named
 from mechmem.core.subject import Subject
 from mechmem.math.logits import answers_of
-from mechmem.models.networks.masks import ExampleTiedDropout, mask_layers, subnetwork
+from mechmem.models.networks.masks import ExampleTiedDropout
+from mechmem.models.networks.subnetworks import mask_layers, subnetwork
 from mechmem.models.reading.forward import logits_of
 from mechmem.recipes.measures import Rows, accuracies, curves
 from mechmem.training.run import Run
