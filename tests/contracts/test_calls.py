@@ -320,7 +320,7 @@ recorder.checkpoint(1, 5)                              | optimizer must be
 recorder.resume_at(1, None)                            | history must be
 recorder.catch_up(None)                                | step must be a whole number
 Output(classes=0)                                      | classes of an Output must be a whole number of at least 1
-ArrayTask(PAIRS, SUMS, SUMS, torch.arange(25) < 20, operation='subtract') | gives 4 for .0, 1. mod 5, but the true label of
+ArrayTask(PAIRS, SUMS, SUMS, torch.arange(25) < 20, operation='subtract') | gives 4 for .0, 1. mod 5
 audit(s, ['raw'], untrained=model)                     | untrained must be another network
 audit(s, ['raw'], noise_only=copy.deepcopy(model))     | noise_only must be another network
 Subject(model, task).memo('x', None)                   | compute must be a function
