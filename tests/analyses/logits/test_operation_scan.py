@@ -52,12 +52,8 @@ def test_any_planted_slope_is_found_whatever_the_task(slope):
 def test_the_operation_is_not_read():
     logits = of_slope(task_of(), 3)
     one = scan(task_of(), logits)
-    given = task_of()
-    train = torch.zeros(169, dtype=torch.bool)
-    train[given.train_ids] = True
-    other = mm.ArrayTask(
-        given.operands, given.given(given.ids), given.true(given.ids), train, operation="subtract", n_classes=13
-    )
+    other = task_of()
+    other.operation = "subtract"
     two = scan(other, logits)
     torch.testing.assert_close(two.share, one.share)
     assert (one.true_slope, two.true_slope) == (1, 12)
