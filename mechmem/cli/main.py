@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import io
 import json
-import os
 import re
 import shlex
 import signal
@@ -19,6 +18,7 @@ from typing import Any
 import tyro
 
 from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
+from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
 from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import TERMINATED, Terminated, interruptible
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(str(unknown_name("command", arguments[0], COMMANDS)), REFUSED)
     box = io.StringIO()
     try:
-        with contextlib.redirect_stderr(box):
+        with nothing_begun(), contextlib.redirect_stderr(box):
             command = tyro.extras.subcommand_cli_from_dict(
                 {name: command for name, (command, _) in COMMANDS.items()},
                 prog="mechmem",
@@ -98,20 +98,10 @@ def _guard(run: Callable[[], None], arguments: list[str]) -> int:
 
 
 def _load_libraries() -> None:
-    """Load the slow libraries, once the command has been parsed.
-
-    Meanwhile an interrupt exits at once: raised inside an import, it can be lost or abort the process.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(each) for each in signals]
-    for each in signals:
-        signal.signal(each, lambda number, _: os._exit(_complain("interrupted before anything was done", 128 + number)))
-    try:
+    """Load the slow libraries, once the command has been parsed."""
+    with nothing_begun():
         import mechmem.cli.demo
         import mechmem.cli.terminal  # noqa: F401
-    finally:
-        for each, handler in zip(signals, before, strict=True):
-            signal.signal(each, handler)
 
 
 def _complain(message: str, status: int) -> int:

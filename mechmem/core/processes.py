@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from types import FrameType
 from typing import Any, cast
 
@@ -18,6 +18,9 @@ TERMINATED = 143
 """Exit status of a process that was ended by SIGTERM."""
 GRACE = 15.0
 """Seconds that interrupted workers have to save what they have."""
+MOMENT = 0.2
+"""Seconds after which an interrupted worker ends that has nothing to save, so that a result on its way arrives."""
+HEEDED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
@@ -60,7 +63,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         workers: number of processes.
     """
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
+    pool = _Pool(workers, multiprocessing.get_context("spawn"), _start)
     try:
         yield pool
     except BaseException:
@@ -68,8 +71,8 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=False, cancel_futures=True)
         started = set(multiprocessing.active_children()) - before
         for process in started:
-            if process.pid is not None:
-                os.kill(process.pid, signal.SIGINT)
+            # Not an interrupt, which a process in the background ignores.
+            process.terminate()
         # An interrupt inside an import can be lost; what was saved before can be resumed all the same.
         running, deadline = {process.sentinel: process for process in started}, time.monotonic() + GRACE
         while running and (left := deadline - time.monotonic()) > 0:
@@ -82,8 +85,31 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-_working = False
-_interrupted = False
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes hear of an interrupt only once they can handle it, not while Python starts."""
+
+    def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+        """Submit a call; the process that may be started for it inherits the held signals, and releases them."""
+        with _held():
+            return super().submit(*arguments, **named)
+
+
+@contextlib.contextmanager
+def _held() -> Iterator[None]:
+    """Let interrupts wait until the block has ended, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_working = _raised = _interrupted = False
+_ending = threading.Event()
+"""Set when an interrupted worker has nothing left to save."""
 
 
 def run_interruptibly(call: Callable[..., Any], *arguments: Any) -> Any:
@@ -96,15 +122,22 @@ def run_interruptibly(call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
     finally:
         _working = False
+        if _interrupted:
+            _ending.set()
 
 
 def _start() -> None:
+    for wait in (_end_with_parent, _end_when_interrupted):
+        threading.Thread(target=wait, daemon=True).start()
+    for each in HEEDED:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, _interrupt)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+    # Slow, as are the imports of the first call: what interrupts them ends the process.
     import torch
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _interrupt)
 
 
 def _end_with_parent() -> None:
@@ -114,10 +147,19 @@ def _end_with_parent() -> None:
     os._exit(TERMINATED)
 
 
+def _end_when_interrupted() -> None:
+    _ending.wait()
+    time.sleep(MOMENT)
+    os._exit(TERMINATED)
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Interrupt what the worker runs; an idle one would end in a traceback, and is told when more work arrives."""
-    global _working, _interrupted
-    _interrupted = True
-    if _working:
-        _working = False
+    """Interrupt what the worker runs, once, as that is then saved; an idle one ends."""
+    global _raised, _interrupted
+    first, _interrupted = not _interrupted, True
+    if not _working:
+        if first:
+            _ending.set()
+    elif not _raised:
+        _raised = True
         raise KeyboardInterrupt

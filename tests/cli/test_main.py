@@ -3,10 +3,8 @@
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -223,56 +221,6 @@ def test_list_names_every_plugin(capsys):
     assert max(map(len, lines)) <= 80
     kinds = ["surgeries", "readouts", "neuron scores", "example scores", "analyses", "recipes"]
     assert [line.strip() for line in lines if line.strip() and not line.startswith(" ")] == kinds
-
-
-def _heed_interrupts():
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@pytest.mark.slow
-def test_an_interrupt_keeps_what_was_reached_and_says_how_to_go_on(tmp_path):
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "mechmem.cli.main", "train", "--p", "23", "--steps", "200000", "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # A test run that was started in the background ignores interrupts, and hands that down.
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=_heed_interrupts)
-    while not (out / "checkpoints" / "step_1.safetensors").exists():
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 130
-    assert "To resume: mechmem train --p 23 --steps 200000" in said
-    assert list((out / "checkpoints").glob("*.optimizer.safetensors")) and not list(out.glob(".*"))
-
-
-@pytest.mark.slow
-def test_an_interrupted_reproduction_stops_soon_and_keeps_every_run(tmp_path):
-    out = tmp_path / "r"
-    command = [
-        sys.executable,
-        "-m",
-        "mechmem.cli.main",
-        "reproduce",
-        "doshi_2024",
-        "--claims",
-        "coexistence",
-        "--quiet",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=_heed_interrupts
-    )
-    while len(list(out.glob("runs/*/checkpoints/step_1.safetensors"))) < 2:
-        assert process.poll() is None
-        time.sleep(0.1)
-    # To the parent alone, as a notebook sends it; the third run, which waits, must not be begun.
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and "To resume: mechmem reproduce doshi_2024" in said
-    assert "Traceback" not in said
-    reached = list(out.glob("runs/*/checkpoints/step_*.optimizer.safetensors"))
-    assert len(reached) == 2 and not list(out.glob("measurements/*/*"))
 
 
 def test_starting_up_loads_neither_torch_nor_transformer_lens():

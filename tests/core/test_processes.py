@@ -53,13 +53,29 @@ def test_only_the_main_thread_can_heed_it():
 
 def test_an_interrupted_worker_begins_no_further_call(monkeypatch):
     calls = []
-    for name in ("_working", "_interrupted"):
+    for name in ("_working", "_raised", "_interrupted"):
         monkeypatch.setattr(processes, name, False)
+    monkeypatch.setattr(processes, "_ending", threading.Event())
     with pytest.raises(KeyboardInterrupt):
         run_interruptibly(lambda: processes._interrupt(signal.SIGINT, None))
     with pytest.raises(KeyboardInterrupt):
         run_interruptibly(calls.append, 1)
-    assert not calls
+    assert not calls and processes._ending.is_set()
+
+
+def test_an_interrupt_is_raised_once_so_that_what_it_saves_is_saved(monkeypatch):
+    for name in ("_working", "_raised", "_interrupted"):
+        monkeypatch.setattr(processes, name, False)
+    monkeypatch.setattr(processes, "_ending", threading.Event())
+
+    def saved():
+        try:
+            processes._interrupt(signal.SIGINT, None)
+        except KeyboardInterrupt:
+            processes._interrupt(signal.SIGTERM, None)
+            return "saved", processes._ending.is_set()
+
+    assert run_interruptibly(saved) == ("saved", False) and processes._ending.is_set()
 
 
 def wait_for(path):
@@ -80,6 +96,52 @@ def test_an_error_interrupts_what_the_workers_run(tmp_path):
         raise ZeroDivisionError
     assert isinstance(running.exception(), KeyboardInterrupt)
     assert queued.cancelled() or isinstance(queued.exception(), KeyboardInterrupt)
+
+
+STARTING = """
+import sys, time
+from mechmem.core.processes import run_interruptibly, worker_pool
+if __name__ == "__main__":
+    try:
+        with worker_pool(2) as pool:
+            for _ in range(2):
+                pool.submit(run_interruptibly, time.sleep, 100)
+            time.sleep(float(sys.argv[1]))
+            start = time.monotonic()
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        print(time.monotonic() - start)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["0", "0.3", "1"])
+def test_a_worker_interrupted_while_it_starts_ends_soon_and_without_a_word(after, tmp_path):
+    script = tmp_path / "starting.py"
+    script.write_text(STARTING)
+    done = subprocess.run([sys.executable, script, after], capture_output=True, text=True, check=True)
+    assert done.stderr == "" and float(done.stdout) < processes.GRACE
+
+
+BACKGROUND = """
+import os, signal
+from mechmem.core.processes import run_interruptibly, worker_pool
+def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    return "not interrupted"
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with worker_pool(1) as pool:
+        print(pool.submit(run_interruptibly, work).result())
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_process_in_the_background_ignores_interrupts_too(tmp_path):
+    script = tmp_path / "background.py"
+    script.write_text(BACKGROUND)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout == "not interrupted\n"
 
 
 PARENT = """
