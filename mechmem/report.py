@@ -22,7 +22,7 @@ from mechmem.analyses.neurons.fourier_classification import FourierClassificatio
 from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.runs.training_curves import TrainingCurves
 from mechmem.core.arguments import checked_but
-from mechmem.core.files import LOCK, left_over, sweep, write_text
+from mechmem.core.files import LOCK, becomes, sweep, write_text
 from mechmem.core.in_words import shown
 from mechmem.core.paths import check_place
 from mechmem.core.plugins import Analysis
@@ -186,8 +186,8 @@ def check_output(out: Path, ours: Collection[str]) -> None:
     """
     try:
         sweep(out, *ours)
-        skipped = {*ours, LOCK, *(path.name for path in left_over(out, *ours))}
-        strangers = [path.name for path in out.iterdir() if path.name not in skipped] if out.exists() else []
+        found = list(out.iterdir()) if out.exists() else []
+        strangers = [path.name for path in found if path.name not in {*ours, LOCK} and not becomes(path, *ours)]
         page = out / "report.html"
         if page.is_file() and "<title>mechmem" not in page.read_text(encoding="utf-8", errors="replace")[:2000]:
             strangers.append("a report.html of somebody else's")

@@ -70,17 +70,19 @@ def run_demo(
         tell: called with each scorecard as soon as it is finished.
 
     Raises:
-        RunDirectoryError: `out` holds runs of another seed, or something else.
+        RunDirectoryError: `out` holds runs of another seed, or something else, or another process writes to it.
     """
     configs = demo_configs(seed)
     check_output(out, {*configs, "report.html"})
     entries = []
-    for name, config in configs.items():
-        title = name.replace("_", " ")
-        subject = train(config, out=out / name, device=device, progress=progress, title=title)
-        card = audit(subject, progress=progress)
-        files.write_json(out / name / "scorecard.json", card.to_json())
-        tell(card)
-        entries.append((subject, card))
-    write_report(entries, out / "report.html")
+    # One lock for all, since the twins and the audits of two demos would meet too.
+    with files.alone(out):
+        for name, config in configs.items():
+            title = name.replace("_", " ")
+            subject = train(config, out=out / name, device=device, progress=progress, title=title)
+            card = audit(subject, progress=progress)
+            files.write_json(out / name / "scorecard.json", card.to_json())
+            tell(card)
+            entries.append((subject, card))
+        write_report(entries, out / "report.html")
     return entries

@@ -63,14 +63,16 @@ def sweep(folder: Path, *names: str) -> None:
 
 def left_over(folder: Path, *names: str) -> list[Path]:
     """Return the temporary files in a directory that were to become files of these names or patterns."""
-    if not folder.is_dir():
-        return []
-    found = ((path, _TEMPORARY.fullmatch(path.name)) for path in folder.iterdir())
-    return [
-        path
-        for path, match in found
-        if match is not None and path.is_file() and any(fnmatch.fnmatchcase(match[1], name) for name in names)
-    ]
+    return [path for path in folder.iterdir() if becomes(path, *names)] if folder.is_dir() else []
+
+
+def becomes(path: Path, *names: str) -> bool:
+    """Return whether a path is of a temporary file that is to become a file of one of these names or patterns.
+
+    It may have become it since the directory was listed.
+    """
+    match = _TEMPORARY.fullmatch(path.name)
+    return match is not None and any(fnmatch.fnmatchcase(match[1], name) for name in names) and not path.is_dir()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mechmem.core.files import LOCK, hash_of, left_over, read_json, without_hash, write_hashed
+from mechmem.core.files import LOCK, becomes, hash_of, read_json, without_hash, write_hashed
 from mechmem.core.roles import Roles
 from mechmem.core.storage import decode, encode
 from mechmem.core.task import Task
@@ -96,8 +96,7 @@ def strangers(path: Path) -> list[str]:
         RunDirectoryError: the directory cannot be read.
     """
     try:
-        skipped = {each.name for each in left_over(path, *NAMES)} | {LOCK}
-        return [each.name for each in path.iterdir() if each.name not in skipped]
+        return [each.name for each in path.iterdir() if each.name != LOCK and not becomes(each, *NAMES)]
     except OSError as error:
         raise RunDirectoryError(f"cannot read {path}: {error.strerror}") from error
 

@@ -23,8 +23,8 @@ from mechmem.core.task import Task
 from mechmem.errors import ConfigError, RunDirectoryError, TrainingFailedError
 from mechmem.training.config import MOST_SAVED, MOST_STEPS, Loss, TrainConfig, log_schedule
 from mechmem.training.evaluate import evaluate
-from mechmem.training.header import NAMES, started, strangers, write_header
-from mechmem.training.history import History, append, flush, no_history, write_history
+from mechmem.training.header import NAMES, read_header, started, strangers, write_header
+from mechmem.training.history import LINES, History, append, flush, no_history, write_history
 from mechmem.training.run import OPTIMIZER, STATE, Run, write_checkpoint
 
 
@@ -61,7 +61,8 @@ class Recorder:
 
     Raises:
         ConfigError: there is no such loss, the number of steps is not positive, or a step is not one of them.
-        RunDirectoryError: the directory is not empty, cannot be written, or is being written by another process.
+        RunDirectoryError: the directory holds a run or something else, cannot be written, or another process writes to
+            it.
         TrainingFailedError: the disk is full.
     """
 
@@ -107,16 +108,22 @@ class Recorder:
 
     def _open(self) -> None:
         """Begin a run, or check that there is one to go on with."""
-        if started(self.path):
+        if started(self.path) and not (self.config is None and self._only_begun()):
             if self.config is None:
                 raise RunDirectoryError(f"{self.path} already holds a run; choose another directory")
-        elif strangers(self.path):
+        elif not started(self.path) and strangers(self.path):
             raise RunDirectoryError(f"{self.path} holds something else; choose another directory")
         else:
             write_header(self.path, self.config, self.task, self.roles)
             write_history(self.path, no_history(""))
         files.sweep(self.path, *NAMES)
         files.sweep(self.path / "checkpoints", f"step_*{STATE}")
+
+    def _only_begun(self) -> bool:
+        """Return whether a user's loop was killed in this directory before it had recorded anything."""
+        lines = self.path / LINES
+        recorded = (lines.exists() and lines.stat().st_size) or any(self.path.glob(f"checkpoints/*{STATE}"))
+        return not recorded and read_header(self.path).config is None
 
     @property
     def rows(self) -> list[dict[str, Any]]:

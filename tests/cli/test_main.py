@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from mechmem.cli.main import main
+from mechmem.core import files
 
 TINY = ["--p", "7", "--width", "16", "--steps", "40", "--train-fraction", "0.6", "--quiet"]
 
@@ -231,6 +232,12 @@ def test_starting_up_loads_neither_torch_nor_transformer_lens():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+
+
+def test_two_demos_do_not_share_a_directory(capsys, tmp_path):
+    with files.alone(tmp_path):
+        assert "is being written by another process" in refused(capsys, "demo", "--quiet", "--out", str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("capability", "precision"), [("AVX2", "fp32"), ("DEFAULT", "fp32"), ("AVX512", "bf16")])

@@ -7,11 +7,14 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mechmem.core import files
 from mechmem.errors import RunDirectoryError, TrainingFailedError
+from mechmem.report import check_output
+from mechmem.training.header import strangers
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -142,3 +145,12 @@ def test_a_full_disk_fails_a_run_and_a_read_only_one_refuses_it(tmp_path):
     full, forbidden = OSError(errno.ENOSPC, "No space left on device"), OSError(errno.EROFS, "Read-only file system")
     assert isinstance(files.cannot_write(tmp_path, full), TrainingFailedError)
     assert isinstance(files.cannot_write(tmp_path, forbidden), RunDirectoryError)
+
+
+def test_a_temporary_file_that_is_renamed_while_a_directory_is_listed_is_no_stranger(tmp_path, monkeypatch):
+    # A second process that starts on the same directory sees what the first is writing.
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([folder / ".config.json.0123abcd", folder / "thesis.tex"]))
+    assert strangers(tmp_path) == ["thesis.tex"]
+    check_output(tmp_path, {"config.json", "thesis.tex"})
+    with pytest.raises(RunDirectoryError, match="thesis.tex"):
+        check_output(tmp_path, {"config.json"})

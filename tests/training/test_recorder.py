@@ -4,10 +4,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from interrupted import contents
 from torch import nn
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, TrainingFailedError, UnknownNameError
+from mechmem.training.header import write_header
 
 
 class Own(nn.Module):
@@ -124,6 +126,27 @@ def test_a_directory_is_used_once(task, tmp_path, tiny_config):
         mm.Recorder(Own(), task, steps=3, out=tmp_path / "other")
 
 
+@pytest.mark.parametrize("lost", [(), ("history.bits",), ("history.jsonl", "history.bits")])
+def test_a_directory_whose_loop_was_killed_before_it_recorded_anything_may_be_used(lost, task, tmp_path):
+    mm.Recorder(Own(), task, steps=3, out=tmp_path / "run")
+    for name in lost:
+        (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / ".history.bits.0123abcd").write_bytes(b"x")
+    record(task, tmp_path / "run")
+    record(task, tmp_path / "undisturbed")
+    assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
+    assert not list((tmp_path / "run").glob(".history*"))
+
+
+def test_one_evaluation_or_checkpoint_is_a_run(task, tmp_path, tiny_config):
+    mm.Recorder(Own(), task, steps=3, out=tmp_path / "evaluated").evaluate(0)
+    mm.Recorder(Own(), task, steps=3, out=tmp_path / "saved").checkpoint(0)
+    write_header(tmp_path / "trained", tiny_config, task, mm.Roles())
+    for name in ("evaluated", "saved", "trained"):
+        with pytest.raises(RunDirectoryError, match="already holds a run"):
+            mm.Recorder(Own(), task, steps=3, out=tmp_path / name)
+
+
 def test_an_empty_directory_may_be_used(task, tmp_path):
     (tmp_path / "run").mkdir()
     mm.Recorder(Own(), task, steps=3, out=tmp_path / "run")(0)
@@ -172,6 +195,7 @@ def test_a_loop_s_directory_is_its_own_while_it_has_a_recorder(task, tmp_path):
     recorder = mm.Recorder(model, task, steps=3, out=tmp_path / "run")
     with pytest.raises(RunDirectoryError, match="another process"):
         mm.Recorder(Own(), task, steps=3, out=tmp_path / "run")
+    recorder(0)
     del recorder
     with pytest.raises(RunDirectoryError, match="already holds a run"):
         mm.Recorder(Own(), task, steps=3, out=tmp_path / "run")
