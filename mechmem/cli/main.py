@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import io
 import json
-import re
+import os
 import shlex
 import signal
 import sys
@@ -18,19 +18,14 @@ from typing import Any
 import tyro
 
 from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
+from mechmem.cli.lines import check_line, in_one_line, options
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
 from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import TERMINATED, Terminated, interruptible
 from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailedError, unknown_name
 
-REFUSED, FAILED, INTERRUPTED = 2, 1, 128 + signal.SIGINT
-
-MAY_BE_EMPTY = ("--stop-when",)
-"""Options whose empty value means that there is none."""
-
-LISTS = {"--extractors", "--scores", "--claims"}
-"""Options that take several values, at least one."""
+REFUSED, FAILED, INTERRUPTED, UNREAD = 2, 1, 128 + signal.SIGINT, 128 + 13
 
 DESCRIPTION = """Measure what a trained network memorized, what it generalized, and whether hidden accuracy is in the
 network or only in its labels. `mechmem --version` prints the version."""
@@ -39,21 +34,28 @@ network or only in its labels. `mechmem --version` prints the version."""
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0: done. 1: the run failed. 2: refused before anything was written. 130: interrupted, progress is saved. 143: the
-    same by SIGTERM.
+    0: done. 1: the run failed. 2: refused before anything was written. 130: interrupted, progress is saved. 141: nobody
+    reads what is printed any more. 143: ended by SIGTERM, progress is saved.
     """
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        status = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except (BrokenPipeError, _UnreadError):
+        # Python flushes once more at exit, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    return status
+
+
+def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         _write(importlib.metadata.version("mechmem"))
         return 0
-    empty = [before for before, after in zip(arguments, [*arguments[1:], None], strict=True) if after == ""]
-    empty += [each.removesuffix("=") for each in arguments if re.fullmatch("--[a-z-]+=", each)]
-    if any(before not in MAY_BE_EMPTY for before in empty):
-        return _complain(f"nothing is given after {empty[0]}", REFUSED)
-    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-"):
+    if arguments and arguments[0] not in COMMANDS and not arguments[0].startswith("-") and arguments[0]:
         return _complain(str(unknown_name("command", arguments[0], COMMANDS)), REFUSED)
     box = io.StringIO()
     try:
+        check_line(arguments)
         with nothing_begun(), contextlib.redirect_stderr(box):
             command = tyro.extras.subcommand_cli_from_dict(
                 {name: command for name, (command, _) in COMMANDS.items()},
@@ -62,20 +64,14 @@ def main(argv: list[str] | None = None) -> int:
                 args=arguments or ["--help"],
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
             )
+    except ConfigError as error:
+        return _complain(str(error), REFUSED)
     except SystemExit as stop:
-        return _complain(_unboxed(box.getvalue()), REFUSED) if stop.code else 0
-    for option in LISTS & {*arguments}:
-        if not getattr(command, option.removeprefix("--"), True):
+        return _complain(in_one_line(box.getvalue(), arguments), REFUSED) if stop.code else 0
+    for option in options(arguments):
+        if getattr(command, option.strip("-").replace("-", "_"), None) == ():
             return _complain(f"nothing is given after {option}", REFUSED)
     return _guard(lambda: COMMANDS[arguments[0]][1](command), arguments)
-
-
-def _unboxed(box: str) -> str:
-    """Turn tyro's framed message into one line, without its title, which it repeats, and its pointer to the help."""
-    lines = [line for line in (line.strip(" │╭╮╰╯") for line in box.splitlines()) if line]
-    message = " ".join(" ".join(lines[1:]).split("For full helptext")[0].split())
-    # Rules are hyphens if the terminal has no box characters.
-    return ". ".join(filter(None, (part.strip(" .") for part in re.split("[─-]{5,}", message))))
 
 
 def _guard(run: Callable[[], None], arguments: list[str]) -> int:
@@ -109,8 +105,16 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
+class _UnreadError(Exception):
+    """Nobody reads what is printed any more."""
+
+
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise _UnreadError from error
 
 
 def _demo(command: Demo) -> None:

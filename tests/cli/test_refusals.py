@@ -1,6 +1,8 @@
 """Wrong command lines: status 2, one line on standard error, nothing written, and no work done before."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -20,6 +22,12 @@ LINES = [
     f"train {TINY} --weight-decay -1",
     f"train {TINY} --betas 0.9",
     f"train {TINY} --label-noise 2",
+    f"train {TINY} --p 7",
+    f"train {TINY} --p=7",
+    f"train {TINY} --quiet",
+    f"train {TINY} --train-fraction 0.8 --train_fraction 0.5",
+    f"train {TINY} --left-out",
+    f"train {TINY} --mask-layers",
     f"train {TINY} --device cpu:7",
     f"train {TINY} --device meta",
     f"train {TINY} --group EMPTY",
@@ -43,6 +51,8 @@ LINES = [
     "audit RUN --out EMPTY",
     "audit RUN --out FILE",
     "audit RUN --extractors",
+    "audit RUN --extractors raw --extractors diagonal",
+    "audit RUN --out a --out b",
     "audit RUN --extractors EMPTY",
     f"audit RUN --step {NINES}",
     "audit RUN --device cuda:99",
@@ -101,3 +111,36 @@ def test_a_wrong_line_is_refused_at_once_and_leaves_nothing(line, run, capsys, t
     out, err = capsys.readouterr()
     assert err.startswith("mechmem: ") and err.count("\n") == 1 and len(err) < 700 and not out
     assert not any(empty.iterdir()) and file.read_text() == "mine" and sorted(os.walk(run)) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train --p 5.0", "--p must be a whole number, got 5.0"),
+        ("train --lr=1,5", "--lr must be a number, got 1,5"),
+        ("train --betas 0.9", "--betas must be 2 numbers, got 0.9"),
+        ("train --left-out 3 a", "--left-out must be whole numbers, got 3 a"),
+        ("examples RUN --most many", "--most must be a whole number, got many"),
+        ("train --widht 5", "Unrecognized options: --widht, 5. Did you mean --width?"),
+        ("train --p 5 --p 7", "--p is given 2 times: give it once, followed by all of its values"),
+        ("audit RUN --extractors raw --extractors diagonal", "--extractors is given 2 times"),
+        ("train --left-out", "nothing is given after --left-out"),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_it_takes(line, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"mechmem: {said}") and len(err) < 130
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "--help"], pytest.param(["list", "--json"], marks=pytest.mark.slow)], ids=" ".join
+)
+def test_a_reader_that_leaves_early_ends_the_command_without_a_traceback(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "mechmem.cli.main", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

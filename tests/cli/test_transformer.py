@@ -7,7 +7,8 @@ import pytest
 from mechmem.cli.main import main
 
 TINY = ["--p", "7", "--steps", "8", "--train-fraction", "0.6", "--quiet"]
-SMALL = ["--model", "transformer", "--d-model", "8", "--heads", "2", "--d-mlp", "12"]
+NARROW = ["--model", "transformer", "--d-model", "8"]
+SMALL = [*NARROW, "--heads", "2", "--d-mlp", "12"]
 
 
 def refused(capsys, *arguments):
@@ -34,7 +35,7 @@ def test_every_option_reaches_the_config(tmp_path):
 def test_defaults_are_each_networks_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", *TINY, "--width", "8"]) == 0
-    assert main(["train", *TINY, *SMALL, "--d-mlp", "0"]) == 0
+    assert main(["train", *TINY, *NARROW, "--heads", "2", "--d-mlp", "0"]) == 0
     read = {}
     for name in ("add-p7-noise0.3-seed0", "transformer-add-p7-noise0.3-seed0"):
         read[name.partition("-")[0]] = json.loads((tmp_path / "runs" / name / "config.json").read_text())["config"]
@@ -74,7 +75,7 @@ def test_options_of_the_transformer_are_refused_for_an_mlp(capsys, option):
     "options, said",
     [
         (["--model", "transfomer"], "'mlp', 'transformer'"),
-        ([*SMALL, "--heads", "3"], "d_model must be a multiple of heads"),
+        ([*NARROW, "--heads", "3"], "d_model must be a multiple of heads"),
         ([*SMALL, "--init", "liu_lu_2026"], "One of: doshi_2024, nanda_2023, pytorch"),
         (["--init", "nanda_2023"], "One of: doshi_2024, liu_lu_2026, pytorch"),
     ],

@@ -1,0 +1,66 @@
+"""Command lines that the parser takes though they cannot be meant, and its messages in one line. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from mechmem.errors import ConfigError
+
+MAY_BE_EMPTY = ("--stop-when",)
+"""Options whose empty value means that there is none."""
+
+KINDS = {"INT…": "whole numbers", "FLOAT FLOAT": "2 numbers", "INT": "a whole number", "FLOAT": "a number"}
+"""What an option takes, by its placeholder in the help."""
+
+_OPTION = re.compile(r"(--[A-Za-z][\w-]*)(?:=(.*))?", re.S)
+
+
+def options(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of each option, by the option; of one that is given again, the last ones."""
+    found: dict[str, list[str]] = {}
+    values: list[str] = []
+    for each in _before_dashes(arguments):
+        match = _OPTION.fullmatch(each)
+        if match is None:
+            values.append(each)
+        else:
+            values = [] if match[2] is None else [match[2]]
+            found[match[1].replace("_", "-")] = values
+    return found
+
+
+def check_line(arguments: Sequence[str]) -> None:
+    """Refuse a line with an empty value, or with an option that is given again: the parser would take the last one.
+
+    Raises:
+        ConfigError: the message names the option.
+    """
+    empty = [before for before, after in zip(arguments, [*arguments[1:], None], strict=True) if after == ""]
+    empty += [each.removesuffix("=") for each in arguments if re.fullmatch("--[a-z-]+=", each)]
+    if any(before not in MAY_BE_EMPTY for before in empty):
+        raise ConfigError(f"nothing is given after {empty[0]}")
+    matches = [match for each in _before_dashes(arguments) if (match := _OPTION.fullmatch(each))]
+    for option, count in Counter(match[1].replace("_", "-") for match in matches).items():
+        if count > 1:
+            raise ConfigError(f"{option} is given {count} times: give it once, followed by all of its values")
+
+
+def in_one_line(box: str, arguments: Sequence[str]) -> str:
+    """Turn the parser's framed message into one line, without its title, which it repeats, and its help."""
+    lines = [line for line in (line.strip(" │╭╮╰╯") for line in box.splitlines()) if line]
+    message = " ".join(" ".join(lines[1:]).split("For full helptext")[0].split())
+    # Rules are hyphens if the terminal has no box characters.
+    message = ". ".join(filter(None, (part.strip(" .") for part in re.split("[─-]{5,}", message))))
+    wrong = re.match(r"Error parsing (--[\w-]+): .*Argument helptext: \1 (?:\{None\}\|)?(.*)", message)
+    kind = None if wrong is None else next((KINDS[each] for each in KINDS if wrong[2].startswith(each)), None)
+    if wrong is not None and kind is not None:
+        return f"{wrong[1]} must be {kind}, got {' '.join(options(arguments).get(wrong[1], [])) or 'nothing'}"
+    said, _, near = message.partition("Perhaps you meant:")
+    names = [name for name in dict.fromkeys(re.findall(r"--[a-z][\w-]*", near)) if name != "--help"]
+    return f"{said.strip(' .')}. Did you mean {names[0]}?" if names else message
+
+
+def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
