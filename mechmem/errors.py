@@ -11,6 +11,10 @@ _INSIDE = ("mechmem", "dataclasses", "jaxtyping", "contextlib")
 """Packages whose frames lie between a warning and the line that called mechmem (jaxtyping's if shapes are checked)."""
 
 
+_LONGEST = 450
+"""Most characters of the names that an error lists."""
+
+
 class MechmemError(Exception):
     """Base of every error that mechmem raises on purpose."""
 
@@ -107,5 +111,7 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str]) -> UnknownNameErr
     by_lower = {existing.lower(): existing for existing in names}
     nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     hint = f" Did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
-    shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
-    return UnknownNameError(f"no {kind} {name!r}.{hint} One of: {shown or '(none)'}")
+    fit = [name for place, name in enumerate(names) if len(", ".join(names[: place + 1])) <= _LONGEST]
+    shown = ", ".join(fit) + (", …" if len(names) > len(fit) else "")
+    asked = name if len(name) <= 80 else f"{name[:79]}…"
+    return UnknownNameError(f"no {kind} {asked!r}.{hint} One of: {shown or '(none)'}")

@@ -153,6 +153,7 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
 
     Raises:
         ConfigError: an entry is no pair of a network and its scorecard.
+        RunDirectoryError: the path holds something else than a report, or cannot be written.
     """
     for entry in entries if isinstance(entries, Sequence) else [entries]:
         pair = isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], Subject)
@@ -170,6 +171,8 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
             named = f"{subject.name!r} with {card.name!r}"
             raise ConfigError(f"entries must pair a network with its own scorecard, got {named}")
     check_place(path, "path", file=True)
+    if Path(path).is_file() and not _is_page(Path(path)):
+        raise RunDirectoryError(f"path: {path} holds something else than a report of mechmem; choose another name")
     networks = [_network(subject, card) for subject, card in entries]
     write_html("report.html", Path(path), networks=networks, scorecard_caption=SCORECARD_CAPTION)
 
@@ -189,12 +192,18 @@ def check_output(out: Path, ours: Collection[str]) -> None:
         found = list(out.iterdir()) if out.exists() else []
         strangers = [path.name for path in found if path.name not in {*ours, LOCK} and not becomes(path, *ours)]
         page = out / "report.html"
-        if page.is_file() and "<title>mechmem" not in page.read_text(encoding="utf-8", errors="replace")[:2000]:
+        if page.is_file() and not _is_page(page):
             strangers.append("a report.html of somebody else's")
     except OSError as error:
         raise RunDirectoryError(f"cannot use {out}: {error.strerror}") from error
     if strangers:
         raise RunDirectoryError(f"{out} holds something else ({strangers[0]}); choose another directory")
+
+
+def _is_page(path: Path) -> bool:
+    """Return whether mechmem wrote a page of HTML."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return "<title>mechmem" in file.read(2000)
 
 
 def _network(subject: Subject, card: Scorecard) -> dict[str, Any]:

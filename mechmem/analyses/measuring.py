@@ -94,8 +94,9 @@ def _named(name: str) -> Extractor | Plugin:
         every = sorted({name for names in kinds.values() for name in names} | {STRUCTURE})
         nearest = difflib.get_close_matches(first.lower(), every, n=1, cutoff=0.5)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        listed = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(sorted(names))}" for kind, names in kinds.items())
-        raise UnknownNameError(f"no measurement {name!r}.{hint} {listed}; and {STRUCTURE!r}")
+        kinds_said = "an extractor, a neuron score, an analysis or an example score (`mechmem list` prints them)"
+        asked = name if len(name) <= 80 else f"{name[:79]}…"
+        raise UnknownNameError(f"no measurement {asked!r}.{hint} Name {kinds_said}, or {STRUCTURE!r}")
     return extractor(name) if homes == ["extractors"] else named(homes[0], name)
 
 

@@ -177,10 +177,13 @@ def neuron(
         ScoreError: a weight is not finite.
     """
     subject = subject_of(subject, task, roles)
+    wrong = f"the number of a neuron must be a whole number, got {m!r}"
+    if isinstance(m, bool):
+        raise ConfigError(wrong)
     try:
         m = operator.index(m)
     except TypeError as error:
-        raise ConfigError(f"the number of a neuron must be a whole number, got {m!r}") from error
+        raise ConfigError(wrong) from error
     found = subject.memo(f"neuron_card {point}", lambda: FourierClassification(point=point)(subject))
     width = len(found.classes)
     if not 0 <= m < width:

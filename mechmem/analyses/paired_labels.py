@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mechmem.analyses.measuring import check_of_one_state, described
 from mechmem.core.arguments import checked
+from mechmem.core.paths import check_place
 from mechmem.core.plugins import named
 from mechmem.core.results import Result
 from mechmem.core.scores import with_unit
@@ -146,6 +147,8 @@ def real_and_random(
     """
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"real_and_random takes an mm.TrainConfig, got a {type(config).__name__}")
+    if out is not None:
+        check_place(out)
     measured = named("example_scores", score)
     check_of_one_state(measured)
     tasks = {REAL: config.task.clean_labels(), RANDOM: config.task.noise_only()}

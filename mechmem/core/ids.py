@@ -30,6 +30,8 @@ def as_ids(ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
     Raises:
         ConfigError: it is not a one-dimensional list of at least one whole number. A mask is refused too.
     """
+    if isinstance(ids, Tensor) and ids.device.type == "meta":
+        raise ConfigError(f"{name} is on the meta device, where tensors hold no numbers")
     try:
         found = ids if isinstance(ids, Tensor) else torch.tensor(np.asarray(ids))
     except (TypeError, ValueError, RuntimeError):

@@ -28,6 +28,7 @@ NAMED = {
     "ndarray": "an array",
     "SupportsIndex": "a whole number",
     "dtype": "a torch.dtype",
+    "integer": "a whole number",
 }
 """Classes by name, since this module imports no torch."""
 
@@ -62,6 +63,8 @@ def said(hint: Any) -> str:
 
 
 def _many(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_many(part) for part in get_args(hint)))
     one = said(hint)
     single = re.fullmatch(r"an? ([\w ]+)", one)
     return one if single is None else f"{single[1].removesuffix('s')}s"

@@ -49,6 +49,9 @@ def check_place(path: str | Path, name: str = "out", *, file: bool = False) -> P
     """
     check_path(path, name)
     place = Path(path)
+    for count, part in enumerate(place.parts):
+        if part == ".." and not (before := Path(*place.parts[:count])).exists():
+            raise RunDirectoryError(f"{name}: {place} leads through {before}, which does not exist")
     try:
         if file and place.is_dir():
             raise RunDirectoryError(f"{name} must be the path of a file, but {place} is a directory")

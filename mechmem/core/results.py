@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mechmem.core import storage
 from mechmem.core.arguments import check_methods, checked
-from mechmem.core.paths import check_place
+from mechmem.core.paths import check_path, check_place
 from mechmem.errors import RunDirectoryError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Saved:
         Raises:
             RunDirectoryError: the file is damaged or holds something else.
         """
+        check_path(path, "path")
         loaded = storage.load_record(Path(path))
         if not isinstance(loaded, cls):
             raise RunDirectoryError(f"{path} holds a {type(loaded).__name__}, not a {cls.__name__}")

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from mechmem.core.arguments import Checked, check_fields
+from mechmem.core.arguments import Checked, check_fields, check_methods
 from mechmem.core.config import check_whole
 from mechmem.core.elements import pick, tensors
 from mechmem.core.storage import record
@@ -41,6 +41,10 @@ class Role(Checked):
     def __post_init__(self) -> None:
         if self.pattern.count("->") != 1:
             raise RoleError(f"a role's pattern reads 'stored axes -> named axes', got {self.pattern!r}")
+        if self.first is not None:
+            check_whole("first of a Role", self.first, 1)
+        for axis, size in self.sizes.items():
+            check_whole(f"size of {axis!r} of a Role", size, 1)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,6 +61,8 @@ class Role(Checked):
 
     def arrange(self, stored: Sequence[Tensor]) -> Float[Tensor, ...]:
         """Rearrange tensors of the stored shape (parameters, or their gradients) to the role's shape."""
+        if len(stored) != len(self.names):
+            raise RoleError(f"a role of {', '.join(self.names)} reads {len(self.names)} tensors, got {len(stored)}")
         chosen = [self._chosen(tensor) for tensor in stored]
         try:
             tensors = chosen[0] if isinstance(self.parameter, str) else torch.stack(chosen)
@@ -68,7 +74,7 @@ class Role(Checked):
                 f"pattern {self.pattern!r} does not fit {self.parameter!r} of shape {shapes}: {reason}"
             ) from error
 
-    def write(self, model: nn.Module, value: Float[Tensor, ...]) -> None:
+    def write(self, model: nn.Module, value: Float[Tensor, "*shape"]) -> None:
         """Write a value of the role's shape into the parameter, in place.
 
         Raises:
@@ -85,7 +91,14 @@ class Role(Checked):
                 self._chosen(_parameter(model, name)).copy_(part)
 
     def _chosen(self, stored: Tensor) -> Tensor:
-        return stored if self.first is None else stored[: self.first]
+        if self.first is None:
+            return stored
+        if not stored.ndim or self.first > len(stored):
+            raise RoleError(f"first is {self.first}, but {self.parameter!r} has shape {tuple(stored.shape)}")
+        return stored[: self.first]
+
+
+check_methods(Role)
 
 
 @record
@@ -120,13 +133,17 @@ class Output(Checked):
         except UnknownNameError as error:
             raise RoleError(f"the model's output: {error}") from error
         if not isinstance(found, Tensor):
-            elements = ", ".join(map(repr, tensors(found))) or "no tensor"
-            raise RoleError(
-                f"the model returns a {type(found).__name__}, not logits; name its element in "
-                f"Roles(output=Output(...)), one of {elements}"
-            )
-        if found.layout != torch.strided:
-            raise RoleError(f"the logits must be an ordinary (dense) tensor, got one of layout {found.layout}")
+            elements = ", ".join(map(repr, list(tensors(found))[:20]))
+            named = f"; name its element in Roles(output=Output(...)), one of {elements}" if elements else ""
+            kind = type(found).__name__
+            raise RoleError(f"the model returns a {kind}, not logits{named or '; there is no tensor in it'}")
+        if found.layout != torch.strided or found.is_quantized:
+            layout = found.dtype if found.is_quantized else found.layout
+            raise RoleError(f"the logits must be an ordinary (dense) tensor, got one of layout {layout}")
+        if found.device.type == "meta":
+            raise RoleError("the logits are on the meta device, where tensors hold no numbers")
+        if found.dtype == torch.bool or (found.is_floating_point() and found.dtype.itemsize == 1):
+            raise RoleError(f"the logits must be numbers of 16 to 64 bits, got {found.dtype}")
         axes = 2 if self.position is None else 3
         if found.ndim != axes or (self.position is not None and not -found.shape[1] <= self.position < found.shape[1]):
             wanted = "(example, class)" if axes == 2 else f"(example, position, class) with a position {self.position}"

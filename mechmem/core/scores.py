@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mechmem.core.arguments import check_fields
 from mechmem.core.config import check_choice, check_fraction, check_whole
 from mechmem.core.in_words import shown
 from mechmem.core.results import Result
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 
 End = Literal["low", "high"]
+
+MOST_NEURONS = 2**24
+"""Most neurons of a layer."""
 
 
 @record
@@ -42,6 +46,7 @@ class NeuronSet:
 
     def __post_init__(self) -> None:
         """Validate: `~` on integers would be arithmetic."""
+        check_fields(self)
         if self.mask.dtype != torch.bool or self.mask.ndim != 1:
             looks = f"{self.mask.dtype} of shape {tuple(self.mask.shape)}"
             raise ScoreError(f"a set of neurons is one truth value per neuron, got {looks}; see NeuronSet.of")
@@ -53,13 +58,17 @@ class NeuronSet:
         Raises:
             ScoreError: a number is not one of 0 … width − 1.
         """
+        if isinstance(neurons, str) or not isinstance(neurons, Iterable):
+            raise ScoreError(f"neurons are given by number, several of them, got {shown(neurons)}")
+        check_whole("width of a layer", width, 1, MOST_NEURONS)
         members = [each.item() if isinstance(each, Tensor) else each for each in neurons]
         for each in members:
             if isinstance(each, bool) or not isinstance(each, Integral):
                 raise ScoreError(f"neurons are given by number, got {each!r}; a mask is NeuronSet(mask, point)")
+        wrong = next((each for each in members if not 0 <= each < width), None)
+        if wrong is not None:
+            raise ScoreError(f"neurons are numbered 0 … {width - 1}, got {shown(wrong)}")
         chosen = torch.tensor(sorted(set(members)), dtype=torch.long)
-        if len(chosen) and not (int(chosen[0]) >= 0 and int(chosen[-1]) < width):
-            raise ScoreError(f"neurons are numbered 0 … {width - 1}, got {int(chosen[0])} … {int(chosen[-1])}")
         mask = torch.zeros(width, dtype=torch.bool)
         mask[chosen] = True
         return cls(mask, point)
@@ -123,6 +132,8 @@ class NeuronScores(Result):
     note: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        _check_numbers(self.score, self.values)
         if self.values.ndim != 1:
             raise ScoreError(f"{self.score!r} must be one value per neuron, got shape {tuple(self.values.shape)}")
         bad = (~torch.isfinite(self.values)).nonzero().flatten()
@@ -169,6 +180,12 @@ class NeuronScores(Result):
         return histogram({self.score: self._plain()}, x_title=self.score)
 
 
+def _check_numbers(score: str, values: Tensor) -> None:
+    if values.is_complex() or values.dtype == torch.bool or values.device.type == "meta":
+        seen = "tensors without numbers (meta device)" if values.device.type == "meta" else str(values.dtype)
+        raise ScoreError(f"{score!r} must be real numbers, got {seen}")
+
+
 def with_unit(score: str, unit: str) -> str:
     """Return the axis title of a score's values."""
     return f"{score} ({unit})" if unit else score
@@ -201,6 +218,10 @@ class ExampleScores(Result):
     note: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        _check_numbers(self.score, self.values)
+        if self.ids.is_floating_point() or self.ids.is_complex() or self.ids.dtype == torch.bool:
+            raise ScoreError(f"the ids of {self.score!r} must be whole numbers, got {self.ids.dtype}")
         check_choice("suspect end", self.suspect, ("low", "high"))
         if len(self.ids.unique()) != len(self.ids):
             raise ScoreError(f"{self.score!r} has two scores for one example")

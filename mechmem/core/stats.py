@@ -14,6 +14,9 @@ from torch import Tensor
 from mechmem.core.config import check_whole
 from mechmem.core.storage import record
 
+MOST_RESAMPLES = 10**6
+"""Most resamples of a bootstrap."""
+
 
 @record
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +86,7 @@ def bootstrap(
         bounds: least and largest possible value of a mean; None for other statistics.
     """
     check_whole("seed", seed, 0)
-    check_whole("resamples", resamples, 1)
+    check_whole("resamples", resamples, 1, MOST_RESAMPLES)
     value = float(statistic(*columns, axis=-1))
     n = len(columns[0])
     if n < 2:

@@ -39,9 +39,11 @@ def check_places(ids: Int[Tensor, " example"], n: int) -> Int[Tensor, " example"
         UnknownNameError: an id is not one of the task's.
     """
     found = torch.as_tensor(ids) if isinstance(ids, Tensor | np.ndarray | list | tuple | range) else None
-    if found is None or (len(found) and found.dtype.is_floating_point):
+    if found is not None and found.dtype == torch.bool:
+        raise ConfigError(f"ids must be whole numbers, got a mask of {found.numel()} values: use task.ids[mask]")
+    if found is None or found.ndim != 1 or (len(found) and found.dtype.is_floating_point):
         raise ConfigError(f"ids must be whole numbers, one per example, got {shown(ids)}")
-    if len(found) and found.dtype != torch.bool:
+    if len(found):
         least, greatest = found.aminmax()
         if least < 0 or greatest >= n:
             wrong = int(least if least < 0 else greatest)
@@ -139,6 +141,8 @@ class Task(abc.ABC):
             UnknownNameError: an id is not one of the task's.
         """
         check("ids", ids, Tensor)
+        if ids.dtype == torch.bool:
+            raise ConfigError(f"ids must be whole numbers, got a mask of {ids.numel()} values")
         place = torch.searchsorted(self.ids[self._order], ids.contiguous()).clamp(max=len(self.ids) - 1)
         rows = self._order[place]
         other = ids[self.ids[rows] != ids]

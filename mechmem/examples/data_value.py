@@ -37,6 +37,7 @@ NOTHING = "nothing"
 """The row of the networks that are trained on all examples."""
 RANDOM = "random"
 KINDS = ("suspect", RANDOM, "wrong", "difficult", "easy")
+MOST_SEEDS = 10**4
 PANELS = {"accuracy": "test accuracy", "loss": "test loss (nats)"}
 
 
@@ -189,7 +190,7 @@ def data_value(
         raise ConfigError(f"data_value takes ids to remove by name, other than {NOTHING!r}; got {got}")
     chosen = {name: check_sources(task, ids, f"the ids of {name!r}") for name, ids in removed.items()}
     if not isinstance(seeds, Sequence):
-        check_whole("number of seeds", seeds, 1)
+        check_whole("number of seeds", seeds, 1, MOST_SEEDS)
     used = list(seeds) if isinstance(seeds, Sequence) else list(range(seeds))
     for seed in used:
         check_whole("seed", seed, 0)

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from mechmem.core.config import check_choice
+from mechmem.core.in_words import shown
 from mechmem.core.scores import NeuronSet
 from mechmem.errors import ConfigError
 from mechmem.interventions.layouts import Layout
@@ -65,6 +66,8 @@ class Edit:
     def __post_init__(self) -> None:
         if not isinstance(self.point, str):
             raise ConfigError(f"an edit is at one hook point or pattern, got {self.point!r}")
+        if not isinstance(self.name, str):
+            raise ConfigError(f"the name of an edit must be a string, got {shown(self.name)}")
         if isinstance(self.value, str):
             check_choice("value of an edit", self.value, get_args(Value))
         elif isinstance(self.value, Tensor | np.ndarray):
@@ -120,6 +123,10 @@ def _is_each(which: object) -> bool:
 
 
 def _check_values(value: Tensor | np.ndarray) -> None:
+    if isinstance(value, Tensor) and value.device.type == "meta":
+        raise ConfigError("the values of an edit are on the meta device, where tensors hold no numbers")
+    if value.dtype.is_complex if isinstance(value, Tensor) else value.dtype.kind == "c":
+        raise ConfigError(f"the values of an edit must be real numbers, got {value.dtype}")
     try:
         finite = bool(torch.isfinite(as_tensor(value)).all())
     except TypeError as error:

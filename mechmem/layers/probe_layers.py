@@ -22,7 +22,7 @@ from mechmem.layers.probe import Labels, LayerProbe, cross_validated
 from mechmem.layers.table import LayerProbes
 from mechmem.math.logits import answers_of
 from mechmem.models.reading.split_hits import noise_fit
-from mechmem.models.reading.twins import twin
+from mechmem.models.reading.twins import check_twin, twin
 from mechmem.tasks.splits import Marks
 
 __all__ = ["LayerProbes", "probe_layers"]
@@ -196,6 +196,8 @@ def _twins(
     for name, network, other in (("untrained", untrained, None), ("clean_labels", clean_labels, bool)):
         if not isinstance(network, nn.Module | other):
             raise ConfigError(f"{name}= takes a network, got a {type(network).__name__}")
+        if isinstance(network, nn.Module):
+            check_twin(subject, name, network, unread=True)
     before = twin(subject, "untrained", untrained)
     before, note = (None, before) if isinstance(before, str) else (before, "")
     own = None if isinstance(clean_labels, bool) else clean_labels

@@ -28,6 +28,9 @@ from mechmem.neurons.pruning import Curves, by_algebra, by_hooks
 from mechmem.neurons.pruning_curves import Order, PruningCurves
 from mechmem.neurons.scores.ablation_effect import AblationEffect
 
+MOST_DRAWS = 10**4
+"""Most random orders of ablation."""
+
 Method = Literal["algebra", "hooks"]
 Ablated = Literal["neuron", "channel", "head"]
 
@@ -99,8 +102,9 @@ def ablate(
     check_choice("ablation value", value, get_args(Value))
     check_choice("method of ablation", method, get_args(Method))
     check_choice("unit of ablation", units, get_args(Ablated))
-    for setting, number, least in (("points", points, 1), ("draws", draws, 1), ("seed", seed, 0)):
-        check_whole(setting, number, least)
+    check_whole("points", points, 1)
+    check_whole("draws", draws, 1, MOST_DRAWS)
+    check_whole("seed", seed, 0)
     at = layout_at(subject, at).point if at else ""
     needed = isinstance(by, NeuronScores) or set(wanted) != {"random"}
     scores = _scores(subject, by, at, units) if needed else None

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from mechmem.core import files
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
-from mechmem.core.paths import check_place
+from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import interruptible, run_interruptibly, worker_pool
 from mechmem.errors import RunDirectoryError, TrainingFailedError, unknown_name
 from mechmem.models.hooks.running import resolve_device
@@ -78,6 +78,8 @@ def reproduce(
     check_choice("scale", scale, SCALES)
     check_whole("number of workers", workers, 1)
     resolve_device(device)
+    if out is not None:
+        check_path(out)
     paper = recipe(name)
     chosen = _chosen(paper, claims)
     folder = Path(out) if out is not None else Path("reproductions") / f"{name}-{scale}"

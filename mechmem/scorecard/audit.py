@@ -15,11 +15,10 @@ from mechmem.core.roles import Roles
 from mechmem.core.stats import proportion
 from mechmem.core.subject import Subject, check_alike
 from mechmem.core.task import Predictor, Task
-from mechmem.errors import ConfigError, MechmemError, MissingNeedError
+from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.layers.features import INPUTS
 from mechmem.math.logits import NOT_FINITE, answers_of
-from mechmem.models.reading.forward import logits_of
-from mechmem.models.reading.twins import Train
+from mechmem.models.reading.twins import Train, check_twin
 from mechmem.scorecard.controls import LABEL_CONTROLS, NETWORK_CONTROLS, LogitTable, control_models
 from mechmem.scorecard.extractor import Extractor, extractor
 from mechmem.scorecard.pooling import pool
@@ -94,9 +93,13 @@ def audit(
         return pool([audit(one, extractors, train=train, progress=progress) for one in subject])
     task = subject.task
     chosen = [extractor(name) for name in extractors] if extractors is not None else _default(subject)
+    again = next((each.name for place, each in enumerate(chosen) if each in chosen[:place]), None)
+    if again is not None:
+        raise ConfigError(f"extractors must be different, but {again!r} is given twice")
     twins = {"untrained": untrained, "one_step": one_step, "noise_only": noise_only}
     for name, twin in twins.items():
-        _check_twin(subject, name, twin)
+        if twin is not None:
+            check_twin(subject, name, twin)
     controls = control_models(subject, twins, train, progress=progress)
     controlled: dict[str, Subject | str] = {
         name: model if isinstance(model, str) else _as_control(subject, name, model) for name, model in controls.items()
@@ -144,30 +147,6 @@ def audit_logits(
     subject = Subject(LogitTable(table, task), task, name=name)
     chosen = [e.name for e in _default(subject) if not e.missing(subject)] if extractors is None else extractors
     return audit(subject, chosen)
-
-
-def _check_twin(subject: Subject, name: str, twin: nn.Module | None) -> None:
-    """Refuse a twin that is the subject's network or cannot be run on its inputs, before anything else is done."""
-    if twin is None:
-        return
-    if twin is subject.model or _same_numbers(twin, subject.model):
-        raise ConfigError(f"{name} must be another network than the subject's, which is no control of itself")
-    try:
-        logits_of(twin, subject.task, subject.task.test_ids[:1], subject.roles.output)
-    except MechmemError as error:
-        raise ConfigError(f"{name} must be a network like the subject's: {error}") from error
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ConfigError(f"{name} must be a network that runs on the task's inputs, but failed: {reason}") from error
-
-
-def _same_numbers(one: nn.Module, other: nn.Module) -> bool:
-    """Return whether two networks hold the same parameters and buffers, and have any."""
-    states = one.state_dict(), other.state_dict()
-    if not states[0] or states[0].keys() != states[1].keys():
-        return False
-    pairs = [(states[0][name], states[1][name]) for name in states[0]]
-    return all(a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu()) for a, b in pairs)
 
 
 def _stopped(subject: Subject) -> dict[str, str]:

@@ -52,6 +52,10 @@ def _check_sizes(path: Path) -> None:
                 header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
                 shape, _, dtype = header(file)
                 stored = part.file_size - file.tell()
+            if dtype.hasobject:
+                raise ConfigError(
+                    f"cannot read {part.filename} in {path}: it holds Python objects; save whole numbers or strings"
+                )
             if stored != math.prod(shape) * dtype.itemsize:
                 raise ConfigError(f"{part.filename} in {path} is said to have shape {shape}, but has {stored} bytes")
 

@@ -99,6 +99,9 @@ class ArrayTask(Task):
             raise ConfigError(f"operands must be one pair per example, got shape {tuple(operands.shape)}")
         if operands is not None and int(operands.min()) < 0:
             raise ConfigError(f"operands must lie in 0 … {self.n_classes - 1}, got {int(operands.min())}")
+        if operands is not None and int(operands.max()) >= arrays.MOST_CLASSES:
+            most, got = f"{arrays.MOST_CLASSES:,}", int(operands.max())
+            raise ConfigError(f"operands must be below {most} (a symbol each), got {got}")
         parts = {"input row": inputs} | ({} if operands is None else {"pair": operands})
         held_out = without_copies(self.ids[~train], self.train_ids, parts, copies)
         self.test_ids, self.dropped_copies = held_out.ids, len(held_out.dropped)

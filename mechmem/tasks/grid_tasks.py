@@ -9,8 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mechmem.core.arguments import GREATEST_WHOLE, checked
-from mechmem.core.config import check_whole
+from mechmem.core.arguments import check, checked
 from mechmem.core.randomness import generator
 from mechmem.core.task import Task, check_places
 from mechmem.errors import ConfigError, UnknownNameError
@@ -92,8 +91,8 @@ class GridTask(ConfiguredTask):
         Raises:
             UnknownNameError: a or b is not one of the n symbols.
         """
-        check_whole("a", a, -GREATEST_WHOLE)
-        check_whole("b", b, -GREATEST_WHOLE)
+        check("a", a, int)
+        check("b", b, int)
         n = self.n_classes
         if not (0 <= a < n and 0 <= b < n):
             raise UnknownNameError(f"no cell ({a}, {b}): operands lie in 0 … {n - 1}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 
+from mechmem.core.in_words import shown
 from mechmem.errors import ConfigError
 
 LEAST = {"S": 2, "A": 3, "Z": 2, "D": 3, "Q": 8}
@@ -29,7 +30,7 @@ def factors(name: str) -> tuple[tuple[str, int], ...]:
         match = _NAME.fullmatch(part)
         if match is None:
             raise ConfigError(
-                f"no group {name!r}: names are like S5, A5, Z12, D7 (14 elements), Q8, or S3xZ4 for a product"
+                f"no group {shown(name)}: names are like S5, A5, Z12, D7 (14 elements), Q8, or S3xZ4 for a product"
             )
         family, number = match[1], int(match[2])
         if number < LEAST[family] or (family == "Q" and number % 4):

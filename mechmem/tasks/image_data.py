@@ -54,6 +54,15 @@ class ImageData(Checked):
             )
         if self.labels.shape != self.pixels.shape[:1] or self.labels.dtype != torch.long:
             raise ConfigError(f"labels must be int64, one for each image, got {described(self.labels)}")
+        check_whole("n_classes", self.n_classes, 1, MOST_CLASSES)
+        low, high = (int(end) for end in self.labels.aminmax()) if len(self.labels) else (0, 0)
+        if low < 0 or high >= self.n_classes:
+            raise ConfigError(f"labels must lie in 0 … {self.n_classes - 1}, got {low} … {high}")
+        check_whole("n_test", self.n_test, 0)
+        if self.n_test >= max(len(self.labels), 1):
+            raise ConfigError(f"n_test must be less than the number of images, {len(self.labels)}, got {self.n_test}")
+        if self.class_names is not None and len(self.class_names) != self.n_classes:
+            raise ConfigError(f"class_names must be {self.n_classes} names, one per class, got {len(self.class_names)}")
 
     @classmethod
     @checked
@@ -77,15 +86,14 @@ class ImageData(Checked):
         classes = found.columns["labels"]
         if len(classes) != len(pixels):
             raise ConfigError(f"labels must be one whole number for each of {len(pixels)} images, got {len(classes)}")
+        if int(classes.min()) < 0:
+            raise ConfigError(f"labels must lie in 0 … n_classes − 1, got {int(classes.min())}")
         count = max(int(classes.max()) + 1, found.n_classes) if n_classes is None else n_classes
         check_whole("n_classes", count, 1, MOST_CLASSES)
         if count > len(classes):
             raise ConfigError(f"{len(classes)} images cannot be of {count} classes: every class needs one")
-        if int(classes.min()) < 0 or int(classes.max()) >= count:
+        if int(classes.max()) >= count:
             raise ConfigError(f"labels must lie in 0 … {count - 1}, got {int(classes.min())} … {int(classes.max())}")
-        check_whole("n_test", n_test, 0)
-        if n_test >= len(classes):
-            raise ConfigError(f"n_test must be less than the number of images, {len(classes)}, got {n_test}")
         return cls(torch.from_numpy(pixels), classes.cpu(), int(count), int(n_test), found.names)
 
     @checked

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from mechmem.core.in_words import shown
 from mechmem.errors import ConfigError
 from mechmem.tasks.array_files import read_arrays, whole_number
 from mechmem.tasks.image_data import ImageData
@@ -35,10 +36,15 @@ def image_data(name: str, *, download: bool = True) -> ImageData:
         ConfigError: it cannot be read, or is not a set of labelled images of one size.
     """
     path = Path(name)
-    if name in SHIPPED or not path.exists():
+    try:
+        there = name not in SHIPPED and path.exists()
+        files = [] if not there else sorted(path.rglob("*")) if path.is_dir() else [path]
+        states = {str(file): file.stat() for file in files}
+    except OSError as error:
+        where = shown(str(error.filename or name))
+        raise ConfigError(f"cannot read images from {shown(name)}: {where}: {error.strerror}") from error
+    if not there:
         return _read(name, (), download)
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    states = {str(file): file.stat() for file in files}
     for file, state in states.items():
         if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
             raise ConfigError(f"cannot read images from {name}: {file} is not a regular file")

@@ -218,6 +218,8 @@ def _chosen(
     order: Int[Tensor, " candidate"], labels: Int[Tensor, " image"], count: int, what: str
 ) -> Int[Tensor, " id"]:
     """Return the first images of an order, with the same fraction of every class up to rounding."""
+    if count == 0:
+        raise ConfigError(f"{len(order)} images are too few: a fifth of them is the test set, which would be empty")
     if not 0 < count <= len(order):
         raise ConfigError(f"{count} {what} images requested, but only {len(order)} are available")
     own = labels[order]

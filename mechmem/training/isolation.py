@@ -12,9 +12,10 @@ from mechmem.core.arguments import checked
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
-from mechmem.errors import LeakWarning
+from mechmem.errors import LeakWarning, MechmemError
 from mechmem.models.networks.build import build_model
 from mechmem.models.networks.leaks import Leak, find_leaks
+from mechmem.models.reading.input_types import RUNNING_ERRORS, check_runs
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
 from mechmem.training.run import Run
@@ -67,14 +68,19 @@ def isolation(
 
     Raises:
         MissingNeedError: the network has no turn-over dropout.
-        ConfigError: a network is given without a task.
+        ConfigError: a network is given without a task, or does not run on its inputs.
     """
     if isinstance(what, TrainConfig):
         built = build_task(what.task)
         return _isolation(build_model(what.model, built, what.seed), built, Roles(), what)
     subject = subject_of(what, task, roles)
     config = subject.run.config if isinstance(subject.run, Run) else None
-    return _isolation(subject.model, subject.task, subject.roles, config)
+    try:
+        return _isolation(subject.model, subject.task, subject.roles, config)
+    except RUNNING_ERRORS as error:
+        if not isinstance(error, MechmemError):
+            check_runs(subject.model, subject.task, subject.task.train_ids[:1])
+        raise
 
 
 def _isolation(model: nn.Module, task: Task, roles: Roles, config: TrainConfig | None) -> Isolation:

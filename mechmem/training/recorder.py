@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.paths import check_place
 from mechmem.core.roles import Roles
+from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, RunDirectoryError, TrainingFailedError
 from mechmem.training.config import MOST_SAVED, MOST_STEPS, Loss, TrainConfig, log_schedule
@@ -80,6 +82,7 @@ class Recorder:
         checkpoints: int | Iterable[int] = 12,
         config: TrainConfig | None = None,
     ):
+        Subject(model, task, roles)  # which refuses a network that cannot be run
         self.model, self.task, self.roles, self.loss, self.config = model, task, roles, loss, config
         check_choice("loss", loss, get_args(Loss))
         check_whole("steps", steps, 1, MOST_STEPS)
@@ -253,7 +256,9 @@ def _schedule(name: str, steps: int, wanted: int | Iterable[int]) -> frozenset[i
     if isinstance(wanted, int | np.integer):
         check_whole(name, int(wanted), 1, MOST_SAVED)
         return frozenset(log_schedule(steps, int(wanted)))
-    chosen = list(wanted)
+    chosen = list(itertools.islice(wanted, MOST_SAVED + 1))
+    if len(chosen) > MOST_SAVED:
+        raise ConfigError(f"{name} must be at most {MOST_SAVED:,} steps, got more")
     for step in chosen:
         check_whole(f"a step of {name}", step, 0, steps)
     return frozenset(map(int, chosen))

@@ -38,6 +38,17 @@ class Sparse(nn.Module):
         return torch.zeros(len(x), 5).to_sparse()
 
 
+class Returns(nn.Module):
+    """Returns the same whatever it is given."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return self.value
+
+
 def fed(reduction):
     """Feed a reduction examples of two numbers, then of three."""
     reduction.update(torch.zeros(4, 2))
@@ -74,6 +85,10 @@ def names(tiny_run, tmp_path_factory):
         "NoForward": NoForward,
         "Complex": Complex,
         "Sparse": Sparse,
+        "Returns": Returns,
+        "pixels": torch.arange(48, dtype=torch.uint8).reshape(3, 1, 4, 4),
+        "attached": mm.attach(nn.Sequential(nn.Linear(2, 5)), "0"),
+        "bare": mm.Subject(tiny_run.model, task),
         "scripted": scripted,
         "s": tiny_run,
         "t": other,
@@ -335,6 +350,93 @@ Mean().update(torch.tensor(1.0))                       | axis of examples
 Gram().update(torch.tensor(1.0))                       | axis of examples
 fed(mm.Mean())                                         | shape \\(3,\\) in this chunk and \\(2,\\)
 fed(mm.Variance())                                     | shape \\(3,\\) in this chunk and \\(2,\\)
+audit(s, ['raw'], untrained=t.model)                   | untrained must be a network like .* same architecture
+audit(bare, ['raw'], train=lambda task: model)         | train returns must be another network
+audit(bare, ['raw'], train=lambda task: copy.deepcopy(model)) | train returns must be another network
+audit(bare, ['raw'], train=lambda task: t.model)       | train returns must be a network like .* same architecture
+audit(bare, ['raw'], train=lambda task: nn.Linear(2, 5)) | train returns must be a network like
+audit(bare, ['raw'], train=lambda task: meta)          | train returns must be .* meta device
+audit(bare, ['raw'], train=lambda task: Returns(None)) | train returns must be .* there is no tensor in it
+probe_layers(s, untrained=model)                       | untrained must be another network
+probe_layers(s, untrained=t.model)                     | untrained must be a network like .* same architecture
+probe_layers(s, clean_labels=model)     | clean_labels must be another network
+audit(mm.Subject(Returns(None), task), ['raw'])        | returns a NoneType, not logits; there is no tensor
+audit(mm.Subject(Returns(torch.zeros(25, 5) > 0), task), ['raw'])     | got torch.bool
+audit(mm.Subject(Returns(torch.zeros(25, 5).to(torch.float8_e5m2)), task), ['raw']) | got torch.float8_e5m2
+audit(mm.Subject(Returns(torch.zeros(25, 5, device='meta')), task), ['raw']) | logits are on the meta device
+audit(mm.Subject(nn.Linear(7, 3), array_task), ['raw']) | network does not run on the task's inputs, .* multiplied
+audit(mm.Subject(nn.Bilinear(1, 1, 3), array_task), ['raw']) | network does not run on the task's inputs, .* 'input2'
+example_scores(mm.Subject(nn.Linear(7, 3), array_task)) | network does not run on the task's inputs
+activations(mm.Subject(mm.attach(nn.Sequential(nn.Linear(7, 3)), '0'), array_task)) | network does not run on the task's
+isolation(mm.Subject(nn.Sequential(nn.Linear(7, 4), mm.TurnOverDropout(4)), array_task)) | network does not run on
+neuron(s, True)                                        | whole number, got True
+task.batch(torch.ones(25, dtype=torch.bool))           | ids must be whole numbers, got a mask
+task.given(torch.tensor(0))                            | ids must be whole numbers, one per example
+task.true(torch.tensor([[0, 1]]))                      | ids must be whole numbers, one per example
+task.rows(torch.ones(25, dtype=torch.bool))            | ids must be whole numbers, got a mask
+array_task.batch(torch.ones(9, dtype=torch.bool))      | ids must be whole numbers, got a mask
+image_task.given(torch.ones(1797, dtype=torch.bool))   | ids must be whole numbers, got a mask
+Role('w', 'a -> a', first=-1)                          | first of a Role must be a whole number of at least 1
+Role('w', 'a -> a', {'a': 0})                          | size of 'a' of a Role
+Role('w', 'a -> a', first=5).arrange([torch.zeros(2)]) | first is 5, but 'w' has shape .2,.
+Role('w', 'a -> a').arrange([])                        | reads 1 tensors, got 0
+Role('w', 'a -> a').arrange([[1.0]])                   | stored must be a list of tensors
+Role('w', 'a -> a').read(5)                            | model must be a network
+Role('weight', 'a b -> b a').write(nn.Linear(2, 5), 5) | value must be a tensor
+Edit('act', torch.zeros(12) + 0j)                      | values of an edit must be real numbers
+Edit('act', np.zeros(12) + 0j)                         | values of an edit must be real numbers
+Edit('act', torch.zeros(12, device='meta'))            | values of an edit are on the meta device
+Edit('act', name=5)                                    | name of an edit must be a string
+reproduce('nanda_2023', scale='smoke', out='')         | out must be a path
+real_and_random(config, out='')                        | out must be a path
+real_and_random(config, out='x/../y')                  | leads through x, which does not exist
+train(config, out='x/../y', progress=False)            | leads through x, which does not exist
+card.save('x/../..')                                   | leads through x, which does not exist
+Scorecard.load('x' * 300)                           | path has a name of 300 bytes
+Scorecard.load('')                                  | path must be a path
+write_report([(s, card)], run / 'config.json')         | something else than a report
+ImageData(pixels, torch.arange(3), 2, 0)               | labels must lie in 0 … 1
+ImageData(pixels, torch.arange(3), 3, 3)               | n_test must be less than
+ImageData(pixels, torch.arange(3), 3, -1)              | n_test
+ImageData(pixels, torch.arange(3), 3, 0, ('a',))       | class_names must be 3 names
+ImageData.from_arrays(np.zeros((3, 4, 4)), [-1, -2, -3]) | labels must lie in .* got -3
+ImageTask(mm.ImageConfig('x' * 5000))                  | cannot read images from 'xxx.*too long
+NeuronScores('a', [1.0, 2.0], 'act')                   | values must be a tensor
+NeuronScores(5, torch.zeros(3), 'act')                 | score must be a string
+NeuronScores('a', torch.zeros(3) + 0j, 'act')          | 'a' must be real numbers
+NeuronScores('a', torch.zeros(3, device='meta'), 'act') | meta device
+ExampleScores('a', [0, 1], torch.zeros(2))             | ids must be a tensor
+ExampleScores('a', torch.tensor([0.5, 1]), torch.zeros(2)) | ids of 'a' must be whole numbers
+ExampleScores('a', torch.tensor([0, 1]), torch.zeros(2) > 0) | 'a' must be real numbers
+NeuronSet([True], 'act')                            | mask must be a tensor
+NeuronSet.of(5, 3, 'act')                           | neurons are given by number, several
+NeuronSet.of([1], '3', 'act')                       | width of a layer
+NeuronSet.of([], 10**12, 'act')                     | width of a layer must be at most
+NeuronSet.of([2**70], 3, 'act')                     | neurons are numbered 0 … 2
+table.against('margin', resamples=10**12)              | resamples must be at most
+detect_label_noise(table, resamples=10**12)            | resamples must be at most
+data_value(s, {'a': task.train_ids[:2]}, seeds=10**9)  | number of seeds must be at most
+ablate(s, order='random', draws=10**9)                 | draws must be at most
+Recorder(model, task, steps=3, evaluations=range(10**9)) | evaluations must be at most
+Recorder(meta, task, steps=3)                          | meta device
+Recorder(nn.LazyLinear(5), task, steps=3)              | lazy parameters
+Recorder(nn.ModuleList(), task, steps=3)               | forward
+ResNetConfig(width=10**8)                              | width of the last stage must be at most
+planted_network(7, width=10**9)                        | width must be at most
+planted_network(7, dtype=torch.float8_e5m2)            | dtype must be a floating-point type
+ArrayTask(*arrays, operands=PAIRS[:9] + 2**40)         | operands must be below
+activations(s, reduce=mm.Reduction)                    | reduce is called to create a reduction
+activations(s, ids=torch.zeros(2, device='meta'))      | ids is on the meta device
+activations(s, ids=5)                                  | a tensor or a list of whole numbers or an array
+attached.run_with_hooks(torch.zeros(2, 2), fwd_hooks=['0.hook_out']) | hooks are a list of pairs
+attached.run_with_hooks(torch.zeros(2, 2), fwd_hooks=5) | hooks are a list of pairs
+load_tl_checkpoint({'a': torch.zeros(1)}, {'n_layers': 10**9}) | n_layers=1,000,000,000, with 1 tensors
+over_training(s, 'nope')                               | no measurement 'nope'
+analyse(s, 'nope')                                     | no analysis 'nope'
+analyse(s, 'x' * 5000)                                 | no analysis 'xxx
+GroupConfig('Z' + '9' * 5000)                          | no group 'Z999
+audit(s, ['raw', 'raw'])                               | extractors must be different, but 'raw' is given twice
+audit(s, ['raw', 'logits'])                            | extractors must be different, but 'raw' is given twice
 fed(mm.Gram())                                         | shape \\(3,\\) in this chunk and \\(2,\\)
 """
 CASES = [tuple(part.strip() for part in line.rsplit(" | ", 1)) for line in CALLS.strip().splitlines()]

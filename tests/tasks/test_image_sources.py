@@ -197,7 +197,7 @@ GOOD = {"images": pictures(6), "labels": np.arange(6) % 3}
         ({"n_classes": np.array(2**40)}, "n_classes must be at most 1,048,576"),
         ({"n_classes": np.array(0)}, "n_classes must be a whole number of at least 1"),
         ({"labels": np.arange(6) + 2**40}, "labels must be below 1,048,576"),
-        ({"labels": np.array([0, 1, None], dtype=object)}, "labels.npy in .* is said to have shape"),
+        ({"labels": np.array([0, 1, None], dtype=object)}, "labels.npy in .*: it holds Python objects"),
         ({"labels": np.arange(6) * 1j}, "labels must be one whole number"),
         ({"class_names": np.array(["a"])}, "class_names in .* must be 3 strings"),
     ],

@@ -12,7 +12,7 @@ from transformer_lens.hook_points import HookPoint
 
 from mechmem.core.arguments import checked_but
 from mechmem.errors import ActivationError, UnknownNameError
-from mechmem.models.hooks.checked import CheckedHooks
+from mechmem.models.hooks.checked import CheckedHooks, hook_pairs
 from mechmem.models.hooks.insertion import Unclear
 from mechmem.models.hooks.numbered_cache import Cache, Numbering
 from mechmem.models.hooks.places import Point, Points, check_attachable, chosen_attachments, clear_call, same_modules
@@ -126,7 +126,7 @@ class Attached(CheckedHooks):
             ConfigError: a hook cannot be called as `hook(value, hook=point)`.
             ActivationError: the network ran, and none of a hook's points fired.
         """
-        fwd_hooks, bwd_hooks = list(fwd_hooks), list(bwd_hooks)
+        fwd_hooks, bwd_hooks = hook_pairs(fwd_hooks), hook_pairs(bwd_hooks)
         choices = [] if self._caching else [choice for choice, _ in (*fwd_hooks, *bwd_hooks)]
         before = [{name: self._inserted[name].fired for name in self.matching(choice)} for choice in choices]
         passes = self._passes

@@ -11,6 +11,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 from transformer_lens import HookedRootModule
 
+from mechmem.core.in_words import shown
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.models.hooks.numbered_cache import Cache
 from mechmem.models.hooks.points import unknown_point
@@ -89,7 +90,7 @@ class CheckedHooks(HookedRootModule):
             super().add_hook(each, hook, *args, **kwargs)
 
     def _spelt_out(self, hooks: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        return [(name, hook) for choice, hook in hooks for name in self._to_be_hooked(choice, hook)]
+        return [(name, hook) for choice, hook in hook_pairs(hooks) for name in self._to_be_hooked(choice, hook)]
 
     def _to_be_hooked(self, choice: Any, hook: Any) -> list[str]:
         if not self._caching:
@@ -168,6 +169,19 @@ class CheckedHooks(HookedRootModule):
         if not isinstance(names_filter, Iterable):
             raise ConfigError(f"names_filter is a name, names or a function, got a {type(names_filter).__name__}")
         return [name for each in names_filter for name in self.matching(each)]
+
+
+def hook_pairs(hooks: Any) -> list[tuple[Any, Any]]:
+    """Return hooks as a list of pairs of a choice of points and a hook.
+
+    Raises:
+        ConfigError: they are anything else.
+    """
+    pairs = list(hooks) if isinstance(hooks, Iterable) and not isinstance(hooks, str) else [hooks]
+    for each in pairs:
+        if not isinstance(each, tuple | list) or len(each) != 2:
+            raise ConfigError(f"hooks are a list of pairs (name, hook), got {shown(each)} in it")
+    return [(choice, hook) for choice, hook in pairs]
 
 
 def _by_axes(save: Callable[..., Any], save_whole: Callable[..., Any]) -> Callable[..., Any]:

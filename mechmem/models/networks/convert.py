@@ -60,6 +60,9 @@ def load_tl_checkpoint(
     state = dict(source) if isinstance(source, Mapping) else _read(Path(source))
     precision = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
     settings = dict(cfg) | {"init_weights": False, "device": "cpu", "dtype": precision}
+    layers = settings.get("n_layers")
+    if isinstance(layers, int) and layers > len(state):
+        raise CheckpointError(f"the checkpoint does not fit its config: n_layers={layers:,}, with {len(state)} tensors")
     try:
         # The initial parameters are drawn although they will be replaced; the caller's generator must not advance.
         with torch.random.fork_rng(devices=[]):

@@ -128,6 +128,11 @@ class ResNetConfig(ImageModelConfig):
         super().__post_init__()
         check_whole("width", self.width, 1)
         _check_widths("blocks", self.blocks)
+        widest = self.width * 2 ** min(len(self.blocks) - 1, 64)
+        if widest > MAX_WIDTH:
+            raise ConfigError(
+                f"width of the last stage must be at most {MAX_WIDTH}, got {widest} of {len(self.blocks)}"
+            )
 
     def _depth(self) -> int:
         return 1 + sum(self.blocks)

@@ -68,8 +68,8 @@ def planted_network(
     Raises:
         ConfigError: p or a fraction is out of range, or width is less than one neuron per frequency.
     """
-    if not dtype.is_floating_point:
-        raise ConfigError(f"dtype must be a floating-point type such as torch.float32, got {dtype}")
+    if not dtype.is_floating_point or dtype.itemsize == 1:
+        raise ConfigError(f"dtype must be a floating-point type such as torch.float32, of 16 bits or more, got {dtype}")
     noise = LabelNoise(fraction=memorized_fraction)
     config = ModularConfig(op=op, p=p, train_fraction=train_fraction, noise=noise, seed=seed)
     task = ModularTask(config)
@@ -87,6 +87,7 @@ def planted_network(
     n_zero = len(group.outside)
     first = n_rule + n_zero
     n_neurons = first + 2 * len(cells)
+    network = MLPConfig(width=n_neurons, activation="quadratic")  # which refuses one that is too wide
     draw = generator(seed, "planted")
     u, v, w = torch.zeros(3, p, n_neurons, dtype=torch.float64)
 
@@ -106,7 +107,7 @@ def planted_network(
         w[task.true(cells), columns] = -sign * 0.5
 
     # float64 on request, so that storage does not limit a comparison with numpy.
-    model = HookedMLP(MLPConfig(width=n_neurons, activation="quadratic"), p, seed).to(dtype)
+    model = HookedMLP(network, p, seed).to(dtype)
     with torch.no_grad():
         model.W_in.copy_(torch.cat([u, v]))
         model.W_out.copy_(rearrange(w, "classes neuron -> neuron classes"))

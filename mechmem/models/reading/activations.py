@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from mechmem.core.in_words import shown
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Ids, Task
-from mechmem.errors import ActivationError, ConfigError
+from mechmem.errors import ActivationError, ConfigError, MechmemError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import Act, on_point, warn_of_leftovers
 from mechmem.models.hooks.points import HookPoints, hook_points
@@ -25,6 +26,7 @@ from mechmem.models.hooks.running import block_rows, device_of, evaluating, reco
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.cache import Activations
 from mechmem.models.reading.gradients import Loss, Tape
+from mechmem.models.reading.input_types import RUNNING_ERRORS, check_runs
 from mechmem.models.reading.separate import check_separate
 from mechmem.models.reading.stores import Firings, Keeping, Reducing, Reduction, Store
 
@@ -71,9 +73,9 @@ def activations(
             examples is allocated. None for no limit.
 
     Raises:
-        ConfigError: a model without a task; `ids` is not a list of ids; a setting has a wrong type or is out of range;
-            the device is not available; the model is compiled; the loss is not summed over examples, or does not depend
-            on the logits.
+        ConfigError: a model without a task, or that does not run on its inputs; `ids` is not a list of ids; a setting
+            has a wrong type or is out of range; the device is not available; the model is compiled; the loss is not
+            summed over examples, or does not depend on the logits.
         UnknownNameError: a name or pattern matches no hook point, or an id is not one of the task's.
         ActivationError: a named point or every point of a pattern did not fire, or does not hold one value per example;
             a point fired a different number of times from chunk to chunk; or the results would take more than
@@ -117,25 +119,30 @@ def activations(
         return act
 
     source, masks = device_of(model), mask_layers(model)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.no_grad() if tape is None else tape.recording())
-        stack.enter_context(evaluating(model))
-        for name, point in wanted.points.items():
-            stack.enter_context(on_point(point, act_at(name)))
-        for block in blocks(len(ids), rows):
-            firings.start()
-            inputs, given = task.batch(ids[block])
-            with of_examples(masks, task.source(ids[block])):
-                returned = model(inputs.to(source))
-            firings.end()
-            wanted.check(firings)
-            if tape is not None:
-                tape.end(returned, given.to(source), block)
-            if block.start == 0:
-                kept = [values] if tape is None else [values, tape.store]
-                _check_size(sum(part.nbytes() for part in kept) / _MB, limit_mb, len(ids))
-                for part in kept:
-                    part.settle()
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.no_grad() if tape is None else tape.recording())
+            stack.enter_context(evaluating(model))
+            for name, point in wanted.points.items():
+                stack.enter_context(on_point(point, act_at(name)))
+            for block in blocks(len(ids), rows):
+                firings.start()
+                inputs, given = task.batch(ids[block])
+                with of_examples(masks, task.source(ids[block])):
+                    returned = model(inputs.to(source))
+                firings.end()
+                wanted.check(firings)
+                if tape is not None:
+                    tape.end(returned, given.to(source), block)
+                if block.start == 0:
+                    kept = [values] if tape is None else [values, tape.store]
+                    _check_size(sum(part.nbytes() for part in kept) / _MB, limit_mb, len(ids))
+                    for part in kept:
+                        part.settle()
+    except RUNNING_ERRORS as error:
+        if not isinstance(error, MechmemError):
+            check_runs(model, task, ids[block] if block.stop else ids[:1])
+        raise
     # Last, so that a shape that the passes themselves refuse is the one that is told.
     wanted.refuse_all(unfit, firings)
     absent, names = wanted.absent(firings), wanted.other_names()
@@ -162,6 +169,8 @@ def _checked(
         )
     if reduce is not None and not callable(reduce):
         raise ConfigError(f"reduce is called to create a reduction, like the class mm.Mean; got {reduce!r}")
+    if inspect.isabstract(reduce):
+        raise ConfigError(f"reduce is called to create a reduction, like the class mm.Mean; got {shown(reduce)}")
     if gradients is not None and not fits(gradients, Callable[[Any, Any], Any]):
         wanted = "a function of logits and given labels that returns a loss"
         raise ConfigError(f"gradients is {wanted}, got {shown(gradients)}")

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from mechmem.core.roles import Output
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
-from mechmem.errors import ConfigError, NotFiniteError
+from mechmem.errors import ConfigError, MechmemError, NotFiniteError
 from mechmem.math.blocks import blocks
 from mechmem.math.logits import all_finite
 from mechmem.models.hooks.hooking import warn_of_leftovers
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
+from mechmem.models.reading.input_types import RUNNING_ERRORS, check_runs
 from mechmem.models.reading.separate import check_separate
 
 
@@ -29,7 +30,8 @@ def logits_of(
     """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode.
 
     Raises:
-        ConfigError: the logits are not one row per example, one column per class.
+        ConfigError: the model does not run on the inputs, or the logits are not one row per example, one column per
+            class.
         RoleError: there are no logits where `output` says.
         UnsteadyNetworkError: the model is random in evaluation mode, or examples act on each other in it.
 
@@ -42,8 +44,14 @@ def logits_of(
     logits = torch.empty(0, task.n_classes)
     with torch.no_grad(), evaluating(model):
         for block in blocks(len(ids), block_rows(model)):
-            with of_examples(layers, task.source(ids[block])):
-                returned = model(task.batch(ids[block])[0].to(device))
+            inputs = task.batch(ids[block])[0].to(device)
+            try:
+                with of_examples(layers, task.source(ids[block])):
+                    returned = model(inputs)
+            except RUNNING_ERRORS as error:
+                if not isinstance(error, MechmemError):
+                    check_runs(model, task, ids[block])
+                raise
             found = read_logits(returned, output, block.stop - block.start, task.n_classes)
             if not block.start:
                 # Filled block by block: at large p, concatenating a list of blocks would need the memory twice.

@@ -1,4 +1,4 @@
-"""Check that a network takes inputs of the task's type of number."""
+"""Checks that a network runs on the task's inputs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from mechmem.core.arrays import described
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError
 from mechmem.models.hooks.running import device_of, evaluating
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
+
+RUNNING_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
+"""What torch and networks raise on inputs that do not fit."""
 
 
 def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"], *, looked_up: bool = False) -> None:
@@ -47,6 +51,23 @@ def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"],
             f"the task's inputs are {_named(inputs.dtype)} and the network's parameters {own}, and it does not run "
             f"({said}); convert one to the other, inputs.to(torch.{own.partition(',')[0]}) or model.double()"
         ) from error
+
+
+def check_runs(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> None:
+    """Refuse a network that does not run on these examples; for use where a pass has failed.
+
+    Raises:
+        ConfigError: it fails by itself, whatever hooks were on it before; the message has the first line of its error.
+    """
+    inputs = task.batch(ids)[0]
+    try:
+        with torch.no_grad(), evaluating(model), of_examples(mask_layers(model), task.source(ids)):
+            model(inputs.to(device_of(model)))
+    except (MechmemError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ConfigError(f"the network does not run on the task's inputs, {described(inputs)}: {said}") from error
 
 
 def _named(dtype: torch.dtype) -> str:

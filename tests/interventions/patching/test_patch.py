@@ -326,7 +326,7 @@ def test_hooks_are_gone_after_errors():
     model, task = Deep(), noisy_task()
     subject = mm.Subject(model, task)
     model.fail = True
-    with pytest.raises(RuntimeError, match="the model failed"):
+    with pytest.raises(ConfigError, match="the model failed"):
         patch(subject)
     model.fail = False
     with pytest.raises(ActivationError, match=r"holds shape \(2, 6\); it cannot be given \(2, 5\)"):

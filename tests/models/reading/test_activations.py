@@ -145,7 +145,7 @@ def test_no_hooks_are_left_after_success_or_failure():
     mm.activations(subject)
     assert n_hooks(subject.model) == 0
     subject.model.fail = True
-    with pytest.raises(RuntimeError, match="the model failed"):
+    with pytest.raises(ConfigError, match="the model failed"):
         mm.activations(subject)
     assert n_hooks(subject.model) == 0
 
@@ -178,7 +178,7 @@ def test_every_module_gets_its_own_mode_back(fail):
     modes = [module.training for module in subject.model.modules()]
     try:
         mm.activations(subject)
-    except RuntimeError:
+    except ConfigError:
         assert fail
     assert [module.training for module in subject.model.modules()] == modes
 

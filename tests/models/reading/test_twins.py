@@ -87,6 +87,8 @@ def test_the_run_comes_before_the_retrainer_for_step_0_alone(planted, tmp_path):
 
 def test_a_train_callable_makes_the_noise_only_twin_and_no_other(planted):
     other = planted.subject.copy_model()
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
     told = dataclasses.replace(planted.subject, retrainer=Twins("noise_only", planted.subject.model))
     assert twin(told, "noise_only", train=lambda task: other) is other
     assert "not to be had" in twin(told, "clean_labels", train=lambda task: other)
