@@ -1,0 +1,141 @@
+"""Groups by their product alone: from a Latin square to the group behind it, its elements' orders, and isomorphisms."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from einops import rearrange
+from jaxtyping import Int
+from torch import Tensor
+
+from mechmem.math.cayley_tables import latin_shares
+
+
+def loop_product(square: Int[Tensor, "n n"]) -> Int[Tensor, "n n"] | None:
+    """Return the product of the principal isotope whose identity is the class in the first cell; None if not Latin.
+
+    The element of a row is its class in the first column, that of a column its class in the first row. If the square is
+    a group's under other names, this is the group itself (Albert 1943).
+    """
+    if latin_shares(square) != (1.0, 1.0):
+        return None
+    return square[square[:, 0].argsort()][:, square[0].argsort()]
+
+
+def identity_of(product: Int[Tensor, "n n"]) -> int:
+    """Return the identity of a loop; −1 if there is none."""
+    elements = torch.arange(len(product))
+    left, right = (product == elements).all(1), (product.T == elements).all(1)
+    return int((left & right).int().argmax()) if bool((left & right).any()) else -1
+
+
+def generators(product: Int[Tensor, "n n"], identity: int, first: Int[Tensor, " n"]) -> list[int]:
+    """Return elements whose products are all elements, each the first of a ranking that is not a product yet."""
+    reached = torch.zeros(len(product), dtype=torch.bool)
+    reached[identity] = True
+    found: list[int] = []
+    while not reached.all():
+        found.append(int(first[~reached[first]][0]))
+        reached[found[-1]] = True
+        while True:
+            members = reached.nonzero()[:, 0]
+            new = reached.clone()
+            new[product[members][:, found].flatten()] = True
+            if torch.equal(new, reached):
+                break
+            reached = new
+    return found
+
+
+def is_group(product: Int[Tensor, "n n"], identity: int) -> bool:
+    """Return whether a loop is associative: (x y) g = x (y g) for all x, y and generators g (Light's test)."""
+    return all(
+        torch.equal(product[product, g], product[:, product[:, g]])
+        for g in generators(product, identity, torch.arange(len(product)))
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GroupFacts:
+    """What a group's product says about the group.
+
+    Attributes:
+        product: the product. Shape (element, element).
+        identity: the identity.
+        orders: order of every element.
+        commuting: share of ordered pairs with x y = y x.
+        centre: number of elements that commute with all.
+    """
+
+    product: Int[Tensor, "n n"]
+    identity: int
+    orders: Int[Tensor, " n"]
+    commuting: float
+    centre: int
+
+    @property
+    def order_counts(self) -> dict[int, int]:
+        """Number of elements of each order."""
+        counts = torch.bincount(self.orders)
+        return {int(order): int(counts[order]) for order in counts.nonzero()[:, 0]}
+
+
+def group_facts(product: Int[Tensor, "n n"], identity: int) -> GroupFacts:
+    """Return the facts of a group."""
+    n = len(product)
+    elements = torch.arange(n)
+    orders, power = torch.zeros(n, dtype=torch.long), elements.clone()
+    for order in range(1, n + 1):
+        orders[(power == identity) & (orders == 0)] = order
+        if (orders > 0).all():
+            break
+        power = product[power, elements]
+    commutes = product == product.T
+    return GroupFacts(product, identity, orders, float(commutes.double().mean()), int(commutes.all(1).sum()))
+
+
+def isomorphism(group: GroupFacts, other: GroupFacts) -> Int[Tensor, " element"] | None:
+    """Return the element of the other group for each element of a group, such that products agree; None if none exists.
+
+    Images of a few generators are searched by order, and each choice is followed through the products.
+    """
+    if group.order_counts != other.order_counts or group.centre != other.centre:
+        return None
+    ranking = group.orders.argsort(descending=True, stable=True)
+    return _extended(group, other, generators(group.product, group.identity, ranking), [])
+
+
+def _extended(group: GroupFacts, other: GroupFacts, base: list[int], images: list[int]) -> Tensor | None:
+    mapped = _followed(group, other, base[: len(images)], images)
+    if mapped is None:
+        return None
+    if len(images) == len(base):
+        whole = bool((mapped >= 0).all()) and torch.equal(
+            mapped[group.product], other.product[rearrange(mapped, "x -> x 1"), mapped]
+        )
+        return mapped if whole else None
+    for image in (other.orders == group.orders[base[len(images)]]).nonzero()[:, 0].tolist():
+        found = _extended(group, other, base, [*images, image])
+        if found is not None:
+            return found
+    return None
+
+
+def _followed(group: GroupFacts, other: GroupFacts, base: list[int], images: list[int]) -> Tensor | None:
+    """Return the map of all products of some generators, −1 elsewhere; None if two products disagree."""
+    mapped = torch.full((len(group.product),), -1)
+    mapped[group.identity] = other.identity
+    edge = torch.tensor([group.identity])
+    while len(edge):
+        reached = []
+        for element, image in zip(base, images, strict=True):
+            new, wanted = group.product[edge, element], other.product[mapped[edge], image]
+            known = mapped[new] >= 0
+            if (mapped[new][known] != wanted[known]).any():
+                return None
+            mapped[new] = wanted
+            reached.append(new[~known])
+        edge = torch.cat(reached).unique() if reached else edge[:0]
+    taken = mapped[mapped >= 0]
+    return mapped if len(taken.unique()) == len(taken) else None

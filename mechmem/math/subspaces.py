@@ -1,0 +1,284 @@
+"""Clusters of neurons whose vectors lie in common subspaces, and the part of each vector that its cluster shares.
+
+A neuron that generalizes reads and writes the same few directions as others of its kind, and what it memorizes is its
+own. So neurons are clustered by the subspaces of their vectors, one per role (an input vector per operand, an output
+vector), and each vector is replaced by what the other neurons of its cluster predict of it. No symbol, class or label
+has a meaning here: a permutation of the entries of a role, the same for all neurons, permutes the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from jaxtyping import Bool, Float, Int
+from scipy.linalg import eigh
+from scipy.sparse.linalg import eigsh
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from mechmem.core.randomness import derive_seed, generator
+
+Vectors = Sequence[Float[Tensor, "entry neuron"]]
+"""One matrix per role, a column per neuron; roles may differ in the number of entries."""
+
+ROUNDS = 30
+"""Most rounds of assigning neurons to clusters."""
+
+STARTS = 10
+"""Starts of k-means."""
+
+LEAST_WEIGHT = 1e-3
+"""Least share of its energy that a neuron counts with, so that no cluster is left without weight."""
+
+FOLDS = 3
+"""Folds of neurons from which the number of clusters is chosen."""
+
+WITHIN = 0.98
+"""A smaller number of clusters is chosen if it reaches this share of the largest cross-role energy."""
+
+CANDIDATES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
+"""Numbers of clusters that are tried."""
+
+PER_CLUSTER = 4
+"""Least mean number of neurons per cluster in a fold."""
+
+DENSE = 1024
+"""Most neurons whose affinities are decomposed in full; above it the top eigenvectors are found by Lanczos."""
+
+
+def directions(vectors: Vectors) -> tuple[list[Float[Tensor, "entry live"]], Bool[Tensor, " neuron"]]:
+    """Return the vectors of the live neurons without their means and of length 1, and which neurons are live.
+
+    A neuron is dead if one of its vectors is constant up to rounding.
+    """
+    centred = [each.double() - each.double().mean(0) for each in vectors]
+    live = torch.ones(vectors[0].shape[1], dtype=torch.bool)
+    for each, raw in zip(centred, vectors, strict=True):
+        rounding = torch.finfo(raw.dtype).eps if raw.is_floating_point() else 0.0
+        live &= each.norm(dim=0) > 4 * rounding * raw.double().norm(dim=0)
+    return [each[:, live] / each[:, live].norm(dim=0) for each in centred], live
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clusters:
+    """Live neurons in clusters, with the second moments of each role's directions in each cluster.
+
+    Attributes:
+        cluster: each neuron's cluster, from 0. Shape (neuron).
+        weight: weight of each neuron in its cluster's moments. Shape (neuron).
+        moments: per role Σ weight · x xᵀ over a cluster's neurons. Shape (cluster, entry, entry) each.
+        strength: the shrinkage λ of the filters M (M + λ/n)⁻¹, n being the number of entries.
+    """
+
+    cluster: Int[Tensor, " neuron"]
+    weight: Float[Tensor, " neuron"]
+    moments: tuple[Float[Tensor, "cluster entry entry"], ...]
+    strength: float
+
+    @property
+    def totals(self) -> Float[Tensor, " cluster"]:
+        """Total weight of each cluster."""
+        return torch.zeros(len(self.moments[0]), dtype=torch.float64).index_add_(0, self.cluster, self.weight)
+
+    def filters(self) -> list[Float[Tensor, "cluster entry entry"]]:
+        """Return per role the filter F = M (M + λ/n)⁻¹ of each cluster, M being its weighted mean of x xᵀ."""
+        found = []
+        for moments in self.moments:
+            mean = moments / rearrange(_positive(self.totals), "cluster -> cluster 1 1")
+            ridge = self.strength / mean.shape[-1] * torch.eye(mean.shape[-1], dtype=mean.dtype)
+            # F is symmetric, because M commutes with its own shrunken inverse.
+            found.append(torch.linalg.solve(mean + ridge, mean))
+        return found
+
+    def energies(self, units: Vectors) -> Float[Tensor, "role cluster neuron"]:
+        """Return the energy of each direction in each cluster's subspace, minus its mean over random directions.
+
+        xᵀ F x − tr F / n; at most 1.
+        """
+        return torch.stack([_energy(each, filters) for each, filters in zip(units, self.filters(), strict=True)])
+
+
+def _energy(
+    units: Float[Tensor, "entry neuron"], filters: Float[Tensor, "cluster entry entry"]
+) -> Float[Tensor, "cluster neuron"]:
+    chance = reduce(torch.diagonal(filters, dim1=1, dim2=2), "cluster entry -> cluster 1", "mean")
+    # One cluster at a time: all products at once would take (cluster, entry, neuron).
+    return torch.stack([(units * (each @ units)).sum(0) for each in filters]) - chance
+
+
+def affinity(units: Vectors) -> Float[Tensor, "neuron neuron"]:
+    """Return Σ over roles of (x_m · x_n)⁴ for every two neurons, 0 on the diagonal."""
+    total = torch.zeros(units[0].shape[1], units[0].shape[1], dtype=torch.float64)
+    for each in units:
+        # In place, because at thousands of neurons each such matrix takes a gigabyte.
+        total += (each.T @ each).square_().square_()
+    return total.fill_diagonal_(0)
+
+
+def embedding(
+    affinities: Float[Tensor, "neuron neuron"], width: int, seed: int
+) -> Float[np.ndarray, "neuron component"]:
+    """Return the top eigenvectors of the normalised affinities, by descending eigenvalue (Ng, Jordan & Weiss 2001)."""
+    scale = affinities.sum(1).clamp_min(torch.finfo(torch.float64).tiny).rsqrt()
+    normal = (affinities * scale).mul_(rearrange(scale, "neuron -> neuron 1")).numpy()
+    n = len(normal)
+    if n <= max(DENSE, 4 * width):
+        return eigh(normal, subset_by_index=(n - width, n - 1))[1][:, ::-1]
+    start = torch.rand(n, generator=generator(seed, "embedding"), dtype=torch.float64).numpy()
+    values, found = eigsh(normal, width, which="LA", v0=start, tol=1e-6)  # pyright: ignore[reportArgumentType]
+    return found[:, np.argsort(-values)]
+
+
+def cluster(units: Vectors, top: Float[np.ndarray, "neuron component"], strength: float, seed: int) -> Clusters:
+    """Cluster neurons, as many clusters as there are components.
+
+    K-means on the embedding, its rows of length 1, is the start. Then each neuron goes to the cluster in whose
+    subspaces its directions have the most energy (see `Clusters.energies`), and counts there with the square of that
+    energy's mean over roles, until no neuron moves.
+
+    Args:
+        units: directions (see `directions`).
+        top: top eigenvectors of the affinities.
+        strength: shrinkage of the filters.
+        seed: seed of k-means.
+    """
+    count = top.shape[1]
+    rows = top / np.maximum(np.linalg.norm(top, axis=1, keepdims=True), np.finfo(float).tiny)
+    starts = derive_seed(seed, "k-means") % 2**32
+    means = KMeans(count, n_init=STARTS, random_state=starts).fit(rows)  # pyright: ignore[reportArgumentType]
+    own = torch.from_numpy(means.labels_).long()
+    found = _gathered(units, own, torch.ones(len(own), dtype=torch.float64), count, strength)
+    for _ in range(ROUNDS):
+        energy = found.energies(units).mean(0)
+        best = energy.max(0)
+        weight = best.values.clamp_min(LEAST_WEIGHT).square()
+        moved = not torch.equal(best.indices, own)
+        own = best.indices
+        found = _gathered(units, own, weight, count, strength)
+        if not moved:
+            break
+    return found
+
+
+def _gathered(
+    units: Vectors, own: Int[Tensor, " neuron"], weight: Float[Tensor, " neuron"], count: int, strength: float
+) -> Clusters:
+    members = [own == each for each in range(count)]
+    moments = tuple(
+        torch.stack([(each[:, inside] * weight[inside]) @ each[:, inside].T for inside in members]) for each in units
+    )
+    return Clusters(own, weight, moments, strength)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CrossRole:
+    """Energy of a held-out neuron's direction in the cluster that its other directions choose.
+
+    Attributes:
+        count: number of clusters.
+        observed: its mean over roles and neurons, less what random directions have; one value per fold.
+        permuted: the same of another held-out neuron's direction, averaged over all neurons. One value per fold.
+    """
+
+    count: int
+    observed: Float[Tensor, " fold"]
+    permuted: Float[Tensor, " fold"]
+
+    @property
+    def excess(self) -> float:
+        """Mean over folds of the difference."""
+        return float((self.observed - self.permuted).mean())
+
+
+def cross_role_energies(
+    units: Vectors, counts: Sequence[int], strength: float, seed: int, folds: int = FOLDS
+) -> list[CrossRole]:
+    """Return the cross-role energy for several numbers of clusters.
+
+    Clusters are fitted on the neurons of the other folds.
+
+    Args:
+        units: directions, of at least two roles.
+        counts: numbers of clusters.
+        strength: shrinkage of the filters.
+        seed: seed of the folds and of k-means.
+        folds: number of folds.
+    """
+    neurons = units[0].shape[1]
+    fold = torch.randperm(neurons, generator=generator(seed, "folds of neurons")) % folds
+    affinities = affinity(units)
+    found: dict[int, list[tuple[float, float]]] = {count: [] for count in counts}
+    for held in range(folds):
+        inside, outside = (fold != held).nonzero()[:, 0], (fold == held).nonzero()[:, 0]
+        fitted = [each[:, inside] for each in units]
+        top = embedding(affinities[inside][:, inside], max(counts), seed)
+        for count in counts:
+            clusters = cluster(fitted, top[:, :count], strength, seed)
+            found[count].append(_crossed(clusters.energies([each[:, outside] for each in units])))
+    return [CrossRole(count, *torch.tensor(pairs, dtype=torch.float64).T) for count, pairs in found.items()]
+
+
+def _crossed(energies: Float[Tensor, "role cluster neuron"]) -> tuple[float, float]:
+    """Return the mean energy of each role in the cluster that the others choose, and its mean over permutations."""
+    observed, permuted = [], []
+    for role in range(len(energies)):
+        chosen = (energies.sum(0) - energies[role]).argmax(0)
+        observed.append(energies[role].gather(0, rearrange(chosen, "neuron -> 1 neuron")).mean())
+        # Exactly: every neuron's direction in the cluster of every neuron.
+        permuted.append(energies[role].mean(1)[chosen].mean())
+    return float(torch.stack(observed).mean()), float(torch.stack(permuted).mean())
+
+
+def candidates(neurons: int) -> tuple[int, ...]:
+    """Return the numbers of clusters that are tried for so many live neurons."""
+    return tuple(each for each in CANDIDATES if each * PER_CLUSTER <= neurons * (FOLDS - 1) // FOLDS)
+
+
+def chosen_count(tried: Sequence[CrossRole]) -> int:
+    """Return the number of clusters with the largest excess, or a smaller one that comes within 2 % of it."""
+    best = max(each.excess for each in tried)
+    reached = best * WITHIN if best > 0 else best
+    return min(each.count for each in tried if each.excess >= reached)
+
+
+def leave_one_out(units: Vectors, clusters: Clusters) -> tuple[list[Float[Tensor, "entry neuron"]], Tensor]:
+    """Filter every direction by its cluster's subspace as the other neurons of the cluster give it.
+
+    With the neuron's own direction in the moments, small clusters would pass memories on. It is taken out by a rank-one
+    downdate (Sherman & Morrison 1950): with M = Σ′ weight · x xᵀ / Σ′ weight over the others and c = λ/n,
+    F x = x − c (M + c)⁻¹ x.
+
+    Returns:
+        per role F x, 0 for a neuron without others in its cluster; and per role and neuron xᵀ F x − tr F / n, the
+        energy that it shares with others. Shape (role, neuron).
+    """
+    parts, energies = [], []
+    others = clusters.totals[clusters.cluster] - clusters.weight
+    alone = others <= 1e-12 * clusters.weight
+    others = others.where(~alone, 1)
+    for x, moments in zip(units, clusters.moments, strict=True):
+        n, ridge = len(x), clusters.strength / len(x)
+        part, trace = torch.zeros_like(x), torch.zeros(x.shape[1], dtype=x.dtype)
+        for own, moment in enumerate(moments):
+            inside = (clusters.cluster == own).nonzero()[:, 0]
+            if not len(inside):
+                continue
+            values, axes = torch.linalg.eigh(moment)
+            shrunk = 1 / (rearrange(values.clamp_min(0), "entry -> entry 1") / others[inside] + ridge)
+            along = axes.T @ x[:, inside]
+            solved, share = shrunk * along, clusters.weight[inside] / others[inside]
+            left = 1 - share * (along * solved).sum(0)
+            part[:, inside] = x[:, inside] - ridge * (axes @ (solved / left))
+            trace[inside] = n - ridge * (shrunk.sum(0) + share * solved.square().sum(0) / left)
+        part[:, alone] = 0
+        energies.append(((x * part).sum(0) - trace / n).where(~alone, 0))
+        parts.append(part)
+    return parts, torch.stack(energies)
+
+
+def _positive(values: Tensor) -> Tensor:
+    return values.where(values > 0, 1)
