@@ -72,6 +72,8 @@ from .examples.table import ExampleTable as ExampleTable
 from .examples.turn_over import Influence as Influence
 from .examples.turn_over import influence as influence
 from .analyses.analyse import analyse as analyse
+from .analyses.discover_rule import discover_rule as discover_rule
+from .analyses.discover_rule import DiscoveredRule as DiscoveredRule
 from .analyses.dynamics import over_training as over_training
 from .analyses.dynamics import OverTraining as OverTraining
 from .analyses.neuron_card import neuron as neuron

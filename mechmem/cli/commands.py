@@ -189,6 +189,25 @@ class Audit(CommonOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Discover(CommonOptions):
+    """Write down the rule that a run's network computes, told neither group nor operation, labels nor test answers.
+
+    Attributes:
+        run: the run directory.
+        out: an .html file for the figure: training labels, table as read, and the rule in its group's order.
+        extractor: the extractor of the table; by default the one that reads most of the network.
+        step: read the state saved at this step; by default the last.
+        device: device for the network ("cpu", "cuda").
+    """
+
+    run: tyro.conf.Positional[Path]
+    out: Path | None = None
+    extractor: str = ""
+    step: int | None = None
+    device: str = "cpu"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples(CommonOptions):
     """Score the training examples of a run, and measure how well each score finds wrong labels, beside the plain loss.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import tyro
 
-from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
+from mechmem.cli.commands import Audit, CommonOptions, Demo, Discover, Examples, List, Reproduce, Train, TrainImages
 from mechmem.cli.lines import check_line, in_one_line, options
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
@@ -117,6 +117,13 @@ def _write(text: str) -> None:
         raise _UnreadError from error
 
 
+def _check_file(out: Path | None, suffix: str) -> None:
+    if out is not None:
+        if out.suffix != suffix:
+            raise ConfigError(f"--out must be a file named *{suffix}, got {out}")
+        check_place(out, "--out", file=True)
+
+
 def _demo(command: Demo) -> None:
     check_place(command.out, "--out")
     _load_libraries()
@@ -180,11 +187,28 @@ def _audit(command: Audit) -> None:
             _write(f"Report: {command.out / 'report.html'}")
 
 
-def _examples(command: Examples) -> None:
-    if command.out is not None and command.out.suffix != ".csv":
-        raise ConfigError(f"--out must be a .csv file, got {command.out}")
+def _discover(command: Discover) -> None:
+    _check_file(command.out, ".html")
+    _load_libraries()
+    from mechmem.analyses.discover_rule import discover_rule
+    from mechmem.cli.terminal import console, discovery
+    from mechmem.core import files
+    from mechmem.training.train import load
+
+    rule = discover_rule(load(command.run, step=command.step, device=command.device), command.extractor)
     if command.out is not None:
-        check_place(command.out, "--out", file=True)
+        with files.whole_file(command.out) as temporary:
+            rule.plot().write_html(temporary)
+    if command.json:
+        _write(json.dumps(rule.to_json()))
+    elif not command.quiet:
+        console().print(discovery(rule))
+        if command.out is not None:
+            _write(f"Figure: {command.out}")
+
+
+def _examples(command: Examples) -> None:
+    _check_file(command.out, ".csv")
     check_whole("--most", command.most, 1)
     _load_libraries()
     from mechmem.cli.terminal import console, examples_table
@@ -235,27 +259,9 @@ def _reproduce(command: Reproduce) -> None:
 
 def _list(command: List) -> None:
     _load_libraries()
-    from mechmem.cli.terminal import console, plugin_list
-    from mechmem.core.plugins import KINDS, plugins
-    from mechmem.recipes.trials import recipes
+    from mechmem.cli.terminal import console, plugin_list, plugin_rows
 
-    rows = [
-        {
-            "kind": kind,
-            "name": name,
-            "aliases": list(cls.aliases),
-            "summary": (cls.__doc__ or "").strip().splitlines()[0],
-            "knows": sorted(cls.knows),
-            "cites": cls.cites,
-        }
-        for kind in KINDS
-        for name, cls in sorted(plugins(kind).items())
-        if name == cls.name
-    ]
-    rows += [
-        {"kind": "recipes", "name": name, "aliases": [], "summary": found.title, "knows": None, "cites": found.source}
-        for name, found in sorted(recipes().items())
-    ]
+    rows = plugin_rows()
     if command.json:
         _write(json.dumps(rows))
     elif not command.quiet:
@@ -267,6 +273,7 @@ COMMANDS: dict[str, tuple[type[CommonOptions], Callable[[Any], None]]] = {
     "train": (Train, _train),
     "train-images": (TrainImages, _train),
     "audit": (Audit, _audit),
+    "discover": (Discover, _discover),
     "examples": (Examples, _examples),
     "reproduce": (Reproduce, _reproduce),
     "list": (List, _list),

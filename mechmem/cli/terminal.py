@@ -11,10 +11,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mechmem.analyses.discover_rule import DiscoveredRule
+from mechmem.core.plugins import KINDS, plugins
 from mechmem.examples.detection import Detection, below_chance
 from mechmem.examples.table import ExampleTable
 from mechmem.math.detection import FIGURES
 from mechmem.recipes.ledger import Entry, Ledger, ours
+from mechmem.recipes.trials import recipes
+from mechmem.scorecard.wording import percent_with_interval
 
 
 def console() -> Console:
@@ -54,6 +58,22 @@ def examples_table(
     return Group(*parts, Text("\n".join(lines)), Text("\n".join(notes), style="dim"))
 
 
+def discovery(rule: DiscoveredRule) -> RenderableType:
+    """Lay out a discovered rule: the sentence, and the facts behind it."""
+    found = rule.found
+    facts = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_row("rows, columns without a repeat", f"{found.latin_rows:.1%}, {found.latin_columns:.1%}")
+    facts.add_row("quadrangles that agree", f"{found.quadrangles:.1%}, by chance {found.quadrangles_null:.1%}")
+    if found.kind == "group":
+        orders = ", ".join(f"{count} of order {order}" for order, count in found.orders.items())
+        facts.add_row("elements", orders)
+        facts.add_row("pairs that commute; centre", f"{found.commuting:.1%}; {found.centre} of {found.order}")
+    if rule.noise_left is not None:
+        facts.add_row("wrong labels still in the table", percent_with_interval(rule.noise_left))
+    return Group(Text(rule.sentence, style="bold"), Text(), facts)
+
+
 VERDICT_STYLES = {"reproduced": "green", "not reproduced": "red", "not at this scale": "yellow", "undecided": "yellow"}
 
 
@@ -85,6 +105,27 @@ def ledger_summary(ledger: Ledger) -> RenderableType:
     total = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     title = Text.assemble((ledger.title, "bold"), f"\n{ledger.source}; scale {ledger.scale}\n")
     return Group(title, table, Text(f"\n{total} ({ledger.seconds / 60:.0f} min)"))
+
+
+def plugin_rows() -> list[dict[str, Any]]:
+    """Return what `mechmem list` says of every plugin and recipe."""
+    rows = [
+        {
+            "kind": kind,
+            "name": name,
+            "aliases": list(cls.aliases),
+            "summary": (cls.__doc__ or "").strip().splitlines()[0],
+            "knows": sorted(cls.knows),
+            "cites": cls.cites,
+        }
+        for kind in KINDS
+        for name, cls in sorted(plugins(kind).items())
+        if name == cls.name
+    ]
+    return rows + [
+        {"kind": "recipes", "name": name, "aliases": [], "summary": found.title, "knows": None, "cites": found.source}
+        for name, found in sorted(recipes().items())
+    ]
 
 
 def plugin_list(rows: list[dict[str, Any]]) -> RenderableType:

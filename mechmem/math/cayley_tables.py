@@ -111,18 +111,24 @@ def _fitting(
     return by_row, by_column
 
 
-def latin_shares(square: Int[Tensor, "n n"]) -> tuple[float, float]:
-    """Return the shares of rows and of columns that hold every class once."""
-    wanted = torch.arange(len(square))
-    rows, columns = ((lines.sort(1).values == wanted).all(1).double().mean() for lines in (square, square.T))
-    return float(rows), float(columns)
+def latin_shares(table: Int[Tensor, "row column"]) -> tuple[float, float]:
+    """Return the shares of rows and of columns that hold no class twice and have an answer in every cell."""
+    shares = []
+    for lines in (table, table.T):
+        ordered = lines.sort(1).values
+        single = (ordered[:, 1:] > ordered[:, :-1]).all(1) & (ordered[:, 0] >= 0)
+        shares.append(float(single.double().mean()))
+    return shares[0], shares[1]
 
 
-def quadrangle_share(square: Int[Tensor, "n n"], seed: int = 0, draws: int = DRAWS) -> tuple[float, float]:
+def quadrangle_share(
+    table: Int[Tensor, "row column"], n_classes: int, seed: int = 0, draws: int = DRAWS
+) -> tuple[float, float]:
     """Return how often the fourth corners of two quadrangles agree that agree in the other three, and its null.
 
     Args:
-        square: the table; cells of −1 are in no quadrangle.
+        table: the answers; cells of −1 are in no quadrangle.
+        n_classes: number of classes.
         seed: seed of the draws.
         draws: number of pairs of quadrangles.
 
@@ -130,10 +136,11 @@ def quadrangle_share(square: Int[Tensor, "n n"], seed: int = 0, draws: int = DRA
         the share, and the share of agreeing fourth corners among pairs of quadrangles put together at random; both 0 if
         no two quadrangles agree in three corners.
     """
-    n = len(square)
+    if min(table.shape) < 2:
+        return 0.0, 0.0
     draw = generator(seed, "quadrangles")
-    row, column = torch.randint(n, (2, draws), generator=draw)
-    first, second = _fourth(square, n, row, column, draw), square[row, column]
+    row, column = (torch.randint(length, (draws,), generator=draw) for length in table.shape)
+    first, second = _fourth(table, n_classes, row, column, draw), table[row, column]
     known = (first >= 0) & (second >= 0)
     first, second = first[known], second[known]
     if not len(first):
@@ -192,12 +199,10 @@ def voted(square: Int[Tensor, "n n"], seed: int = 0) -> Int[Tensor, "n n"]:
     for step in range(PASSES):
         draw = generator(seed, "votes on cells", step)
         row, column = torch.cartesian_prod(torch.arange(n), torch.arange(n)).T
-        counts = torch.zeros(n * n, n, dtype=torch.int32)
-        for _ in range(VOTES):
-            said = _fourth(square, n, row, column, draw)
-            counts[(said >= 0).nonzero()[:, 0], said[said >= 0]] += 1
-        most = counts.max(1)
-        new = torch.where(most.values > 0, most.indices, -1).reshape(n, n)
+        said = torch.stack([_fourth(square, n, row, column, draw) for _ in range(VOTES)])
+        # Counted per vote: counts per class would take n³ numbers.
+        support = torch.stack([((said == own) & (own >= 0)).sum(0) for own in said])
+        new = said.gather(0, support.argmax(0, keepdim=True)).reshape(n, n)
         if torch.equal(new, square):
             break
         square = new

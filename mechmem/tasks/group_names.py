@@ -16,6 +16,9 @@ from mechmem.errors import ConfigError
 LEAST = {"S": 2, "A": 3, "Z": 2, "D": 3, "Q": 8}
 """The smallest number of each family."""
 
+FAMILIES = "ZSADQ"
+"""Families by letter, the simplest first."""
+
 _NAME = re.compile(r"([SAZDQ])([1-9][0-9]{0,3})")
 
 
@@ -66,6 +69,43 @@ def modulus(name: str) -> int | None:
     """
     found = factors(name)
     return found[0][1] if len(found) == 1 and found[0][0] == "Z" else None
+
+
+def named_groups(n: int) -> tuple[str, ...]:
+    """Return names of groups of n elements, the simplest first: few factors, then by family. Some are isomorphic."""
+    found = [(len(parts), [(FAMILIES.index(family), number) for family, number in parts]) for parts in _products(n, n)]
+    return tuple("x".join(f"{FAMILIES[family]}{number}" for family, number in parts) for _, parts in sorted(found))
+
+
+def _products(n: int, largest: int) -> list[list[tuple[str, int]]]:
+    """Return the lists of factors of n elements together, each factor of at most so many, in descending order."""
+    if n == 1:
+        return [[]]
+    divisors = [each for each in range(2, min(n, largest) + 1) if n % each == 0]
+    return [[own, *rest] for each in divisors for own in _simple(each) for rest in _products(n // each, each)]
+
+
+def _simple(n: int) -> list[tuple[str, int]]:
+    """Return the family and number of each group of n elements that is no product, one for each isomorphic pair."""
+    found = [("Z", n)]
+    found += [("S", k) for k in range(3, 8) if math.factorial(k) == n]
+    found += [("A", k) for k in range(4, 8) if math.factorial(k) == 2 * n]
+    found += [("D", n // 2)] if n % 2 == 0 and n > 6 else []
+    return found + ([("Q", n)] if n % 4 == 0 and n >= 8 else [])
+
+
+def described(name: str) -> str:
+    """Return a group's name in words, e.g. "the cyclic group of order 59 (Z59)".
+
+    Raises:
+        ConfigError: there is no group of this name.
+    """
+    found = factors(name)
+    if len(found) != 1:
+        return f"the group {name} of order {order(name)}, a direct product"
+    family, number = found[0]
+    kind = {"Z": "cyclic", "S": "symmetric", "A": "alternating", "D": "dihedral", "Q": "generalized quaternion"}[family]
+    return f"the {kind} group of order {_order(family, number)} ({name})"
 
 
 def _order(family: str, number: int) -> int:

@@ -55,7 +55,7 @@ def test_a_run_without_wrong_labels_has_no_table(tmp_path, capsys):
     [
         (["--scores", "margn"], "Did you mean 'margin'"),
         (["--scores", "flip_cost(point=nowhere)"], "no flip_cost(point=nowhere): "),
-        (["--out", "scores.txt"], "--out must be a .csv file"),
+        (["--out", "scores.txt"], "--out must be a file named *.csv"),
         (["--most", "0"], "--most must be a whole number"),
     ],
 )

@@ -22,8 +22,10 @@ class SharedSubspaces(Surgery):
     A neuron that generalizes writes the same few directions as others of its kind; what it memorizes is its own.
     Neurons are clustered by the subspaces that their vectors share, and each vector x becomes F x, where F is its
     cluster's filter without the neuron itself (see `math.subspaces`). Means over symbols or classes are dropped, and so
-    is the readout bias. Neither group nor operation, labels nor test inputs are used: any renaming of the symbols of an
-    operand or of the classes gives the same accuracy.
+    is the readout bias. Neurons that memorize the same cell together share directions too, and keep them.
+
+    Neither group nor operation, labels nor test inputs are used: any renaming of the symbols of an operand or of the
+    classes gives the same accuracy.
 
     Attributes:
         clusters: number of clusters, or "auto": the number for which two vectors of a neuron that took no part in the
