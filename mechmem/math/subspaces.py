@@ -21,12 +21,19 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from mechmem.core.randomness import derive_seed, generator
+from mechmem.math.blocks import blocks
 
 Vectors = Sequence[Float[Tensor, "entry neuron"]]
 """One matrix per role, a column per neuron; roles may differ in the number of entries."""
 
 ROUNDS = 30
 """Most rounds of assigning neurons to clusters."""
+
+SETTLED = 0.005
+"""Share of neurons that may still move in the last round."""
+
+AT_ONCE = 2**23
+"""Numbers held at once in the products of filters and directions."""
 
 STARTS = 10
 """Starts of k-means."""
@@ -106,8 +113,12 @@ def _energy(
     units: Float[Tensor, "entry neuron"], filters: Float[Tensor, "cluster entry entry"]
 ) -> Float[Tensor, "cluster neuron"]:
     chance = reduce(torch.diagonal(filters, dim1=1, dim2=2), "cluster entry -> cluster 1", "mean")
-    # One cluster at a time: all products at once would take (cluster, entry, neuron).
-    return torch.stack([(units * (each @ units)).sum(0) for each in filters]) - chance
+    entries, neurons = units.shape
+    found = []
+    for block in blocks(len(filters), AT_ONCE // (entries * neurons)):
+        products = rearrange(filters[block], "cluster row entry -> (cluster row) entry") @ units
+        found.append((rearrange(products, "(cluster row) neuron -> cluster row neuron", row=entries) * units).sum(1))
+    return torch.cat(found) - chance
 
 
 def affinity(units: Vectors) -> Float[Tensor, "neuron neuron"]:
@@ -138,7 +149,7 @@ def cluster(units: Vectors, top: Float[np.ndarray, "neuron component"], strength
 
     K-means on the embedding, its rows of length 1, is the start. Then each neuron goes to the cluster in whose
     subspaces its directions have the most energy (see `Clusters.energies`), and counts there with the square of that
-    energy's mean over roles, until no neuron moves.
+    energy's mean over roles, until hardly a neuron moves.
 
     Args:
         units: directions (see `directions`).
@@ -156,10 +167,10 @@ def cluster(units: Vectors, top: Float[np.ndarray, "neuron component"], strength
         energy = found.energies(units).mean(0)
         best = energy.max(0)
         weight = best.values.clamp_min(LEAST_WEIGHT).square()
-        moved = not torch.equal(best.indices, own)
+        moved = int((best.indices != own).sum())
         own = best.indices
         found = _gathered(units, own, weight, count, strength)
-        if not moved:
+        if moved <= SETTLED * len(own):
             break
     return found
 
@@ -167,11 +178,13 @@ def cluster(units: Vectors, top: Float[np.ndarray, "neuron component"], strength
 def _gathered(
     units: Vectors, own: Int[Tensor, " neuron"], weight: Float[Tensor, " neuron"], count: int, strength: float
 ) -> Clusters:
-    members = [own == each for each in range(count)]
-    moments = tuple(
-        torch.stack([(each[:, inside] * weight[inside]) @ each[:, inside].T for inside in members]) for each in units
-    )
-    return Clusters(own, weight, moments, strength)
+    order = own.argsort()
+    sizes = torch.bincount(own, minlength=count).tolist()
+    moments = []
+    for each in units:
+        members, weighted = each[:, order].split(sizes, 1), (each * weight)[:, order].split(sizes, 1)
+        moments.append(torch.stack([left @ right.T for left, right in zip(weighted, members, strict=True)]))
+    return Clusters(own, weight, tuple(moments), strength)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
