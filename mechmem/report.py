@@ -13,6 +13,7 @@ import jinja2
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from mechmem.analyses.discover_rule import discover_rule
 from mechmem.analyses.examples.influential_examples import InfluentialExamples
 from mechmem.analyses.examples.memorized_examples import MemorizedExamples
 from mechmem.analyses.logits.cell_outcomes import CellOutcomes
@@ -25,7 +26,7 @@ from mechmem.core.arguments import checked_but
 from mechmem.core.files import LOCK, becomes, sweep, write_text
 from mechmem.core.in_words import shown
 from mechmem.core.paths import check_place
-from mechmem.core.plugins import Analysis
+from mechmem.core.results import Result
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 from mechmem.scorecard.scorecard import Scorecard
@@ -72,13 +73,21 @@ class Section:
     """
 
     title: str
-    analysis: Analysis
+    analysis: Callable[[Subject], Result]
     caption: str
     note: Callable[[Any], str] = lambda result: ""
     remark: Callable[[Any], str] = lambda result: ""
 
 
 SECTIONS = (
+    Section(
+        "The rule, told nothing",
+        discover_rule,
+        "The labels that the network was trained on; what it answers on every pair once its neurons keep only what "
+        "they share with others; and the rule, its rows and columns in the order of the group that was recognised. "
+        "Neither group nor operation, no label and no answer was used to read it.",
+        remark=lambda rule: rule.sentence.rstrip("."),
+    ),
     Section(
         "Training",
         TrainingCurves(),

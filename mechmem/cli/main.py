@@ -137,7 +137,8 @@ def _demo(command: Demo) -> None:
         names = ("hidden_rule", "heavy_noise")
         _write(json.dumps({name: card.to_json() for name, (_, card) in zip(names, entries, strict=True)}))
     elif show:
-        _write(f"Report: {command.out / 'report.html'}")
+        hidden = shlex.quote(str(command.out / "hidden_rule"))
+        _write(f"Report: {command.out / 'report.html'}. Next: mechmem discover {hidden}")
 
 
 def _train(command: Train | TrainImages) -> None:

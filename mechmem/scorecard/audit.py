@@ -31,6 +31,7 @@ from mechmem.tasks.splits import labelled_splits
 
 DEFAULT_EXTRACTORS = (
     "raw",
+    "shared_subspaces+additive_free",
     "frequency",
     "frequency+quadratic",
     "frequency_rest",

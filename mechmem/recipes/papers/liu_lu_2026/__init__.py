@@ -15,6 +15,7 @@ from mechmem.recipes.papers.liu_lu_2026.measured import (
     unembedding,
 )
 from mechmem.recipes.papers.liu_lu_2026.runs import FULL, HEAVY, MINI, RULE, images, noise_plane, trials, widths
+from mechmem.recipes.papers.liu_lu_2026.told_nothing import TOLD_NOTHING
 from mechmem.training.config import OptimizerName
 
 FF, FFQ, REST = "frequency", "frequency+quadratic", "frequency_rest"
@@ -27,9 +28,8 @@ def fits(*arms: str) -> tuple[Condition, ...]:
 
 
 FITS = fits(HEAVY)
-UNEMBEDDED = "test of the filtered unembedding"
-NEARLY = 0.95
-"""Accuracy that counts as “near perfect”."""
+UNEMBEDDED, NEARLY = "test of the filtered unembedding", 0.95
+"""A figure's name, and the accuracy that counts as “near perfect”."""
 
 
 def beats_vote(arm: str) -> Condition:
@@ -56,6 +56,7 @@ def wider_is_better(
 
 
 CLAIMS = (
+    *TOLD_NOTHING,
     wider_is_better("width"),
     wider_is_better("width_wd1", wd=1.0),
     wider_is_better("width_adam", wd=0.0, optimizer="adam"),
