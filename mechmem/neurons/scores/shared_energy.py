@@ -19,8 +19,9 @@ class SharedEnergy(Score):
 
     Neurons are clustered by the subspaces that their vectors share, and the score is the mean over vectors of
     xᵀ F x − tr F / n, where x is the vector without its mean, of length 1, and F its cluster's filter without the
-    neuron itself (see `math.subspaces`): 1 for a copy of others. Random directions have a little more than 0, because
-    each neuron is in the cluster that it fits best. It uses nothing of the task.
+    neuron itself (see `math.subspaces`): 1 for a copy of others, 0 for a direction that has nothing to do with them. A
+    neuron is in the cluster that suits it best, so random neurons are above 0 on average: the analysis
+    `shared_structure` shows the twins' beside them. It uses nothing of the task.
 
     Attributes:
         clusters: number of clusters, or "auto".
