@@ -91,11 +91,19 @@ class Clusters:
         """Total weight of each cluster."""
         return torch.zeros(len(self.moments[0]), dtype=torch.float64).index_add_(0, self.cluster, self.weight)
 
+    def means(self) -> list[Float[Tensor, "cluster entry entry"]]:
+        """Return per role the weighted mean of x xᵀ over each cluster, of trace 1; 0 for a cluster without neurons."""
+        totals = rearrange(_positive(self.totals), "cluster -> cluster 1 1")
+        return [moments / totals for moments in self.moments]
+
+    def spectra(self) -> list[Float[Tensor, "cluster entry"]]:
+        """Return per role the eigenvalues of each cluster's mean of x xᵀ, in descending order."""
+        return [torch.linalg.eigvalsh(mean).clamp_min(0).flip(1) for mean in self.means()]
+
     def filters(self) -> list[Float[Tensor, "cluster entry entry"]]:
         """Return per role the filter F = M (M + λ/n)⁻¹ of each cluster, M being its weighted mean of x xᵀ."""
         found = []
-        for moments in self.moments:
-            mean = moments / rearrange(_positive(self.totals), "cluster -> cluster 1 1")
+        for mean in self.means():
             ridge = self.strength / mean.shape[-1] * torch.eye(mean.shape[-1], dtype=mean.dtype)
             # F is symmetric, because M commutes with its own shrunken inverse.
             found.append(torch.linalg.solve(mean + ridge, mean))
