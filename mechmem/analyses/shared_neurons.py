@@ -122,7 +122,9 @@ class SharedStructureResult(Result):
     def sentence(self) -> str:
         """What the excess means, in words.
 
-        The network shares more than its noise-only twin if the least of its folds is above the largest of the twin's.
+        The network shares more than a twin if the least of its folds is above the largest of the twin's. The noise-only
+        twin is needed for a statement, and the others too may share more: in a transformer, activations of neurons that
+        read one narrow stream have much in common before any training.
         """
         # Adding 0 turns −0 into 0.
         found = dict(zip(NETWORKS, (self.excess.numpy().round(3) + 0.0).tolist(), strict=True))
@@ -135,15 +137,17 @@ class SharedStructureResult(Result):
         why = "neurons that memorize the same cell share directions too, without any rule"
         if np.isnan(found[NOISE_ONLY]):
             return f"{figures} Without a noise-only twin this number means nothing by itself: {why}."
-        own, noise = self._chosen[NETWORKS.index(TRAINED)], self._chosen[NETWORKS.index(NOISE_ONLY)]
-        if own.min() > noise.max():
+        least = self._chosen[NETWORKS.index(TRAINED)].min()
+        above = dict(zip(NETWORKS, (least > self._chosen.amax(1)).tolist(), strict=True))
+        level = [CONTROL_TITLES[name] for name in NETWORK_CONTROLS if np.isfinite(found[name]) and not above[name]]
+        if level:
             return (
-                f"{figures} Every fold is above all folds of the noise-only twin: the neurons share more than random "
-                f"labels bring about. Which rule that is, and whether it is the right one, this does not tell."
+                f"{figures} Not every fold is above all folds of the {' and the '.join(level)} twin: this does not "
+                f"show that the neurons share more than random labels and the architecture bring about ({why})."
             )
         return (
-            f"{figures} Not every fold is above all folds of the noise-only twin: this does not show that the neurons "
-            f"share more than random labels bring about ({why})."
+            f"{figures} Every fold is above all folds of the twins: the neurons share more than random labels and the "
+            f"architecture bring about. Which rule that is, and whether it is the right one, this does not tell."
         )
 
     def to_frame(self) -> pd.DataFrame:

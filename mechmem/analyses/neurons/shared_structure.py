@@ -33,7 +33,8 @@ class SharedStructure(Analysis):
     clusters: the energy of one of a neuron's vectors in the cluster that its others choose, less the same of another
     neuron's vector. Neurons that memorize the same cell share directions too, so this excess is above 0 without any
     rule: the noise-only twin tells what it means, the permuted null does not. Untrained and one-step twins are measured
-    too, each with as many clusters as the network; a twin that there is not is named in the result's note.
+    too, because an architecture can share directions before any training; each has as many clusters as the network. The
+    result's note says why a twin is missing.
 
     Nothing of the group, the operation, labels or test inputs is used.
 

@@ -65,11 +65,15 @@ def test_neurons_that_share_nothing_are_told_from_those_that_do():
     assert max(map(len, groups)) == 1
 
 
-def test_spectra_and_dimensions_are_those_of_the_weighted_moments(planted, result):
-    embedding = planted[0].model.W_in.detach().double().reshape(2, P, -1)[0].numpy()
+def test_spectra_and_dimensions_are_those_of_the_weighted_moments():
+    subject, _ = planted_subspaces(rest=30)
+    result = SharedStructure(clusters=6)(subject)
+    sizes = result.sizes.tolist()
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[-1] > 1
+    embedding = subject.model.W_in.detach().double().reshape(2, P, -1)[0].numpy()
     units = embedding - embedding.mean(0)
     units /= np.linalg.norm(units, axis=0)
-    for cluster in range(4):
+    for cluster in range(6):
         members, weight = (result.cluster == cluster).numpy(), result.weight.numpy()
         mean = np.cov(units[:, members], aweights=weight[members], ddof=0)
         mean += np.outer(*[np.average(units[:, members], 1, weight[members])] * 2)
@@ -124,11 +128,13 @@ def test_the_excess_is_read_beside_the_noise_only_twin(planted, result):
     subject, _ = planted
     assert result.note == "no one-step twin: it was never trained"
     assert result.excess.isfinite().tolist() == [True, True, False, True]
-    assert "Every fold is above all folds of the noise-only twin" in result.sentence and "4 clusters" in result.sentence
+    assert "Every fold is above all folds of the twins" in result.sentence and "4 clusters" in result.sentence
     other = planted_subspaces(**RANDOM)[0]
     turned = SharedStructure(clusters=4)(with_twins(other, noise_only=subject.model))
     assert turned.excess[3] == result.excess[0] and torch.equal(turned.energy[3], result.energy[0])
-    assert "this does not show" in turned.sentence
+    assert "folds of the noise-only twin: this does not show" in turned.sentence
+    before = SharedStructure(clusters=4)(with_twins(subject, untrained=subject.model, noise_only=other.model))
+    assert "folds of the untrained twin: this does not show" in before.sentence, "what was there is not learned"
 
 
 def test_missing_twins_give_their_reasons(planted):
