@@ -53,6 +53,9 @@ CANDIDATES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 PER_CLUSTER = 4
 """Least mean number of neurons per cluster in a fold."""
 
+LEAST = 12
+"""Least number of neurons for which a number of clusters can be chosen: two clusters of four in two folds of three."""
+
 DENSE = 1024
 """Most neurons whose affinities are decomposed in full; above it the top eigenvectors are found by Lanczos."""
 
@@ -264,41 +267,6 @@ def chosen_count(tried: Sequence[CrossRole]) -> int:
     best = max(each.excess for each in tried)
     reached = best * WITHIN if best > 0 else best
     return min(each.count for each in tried if each.excess >= reached)
-
-
-def leave_one_out(units: Vectors, clusters: Clusters) -> tuple[list[Float[Tensor, "entry neuron"]], Tensor]:
-    """Filter every direction by its cluster's subspace as the other neurons of the cluster give it.
-
-    With the neuron's own direction in the moments, small clusters would pass memories on. It is taken out by a rank-one
-    downdate (Sherman & Morrison 1950): with M = Σ′ weight · x xᵀ / Σ′ weight over the others and c = λ/n,
-    F x = x − c (M + c)⁻¹ x.
-
-    Returns:
-        per role F x, 0 for a neuron without others in its cluster; and per role and neuron xᵀ F x − tr F / n, the
-        energy that it shares with others. Shape (role, neuron).
-    """
-    parts, energies = [], []
-    others = clusters.totals[clusters.cluster] - clusters.weight
-    alone = others <= 1e-12 * clusters.weight
-    others = others.where(~alone, 1)
-    for x, moments in zip(units, clusters.moments, strict=True):
-        n, ridge = len(x), clusters.strength / len(x)
-        part, trace = torch.zeros_like(x), torch.zeros(x.shape[1], dtype=x.dtype)
-        for own, moment in enumerate(moments):
-            inside = (clusters.cluster == own).nonzero()[:, 0]
-            if not len(inside):
-                continue
-            values, axes = torch.linalg.eigh(moment)
-            shrunk = 1 / (rearrange(values.clamp_min(0), "entry -> entry 1") / others[inside] + ridge)
-            along = axes.T @ x[:, inside]
-            solved, share = shrunk * along, clusters.weight[inside] / others[inside]
-            left = 1 - share * (along * solved).sum(0)
-            part[:, inside] = x[:, inside] - ridge * (axes @ (solved / left))
-            trace[inside] = n - ridge * (shrunk.sum(0) + share * solved.square().sum(0) / left)
-        part[:, alone] = 0
-        energies.append(((x * part).sum(0) - trace / n).where(~alone, 0))
-        parts.append(part)
-    return parts, torch.stack(energies)
 
 
 def _positive(values: Tensor) -> Tensor:

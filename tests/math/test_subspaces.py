@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
+from mechmem.math.left_out import filters_without, leave_one_out
 from mechmem.math.subspaces import (
     affinity,
     candidates,
@@ -15,7 +16,6 @@ from mechmem.math.subspaces import (
     cross_role_energies,
     directions,
     embedding,
-    leave_one_out,
 )
 
 N, CLUSTERS, SIZE = 24, 4, 30
@@ -113,6 +113,21 @@ def test_leaving_one_out_is_building_the_filter_from_the_others(seed, strength, 
     for part, each in zip(parts, wanted, strict=True):
         np.testing.assert_allclose(part.numpy(), each, atol=1e-9)
     np.testing.assert_allclose(energies.numpy(), wanted_energies, atol=1e-9)
+
+
+def test_filters_are_those_of_the_parts():
+    vectors, _ = planted(noise=0.5)
+    units, _ = directions(vectors)
+    found = fitted(units, 5)
+    parts, _ = leave_one_out(units, found)
+    for role, x in enumerate(units):
+        seen = []
+        for neurons, kept in filters_without(x, found, role):
+            torch.testing.assert_close(kept, kept.mT, atol=1e-12, rtol=0)
+            own = torch.einsum("mre,em->rm", kept, x[:, neurons])
+            torch.testing.assert_close(own, parts[role][:, neurons], atol=1e-10, rtol=0)
+            seen += neurons.tolist()
+        assert sorted(seen) == list(range(CLUSTERS * SIZE))
 
 
 def test_a_neuron_alone_in_its_cluster_shares_nothing():

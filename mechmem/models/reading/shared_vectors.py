@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechmem.core.config import check_number, check_whole
@@ -15,6 +15,7 @@ from mechmem.core.randomness import generator
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math import subspaces
+from mechmem.math.left_out import filters_without, leave_one_out
 from mechmem.math.logits import check_finite
 from mechmem.math.subspaces import Clusters, CrossRole
 from mechmem.models.hooks.running import full_precision
@@ -126,6 +127,19 @@ class SharedVectors:
     tried: tuple[CrossRole, ...]
     parts: Mapping[str, Float[Tensor, "entry neuron"]]
     energies: Float[Tensor, "role live"]
+    _units: tuple[Float[Tensor, "entry live"], ...]
+    _orders: tuple[Int[Tensor, " live"], ...]
+
+    def filters(self, name: str) -> Iterator[tuple[Int[Tensor, " member"], Float[Tensor, "member entry entry"]]]:
+        """Yield numbers of live neurons and the filters of their vectors of one role, without the neuron itself.
+
+        Args:
+            name: the role.
+        """
+        role = list(self.source.vectors).index(name)
+        numbers, order = self.live.nonzero()[:, 0], self._orders[role]
+        for inside, kept in filters_without(self._units[role], self.clusters, role):
+            yield numbers[order[inside]], kept
 
 
 def check_settings(clusters: int | str, strength: float, seed: int) -> None:
@@ -177,10 +191,10 @@ def _shared(source: RoleVectors, clusters: int | str, strength: float, seed: int
     vectors = [each.double() for each in source.vectors.values()]
     units, live = subspaces.directions(list(source.vectors.values()))
     count, longest = int(live.sum()), max(map(len, vectors))
-    least = max(longest, 4 * clusters if isinstance(clusters, int) else 0)
+    least = max(longest, subspaces.PER_CLUSTER * clusters if isinstance(clusters, int) else subspaces.LEAST)
     if count < least:
         dead = f" ({len(live) - count} are dead)" if count < len(live) else ""
-        wanted = f"{longest} symbols" if least == longest else f"{clusters} clusters"
+        wanted = f"{clusters} clusters" if isinstance(clusters, int) and least > longest else f"{longest} symbols"
         raise MissingNeedError(
             f"shared subspaces of {wanted} need at least {least} neurons with vectors, and here there are {count}{dead}"
         )
@@ -193,9 +207,9 @@ def _shared(source: RoleVectors, clusters: int | str, strength: float, seed: int
         clusters = subspaces.chosen_count(tried)
     top = subspaces.embedding(subspaces.affinity(units), clusters, seed)
     fitted = subspaces.cluster(units, top, strength, seed)
-    parts, energies = subspaces.leave_one_out(units, fitted)
+    parts, energies = leave_one_out(units, fitted)
     whole = {}
     for name, each, part, order in zip(source.vectors, vectors, parts, orders, strict=True):
         whole[name] = torch.zeros_like(each)
         whole[name][:, live] = part[:, order.argsort()] * (each - each.mean(0))[:, live].norm(dim=0)
-    return SharedVectors(source, live, fitted, tried, whole, energies)
+    return SharedVectors(source, live, fitted, tried, whole, energies, tuple(units), tuple(orders))
