@@ -47,6 +47,8 @@ from .scorecard.audit import audit_logits as audit_logits
 from .scorecard.extractor import extractor as extractor
 from .scorecard.pooling import compare as compare
 from .scorecard.pooling import Comparison as Comparison
+from .scorecard.rank_curve import rank_curve as rank_curve
+from .scorecard.rank_curve import RankCurve as RankCurve
 from .scorecard.scorecard import Scorecard as Scorecard
 from .neurons.ablate import ablate as ablate
 from .neurons.pruning_curves import PruningCurves as PruningCurves

@@ -258,6 +258,26 @@ attach(None)                                           | attach takes
 attach(model, inputs='x')                              | inputs must be
 ablate(s, by=5)                                        | by must be
 ablate(s, points=10**22)                               | points must be at most
+rank_curve(None)                                       | subject must be
+rank_curve(s, 'W_ou')                                  | Did you mean 'W_out'
+rank_curve(s, 5)                                       | layer must be a string
+rank_curve(s, ranks=5)                                 | ranks must be
+rank_curve(s, ranks=[])                                | ranks must be at least one
+rank_curve(s, ranks=[0])                               | rank must be a whole number of at least 1
+rank_curve(s, ranks=[True])                            | ranks must be
+rank_curve(s, ranks=np.array(['a']))                   | rank must be a whole number of at least 1, or a fraction
+rank_curve(s, ranks=[1.5])                             | fraction of the full rank between 0 and 1, got 1.5
+rank_curve(s, ranks=[float('nan')])                    | fraction of the full rank between 0 and 1, got nan
+rank_curve(s, 'W_out', ranks=[6])                      | rank must be at most 5, the full rank of 'W_out'
+rank_curve(model)                                      | task
+extractor('low_rank(W_out,0)')                         | rank must be a whole number of at least 1
+extractor('low_rank(W_out,1.5)')                       | fraction of the full rank between 0 and 1, got 1.5
+extractor('low_rank(W_out,half)')                      | rank must be
+extractor('low_rank(rank=True)')                       | rank must be
+audit(s, 'low_rank(W_ou,2)')                           | Did you mean 'W_out'
+audit(s, 'low_rank(W_out,6)')                          | rank must be at most 5, the full rank of 'W_out'
+extractor('same_answer(-1)')                           | rank must be a whole number of at least 0
+extractor('same_answer(2.5)')                          | rank must be a whole number
 intervene(s, None)                                     | edit
 intervene(s, mm.Edit('act'), limit_mb='x')             | limit_mb must be
 patch(None)                                            | receiver must be
