@@ -9,6 +9,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+NEGLIGIBLE = 1e-4
+"""A singular value below this share of the largest, or of a cell's likeness to itself, is taken for zero."""
 DENSE = 20
 """Most symbols at which the rearranged matrix is made and decomposed as it is, in float64."""
 BLOCK = 4
@@ -37,9 +39,11 @@ def same_answer_scores(table: Float[Tensor, "left right class"], rank: int) -> F
     operation of a group of n answers, up to a renaming of the left operands, the right ones and the answers, a ∘ b =
     a′ ∘ b′ holds if and only if (a, a′) and (b, b′) are in the same one of n classes. So the rearranged matrix
     D[(a, a′), (b, b′)] = K[(a, b), (a′, b′)] has n equal singular values, and what is memorized is spread over all n²
-    of them. The projection of D onto its leading singular vectors, rearranged back and with zero diagonal, is K̂, and
-    the scores are K̂ X. The n directions stand out of the noise if the correlation κ between a cell's scores and its
-    true answer is greater than n^(−1/4).
+    of them. D with its leading singular values set to 1 and all others to 0, rearranged back and with zero diagonal, is
+    K̂, and the scores are K̂ X. (Where different answers have similar scores, D's singular values differ; made equal,
+    they leave K̂ large only where the answers are the same. But those that are weaker than the noise are replaced by
+    it, and with few strong ones left the scores themselves can be the better reading.) The n directions stand out of
+    the noise if the correlation κ between a cell's scores and its true answer is greater than n^(−1/4).
 
     D has n⁴ entries and is not made for more than `DENSE` symbols: D V = Σ_c X_c V X_cᵀ / C, minus the diagonal of K.
     The search for its directions begins from the same numbers whatever the symbols are called.
@@ -57,9 +61,14 @@ def same_answer_scores(table: Float[Tensor, "left right class"], rank: int) -> F
     kept = _leading(pair, min(rank, n * n)) if n <= DENSE else _searched(pair, min(rank, n * n))
     classes_inside = rearrange(table, "left right classes -> left classes right")
     scores = torch.zeros_like(classes_inside)
-    for vector in kept.double().unbind(1):
-        right = rearrange(vector, "(right other) -> right other", right=n)
-        left = pair.times(right)
+    rights = rearrange(kept.double(), "(right other) vector -> vector right other", right=n)
+    lefts = [pair.times(right) for right in rights]
+    norms = [float(left.norm()) for left in lefts]
+    smallest = NEGLIGIBLE * max(*norms, float(pair.own.max()))
+    for left, right, norm in zip(lefts, rights, norms, strict=True):
+        if norm <= smallest:
+            continue
+        left = left / norm
         moved = rearrange(classes_inside @ right.T, "other classes right -> other (classes right)")
         scores += rearrange(left @ moved, "left (classes right) -> left classes right", classes=n_classes)
         own = torch.outer(left.diagonal(), right.diagonal())

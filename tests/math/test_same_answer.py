@@ -17,7 +17,8 @@ def plainly(table, rank):
     np.fill_diagonal(alike, 0)
     rearranged = alike.reshape(n, n, n, n).transpose(0, 2, 1, 3).reshape(n * n, n * n)
     u, s, v = np.linalg.svd(rearranged)
-    kept = (u[:, :rank] * s[:rank]) @ v[:rank]
+    rank = min(rank, int((s > 1e-4 * s[0]).sum()))
+    kept = u[:, :rank] @ v[:rank]
     kept = kept.reshape(n, n, n, n).transpose(0, 2, 1, 3).reshape(n * n, n * n)
     np.fill_diagonal(kept, 0)
     return (kept @ cells).reshape(table.shape)
