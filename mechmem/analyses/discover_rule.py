@@ -186,8 +186,8 @@ def discover_rule(subject: Subject, extractor_name: str = "", *, seed: int = 0) 
 
     Args:
         subject: a network on pairs of symbols.
-        extractor_name: the extractor; by default `shared_subspaces` with a quadratic activation and `additive_free`, or
-            `same_answer` for networks of which only the logits can be read.
+        extractor_name: the extractor; by default `shared_subspaces` with a quadratic activation and `additive_free`,
+            `shared_activations` for transformers and deeper networks, and `same_answer` where only logits can be read.
         seed: seed of the quadrangles.
 
     Raises:
@@ -230,6 +230,6 @@ def default_extractor(subject: Subject) -> str:
     """Return the extractor that reads most of a network and is told nothing."""
     roles = subject.roles
     if roles.input_embedding is None or roles.readout is None or roles.residual or len(roles.hidden) > 1:
-        return "same_answer"
+        return "shared_activations" if roles.hidden else "same_answer"
     quadratic = "+quadratic" if roles.activation is not None else ""
     return f"shared_subspaces{quadratic}+additive_free"

@@ -15,12 +15,9 @@ from mechmem.core.randomness import generator
 from mechmem.core.subject import Subject
 from mechmem.core.task import Predictor
 from mechmem.errors import MissingNeedError
-from mechmem.math.blocks import blocks
 from mechmem.math.filtration import KeyWaves
-from mechmem.models.hooks.hooking import hooked
-from mechmem.models.hooks.running import block_rows, full_precision
-from mechmem.models.reading.forward import logits_of
-from mechmem.models.reading.grid import answering_neurons, grid_cells, grid_frequencies
+from mechmem.models.reading.grid import grid_cells, grid_frequencies
+from mechmem.models.reading.replaced_neurons import logits_after
 from mechmem.models.reading.weights import neuron_point
 from mechmem.scorecard.strongest_frequencies import Choice
 from mechmem.tasks.grid import grid_rows
@@ -82,26 +79,16 @@ class NeuronFiltration(Readout):
 
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
             waves = subject.memo(f"{self.name} {point} {self.by} {self.seed}", lambda: self._waves(subject, point))
-            model, task, output = subject.model, subject.task, subject.roles.output
             cells = grid_cells(subject, ids)
-            found = []
-            # One block is one forward pass: `logits_of` cuts its ids by the same `block_rows`.
-            for block in blocks(len(ids), block_rows(model)):
 
-                def change(held: Tensor, cells: Tensor = cells[block]) -> Tensor:
-                    new = held.clone()
-                    answering = answering_neurons(subject, new, point)
-                    inside = (cells >= 0).all(1)
-                    part = waves.at(cells[inside])
-                    if self.part == "R":
-                        own = full_precision(answering.cpu())[inside]
-                        part = own - (part - waves.constant)
-                    answering[inside.to(new.device)] = part.to(new)
-                    return new
+            def change(block: slice, own: Float[Tensor, "row neuron"]) -> Float[Tensor, "row neuron"]:
+                inside = (cells[block] >= 0).all(1)
+                part = waves.at(cells[block][inside])
+                new = own.to(part)
+                new[inside] = part if self.part == "G" else new[inside] - (part - waves.constant)
+                return new
 
-                with hooked(model, point, change):
-                    found.append(logits_of(model, task, ids[block], output))
-            return torch.cat(found) if found else torch.empty(0, task.n_classes)
+            return logits_after(subject, point, ids, change)
 
         return predict
 
