@@ -42,6 +42,7 @@ def test_the_pages_with_code_are_the_ones_expected():
     assert {page.name for page in PAGES if blocks(page)} == {
         "README.md",
         "augmentation.md",
+        "discover.md",
         "hooks.md",
         "layers.md",
         "memorized_examples.md",
@@ -79,6 +80,15 @@ def test_the_readme_runs(tmp_path, monkeypatch, capsys):
     for control in ("untrained", "noise_only"):
         assert card.row("frequency").controls[control].estimate is not None
     assert alone["task"].noisy.any() and not alone["task"].noisy.all()
+
+
+@pytest.mark.slow
+def test_the_page_on_discovery_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "discover"}
+    (code,) = blocks(ROOT / "docs" / "discover.md")
+    exec(compile(shrunk(code).replace("p=61", "p=13"), "discover.md", "exec"), names)
+    assert capsys.readouterr().out.strip() == names["rule"].sentence
 
 
 def test_the_readme_is_one_screen_to_the_first_result_and_short():

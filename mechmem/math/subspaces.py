@@ -35,8 +35,8 @@ SETTLED = 0.005
 AT_ONCE = 2**23
 """Numbers held at once in the products of filters and directions."""
 
-STARTS = 10
-"""Starts of k-means."""
+STARTS, FOLD_STARTS = 10, 2
+"""Starts of k-means; fewer where a number of clusters is tried, because the rounds that follow forgive a poor one."""
 
 LEAST_WEIGHT = 1e-3
 """Least share of its energy that a neuron counts with, so that no cluster is left without weight."""
@@ -155,7 +155,9 @@ def embedding(
     return found[:, np.argsort(-values)]
 
 
-def cluster(units: Vectors, top: Float[np.ndarray, "neuron component"], strength: float, seed: int) -> Clusters:
+def cluster(
+    units: Vectors, top: Float[np.ndarray, "neuron component"], strength: float, seed: int, starts: int = STARTS
+) -> Clusters:
     """Cluster neurons, as many clusters as there are components.
 
     K-means on the embedding, its rows of length 1, is the start. Then each neuron goes to the cluster in whose
@@ -167,11 +169,12 @@ def cluster(units: Vectors, top: Float[np.ndarray, "neuron component"], strength
         top: top eigenvectors of the affinities.
         strength: shrinkage of the filters.
         seed: seed of k-means.
+        starts: starts of k-means.
     """
     count = top.shape[1]
     rows = top / np.maximum(np.linalg.norm(top, axis=1, keepdims=True), np.finfo(float).tiny)
-    starts = derive_seed(seed, "k-means") % 2**32
-    means = KMeans(count, n_init=STARTS, random_state=starts).fit(rows)  # pyright: ignore[reportArgumentType]
+    draw = derive_seed(seed, "k-means") % 2**32
+    means = KMeans(count, n_init=starts, random_state=draw).fit(rows)  # pyright: ignore[reportArgumentType]
     own = torch.from_numpy(means.labels_).long()
     found = _gathered(units, own, torch.ones(len(own), dtype=torch.float64), count, strength)
     for _ in range(ROUNDS):
@@ -241,7 +244,7 @@ def cross_role_energies(
         fitted = [each[:, inside] for each in units]
         top = embedding(affinities[inside][:, inside], max(counts), seed)
         for count in counts:
-            clusters = cluster(fitted, top[:, :count], strength, seed)
+            clusters = cluster(fitted, top[:, :count], strength, seed, FOLD_STARTS)
             found[count].append(_crossed(clusters.energies([each[:, outside] for each in units])))
     return [CrossRole(count, *torch.tensor(pairs, dtype=torch.float64).T) for count, pairs in found.items()]
 

@@ -97,7 +97,7 @@ def test_audit_writes_a_scorecard_and_a_report(capsys, run, tmp_path):
     for _ in range(2):  # an earlier audit may be written over
         assert main(["audit", str(run), "--out", str(out), "--quiet"]) == 0
     card = json.loads((out / "scorecard.json").read_text())
-    assert [row["extractor"] for row in card["rows"]][:3] == ["raw", "frequency", "frequency+quadratic"]
+    assert [row["extractor"] for row in card["rows"]][:3] == ["raw", "shared_subspaces+additive_free", "frequency"]
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "scorecard.json"]
     assert capsys.readouterr().out == ""
 

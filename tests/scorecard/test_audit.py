@@ -77,7 +77,8 @@ def test_a_trained_run_has_every_control(tiny_run):
     assert [row.extractor for row in card.rows] == list(DEFAULT_EXTRACTORS)
     for row in card.rows:
         names = {"untrained", "one_step", "noise_only"}
-        names |= {"random_choice"} if "frequency" in row.extractor else {"label_grid", "kernel_ridge"}
+        chooses = any(part in row.extractor for part in ("frequency", "shared"))
+        names |= {"random_choice"} if chooses else {"label_grid", "kernel_ridge"}
         assert set(row.controls) == names
         assert all(cell.estimate is not None for cell in row.controls.values()), row
 
