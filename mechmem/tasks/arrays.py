@@ -30,7 +30,8 @@ class ArrayTask(Task):
     Args:
         inputs: inputs of the model, one row per example.
         given: the labels used in training; ignored on held-out examples.
-        true: the true labels; −1 on training examples whose true label is unknown.
+        true: the true labels; −1 on training examples whose true label is unknown. None if that is all of them: the
+            given labels of held-out examples are then their true labels.
         train: True (or 1) for training examples; all others are held out.
         operands: the symbols (a, b) of each example if inputs represent pairs; taken from `inputs` if these are integer
             pairs.
@@ -53,7 +54,7 @@ class ArrayTask(Task):
         self,
         inputs: Array,
         given: Array,
-        true: Array,
+        true: Array | None,
         train: Array,
         *,
         operands: Array | None = None,
@@ -62,8 +63,12 @@ class ArrayTask(Task):
         copies: Copies = "refuse",
     ):
         inputs, train = arrays.numbers(inputs, "inputs"), arrays.truth_values(train, "train")
-        labels = arrays.labels({"given": train == 1}, given=given, true=true)
-        given, true = labels.columns["given"], labels.columns["true"]
+        held = {"given": given} if true is None else {"given": given, "true": true}
+        labels = arrays.labels({} if true is None else {"given": train == 1}, **held)
+        given = labels.columns["given"]
+        truth = labels.columns["given" if true is None else "true"]
+        if true is None and len(truth) == len(train):
+            truth = truth.where(train != 1, -1)
         operands = None if operands is None else arrays.numbers(operands, "operands")
         operation = SPELLED.get(operation or "", operation)
         if operands is not None and (operands.is_floating_point() or operands.dtype == torch.bool):
@@ -76,17 +81,17 @@ class ArrayTask(Task):
                 f"… {int(train.max())}. From ids, make torch.isin(torch.arange({len(inputs)}), ids)"
             )
         train = train.bool()
-        lengths = {len(inputs), len(given), len(true), len(train)}
+        lengths = {len(inputs), len(given), len(truth), len(train)}
         if len(lengths) != 1:
             raise ConfigError(f"inputs, given, true and train must have one length, got {sorted(lengths)}")
         if not train.any() or train.all():
             raise ConfigError(f"{'the test' if train.all() else 'the training'} set is empty")
-        if (true[~train] < 0).any():
+        if (truth[~train] < 0).any():
             raise ConfigError("the true label of every held-out example must be known")
         self.inputs = inputs
         self.ids = torch.arange(len(inputs))
         self.train_ids = self.ids[train]
-        self._true = true.long()
+        self._true = truth.long()
         self._given = torch.where(train, given.long(), self._true)
         self.class_names = labels.names
         used = {"given": self._given, "true": self._true}

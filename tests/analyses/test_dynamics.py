@@ -101,9 +101,9 @@ def test_what_cannot_be_measured_has_its_reason(tiny_run):
 
 
 def test_names_and_steps_that_do_not_exist_are_refused(run, curves):
-    with pytest.raises(UnknownNameError, match=r"'frequncy'. Did you mean 'frequency'\? extractors: .*scores: .*ipr"):
+    with pytest.raises(UnknownNameError, match=r"'frequncy'. Did you mean 'frequency'\? .*`mechmem list`"):
         over_training(run, "frequncy")
-    with pytest.raises(UnknownNameError, match="Did you mean 'structure'.*analyses: .*neuron_spectrum.*'structure'"):
+    with pytest.raises(UnknownNameError, match="Did you mean 'structure'.*an analysis.*'structure'"):
         over_training(run, "structur")
     with pytest.raises(UnknownNameError, match="no extractor 'quadratik'"):
         over_training(run, "frequency+quadratik")

@@ -366,6 +366,9 @@ ExampleTiedDropout(4).factor('flipped', torch.tensor([1])) | no subnetwork 'flip
 TurnOverDropout(4).factor('own', [0])                  | ids must be
 TurnOverDropout(4).factor('own', None)                 | ids must be given
 TurnOverDropout(4).factor('full', torch.tensor([1]))   | ids must be None
+TurnOverDropout(4).mask(torch.tensor([-1]), 0.5)       | ids must be at least 0
+TurnOverDropout(4).mask(torch.tensor([1]), 2.0)        | keep probability must
+image_task.source(torch.tensor([-1]))                  | no example id -1
 Mean().update(torch.tensor(1.0))                       | axis of examples
 Gram().update(torch.tensor(1.0))                       | axis of examples
 fed(mm.Mean())                                         | shape \\(3,\\) in this chunk and \\(2,\\)

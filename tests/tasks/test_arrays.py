@@ -27,6 +27,13 @@ def test_ids_are_rows_and_held_out_labels_are_true():
     assert torch.equal(task.operands, PAIRS) and task.symbols == P and task.cell(2, 3) == 13
 
 
+def test_no_true_labels_are_those_given_to_held_out_examples():
+    given_labels = torch.where(TRAIN, (TRUE + 1) % P, TRUE)
+    task = made(given=given_labels, true=None)
+    assert task.digest == made(given=given_labels, true=torch.where(TRAIN, -1, TRUE)).digest
+    assert task.noisy is None and torch.equal(task.true(task.test_ids), TRUE[~TRAIN])
+
+
 def test_truth_may_be_unknown_on_training_data():
     hidden = torch.where(TRAIN, -1, TRUE)
     task = made(true=hidden)

@@ -79,8 +79,16 @@ class ExampleMask(nn.Module, abc.ABC):
     def _factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
         """Return the factors of a subnetwork that exists; ids is None if it is the same for all examples."""
 
+    @checked
     def mask(self, ids: Int[Tensor, " example"], keep: float) -> Bool[Tensor, "example unit"]:
-        """Return the mask of each example, in which a unit is kept with this probability."""
+        """Return the mask of each example, in which a unit is kept with this probability.
+
+        Raises:
+            ConfigError: an id is negative, or the probability is none.
+        """
+        check_fraction("keep probability", keep)
+        if len(ids) and int(ids.min()) < 0:
+            raise ConfigError(f"ids must be at least 0, got {int(ids.min())}")
         return example_mask(ids, self.units, keep, self._key)
 
     def forward(self, values: Float[Tensor, "example ..."]) -> Float[Tensor, "example ..."]:
