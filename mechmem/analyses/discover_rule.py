@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -47,9 +46,9 @@ class DiscoveredRule(Result):
         knows: its prior knowledge.
         noise_left: share of the wrongly labelled training pairs at which the table, as read, still has that label; None
             if there are none or it is not known which they are. About 1 for a network as it is.
-        contradicted: share of the training labels that the table contradicts.
+        contradicted: share of the training labels in the square that the table contradicts; None if it holds no rule.
         agreement: share of held-out pairs in the square at which the table is right. Copies of training pairs, and
-            pairs whose answer is the label of (b, a), are left out. None if no such pair is in the square.
+            pairs whose answer is the label of (b, a), are left out. None if there are none, or no rule.
     """
 
     read: Int[Tensor, "symbol symbol"]
@@ -79,8 +78,7 @@ class DiscoveredRule(Result):
     @property
     def suspects(self) -> Bool[Tensor, "symbol symbol"]:
         """The training pairs in the square whose given label is not the rule's: wrong, if the rule is right."""
-        inside = rearrange(self.found.rows, "row -> row 1") & self.found.columns
-        return inside & (self.given >= 0) & (self.given != self.table)
+        return self.found.inside & (self.given >= 0) & (self.given != self.table)
 
     @property
     def sentence(self) -> str:
@@ -157,7 +155,7 @@ class DiscoveredRule(Result):
         frame = pd.DataFrame({name: pd.array(values, dtype="Int64") for name, values in columns.items()})
         may_lack = ["read", "rule", "given", "a_place", "b_place"]
         frame[may_lack] = frame[may_lack].mask(frame[may_lack] < 0)
-        frame["in_square"] = (self.found.rows.numpy()[a]) & (self.found.columns.numpy()[b])
+        frame["in_square"] = self.found.inside.flatten().numpy()
         return frame
 
     def plot(self) -> go.Figure:
@@ -205,7 +203,7 @@ def discover_rule(subject: Subject, extractor_name: str = "", *, seed: int = 0) 
     trained = task.rows(task.train_ids)
     given[a[trained], b[trained]] = task.given(task.train_ids)
     found = recognised(read, task.n_classes, seed)
-    inside = rearrange(found.rows, "row -> row 1") & found.columns
+    inside = found.inside
     noise_left = None
     if task.noisy is not None:
         wrong = trained[task.noisy]

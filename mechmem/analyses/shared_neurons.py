@@ -64,7 +64,7 @@ class SharedStructureResult(Result):
     cluster: Int[Tensor, " neuron"]
     weight: Float[Tensor, " neuron"]
     energy: Float[Tensor, "network neuron"]
-    spectra: Mapping[str, Float[Tensor, "cluster entry"]]
+    spectra: Mapping[str, Float[Tensor, "cluster _"]]
     counts: tuple[int, ...]
     observed: Float[Tensor, "network count fold"]
     permuted: Float[Tensor, "network count fold"]

@@ -63,7 +63,7 @@ def _downdates(x: Float[Tensor, "entry neuron"], clusters: Clusters, role: int) 
 
 def leave_one_out(
     units: Vectors, clusters: Clusters
-) -> tuple[list[Float[Tensor, "entry neuron"]], Float[Tensor, "role neuron"]]:
+) -> tuple[list[Float[Tensor, "_ neuron"]], Float[Tensor, "role neuron"]]:
     """Filter every direction by its cluster's subspace as the other neurons of the cluster give it.
 
     Returns:

@@ -17,14 +17,13 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int
 from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from mechmem.core.randomness import derive_seed, generator
 from mechmem.math.blocks import blocks
 
-Vectors = Sequence[Float[Tensor, "entry neuron"]]
-"""One matrix per role, a column per neuron; roles may differ in the number of entries."""
+Vectors = Sequence[Float[Tensor, "_ neuron"]]
+"""One matrix per role, of shape (entry, neuron); roles may differ in the number of entries."""
 
 ROUNDS = 30
 """Most rounds of assigning neurons to clusters."""
@@ -60,7 +59,7 @@ DENSE = 1024
 """Most neurons whose affinities are decomposed in full; above it the top eigenvectors are found by Lanczos."""
 
 
-def directions(vectors: Vectors) -> tuple[list[Float[Tensor, "entry live"]], Bool[Tensor, " neuron"]]:
+def directions(vectors: Vectors) -> tuple[list[Float[Tensor, "_ live"]], Bool[Tensor, " neuron"]]:
     """Return the vectors of the live neurons without their means and of length 1, and which neurons are live.
 
     A neuron is dead if one of its vectors is constant up to rounding.
@@ -86,7 +85,7 @@ class Clusters:
 
     cluster: Int[Tensor, " neuron"]
     weight: Float[Tensor, " neuron"]
-    moments: tuple[Float[Tensor, "cluster entry entry"], ...]
+    moments: tuple[Float[Tensor, "cluster _ _"], ...]
     strength: float
 
     @property
@@ -94,16 +93,16 @@ class Clusters:
         """Total weight of each cluster."""
         return torch.zeros(len(self.moments[0]), dtype=torch.float64).index_add_(0, self.cluster, self.weight)
 
-    def means(self) -> list[Float[Tensor, "cluster entry entry"]]:
+    def means(self) -> list[Float[Tensor, "cluster _ _"]]:
         """Return per role the weighted mean of x xᵀ over each cluster, of trace 1; 0 for a cluster without neurons."""
         totals = rearrange(_positive(self.totals), "cluster -> cluster 1 1")
         return [moments / totals for moments in self.moments]
 
-    def spectra(self) -> list[Float[Tensor, "cluster entry"]]:
+    def spectra(self) -> list[Float[Tensor, "cluster _"]]:
         """Return per role the eigenvalues of each cluster's mean of x xᵀ, in descending order."""
         return [torch.linalg.eigvalsh(mean).clamp_min(0).flip(1) for mean in self.means()]
 
-    def filters(self) -> list[Float[Tensor, "cluster entry entry"]]:
+    def filters(self) -> list[Float[Tensor, "cluster _ _"]]:
         """Return per role the filter F = M (M + λ/n)⁻¹ of each cluster, M being its weighted mean of x xᵀ."""
         found = []
         for mean in self.means():
@@ -171,6 +170,8 @@ def cluster(
         seed: seed of k-means.
         starts: starts of k-means.
     """
+    from sklearn.cluster import KMeans  # here, because it takes most of a second to import
+
     count = top.shape[1]
     rows = top / np.maximum(np.linalg.norm(top, axis=1, keepdims=True), np.finfo(float).tiny)
     draw = derive_seed(seed, "k-means") % 2**32

@@ -71,6 +71,11 @@ class Recognised:
     column_place: Int[Tensor, " column"]
     class_place: Int[Tensor, " class"]
 
+    @property
+    def inside(self) -> Bool[Tensor, "row column"]:
+        """Which cells are in the square of a rule; none if there is no rule."""
+        return rearrange(self.rows, "row -> row 1") & self.columns & (self.kind != "none")
+
 
 def recognised(table: Int[Tensor, "row column"], n_classes: int, seed: int = 0) -> Recognised:
     """Recognise the group behind a table of answers.

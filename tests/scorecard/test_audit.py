@@ -131,6 +131,7 @@ class OneHotMLP(nn.Module):
         return self.layers(nn.functional.one_hot(pairs, self.p).flatten(1).float())
 
 
+@pytest.mark.slow
 def test_a_network_of_the_users_own(planted):
     """The planted weights in somebody else's module read the same as in ours."""
     subject, p = planted.subject, 13

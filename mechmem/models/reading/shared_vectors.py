@@ -43,7 +43,7 @@ class RoleVectors:
     """
 
     point: str
-    vectors: Mapping[str, Float[Tensor, "entry neuron"]]
+    vectors: Mapping[str, Float[Tensor, "_ neuron"]]
 
 
 def role_vectors(subject: Subject, point: str = "") -> RoleVectors:
@@ -125,9 +125,9 @@ class SharedVectors:
     live: Bool[Tensor, " neuron"]
     clusters: Clusters
     tried: tuple[CrossRole, ...]
-    parts: Mapping[str, Float[Tensor, "entry neuron"]]
+    parts: Mapping[str, Float[Tensor, "_ neuron"]]
     energies: Float[Tensor, "role live"]
-    _units: tuple[Float[Tensor, "entry live"], ...]
+    _units: tuple[Float[Tensor, "_ live"], ...]
     _orders: tuple[Int[Tensor, " live"], ...]
 
     def filters(self, name: str) -> Iterator[tuple[Int[Tensor, " member"], Float[Tensor, "member entry entry"]]]:
