@@ -12,11 +12,10 @@ from mechmem.recipes.reproduce import _reporter
 from mechmem.recipes.trials import expected_seconds, measurements, recipe, recipes, work
 
 RECIPES = sorted(recipes())
+LONG = ("doshi_2024", "ketha_2025", "liu_lu_2026")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "doshi_2024" else name for name in RECIPES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in RECIPES])
 def test_recipes_are_whole(name):
     found = recipes()[name]
     keys = [claim.key for claim in found.claims]
