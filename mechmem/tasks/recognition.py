@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Int
+from scipy import stats as scipy_stats
 from torch import Tensor
 
 from mechmem.core.storage import record
@@ -19,6 +21,10 @@ from mechmem.tasks.groups import FiniteGroup
 
 EXPLAINED = 0.5
 """A table is a group's if the group's table has more than this share of its answers, up to renaming."""
+
+BY_CHANCE = 0.05
+"""A table is a group's only if random answers agree as well with some renaming of one with less than this probability:
+in small tables they agree with some of the n!³ renamings in more than half of the cells."""
 
 LATIN = 0.9
 """A table is a quasigroup's if this share of its rows and of its columns hold every class once."""
@@ -81,8 +87,8 @@ def recognised(table: Int[Tensor, "row column"], n_classes: int, seed: int = 0) 
     """Recognise the group behind a table of answers.
 
     Rows, columns and classes that no Latin square can hold are set apart. What is left is corrected by votes of
-    quadrangles; if that is a group's table, and has more than half of the answers as they were, the group is named by
-    an isomorphism.
+    quadrangles; if that is a group's table, has more than half of the answers as they were, and more than random
+    answers share with any renaming, the group is named by an isomorphism.
 
     Args:
         table: the answers; −1 where there is none.
@@ -103,10 +109,10 @@ def recognised(table: Int[Tensor, "row column"], n_classes: int, seed: int = 0) 
     quadrangles = quadrangle_share(square.cells, n, seed)
     corrected = voted(square.cells, seed)
     facts = _group(corrected)
-    kept = float((corrected == square.cells).double().mean())
+    kept = int((corrected == square.cells).sum())
     kind, name, changed = "none", "", table.clone()
     orders, commuting, centre, outvoted = {}, 0.0, 0, 0
-    if facts is not None and kept > EXPLAINED:
+    if facts is not None and kept > EXPLAINED * n**2 and _by_chance(kept, n) < BY_CHANCE:
         kind, orders, commuting, centre = "group", facts.order_counts, facts.commuting, facts.centre
         name, mapped = _named(facts)
         changed[rearrange(square.rows, "row -> row 1"), square.columns] = square.classes[corrected]
@@ -116,6 +122,12 @@ def recognised(table: Int[Tensor, "row column"], n_classes: int, seed: int = 0) 
         kind = "quasigroup"
     figures = (outvoted, *latin, *quadrangles, orders, commuting, centre)
     return Recognised(kind, name, n, changed, rows, columns, classes, *figures, *places)
+
+
+def _by_chance(agreeing: int, n: int) -> float:
+    """Bound the probability that a table of random answers agrees in so many cells with some renaming of one group."""
+    log = scipy_stats.binom.logsf(agreeing - 1, n**2, 1 / n) + 3 * math.lgamma(n + 1)
+    return math.exp(min(0.0, float(log)))
 
 
 def _group(square: Int[Tensor, "n n"]) -> GroupFacts | None:

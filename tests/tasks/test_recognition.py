@@ -1,11 +1,13 @@
 """Recognition of groups from tables whose rows, columns and classes are bare numbers."""
 
+import math
+
 import pytest
 import torch
 
 from mechmem.tasks.group_names import described, factors, named_groups, order
 from mechmem.tasks.groups import FiniteGroup
-from mechmem.tasks.recognition import recognised
+from mechmem.tasks.recognition import _by_chance, recognised
 from tests.math.test_cayley_tables import LOOP, renamed, spoilt
 
 
@@ -58,6 +60,22 @@ def test_what_is_no_group():
     maximum = torch.maximum(torch.arange(13)[:, None], torch.arange(13))
     assert recognised(maximum, 13).kind == "none"
     assert recognised(torch.zeros(1, 1, dtype=torch.long), 1).kind == "none"
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 6])
+def test_small_tables_of_random_answers_are_no_groups(n):
+    draw = torch.Generator().manual_seed(n)
+    named = sum(recognised(torch.randint(n, (n, n), generator=draw), n).kind == "group" for _ in range(25))
+    assert named <= 1
+    assert recognised(renamed(FiniteGroup(f"Z{n}").product), n).kind == "group"
+
+
+def test_agreement_counts_only_beyond_what_renaming_gives_random_answers():
+    """The bound is n!³ · P(at least k of n² cells agree at 1/n each)."""
+    by_hand = sum(math.comb(16, k) * 3 ** (16 - k) for k in range(12, 17)) / 4**16 * 24**3
+    assert _by_chance(12, 4) == pytest.approx(by_hand) and by_hand > 0.05
+    assert _by_chance(9, 4) == 1 and _by_chance(16, 4) < 1e-4
+    assert _by_chance(9, 3) == pytest.approx(6**3 / 3**9) and _by_chance(2000, 59) < 1e-300
 
 
 def test_a_group_without_a_name_is_a_group():
