@@ -58,7 +58,7 @@ def test_a_train_callable_gets_uniform_labels_on_the_same_split():
 
     def train(relabelled):
         seen.append(relabelled)
-        return LogitTable(torch.zeros(len(task.ids), 31), task)
+        return LogitTable(torch.ones(len(task.ids), 31), task)
 
     subject = Subject(LogitTable(torch.zeros(len(task.ids), 31), task), task)
     models = controls.control_models(subject, {}, train, progress=False)

@@ -314,6 +314,7 @@ def test_nothing_that_is_loaded_can_execute_code(tiny_run):
             assert not re.match(rb"\x80[\x02-\x05]", file.read_bytes())
 
 
+@pytest.mark.slow
 def test_a_temporary_run_lives_as_long_as_it_is_used(tiny_config):
     import gc
 
