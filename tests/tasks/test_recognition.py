@@ -62,6 +62,7 @@ def test_what_is_no_group():
     assert recognised(torch.zeros(1, 1, dtype=torch.long), 1).kind == "none"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 4, 5, 6])
 def test_small_tables_of_random_answers_are_no_groups(n):
     draw = torch.Generator().manual_seed(n)
