@@ -32,6 +32,10 @@ HEADS = {
 """Column heads, narrow enough for ten columns of figures in 80 characters."""
 
 
+WIDEST = 22
+"""Most characters of an extractor's name in one line."""
+
+
 def laid_out(card: Scorecard) -> Group:
     """Lay out a scorecard: table, prior knowledge of each extractor, votes, structure and sentence."""
     controls = [name for name in CONTROL_TITLES if any(name in row.controls for row in card.rows)]
@@ -45,7 +49,9 @@ def laid_out(card: Scorecard) -> Group:
         table.add_column(HEADS[name], justify="right", style=style, no_wrap=True)
     for row in card.rows:
         cells = [*row.splits.values()] + [row.controls.get(name) for name in controls]
-        table.add_row(row.extractor, *(_figure(cell) for cell in cells))
+        # A long chain continues in a second line, or the heads of the figures would be cut off.
+        name = row.extractor if len(row.extractor) <= WIDEST else row.extractor.replace("+", "\n+")
+        table.add_row(name, *(_figure(cell) for cell in cells))
     known = Text("".join(f"{row.extractor} knows: {', '.join(row.knows) or 'nothing'}\n" for row in card.rows))
     known.stylize("dim")
     facts = [*map(vote_line, card.votes), structure_line(card.structure)]
