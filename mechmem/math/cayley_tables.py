@@ -8,6 +8,7 @@ whenever two quadrangles agree in three corners, they agree in the fourth (Déne
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from einops import repeat
@@ -102,8 +103,9 @@ def _fitting(
     rows, columns = table.shape
     row, column = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T
     agreed, tried = torch.zeros(2, rows, columns, dtype=torch.float64)
+    predict = _predictor(table, n_classes)
     for _ in range(VOTES):
-        said = _fourth(table, n_classes, row, column, draw).reshape(rows, columns)
+        said = predict(row, column, draw).reshape(rows, columns)
         tried += (said >= 0) & (table >= 0)
         agreed += (said == table) & (table >= 0)
     shares = [agreed.sum(axis) / tried.sum(axis).clamp_min(1) for axis in (1, 0)]
@@ -140,7 +142,7 @@ def quadrangle_share(
         return 0.0, 0.0
     draw = generator(seed, "quadrangles")
     row, column = (torch.randint(length, (draws,), generator=draw) for length in table.shape)
-    first, second = _fourth(table, n_classes, row, column, draw), table[row, column]
+    first, second = _predictor(table, n_classes)(row, column, draw), table[row, column]
     known = (first >= 0) & (second >= 0)
     first, second = first[known], second[known]
     if not len(first):
@@ -149,14 +151,11 @@ def quadrangle_share(
     return float((first == second).double().mean()), float((first == mixed).double().mean())
 
 
-def _fourth(
-    table: Int[Tensor, "row column"],
-    n_classes: int,
-    row: Int[Tensor, " cell"],
-    column: Int[Tensor, " cell"],
-    draw: torch.Generator,
-) -> Int[Tensor, " cell"]:
-    """Predict cells from quadrangles: −1 where the random quadrangles that were drawn do not exist.
+Predict = Callable[[Int[Tensor, " cell"], Int[Tensor, " cell"], torch.Generator], Int[Tensor, " cell"]]
+
+
+def _predictor(table: Int[Tensor, "row column"], n_classes: int) -> Predict:
+    """Return what predicts cells from quadrangles: −1 where the random quadrangles that were drawn do not exist.
 
     The other corners of a random quadrangle at the cell are x in its row, y in its column and z across. In another row
     x, below it z, and y in the row of z fix a second quadrangle, whose fourth corner is the prediction.
@@ -164,15 +163,18 @@ def _fourth(
     rows, columns = table.shape
     in_row, in_column = _places(table, n_classes), _places(table.T, n_classes)
 
-    def others(own: Int[Tensor, " cell"], count: int) -> Int[Tensor, " cell"]:
-        return (own + torch.randint(1, count, own.shape, generator=draw)) % count
+    def predict(row: Int[Tensor, " cell"], column: Int[Tensor, " cell"], draw: torch.Generator) -> Tensor:
+        def others(own: Int[Tensor, " cell"], count: int) -> Int[Tensor, " cell"]:
+            return (own + torch.randint(1, count, own.shape, generator=draw)) % count
 
-    other_row, other_column = others(row, rows), others(column, columns)
-    x, y, z = table[row, other_column], table[other_row, column], table[other_row, other_column]
-    new_row = others(row, rows)
-    across_row = _at(in_column, _at(in_row, new_row, x), z)
-    far_column = _at(in_row, across_row, y)
-    return torch.where(far_column >= 0, table[new_row, far_column.clamp_min(0)], -1)
+        other_row, other_column = others(row, rows), others(column, columns)
+        x, y, z = table[row, other_column], table[other_row, column], table[other_row, other_column]
+        new_row = others(row, rows)
+        across_row = _at(in_column, _at(in_row, new_row, x), z)
+        far_column = _at(in_row, across_row, y)
+        return torch.where(far_column >= 0, table[new_row, far_column.clamp_min(0)], -1)
+
+    return predict
 
 
 def _places(table: Int[Tensor, "line cell"], n_classes: int) -> Int[Tensor, "line class"]:
@@ -199,7 +201,8 @@ def voted(square: Int[Tensor, "n n"], seed: int = 0) -> Int[Tensor, "n n"]:
     for step in range(PASSES):
         draw = generator(seed, "votes on cells", step)
         row, column = torch.cartesian_prod(torch.arange(n), torch.arange(n)).T
-        said = torch.stack([_fourth(square, n, row, column, draw) for _ in range(VOTES)])
+        predict = _predictor(square, n)
+        said = torch.stack([predict(row, column, draw) for _ in range(VOTES)])
         # Counted per vote: counts per class would take n³ numbers.
         support = torch.stack([((said == own) & (own >= 0)).sum(0) for own in said])
         new = said.gather(0, support.argmax(0, keepdim=True)).reshape(n, n)

@@ -74,9 +74,7 @@ def role_vectors(subject: Subject, point: str = "") -> RoleVectors:
     elif subject.task.operands is not None and point:
         found |= dict(zip(("rows", "columns"), _operand_means(subject, point), strict=True))
     if last and roles.readout is not None:
-        found["w"] = rearrange(
-            full_precision(roles.readout.read(subject.model).cpu()), "neuron classes -> classes neuron"
-        )
+        found["w"] = _by_class(roles.readout.read(subject.model))
     elif roles.residual and point == neuron_point(subject):
         direct = neuron_logit_map(subject)
         found |= {} if direct is None else {"w": _by_class(direct)}
@@ -118,7 +116,7 @@ class SharedVectors:
         parts: by role, the part of every neuron's vector that its cluster shares; 0 for a dead neuron. The mean over
             entries is not part of it. In the units of the vectors, float64.
         energies: per role and live neuron, the energy that the direction shares with the cluster's other neurons,
-            minus what a random direction would (see `subspaces.leave_one_out`).
+            minus what a random direction would (see `left_out.leave_one_out`).
     """
 
     source: RoleVectors

@@ -39,6 +39,8 @@ class SharedSubspaces(Surgery):
     knows: ClassVar[frozenset[str]] = frozenset({"pairs"})
     cites: ClassVar[str] = "mechmem, after the question of Liu & Lu 2026, arXiv 2605.18022"
     control: ClassVar[str] = "shuffled_subspaces"
+    shuffled: ClassVar[bool] = False
+    """Whether the vectors of different neurons are put together before they are clustered."""
 
     clusters: int | Literal["auto"] = AUTO
     strength: float = STRENGTH
@@ -56,29 +58,21 @@ class SharedSubspaces(Surgery):
             NotFiniteError: a weight is NaN or infinite.
         """
         self.require(subject)
-        return filtered(subject, self.clusters, self.strength, self.seed)
-
-
-def filtered(subject: Subject, clusters: int | str, strength: float, seed: int, *, shuffled: bool = False) -> Subject:
-    """Return the subject with a copy of its model in which each vector is filtered by its cluster.
-
-    Raises:
-        MissingNeedError: as for `SharedSubspaces`.
-        NotFiniteError: a weight is NaN or infinite.
-    """
-    roles, model = subject.roles, subject.copy_model()
-    check_no_stream(roles)
-    if len(roles.hidden) > 1:
-        layers = ", ".join(roles.hidden)
-        raise MissingNeedError(f"shared subspaces need one layer of neurons with weights on both sides, not {layers}")
-    parts = shared_vectors(subject, clusters, strength, seed, shuffled=shuffled).parts
-    assert roles.input_embedding is not None and roles.readout is not None
-    tables, readout = roles.input_embedding.read(model), roles.readout.read(model)
-    inputs = [part for name, part in parts.items() if name != "w"]
-    # Operands that share one table have one part, which is written to all.
-    kept = torch.stack(inputs if len(inputs) == len(tables) else [inputs[0]] * len(tables))
-    roles.input_embedding.write(model, kept.to(tables))
-    roles.readout.write(model, rearrange(parts["w"], "classes neuron -> neuron classes").to(readout))
-    if roles.bias is not None:
-        roles.bias.write(model, torch.zeros_like(roles.bias.read(model)))
-    return subject.with_model(model)
+        roles, model = subject.roles, subject.copy_model()
+        check_no_stream(roles)
+        if len(roles.hidden) > 1:
+            layers = ", ".join(roles.hidden)
+            raise MissingNeedError(
+                f"shared subspaces need one layer of neurons with weights on both sides, not {layers}"
+            )
+        parts = shared_vectors(subject, self.clusters, self.strength, self.seed, shuffled=self.shuffled).parts
+        assert roles.input_embedding is not None and roles.readout is not None
+        tables, readout = roles.input_embedding.read(model), roles.readout.read(model)
+        inputs = [part for name, part in parts.items() if name != "w"]
+        # Operands that share one table have one part, which is written to all.
+        kept = torch.stack(inputs if len(inputs) == len(tables) else [inputs[0]] * len(tables))
+        roles.input_embedding.write(model, kept.to(tables))
+        roles.readout.write(model, rearrange(parts["w"], "classes neuron -> neuron classes").to(readout))
+        if roles.bias is not None:
+            roles.bias.write(model, torch.zeros_like(roles.bias.read(model)))
+        return subject.with_model(model)

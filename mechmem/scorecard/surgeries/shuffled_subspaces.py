@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from mechmem.core.plugins import Surgery
-from mechmem.core.subject import Subject
-from mechmem.models.reading.shared_vectors import AUTO, STRENGTH, check_settings
-from mechmem.scorecard.surgeries.shared_subspaces import SharedSubspaces, filtered
+from mechmem.scorecard.surgeries.shared_subspaces import SharedSubspaces
 
 
 @dataclasses.dataclass(frozen=True)
-class ShuffledSubspaces(Surgery):
+class ShuffledSubspaces(SharedSubspaces):
     """Filter every vector by a cluster that was found with the vectors of different neurons put together.
 
     Each role's vectors are the network's own, so they share directions as before; but which input vector belongs to
@@ -26,23 +23,6 @@ class ShuffledSubspaces(Surgery):
     """
 
     name: ClassVar[str] = "shuffled_subspaces"
-    needs: ClassVar[frozenset[str]] = SharedSubspaces.needs
-    knows: ClassVar[frozenset[str]] = SharedSubspaces.knows
     cites: ClassVar[str] = "control of shared subspaces"
-
-    clusters: int | Literal["auto"] = AUTO
-    strength: float = STRENGTH
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_settings(self.clusters, self.strength, self.seed)
-
-    def __call__(self, subject: Subject) -> Subject:
-        """Return the subject with a filtered copy of its model.
-
-        Raises:
-            MissingNeedError: as for `shared_subspaces`.
-            NotFiniteError: a weight is NaN or infinite.
-        """
-        self.require(subject)
-        return filtered(subject, self.clusters, self.strength, self.seed, shuffled=True)
+    control: ClassVar[str] = ""
+    shuffled: ClassVar[bool] = True
