@@ -34,8 +34,9 @@ test: $(VENV)/.stamp-test ## the tests that take under 2 s of CPU each; beside t
 test-all: $(VENV)/.stamp-test ## every test, and the same beside them
 	@$(MAKE) --no-print-directory -j2 all-tests held-lint
 
+# What is listed at its end should be marked slow, or made smaller.
 fast-tests:
-	$(TESTS) -m "not slow" $(ARGS)
+	$(TESTS) -m "not slow" --durations=10 --durations-min=3 $(ARGS)
 
 all-tests:
 	$(TESTS) $(ARGS)

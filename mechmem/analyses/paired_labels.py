@@ -16,7 +16,6 @@ from torch import Tensor
 
 from mechmem.analyses.measuring import check_of_one_state, described
 from mechmem.core.arguments import checked
-from mechmem.core.paths import check_place
 from mechmem.core.plugins import named
 from mechmem.core.results import Result
 from mechmem.core.scores import with_unit
@@ -30,6 +29,7 @@ from mechmem.plotting.lines import lines
 from mechmem.plotting.over_training import X_TITLE
 from mechmem.plotting.style import SPLIT_STYLES, SplitStyle
 from mechmem.training.config import TrainConfig
+from mechmem.training.header import check_folder_of_runs
 from mechmem.training.run import Run
 from mechmem.training.train import train
 
@@ -148,7 +148,7 @@ def real_and_random(
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"real_and_random takes an mm.TrainConfig, got a {type(config).__name__}")
     if out is not None:
-        check_place(out)
+        check_folder_of_runs(out)
     measured = named("example_scores", score)
     check_of_one_state(measured)
     tasks = {REAL: config.task.clean_labels(), RANDOM: config.task.noise_only()}

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mechmem.core.files import LOCK, becomes, hash_of, read_json, without_hash, write_hashed
+from mechmem.core.paths import check_place
 from mechmem.core.roles import Roles
 from mechmem.core.storage import decode, encode
 from mechmem.core.task import Task
@@ -48,6 +49,16 @@ class Header:
     examples: int | None
     run: str
     hashed: bool
+
+
+def check_folder_of_runs(path: str | Path) -> None:
+    """Check that a directory of runs or results can be written, and is no run itself.
+
+    Raises:
+        RunDirectoryError: nothing can be written there, or it is a run.
+    """
+    if (check_place(path) / NAMES[0]).exists():
+        raise RunDirectoryError(f"out: {path} is a run, and what is written here would lie within it; choose another")
 
 
 def read_header(path: Path) -> Header:

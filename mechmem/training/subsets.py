@@ -18,7 +18,6 @@ from mechmem.core import files, storage
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
 from mechmem.core.ids import as_ids
-from mechmem.core.paths import check_place
 from mechmem.core.processes import interruptible
 from mechmem.core.results import Saved
 from mechmem.core.storage import record
@@ -28,6 +27,7 @@ from mechmem.math.detection import SubsetEstimate, memorization, subset_influenc
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import labelled_splits
 from mechmem.training.config import TrainConfig
+from mechmem.training.header import check_folder_of_runs
 from mechmem.training.progress import reporter
 from mechmem.training.subset_pool import in_processes
 from mechmem.training.subset_trainer import Answers, Plan, SubsetTrainer, stack_size
@@ -141,7 +141,7 @@ def train_subsets(
     plan = Plan(config, fraction, seed, bool(logits), device, steps)
     check_whole("networks", networks, 1, 10**6)
     if out is not None:
-        check_place(out)
+        check_folder_of_runs(out)
     check_whole("workers", workers, 1)
     workers = min(workers, networks)
     check_choice("way to train subset networks", how, get_args(How))

@@ -249,6 +249,13 @@ def test_more_networks_are_added_to_those_that_there_are(tmp_path, monkeypatch):
     assert numbers == [2, 3]
 
 
+def test_results_are_not_written_into_a_run(tiny_run):
+    with pytest.raises(RunDirectoryError, match="is a run"):
+        quiet(PAIRS, networks=2, out=tiny_run.run.path)
+    with pytest.raises(RunDirectoryError, match="is a run"):
+        mm.real_and_random(PAIRS, out=tiny_run.run.path)
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     quiet(PAIRS, how="loop", networks=2, out=tmp_path)
     path = next(tmp_path.glob("*/networks_1*"))
