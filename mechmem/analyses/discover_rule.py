@@ -12,12 +12,13 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechmem.core.arguments import checked
+from mechmem.core.config import check_whole
 from mechmem.core.results import Result
 from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
-from mechmem.math.logits import answers_of
+from mechmem.math.logits import answers_of, check_finite
 from mechmem.plotting.cayley import tables
 from mechmem.scorecard.extractor import extractor
 from mechmem.scorecard.given_away import given_away
@@ -41,7 +42,8 @@ class DiscoveredRule(Result):
         read: the class that the extractor reads at every pair (a, b); −1 for a pair that the task does not have. Shape
             (symbol, symbol).
         found: what the table is up to renaming its rows, columns and classes.
-        given: the label given in training to each pair; −1 for other pairs. Shape (symbol, symbol).
+        given: the label given in training to each pair; −1 for other pairs, and for one that is in the training set with
+            different labels. Shape (symbol, symbol).
         extractor: name of the extractor.
         knows: its prior knowledge.
         noise_left: share of the wrongly labelled training pairs at which the table, as read, still has that label; None
@@ -191,24 +193,28 @@ def discover_rule(subject: Subject, extractor_name: str = "", *, seed: int = 0) 
     Raises:
         MissingNeedError: the inputs are not pairs, or the extractor lacks something.
         UnknownNameError: there is no such extractor.
+        NotFiniteError: a logit is NaN or infinite.
+        ConfigError: the seed is negative.
     """
+    check_whole("seed", seed, 0)
     task = subject.task
     if task.operands is None:
         raise MissingNeedError("discover_rule needs a task of pairs of symbols")
     chosen = extractor(extractor_name or default_extractor(subject))
-    answers = answers_of(chosen(subject)(task.ids)).cpu()
+    logits = chosen(subject)(task.ids).cpu()
+    check_finite(logits, f"the logits of {chosen.name}")
     n, (a, b) = task.symbols, task.operands.T
-    read, given = torch.full((2, n, n), -1)
-    read[a, b] = answers
-    trained = task.rows(task.train_ids)
-    given[a[trained], b[trained]] = task.given(task.train_ids)
+    read = torch.full((n, n), -1)
+    read[a, b] = answers_of(logits)
+    trained, labels = task.rows(task.train_ids), task.given(task.train_ids)
+    pairs = a[trained], b[trained]
+    given = _labels(n, pairs, labels)
     found = recognised(read, task.n_classes, seed)
     inside = found.inside
     noise_left = None
     if task.noisy is not None:
-        wrong = trained[task.noisy]
-        noise_left = proportion(read[a[wrong], b[wrong]] == given[a[wrong], b[wrong]])
-    known = given >= 0
+        noise_left = proportion((read[pairs] == labels)[task.noisy])
+    inner = inside[pairs]
     held = given_away(task)
     kept = held.unseen & inside[tuple(held.pairs.T)]
     right = found.table[tuple(held.pairs[kept].T)] == held.truth[kept]
@@ -219,9 +225,18 @@ def discover_rule(subject: Subject, extractor_name: str = "", *, seed: int = 0) 
         extractor=chosen.name,
         knows=tuple(sorted(chosen.knows)),
         noise_left=noise_left,
-        contradicted=proportion(given[known & inside] != found.table[known & inside]),
+        contradicted=proportion((labels != found.table[pairs])[inner]),
         agreement=proportion(right),
     )
+
+
+def _labels(n: int, pairs: tuple[Tensor, Tensor], labels: Int[Tensor, " train"]) -> Int[Tensor, "symbol symbol"]:
+    """Return the label of every pair; −1 where there is none, or several that differ."""
+    least, greatest = (torch.full((n * n,), -1) for _ in range(2))
+    cells = pairs[0] * n + pairs[1]
+    least.scatter_reduce_(0, cells, labels, "amin", include_self=False)
+    greatest.scatter_reduce_(0, cells, labels, "amax", include_self=False)
+    return torch.where(least == greatest, least, -1).reshape(n, n)
 
 
 def default_extractor(subject: Subject) -> str:

@@ -10,7 +10,7 @@ import torch
 import mechmem as mm
 from mechmem.analyses.discover_rule import DiscoveredRule, default_extractor
 from mechmem.cli.main import main
-from mechmem.errors import MissingNeedError, UnknownNameError
+from mechmem.errors import ConfigError, MissingNeedError, NotFiniteError, UnknownNameError
 from mechmem.scorecard.controls import LogitTable
 from mechmem.tasks.groups import FiniteGroup
 
@@ -79,6 +79,41 @@ def test_a_table_of_logits_without_a_rule_is_a_quasigroup():
     rule = mm.discover_rule(subject, "raw")
     assert rule.found.kind == "quasigroup" and rule.group is None
     assert "a quasigroup that is no group's isotope" in rule.sentence and rule.plot().data
+
+
+class Sums(torch.nn.Module):
+    """A network that adds mod 5, with given logits at 0 + 0."""
+
+    def __init__(self, at_zero=(1.0, 0.0, 0.0, 0.0, 0.0)):
+        super().__init__()
+        self.at_zero = torch.tensor(at_zero)
+
+    def forward(self, pairs):
+        return torch.where(pairs.any(1)[:, None], torch.eye(5)[pairs.sum(1) % 5], self.at_zero)
+
+
+def repeated(copies, wrong):
+    """Sums of which some are in the training set twice, and some of these with a wrong label."""
+    pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5))
+    pairs = torch.cat([pairs, pairs[:copies]])
+    given = pairs.sum(1) % 5
+    given[len(pairs) - wrong :] += 1
+    return mm.ArrayTask(pairs, given % 5, pairs.sum(1) % 5, torch.arange(len(pairs)) != 24)
+
+
+def test_a_pair_with_two_labels_counts_with_both():
+    rule = mm.discover_rule(mm.Subject(Sums(), repeated(copies=10, wrong=4)), "raw")
+    assert rule.group == "Z5" and rule.noise_left.value == 0 and rule.noise_left.n == 4
+    assert rule.contradicted.value == pytest.approx(4 / 34) and rule.contradicted.n == 34
+    assert int((rule.given < 0).sum()) == 1 + 4 and not rule.suspects.any()
+
+
+def test_logits_that_are_not_finite_are_no_answers():
+    task = repeated(copies=0, wrong=0)
+    with pytest.raises(NotFiniteError, match="logits of raw are NaN or infinite in 1 of 25"):
+        mm.discover_rule(mm.Subject(Sums([math.nan] * 5), task), "raw")
+    with pytest.raises(ConfigError, match="seed"):
+        mm.discover_rule(mm.Subject(Sums(), task), "raw", seed=-1)
 
 
 def test_frame_json_and_file(found, tmp_path):
