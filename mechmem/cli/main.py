@@ -22,7 +22,7 @@ from mechmem.cli.lines import check_line, in_one_line, options
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
 from mechmem.core.paths import check_path, check_place
-from mechmem.core.processes import TERMINATED, Terminated, interruptible
+from mechmem.core.processes import TERMINATED, Terminated, deaf, interruptible
 from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailedError, unknown_name
 
 REFUSED, FAILED, INTERRUPTED, UNREAD = 2, 1, 128 + signal.SIGINT, 128 + 13
@@ -89,7 +89,8 @@ def _guard(run: Callable[[], None], arguments: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         how, status = ("ended", TERMINATED) if isinstance(interrupt, Terminated) else ("interrupted", INTERRUPTED)
         again = shlex.join(["mechmem", *arguments])
-        return _complain(f"{how}; progress is saved. To resume: {again}", status)
+        with deaf():
+            return _complain(f"{how}; progress is saved. To resume: {again}", status)
     return 0
 
 

@@ -40,7 +40,14 @@ def main() -> int:
     """Run the command line and return its exit status."""
     with nothing_begun():
         from mechmem.cli.main import main as run
-    return run()
+    try:
+        return run()
+    except KeyboardInterrupt:  # a second one, after what the first interrupted has ended
+        return 128 + signal.SIGINT
+    finally:
+        # What follows is Python's own end, in which an interrupt would be a traceback.
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,20 @@ def interruptible(*, leave: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Ignore interrupts in the block, which ends what an earlier one has interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.signal(each, signal.SIG_IGN) for each in HEEDED}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextlib.contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of processes of one thread each; what they run is interrupted if the block is left by an error.
 

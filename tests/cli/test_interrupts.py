@@ -46,9 +46,9 @@ def test_interrupts_are_handled_as_before_once_something_has_begun():
 
 
 @pytest.mark.slow
-def test_an_interrupt_keeps_what_was_reached_and_says_how_to_go_on(tmp_path):
+def test_an_interrupt_keeps_what_was_reached_and_a_second_one_changes_nothing(tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "mechmem.cli.main", "train", "--p", "23", "--steps", "200000", "--out", str(out)]
+    command = [sys.executable, "-m", "mechmem.cli.start", "train", "--p", "23", "--steps", "200000", "--out", str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     # A test run that was started in the background ignores interrupts, and hands that down.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=_heed_interrupts)
@@ -56,8 +56,10 @@ def test_an_interrupt_keeps_what_was_reached_and_says_how_to_go_on(tmp_path):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=120)[1]
-    assert process.returncode == 130
+    while "To resume" not in (said := process.stderr.readline()):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=120)[1] == "" and process.returncode == 130
     assert "To resume: mechmem train --p 23 --steps 200000" in said
     assert list((out / "checkpoints").glob("*.optimizer.safetensors")) and not list(out.glob(".*"))
 
