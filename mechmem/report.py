@@ -1,17 +1,12 @@
-"""Report on audited networks, one HTML file that loads nothing, and the functions that write such pages."""
+"""Report on audited networks: one HTML file that loads nothing."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import jinja2
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from mechmem.analyses.discover_rule import discover_rule
 from mechmem.analyses.examples.influential_examples import InfluentialExamples
@@ -23,7 +18,8 @@ from mechmem.analyses.neurons.fourier_classification import FourierClassificatio
 from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.runs.training_curves import TrainingCurves
 from mechmem.core.arguments import checked_but
-from mechmem.core.files import LOCK, becomes, sweep, write_text
+from mechmem.core.export import embedded, write_html
+from mechmem.core.files import LOCK, becomes, sweep
 from mechmem.core.in_words import shown
 from mechmem.core.paths import check_place
 from mechmem.core.results import Result
@@ -36,28 +32,6 @@ SCORECARD_CAPTION = (
     "mark is the test accuracy of the same extractor on a control. Accuracy that a control reaches too is no evidence "
     "of a rule in the network."
 )
-
-
-def write_html(template: str, path: Path, **context: Any) -> None:
-    """Render a template of `mechmem/templates/` into one file.
-
-    Args:
-        template: its file name.
-        path: where to write.
-        context: what the template shows.
-    """
-    loader = jinja2.PackageLoader("mechmem")
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    shared = {"plotly": get_plotlyjs(), "version": importlib.metadata.version("mechmem")}
-    write_text(path, environment.get_template(template).render(**shared, **context))
-
-
-def embedded(figure: go.Figure) -> dict[str, Any]:
-    """Return a figure as a page embeds it: JSON, height, and the least width that is readable."""
-    # Plotly writes "<" as an escape, so no text of a figure can end the script element that holds it.
-    json = figure.to_json()
-    panels = len(list(figure.select_xaxes()))
-    return {"json": json, "height": int(figure.layout.height or 450), "narrowest": max(460, 280 * panels)}
 
 
 @dataclasses.dataclass(frozen=True)

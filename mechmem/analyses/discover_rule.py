@@ -42,8 +42,8 @@ class DiscoveredRule(Result):
         read: the class that the extractor reads at every pair (a, b); −1 for a pair that the task does not have. Shape
             (symbol, symbol).
         found: what the table is up to renaming its rows, columns and classes.
-        given: the label given in training to each pair; −1 for other pairs, and for one that is in the training set with
-            different labels. Shape (symbol, symbol).
+        given: the label given in training to each pair; −1 for other pairs, and for one that has several
+            labels. Shape (symbol, symbol).
         extractor: name of the extractor.
         knows: its prior knowledge.
         noise_left: share of the wrongly labelled training pairs at which the table, as read, still has that label; None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import json
 import reprlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mechmem.core import storage
 from mechmem.core.arguments import check_methods, checked
+from mechmem.core.export import export
 from mechmem.core.paths import check_path, check_place
 from mechmem.errors import RunDirectoryError
 
@@ -75,6 +77,31 @@ class Result(Saved, abc.ABC):
     @abc.abstractmethod
     def plot(self) -> go.Figure:
         """Return the result as a plotly figure."""
+
+    @checked
+    def export(self, path: str | Path, *, width: int | None = None, height: int | None = None) -> None:
+        """Write the figure or the table to a file, in the format that its suffix names.
+
+        `.svg`, `.pdf` and `.png` (at twice the resolution) are pictures, drawn by the Chromium of this machine; they
+        need `pip install "mechmem[pictures]"`. `.html` is a page with the interactive figure and the table, which loads
+        nothing; `.json` the figure for plotly; `.csv` the table. `save` and `load` keep the result itself.
+
+        Args:
+            path: the file.
+            width: of a picture, in pixels; by default what is readable, at least 700.
+            height: of a picture, in pixels; by default the figure's own.
+
+        Raises:
+            ConfigError: another suffix, or a size outside 100 … 10,000 pixels.
+            MissingNeedError: kaleido or Chromium, which draw pictures, is missing or does not run.
+            RunDirectoryError: the path is a directory, or cannot be written.
+        """
+        export(self, path, width, height)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """Return figure, table and text, of which a notebook shows the richest that it can."""
+        figure = {"application/vnd.plotly.v1+json": json.loads(str(self.plot().to_json()))}
+        return {"text/plain": repr(self), "text/html": self._repr_html_(), **figure}
 
     def __init_subclass__(cls) -> None:
         """Give subclasses a short representation: `dataclass` writes its own where a class has none in its body."""

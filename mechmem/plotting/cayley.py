@@ -38,7 +38,7 @@ def tables(
             z=np.where(table < 0, np.nan, table).astype(np.float32),
             colorscale=CYCLIC,
             zmin=0,
-            zmax=max(1, classes - 1),
+            zmax=classes,  # where the scale begins again, so that the last class has a colour of its own
             showscale=column == 1,
             colorbar={"title": {"text": "class", "side": "right"}, "thickness": 12, "outlinewidth": 0},
             hovertemplate=f"{words[0]} %{{y}}, {words[1]} %{{x}}<br>{words[2]} %{{z}}<extra>{name}</extra>",

@@ -10,12 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from mechmem.core.export import embedded, write_html
 from mechmem.core.results import Saved
 from mechmem.core.stats import Estimate
 from mechmem.core.storage import record
 from mechmem.recipes.claims import Claim, Finding, Recipe, Scale, Verdict
 from mechmem.recipes.trials import measurements
-from mechmem.report import embedded, write_html
 
 
 @record

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import torch
@@ -100,6 +101,9 @@ def test_analyses_give_results_that_draw_and_survive_saving(cls, request, chosen
     figure = result.plot()
     assert isinstance(figure, go.Figure) and len(figure.data)
     assert "<table" in result._repr_html_()
+    assert set(result._repr_mimebundle_()) == {"text/plain", "text/html", "application/vnd.plotly.v1+json"}
+    result.export(tmp_path / "result.csv")
+    assert len(pd.read_csv(tmp_path / "result.csv")) == len(result.to_frame())
     result.save(tmp_path / "result.safetensors")
     loaded = type(result).load(tmp_path / "result.safetensors")
     assert loaded.to_frame().equals(result.to_frame())

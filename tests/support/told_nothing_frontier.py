@@ -1,8 +1,8 @@
-"""How far the rule is read told nothing, over noise and width, for its page: python tests/support/told_nothing_frontier.py DIR
+"""How far the rule is read told nothing, over noise and width: python tests/support/told_nothing_frontier.py DIR
 
-A directory of runs and of one line per network; the same command goes on, and several processes share the work. It takes
-some three hours of one core with bfloat16 (OMP_NUM_THREADS=1), half of them for the widest networks. `frontier.csv` in it
-has the lines of all networks together.
+A directory of runs and of one line per network; the same command goes on, and several processes share the work. It
+takes some three hours of one core with bfloat16 (OMP_NUM_THREADS=1), most of them for the widest networks.
+`frontier.csv` in it has the lines of all networks together.
 """
 
 from __future__ import annotations

@@ -1,0 +1,143 @@
+"""Files for other programs and readers: figures as pictures or pages, tables as CSV, and pages in general."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechmem.core.config import check_whole
+from mechmem.core.files import whole_file, write_text
+from mechmem.core.paths import check_place
+from mechmem.errors import ConfigError, MissingNeedError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from mechmem.core.results import Result
+
+PICTURES = ("svg", "png", "pdf")
+SUFFIXES = (*PICTURES, "html", "json", "csv")
+"""What a result can be exported as."""
+WIDTH = 700
+"""Pixels: the width of a column of text in most documentation."""
+SIZES = 100, 10_000
+"""Least and greatest width and height of a picture."""
+SHARPNESS = 2
+"""Dots of a PNG per pixel of the figure."""
+MOST_ROWS = 1000
+"""Rows of the table on a page; a CSV file has all."""
+
+
+def check_export(path: str | Path, name: str = "path") -> Path:
+    """Return where a result can be exported to.
+
+    Raises:
+        ConfigError: the suffix is none of `SUFFIXES`.
+        RunDirectoryError: it is a directory, or cannot be written.
+    """
+    place = check_place(path, name, file=True)
+    if place.suffix[1:].lower() not in SUFFIXES:
+        allowed = ", ".join(f".{suffix}" for suffix in SUFFIXES)
+        raise ConfigError(f"{name} must end in {allowed}, got {place.name!r}")
+    return place
+
+
+def export(result: Result, path: str | Path, width: int | None = None, height: int | None = None) -> None:
+    """Write a result's figure or table to a file, whole or not at all (see `Result.export`)."""
+    place = check_export(path)
+    for name, size in (("width", width), ("height", height)):
+        if size is not None:
+            check_whole(name, size, *SIZES)
+    suffix = place.suffix[1:].lower()
+    if suffix == "csv":
+        with whole_file(place) as temporary:
+            result.to_frame().to_csv(temporary, index=False)
+        return
+    figure = result.plot()
+    if suffix in PICTURES:
+        drawn = picture(figure, suffix, width, height)
+        with whole_file(place) as temporary:
+            temporary.write_bytes(drawn)
+    elif suffix == "json":
+        write_text(place, f"{figure.to_json()}\n")
+    else:
+        sentence = getattr(result, "sentence", "")
+        shared = {"title": title(result), "sentence": sentence, "table": table(result.to_frame())}
+        write_html("result.html", place, figure=embedded(figure), **shared)
+
+
+def title(result: Result) -> str:
+    """Return what a result is in words: "Logit spectrum" for a `LogitSpectrumResult`."""
+    name = type(result).__name__.removesuffix("Result")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
+
+
+def table(frame: pd.DataFrame) -> str:
+    """Return a table as HTML, of at most `MOST_ROWS` rows."""
+    return frame.to_html(index=False, max_rows=MOST_ROWS, na_rep="", border=0)
+
+
+def picture(figure: go.Figure, suffix: str, width: int | None = None, height: int | None = None) -> bytes:
+    """Draw a figure with the Chromium of this machine. Nothing is loaded from elsewhere.
+
+    Args:
+        figure: the figure.
+        suffix: "svg", "png" or "pdf".
+        width: in pixels; by default the figure's own, or what is readable.
+        height: in pixels; by default the figure's own.
+
+    Raises:
+        MissingNeedError: kaleido or Chromium is missing, or does not run.
+    """
+    try:
+        import kaleido
+        from kaleido.errors import ChromeNotFoundError
+    except ImportError as error:
+        raise MissingNeedError("pictures need kaleido: pip install 'mechmem[pictures]' (or export .html)") from error
+    needs = embedded(figure)
+    size = {
+        "width": width or figure.layout.width or max(WIDTH, needs["narrowest"]),
+        "height": height or needs["height"],
+        "scale": SHARPNESS if suffix == "png" else 1,
+    }
+    options: dict[str, Any] = {"mathjax": False}
+    try:
+        drawn = kaleido.calc_fig_sync(figure.to_dict(), opts={"format": suffix, **size}, kopts=options)
+    except ChromeNotFoundError as error:
+        raise MissingNeedError(
+            "pictures need Chromium or Chrome, and none was found; install it (apt install chromium), name it in "
+            "BROWSER_PATH, or export .html"
+        ) from error
+    except (RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MissingNeedError(f"Chromium could not draw the picture ({reason[:200]}); export .html instead") from error
+    assert isinstance(drawn, bytes)
+    return drawn
+
+
+def write_html(template: str, path: Path, **context: Any) -> None:
+    """Render a template of `mechmem/templates/` into one file.
+
+    Args:
+        template: its file name.
+        path: where to write.
+        context: what the template shows.
+    """
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    loader = jinja2.PackageLoader("mechmem")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    shared = {"plotly": get_plotlyjs(), "version": importlib.metadata.version("mechmem")}
+    write_text(path, environment.get_template(template).render(**shared, **context))
+
+
+def embedded(figure: go.Figure) -> dict[str, Any]:
+    """Return a figure as a page embeds it: JSON, height, and the least width that is readable."""
+    # Plotly writes "<" as an escape, so no text of a figure can end the script element that holds it.
+    json = figure.to_json()
+    panels = len(list(figure.select_xaxes()))
+    return {"json": json, "height": int(figure.layout.height or 450), "narrowest": max(460, 280 * panels)}

@@ -1,0 +1,96 @@
+"""Files of a result for other programs."""
+
+import builtins
+import html
+import json
+import shutil
+
+import pandas as pd
+import plotly.io
+import pytest
+
+import mechmem as mm
+from mechmem.core.export import SUFFIXES
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
+
+STARTS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}
+
+
+@pytest.fixture(scope="module")
+def rule():
+    return mm.discover_rule(mm.planted_network(7, width=60).subject)
+
+
+def test_table_figure_and_page(rule, tmp_path):
+    for suffix in ("csv", "json", "HTML"):
+        rule.export(tmp_path / f"rule.{suffix}")
+    assert pd.read_csv(tmp_path / "rule.csv")["rule"].tolist() == rule.to_frame()["rule"].tolist()
+    figure = plotly.io.from_json((tmp_path / "rule.json").read_text())
+    assert figure.to_dict() == rule.plot().to_dict()
+    page = (tmp_path / "rule.HTML").read_text()
+    assert html.escape(rule.sentence) in page and "default-src 'none'" in page and page.count("<tr>") == 49
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", STARTS)
+def test_pictures(rule, suffix, tmp_path):
+    if not any(map(shutil.which, ("chromium", "google-chrome", "chrome"))):
+        pytest.skip("no Chromium")
+    path = tmp_path / f"rule.{suffix}"
+    rule.export(path, width=900)
+    assert path.read_bytes().startswith(STARTS[suffix]) and list(tmp_path.iterdir()) == [path]
+    if suffix == "png":
+        assert int.from_bytes(path.read_bytes()[16:20], "big") == 2 * 900
+
+
+@pytest.mark.parametrize("name", ["rule.gif", "rule", ".svg", "rule.svg.gz"])
+def test_another_suffix_is_refused(rule, name, tmp_path):
+    with pytest.raises(ConfigError, match="path must end in .svg"):
+        rule.export(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_refused(rule, tmp_path):
+    with pytest.raises(RunDirectoryError, match="is a directory"):
+        rule.export(tmp_path)
+    for size in ({"width": 0}, {"height": 10**6}, {"width": "wide"}):
+        with pytest.raises(ConfigError, match="width|height"):
+            rule.export(tmp_path / "rule.svg", **size)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_browser_it_is_said_what_to_do(rule, tmp_path, monkeypatch):
+    import kaleido.errors
+
+    def none(*given, **named):
+        raise kaleido.errors.ChromeNotFoundError
+
+    monkeypatch.setattr("kaleido.calc_fig_sync", none)
+    with pytest.raises(MissingNeedError, match="BROWSER_PATH"):
+        rule.export(tmp_path / "rule.svg")
+
+    def broken(*given, **named):
+        raise kaleido.errors.BrowserFailedError("closed at once")
+
+    monkeypatch.setattr("kaleido.calc_fig_sync", broken)
+    with pytest.raises(MissingNeedError, match="closed at once"):
+        rule.export(tmp_path / "rule.pdf")
+    import_ = builtins.__import__
+
+    def without(name, *given, **named):
+        if name == "kaleido":
+            raise ImportError(name)
+        return import_(name, *given, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingNeedError, match=r"mechmem\[pictures\]"):
+        rule.export(tmp_path / "rule.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_notebook_gets_figure_table_and_text(rule):
+    bundle = rule._repr_mimebundle_()
+    assert bundle["text/plain"] == repr(rule) and "<table" in bundle["text/html"]
+    figure = bundle["application/vnd.plotly.v1+json"]
+    assert json.loads(json.dumps(figure)) == figure and len(figure["data"]) == 3
+    assert set(SUFFIXES) == {*STARTS, "html", "json", "csv"}
