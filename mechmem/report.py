@@ -19,7 +19,7 @@ from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
 from mechmem.analyses.runs.training_curves import TrainingCurves
 from mechmem.core.arguments import checked_but
 from mechmem.core.export import embedded, write_html
-from mechmem.core.files import LOCK, becomes, sweep
+from mechmem.core.files import LOCK, becomes, sweep, written
 from mechmem.core.in_words import shown
 from mechmem.core.paths import check_place
 from mechmem.core.results import Result
@@ -136,7 +136,7 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
 
     Raises:
         ConfigError: an entry is no pair of a network and its scorecard.
-        RunDirectoryError: the path holds something else than a report, or cannot be written.
+        RunDirectoryError: the path holds something else than a report, cannot be written, or the disk is full.
     """
     for entry in entries if isinstance(entries, Sequence) else [entries]:
         pair = isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], Subject)
@@ -157,7 +157,8 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
     if Path(path).is_file() and not _is_page(Path(path)):
         raise RunDirectoryError(f"path: {path} holds something else than a report of mechmem; choose another name")
     networks = [_network(subject, card) for subject, card in entries]
-    write_html("report.html", Path(path), networks=networks, scorecard_caption=SCORECARD_CAPTION)
+    with written(path):
+        write_html("report.html", Path(path), networks=networks, scorecard_caption=SCORECARD_CAPTION)
 
 
 def check_output(out: Path, ours: Collection[str]) -> None:

@@ -24,7 +24,7 @@ from mechmem.scorecard.extractor import extractor
 from mechmem.scorecard.given_away import given_away
 from mechmem.scorecard.wording import percent, percent_with_interval
 from mechmem.tasks.group_names import described
-from mechmem.tasks.recognition import Recognised, recognised
+from mechmem.tasks.recognition import EVERY_GROUP, Recognised, recognised
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -92,6 +92,8 @@ class DiscoveredRule(Result):
             f"{self.latin:.1%} of rows and columns hold no class twice, and quadrangles agree in "
             f"{found.quadrangles:.1%} (chance {found.quadrangles_null:.1%})"
         )
+        if found.kind == "none" and 0 < found.order <= EVERY_GROUP:
+            return f"{start} reads a {found.order} × {found.order} table, too small to tell a rule from chance."
         if found.kind == "none":
             return f"{start} reads no rule: {figures}."
         apart = self._set_apart()

@@ -17,6 +17,10 @@ KINDS = {"INT…": "whole numbers", "FLOAT FLOAT": "2 numbers", "INT": "a whole 
 _OPTION = re.compile(r"(--[A-Za-z][\w-]*)(?:=(.*))?", re.S)
 
 
+class UnreadError(Exception):
+    """Nobody reads what is printed any more."""
+
+
 def options(arguments: Sequence[str]) -> dict[str, list[str]]:
     """Return the values of each option, by the option; of one that is given again, the last ones."""
     found: dict[str, list[str]] = {}

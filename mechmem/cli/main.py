@@ -18,7 +18,7 @@ from typing import Any
 import tyro
 
 from mechmem.cli.commands import Audit, CommonOptions, Demo, Discover, Examples, List, Reproduce, Train, TrainImages
-from mechmem.cli.lines import check_line, in_one_line, options
+from mechmem.cli.lines import UnreadError, check_line, in_one_line, options
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
 from mechmem.core.paths import check_path, check_place
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
-    except (BrokenPipeError, _UnreadError):
+    except (BrokenPipeError, UnreadError):
         # Python flushes once more at exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
@@ -102,12 +102,10 @@ def _load_libraries() -> None:
 
 
 def _complain(message: str, status: int) -> int:
-    sys.stderr.write(f"mechmem: {' '.join(message.split())}\n")
+    with contextlib.suppress(OSError):  # nobody may be reading
+        sys.stderr.write(f"mechmem: {' '.join(message.split())}\n")
+        sys.stderr.flush()
     return status
-
-
-class _UnreadError(Exception):
-    """Nobody reads what is printed any more."""
 
 
 def _write(text: str) -> None:
@@ -115,7 +113,7 @@ def _write(text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError as error:
-        raise _UnreadError from error
+        raise UnreadError from error
 
 
 def _check_file(out: Path | None, suffix: str) -> None:

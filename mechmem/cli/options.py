@@ -64,7 +64,7 @@ class Part:
                 hint = hints[field.name]
                 kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
                 if not any(isinstance(each, type) and issubclass(each, Config) for each in kinds):
-                    option = Option(kinds, texts[field.name], self.defaults.get(field.name, field.default))
+                    option = Option(kinds, texts.get(field.name, ""), self.defaults.get(field.name, field.default))
                     found.setdefault(self.names.get(field.name, field.name), {})[kind] = field.name, option
         return found
 

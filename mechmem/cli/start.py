@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -38,6 +39,12 @@ def _said(number: int) -> int:
 
 def main() -> int:
     """Run the command line and return its exit status."""
+    # None where the caller has closed them; libraries write to them without asking.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # "→" where the encoding of the terminal has none
     with nothing_begun():
         from mechmem.cli.main import main as run
     try:

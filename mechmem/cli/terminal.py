@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mechmem.analyses.discover_rule import DiscoveredRule
+from mechmem.cli.lines import UnreadError
 from mechmem.core.plugins import KINDS, plugins
 from mechmem.examples.detection import Detection, below_chance
 from mechmem.examples.table import ExampleTable
@@ -21,9 +22,17 @@ from mechmem.recipes.trials import recipes
 from mechmem.scorecard.wording import percent_with_interval
 
 
+class ResultConsole(Console):
+    """Standard output, for results; without a reader there is nothing left to do."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error, which the command line turns into its exit status."""
+        raise UnreadError
+
+
 def console() -> Console:
     """Return the console for results."""
-    return Console(highlight=False)
+    return ResultConsole(highlight=False)
 
 
 def examples_table(

@@ -126,6 +126,29 @@ def _locked(path: Path, flags: int, *, wait: bool = True) -> Iterator[None]:
             os.close(opened)
 
 
+@contextlib.contextmanager
+def written(path: str | Path) -> Iterator[None]:
+    """Refuse a path to which the block fails to write.
+
+    Raises:
+        RunDirectoryError: it cannot be written, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunDirectoryError(f"cannot write to {path}: {error.strerror or error}") from error
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """Return what tells a directory from another one at the same path.
+
+    Raises:
+        OSError: there is none.
+    """
+    state = folder.stat()
+    return state.st_dev, state.st_ino
+
+
 def cannot_write(path: Path, error: OSError) -> RunDirectoryError | TrainingFailedError:
     """Return the error for a path that cannot be written: a full disk fails the run, anything else refuses it."""
     kind = TrainingFailedError if error.errno in FULL else RunDirectoryError

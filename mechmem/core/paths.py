@@ -25,6 +25,10 @@ def check_path(path: str | Path, name: str = "out") -> None:
     text = os.fspath(path)
     if not text:
         raise RunDirectoryError(f"{name} must be a path, got {text!r}")
+    if text.split(os.sep)[0].startswith("~"):
+        raise RunDirectoryError(
+            f"{name} must be a path without ~, got {shown(text)}: write os.path.expanduser({text!r})"
+        )
     if "\0" in text:
         raise RunDirectoryError(f"{name} must be a path without null characters, got {shown(text)}")
     sizes = [len(os.fsencode(part)) for part in text.split(os.sep)]

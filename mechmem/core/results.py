@@ -14,6 +14,7 @@ from torch import Tensor
 from mechmem.core import storage
 from mechmem.core.arguments import check_methods, checked
 from mechmem.core.export import export
+from mechmem.core.files import written
 from mechmem.core.paths import check_path, check_place
 from mechmem.errors import RunDirectoryError
 
@@ -46,10 +47,11 @@ class Saved:
 
         Raises:
             ConfigError: the path is empty or cannot be one.
-            RunDirectoryError: it is a directory, or cannot be written.
+            RunDirectoryError: it is a directory, cannot be written, or the disk is full.
         """
         check_place(path, "path", file=True)
-        storage.save_record(self, Path(path))
+        with written(path):
+            storage.save_record(self, Path(path))
 
     @classmethod
     @checked
@@ -94,9 +96,10 @@ class Result(Saved, abc.ABC):
         Raises:
             ConfigError: another suffix, or a size outside 100 … 10,000 pixels.
             MissingNeedError: kaleido or Chromium, which draw pictures, is missing or does not run.
-            RunDirectoryError: the path is a directory, or cannot be written.
+            RunDirectoryError: the path is a directory, cannot be written, or the disk is full.
         """
-        export(self, path, width, height)
+        with written(path):
+            export(self, path, width, height)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """Return figure, table and text, of which a notebook shows the richest that it can."""

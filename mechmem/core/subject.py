@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -131,7 +131,14 @@ class Subject(Checked):
 
     def copy_model(self) -> nn.Module:
         """Return a deep copy of the model for a surgery to change."""
-        return copy.deepcopy(self.model)
+        # Pruning and weight normalisation keep tensors that are computed, which Python's copying refuses.
+        computed = {
+            id(value): value.detach().clone()
+            for module in self.model.modules()
+            for value in vars(module).values()
+            if isinstance(value, Tensor) and not value.is_leaf
+        }
+        return copy.deepcopy(self.model, computed)
 
 
 def check_alike(subjects: Sequence[Subject], name: str) -> None:
@@ -155,18 +162,37 @@ def check_alike(subjects: Sequence[Subject], name: str) -> None:
             raise ConfigError(
                 f"{name} must be networks of one architecture, but {subject.name!r} and {first.name!r} differ"
             )
+        found_settings = [_settings(each) for each in (first, subject)]
         tasks = [(each.task.title, each.task.n_classes, each.task.operation) for each in (first, subject)]
         if tasks[0] != tasks[1]:
             raise ConfigError(f"{name} must be of one task, but {subject.name!r} and {first.name!r} differ in theirs")
+        changed = [key for key in found_settings[0] if found_settings[0][key] != found_settings[1].get(key)]
+        if changed:
+            raise ConfigError(
+                f"{name} must be trained alike, with several seeds, but {subject.name!r} and {first.name!r} differ in "
+                f"{', '.join(changed)}"
+            )
 
 
 def _one_network(one: Subject, other: Subject) -> bool:
-    """Return whether two subjects are the same network, or the same state of the same run."""
-    if one.model is other.model:
-        return True
-    of_one_run = one.run is not None and other.run is not None and one.run.path.resolve() == other.run.path.resolve()
+    """Return whether two subjects are the same network, or copies of it."""
     held, others = one.model.state_dict(), other.model.state_dict()
-    return of_one_run and held.keys() == others.keys() and all(torch.equal(held[name], others[name]) for name in held)
+    alike = held.keys() == others.keys() and all(torch.equal(held[name], others[name]) for name in held)
+    return one.model is other.model or (bool(held) and alike)
+
+
+def _settings(subject: Subject) -> dict[str, Any]:
+    """Return the settings of a run's training by dotted name, but for seeds and for when it was looked at."""
+    config = getattr(subject.run, "config", None)
+    return {} if config is None else dict(_flat(config.to_dict()))
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        elif name not in ("seed", "evaluations", "checkpoints"):
+            yield f"{before}{name}", value
 
 
 def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:

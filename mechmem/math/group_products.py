@@ -11,6 +11,9 @@ from torch import Tensor
 
 from mechmem.math.cayley_tables import latin_shares
 
+MOST_TRIED = 5000
+"""Choices of images after which two groups are taken for different ones."""
+
 
 def loop_product(square: Int[Tensor, "n n"]) -> Int[Tensor, "n n"] | None:
     """Return the product of the principal isotope whose identity is the class in the first cell; None if not Latin.
@@ -98,15 +101,46 @@ def group_facts(product: Int[Tensor, "n n"], identity: int) -> GroupFacts:
 def isomorphism(group: GroupFacts, other: GroupFacts) -> Int[Tensor, " element"] | None:
     """Return the element of the other group for each element of a group, such that products agree; None if none exists.
 
-    Images of a few generators are searched by order, and each choice is followed through the products.
+    Images of a few generators are searched among elements of the same order with as many roots and commuting elements,
+    and each choice is followed through the products. After `MOST_TRIED` choices, which no group of an order below 60
+    needs, the search is given up.
     """
     if group.order_counts != other.order_counts or group.centre != other.centre:
         return None
+    kinds, others = _kinds(group, other)
+    if not torch.equal(kinds.bincount(), others.bincount()):
+        return None
     ranking = group.orders.argsort(descending=True, stable=True)
-    return _extended(group, other, generators(group.product, group.identity, ranking), [])
+    base = generators(group.product, group.identity, ranking)
+    candidates = [(others == kinds[element]).nonzero()[:, 0].tolist() for element in base]
+    return _extended(group, other, base, [], candidates, [MOST_TRIED])
 
 
-def _extended(group: GroupFacts, other: GroupFacts, base: list[int], images: list[int]) -> Tensor | None:
+def _kinds(group: GroupFacts, other: GroupFacts) -> tuple[Int[Tensor, " element"], Int[Tensor, " element"]]:
+    """Number the elements of two groups by what every isomorphism preserves."""
+    said = []
+    for each in (group, other):
+        elements = torch.arange(len(each.product))
+        squares = each.product[elements, elements]
+        centraliser = (each.product == each.product.T).sum(1)
+        roots = squares.bincount(minlength=len(squares))
+        own = torch.stack([each.orders, centraliser, roots], 1)
+        said.append(torch.cat([own, own[squares]], 1))
+    numbers = torch.cat(said).unique(dim=0, return_inverse=True)[1]
+    return numbers[: len(said[0])], numbers[len(said[0]) :]
+
+
+def _extended(
+    group: GroupFacts,
+    other: GroupFacts,
+    base: list[int],
+    images: list[int],
+    candidates: list[list[int]],
+    left: list[int],
+) -> Tensor | None:
+    if not left[0]:
+        return None
+    left[0] -= 1
     mapped = _followed(group, other, base[: len(images)], images)
     if mapped is None:
         return None
@@ -115,8 +149,8 @@ def _extended(group: GroupFacts, other: GroupFacts, base: list[int], images: lis
             mapped[group.product], other.product[rearrange(mapped, "x -> x 1"), mapped]
         )
         return mapped if whole else None
-    for image in (other.orders == group.orders[base[len(images)]]).nonzero()[:, 0].tolist():
-        found = _extended(group, other, base, [*images, image])
+    for image in candidates[len(images)]:
+        found = _extended(group, other, base, [*images, image], candidates, left)
         if found is not None:
             return found
     return None

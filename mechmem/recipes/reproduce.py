@@ -33,6 +33,7 @@ from mechmem.recipes.trials import (
     work,
 )
 from mechmem.report import check_output
+from mechmem.training.progress import ProgressConsole
 
 OURS = ("reproduction.json", "runs", "measurements", "ledger.json", "ledger.html", "ledger.safetensors")
 FORMAT = 1
@@ -243,7 +244,7 @@ def _reporter(
     if not show or not expected:
         yield lambda digest: None
         return
-    console = Console(stderr=True, force_jupyter=False, highlight=False)
+    console = ProgressConsole()
     minutes = max(sum(expected.values()) / workers, max(expected.values())) / 60
     runs = f"{len(expected)} run{'s' * (len(expected) != 1)}"
     on = "1 process of one thread" if workers == 1 else f"{workers} processes of one thread each"

@@ -92,7 +92,8 @@ def kernel_ridge(task: Task) -> Float[Tensor, "example class"]:
     if task.operands is not None:
         features = F.one_hot(task.operands, task.symbols).flatten(1).double()
     else:
-        features = task.batch(task.ids)[0].flatten(1).double()
+        features = task.batch(task.ids)[0].double()
+        features = features.reshape(len(features), -1)
     train = task.rows(task.train_ids)
     ridge = KernelRidge(**RIDGE).fit(features[train].numpy(), label_grid(task)[train].double().numpy())
     return torch.from_numpy(ridge.predict(features.numpy()))

@@ -18,7 +18,7 @@ from mechmem.core.arguments import Checked, checked
 from mechmem.core.arrays import MOST_CLASSES, Array, described, numbers
 from mechmem.core.arrays import labels as read_labels
 from mechmem.core.config import check_whole
-from mechmem.core.files import whole_file
+from mechmem.core.files import whole_file, written
 from mechmem.core.paths import check_place
 from mechmem.errors import ConfigError
 
@@ -102,10 +102,10 @@ class ImageData(Checked):
 
         Raises:
             ConfigError: the path is empty or cannot be one.
-            RunDirectoryError: it is a directory, or cannot be written.
+            RunDirectoryError: it is a directory, cannot be written, or the disk is full.
         """
         check_place(path, "path", file=True)
-        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+        with written(path), whole_file(Path(path)) as temporary, temporary.open("wb") as file:
             wide = np.uint8 if brightest(self.pixels) == EIGHT_BITS else np.uint16
             names: dict[str, Any] = {} if self.class_names is None else {"class_names": np.array(self.class_names)}
             np.savez_compressed(

@@ -29,6 +29,9 @@ in small tables they agree with some of the n!³ renamings in more than half of 
 LATIN = 0.9
 """A table is a quasigroup's if this share of its rows and of its columns hold every class once."""
 
+EVERY_GROUP = 4
+"""Up to this order every Latin square is a group's table under other names."""
+
 
 @record
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,9 +119,9 @@ def recognised(table: Int[Tensor, "row column"], n_classes: int, seed: int = 0) 
         kind, orders, commuting, centre = "group", facts.order_counts, facts.commuting, facts.centre
         name, mapped = _named(facts)
         changed[rearrange(square.rows, "row -> row 1"), square.columns] = square.classes[corrected]
-        outvoted = int((corrected != square.cells).sum())
+        outvoted = int(((corrected != square.cells) & (square.cells >= 0)).sum())
         places = _placed(square, corrected, mapped, places)
-    elif min(latin) >= LATIN:
+    elif facts is None and n > EVERY_GROUP and min(latin) >= LATIN:
         kind = "quasigroup"
     figures = (outvoted, *latin, *quadrangles, orders, commuting, centre)
     return Recognised(kind, name, n, changed, rows, columns, classes, *figures, *places)

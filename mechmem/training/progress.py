@@ -15,6 +15,18 @@ from mechmem.tasks.config import SPLITS
 SHORT = {"train_clean": "clean", "train_noisy": "noisy", "train_noisy_true": "noisy→true", "test": "test"}
 
 
+class ProgressConsole(Console):
+    """Standard error, for progress; work goes on where nobody reads it any more."""
+
+    def __init__(self):
+        # Not as Jupyter, where every line would be a separate output.
+        super().__init__(stderr=True, force_jupyter=False, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more."""
+        self.quiet = True
+
+
 class Reporter(Protocol):
     """Interface for reporting every step of one training run."""
 
@@ -73,8 +85,7 @@ class Lines:
 @contextlib.contextmanager
 def reporter(title: str, start: int, total: int, *, show: bool) -> Iterator[Reporter]:
     """Yield the reporter that suits standard error; the bar is removed when the block ends or fails."""
-    # Not as Jupyter, where every line would be a separate output.
-    console = Console(stderr=True, force_jupyter=False)
+    console = ProgressConsole()
     if not show:
         yield Silent()
     elif not console.is_terminal:

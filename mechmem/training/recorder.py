@@ -96,7 +96,7 @@ class Recorder:
             out = self._temporary.path
         elif not started(Path(out)):
             check_place(out)
-        self.path = Path(out)
+        self.path = Path(out).absolute()
         with contextlib.ExitStack() as held:
             if config is None:
                 held.enter_context(files.alone(self.path))
@@ -104,6 +104,7 @@ class Recorder:
                 self._open()
             except OSError as error:
                 raise files.cannot_write(self.path, error) from error
+            self._place = files.identity(self.path)
             # mechmem's own trainer holds the lock itself; a user's loop ends when nobody has its recorder any more.
             weakref.finalize(self, held.pop_all().close)
         self._run = self.run()
@@ -146,8 +147,9 @@ class Recorder:
             history: the evaluations that are kept, up to that step.
         """
         self._history = history
-        write_history(self.path, history)
-        self._discard_before(step)
+        with self._writing(step):
+            write_history(self.path, history)
+            self._discard_before(step)
 
     @checked
     def catch_up(self, step: int) -> dict[str, Any] | None:
@@ -170,7 +172,7 @@ class Recorder:
         Raises:
             ConfigError: the step is not one of 0 … `steps`, or comes before one that has been evaluated.
         """
-        check_whole("step", step, 0, self.steps)
+        step = self._checked(step)
         row = self.evaluate(step) if step in self.evaluate_at else None
         if step in self.checkpoint_at:
             self.checkpoint(step, optimizer)
@@ -184,7 +186,7 @@ class Recorder:
             ConfigError: this step or a later one has already been evaluated.
             TrainingFailedError: a loss is not a number, or the evaluation could not be written.
         """
-        check_whole("step", step, 0, self.steps)
+        step = self._checked(step)
         last = self._history.rows[-1]["step"] if self._history.rows else -1
         if step <= last:
             raise ConfigError(f"step {step} comes after step {last}; steps are recorded in order")
@@ -207,7 +209,7 @@ class Recorder:
         Raises:
             TrainingFailedError: they could not be written.
         """
-        check_whole("step", step, 0, self.steps)
+        step = self._checked(step)
         # An interrupt may save a step before it is evaluated, which the resumed run does.
         history = self._history if self.config is None else self._history.up_to(step - 1)
         state = None if optimizer is None else optimizer.state_tensors()
@@ -217,9 +219,16 @@ class Recorder:
             if state is not None:
                 self._discard_before(step)
 
+    def _checked(self, step: int) -> int:
+        check_whole("step", step, 0, self.steps)
+        return int(step)  # numpy's integers are no JSON
+
     @contextlib.contextmanager
     def _writing(self, step: int) -> Iterator[None]:
         try:
+            if files.identity(self.path) != self._place:
+                # The lock is on the directory that was moved, so that somebody else may be writing here.
+                raise TrainingFailedError(f"{self.path} was moved or replaced before step {step} could be written")
             yield
         except OSError as error:
             raise TrainingFailedError(f"could not write to {self.path} at step {step}: {error}") from error
@@ -237,7 +246,7 @@ class Recorder:
     @checked
     def finish(self, step: int, reason: str) -> None:
         """Mark the run as ended."""
-        check_whole("step", step, 0, self.steps)
+        step = self._checked(step)
         end = {"step": step, "reason": reason, "history": self._history.seal()}
         with self._writing(step):
             files.write_hashed(self.path / "finished.json", end)
@@ -247,7 +256,8 @@ class TemporaryFolder:
     """A directory that is deleted with this object, without the warning of `tempfile.TemporaryDirectory`."""
 
     def __init__(self):
-        self.path = tempfile.mkdtemp(prefix="mechmem-")
+        with files.written("the directory of temporary files"):
+            self.path = tempfile.mkdtemp(prefix="mechmem-")
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 

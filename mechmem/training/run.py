@@ -68,7 +68,7 @@ class Run:
         owner: object = None,
     ):
         self._owner = owner
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # a change of the working directory does not move the run
         self.header: Header = read_header(self.path)
         self.config, self.threads = self.header.config, self.header.threads
         self._model, self._task, self._roles = model, task, roles or self.header.roles or Roles()

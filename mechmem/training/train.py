@@ -109,6 +109,8 @@ class ConfigRetrainer:
         return self._trained(twin, "retrained", progress)
 
     def _trained(self, twin: TrainConfig, kind: str, progress: bool) -> nn.Module:
+        if not self.folder.parent.exists():
+            raise RunDirectoryError(f"{self.folder.parent} was moved or removed since; load the run from where it is")
         made_by = f"{twin.digest}|{torch.__version__}|{torch.get_num_threads()}|{self.device}"
         out = self.folder / f"{kind}-{hashlib.blake2b(made_by.encode(), digest_size=6).hexdigest()}"
         return train(twin, out=out, device=self.device, progress=progress, title=kind.replace("_", "-") + " twin").model

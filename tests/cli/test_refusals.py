@@ -1,6 +1,7 @@
 """Wrong command lines: status 2, one line on standard error, nothing written, and no work done before."""
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -148,3 +149,51 @@ def test_a_reader_that_leaves_early_ends_the_command_without_a_traceback(argumen
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """The command line of a run of a fraction of a second, without its directory."""
+    return ["train", "--p", "5", "--width", "12", "--steps", "40", "--evaluations", "20", "--out"]
+
+
+def started(arguments, redirected):
+    """The command by a shell that has closed or redirected its streams."""
+    command = shlex.join([sys.executable, "-m", "mechmem.cli.start", *map(str, arguments)])
+    # Python's own status of the first command of a pipe is what counts.
+    return subprocess.run(
+        ["bash", "-c", f"{command} {redirected}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirected", "status"),
+    [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), ("2>&1 >/dev/null | true", 0), ("2>/dev/null | sleep 0", 141)],
+)
+def test_a_training_is_finished_whoever_reads_of_it(short, redirected, status, tmp_path):
+    done = started([*short, tmp_path / "run"], redirected)
+    assert done.returncode in (status, 0) and "Traceback" not in done.stderr, done
+    assert (tmp_path / "run" / "finished.json").exists()
+
+
+@pytest.mark.slow
+def test_a_wrong_line_is_refused_where_nothing_can_be_said(tmp_path):
+    for redirected in ("2>&-", "2>&1 | true"):
+        assert started(["train", "--p", "1"], redirected).returncode == 2
+
+
+@pytest.mark.slow
+def test_a_scorecard_that_nobody_reads_ends_with_the_status_of_a_closed_pipe(tiny_run):
+    done = started(["audit", tiny_run.run.path, "--extractors", "raw"], "| true")
+    assert done.returncode == 141 and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["PYTHONIOENCODING=latin-1", "PYTHONOPTIMIZE=2"])
+def test_a_training_ends_well_in_an_unusual_environment(short, setting, tmp_path, monkeypatch):
+    monkeypatch.setenv(*setting.split("="))
+    done = subprocess.run(
+        [sys.executable, "-m", "mechmem.cli.start", *short, str(tmp_path / "run")], capture_output=True
+    )
+    assert done.returncode == 0 and b"Next: mechmem audit" in done.stdout

@@ -1,6 +1,7 @@
 """Files of a result for other programs."""
 
 import builtins
+import errno
 import html
 import json
 import shutil
@@ -94,3 +95,15 @@ def test_a_notebook_gets_figure_table_and_text(rule):
     figure = bundle["application/vnd.plotly.v1+json"]
     assert json.loads(json.dumps(figure)) == figure and len(figure["data"]) == 3
     assert set(SUFFIXES) == {*STARTS, "html", "json", "csv"}
+
+
+def test_a_full_disk_is_one_typed_error(rule, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    entry = (subject := mm.planted_network(5, width=40).subject), mm.audit(subject, ["raw"])
+    monkeypatch.setattr("mechmem.core.files.os.fsync", full)
+    for write in (rule.save, rule.export, lambda path: mm.write_report([entry], path)):
+        with pytest.raises(RunDirectoryError, match=r"cannot write to .*rule.html: No space left"):
+            write(tmp_path / "rule.html")
+    assert not list(tmp_path.iterdir())

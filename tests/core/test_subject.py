@@ -1,10 +1,15 @@
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import mechmem as mm
 from mechmem.core.ids import check_ids
+from mechmem.core.subject import check_alike
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 
@@ -151,3 +156,32 @@ def test_a_subject_says_what_a_person_wants_to_know(tiny_run):
     bare = mm.Subject(nn.Linear(2, 2), mm.ArrayTask(torch.arange(6.0).reshape(3, 2), given, true, train.bool()))
     assert "roles: none" in repr(bare) and "run:" not in repr(bare)
     assert repr(bare.task) == "ArrayTask(2 for training; 1 for testing; 2 classes)"
+
+
+def test_a_pruned_network_can_be_copied():
+    """Pruning leaves a computed tensor in the module, which Python's own copying refuses."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    labels = torch.arange(12) % 3
+    task = mm.ArrayTask(torch.randn(12, 4), labels, labels, torch.arange(12) < 8)
+    copied = mm.Subject(model, task).copy_model()
+    inputs = task.batch(task.ids)[0]
+    assert torch.equal(copied(inputs), model(inputs)) and copied[0].weight is not model[0].weight
+    with torch.no_grad():
+        copied[0].weight_orig.zero_()
+    assert model[0].weight_orig.any() and not torch.equal(copied(inputs), model(inputs))
+
+
+def test_only_networks_that_were_trained_alike_are_pooled(tiny_config, tiny_run, tmp_path):
+    def trained(**changed):
+        return mm.train(dataclasses.replace(tiny_config, **changed), progress=False)
+
+    alike = trained(seed=1, task=dataclasses.replace(tiny_config.task, seed=1), checkpoints=1)
+    check_alike([tiny_run, alike], "subject")
+    noisier = dataclasses.replace(tiny_config.task, noise=mm.LabelNoise(0.5))
+    for other, said in ((trained(task=noisier, seed=1), "task.noise.fraction"), (trained(lr=0.02), "differ in lr")):
+        with pytest.raises(ConfigError, match=said):
+            check_alike([tiny_run, other], "subject")
+    shutil.copytree(tiny_run.run.path, tmp_path / "copy")
+    with pytest.raises(ConfigError, match="given twice"):
+        check_alike([tiny_run, mm.load(tmp_path / "copy")], "subject")

@@ -141,3 +141,9 @@ def test_evaluating_gives_back_every_mode_after_an_error():
         assert not any(module.training for module in model.modules())
         raise KeyError
     assert (model.training, model[0].training, model[1].training) == (True, True, False)
+
+
+def test_ridge_of_single_numbers():
+    labels = torch.arange(20) % 2
+    task = mm.ArrayTask(labels + torch.arange(20) / 100, labels, labels, torch.arange(20) < 14)
+    assert torch.equal(controls.kernel_ridge(task).argmax(1), labels)

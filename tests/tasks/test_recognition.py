@@ -96,3 +96,27 @@ def test_names_of_an_order():
     assert described("Z59") == "the cyclic group of order 59 (Z59)"
     assert described("S5") == "the symmetric group of order 120 (S5)"
     assert described("Z4xZ2") == "the group Z4xZ2 of order 8, a direct product"
+
+
+@pytest.mark.slow
+def test_a_search_among_many_elements_alike_ends():
+    """The semidirect product of Z4 with Z4, times Z4, has no name here, and many elements of each order."""
+    elements = torch.cartesian_prod(*[torch.arange(4)] * 3)
+    a, b, c = elements.T[:, :, None]
+    first = (a + torch.where(b % 2 == 1, -1, 1) * a.T) % 4
+    product = 16 * first + 4 * ((b + b.T) % 4) + (c + c.T) % 4
+    found = recognised(product, 64)
+    assert (found.kind, found.name, found.order) == ("group", "", 64)
+
+
+def test_every_small_latin_square_is_a_group_s_and_too_small_to_tell():
+    found = recognised(torch.tensor([[0, 1], [1, 0]]), 2)
+    assert found.kind == "none" and found.order == 2
+
+
+def test_a_cell_without_an_answer_is_not_outvoted():
+    table = FiniteGroup("Z9").product.clone()
+    table[2, 3] = table[5, 5] = -1
+    table[7, 1] = 0
+    found = recognised(table, 9)
+    assert found.name == "Z9" and found.outvoted == 1 and torch.equal(found.table, FiniteGroup("Z9").product)

@@ -45,7 +45,7 @@ def test_a_bar_shows_the_step_and_the_accuracies():
 @pytest.mark.parametrize("terminal, kind", [(True, Bar), (False, Lines)])
 def test_the_reporter_fits_the_terminal_and_ends_with_the_block(terminal, kind, monkeypatch):
     out = io.StringIO()
-    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=out, force_terminal=terminal))
+    monkeypatch.setattr(progress, "ProgressConsole", lambda: Console(file=out, force_terminal=terminal))
     with pytest.raises(KeyError), reporter("run", 0, 10, show=True) as report:
         assert isinstance(report, kind)
         report.step(1, ROW)

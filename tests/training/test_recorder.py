@@ -213,3 +213,51 @@ def test_a_full_disk_is_said_with_its_step(name, task, tmp_path, monkeypatch):
         patch.setattr(mm.training.recorder, name, full)
         recorder(3)
     assert len(mm.load(tmp_path / "run", model=Own(), task=task).run.rows()) >= 1
+
+
+def test_a_directory_that_was_moved_is_left_to_whoever_writes_there_now(task, tmp_path):
+    place = tmp_path / "run"
+    first = mm.Recorder(Own().eval(), task, steps=9, out=place)
+    first(0)
+    place.rename(tmp_path / "moved")
+    for write in (lambda: first(1), lambda: first.checkpoint(2), lambda: first.finish(9, "steps")):
+        with pytest.raises(TrainingFailedError, match="moved|No such file"):
+            write()
+    assert not place.exists()
+    second = mm.Recorder(Own().eval(), task, steps=9, out=place)
+    second(0)
+    before = contents(place)
+    for write in (lambda: first(1), lambda: first.checkpoint(2), lambda: first.finish(9, "steps")):
+        with pytest.raises(TrainingFailedError, match="was moved or replaced"):
+            write()
+    assert contents(place) == before
+
+
+def test_steps_may_be_numpy_s(task, tmp_path):
+    recorder = mm.Recorder(Own().eval(), task, steps=np.int64(4), out=tmp_path / "run")
+    for step in np.arange(5):
+        recorder(step)
+    recorder.checkpoint(np.int64(4))
+    recorder.finish(np.int64(4), "steps")
+    assert mm.load(tmp_path / "run", model=Own(), task=task).run.history()["step"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_change_of_the_working_directory_does_not_move_a_run(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subject = mm.train(tiny_config, out="run", progress=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(subject.run.history()) and subject.retrainer.twin("one_step") is not None
+    assert not list((tmp_path / "elsewhere").iterdir()) and (tmp_path / "run" / "twins").exists()
+    (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(RunDirectoryError, match="was moved or removed"):
+        subject.retrainer.twin("noise_only")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_path_is_not_expanded_without_a_word(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("~/run", "~", "~somebody/run"):
+        with pytest.raises(RunDirectoryError, match="expanduser"):
+            mm.train(tiny_config, out=path, progress=False)
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ from torch import nn
 from transformer_lens.hook_points import HookPoint
 
 from mechmem.core.arguments import checked_but
-from mechmem.errors import ActivationError, UnknownNameError
+from mechmem.errors import ActivationError, ConfigError, UnknownNameError
 from mechmem.models.hooks.checked import CheckedHooks, hook_pairs
 from mechmem.models.hooks.insertion import Unclear
 from mechmem.models.hooks.numbered_cache import Cache, Numbering
@@ -105,6 +105,23 @@ class Attached(CheckedHooks):
         self._inserted = {}
         self.setup()
         return self._model
+
+    def set_submodule(self, target: str, module: nn.Module, strict: bool = False) -> None:
+        """Replace a module of the network; points on the old one move to the new one.
+
+        Raises:
+            AttributeError: the network has no such module.
+            ConfigError: there are points within the old module that the new one has no place for.
+        """
+        moved = [each for each in self._inserted.values() if f"{each.module}.".startswith(f"{target}.")]
+        own = dict(module.named_modules())
+        for inserted in moved:
+            if inserted.module[len(target) + 1 :] not in own:
+                raise ConfigError(f"{target!r} cannot be replaced: there is a point within it, at {inserted.module!r}")
+        self._model.set_submodule(target, module, strict)
+        for inserted in moved:
+            inserted.remove()
+            inserted.insert(own[inserted.module[len(target) + 1 :]])
 
     # Hooks: TransformerLens' methods, made to raise where a hook would silently have no effect.
 

@@ -343,3 +343,16 @@ def test_patching_a_layer_carries_everything():
     assert len(between) == 2 and not hooks_on(subject.model) + hooks_on(other)
     with pytest.raises(UnknownNameError, match="no hook point 'layer3.hook_out'. Did you mean 'layer2.hook_out'"):
         mm.patch(subject, other, at="layer3.hook_out")
+
+
+def test_points_stay_where_a_module_is_replaced():
+    attached = mm.attach(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    attached.set_submodule("1", nn.Tanh())
+    copied = copy.deepcopy(attached)
+    inputs = torch.randn(5, 3)
+    for network in (attached, copied):
+        _, cache = network.run_with_cache(inputs)
+        torch.testing.assert_close(cache["1.hook_out"], torch.tanh(cache["0.hook_out"]))
+    within = mm.attach(nn.Sequential(nn.Sequential(nn.ReLU())))
+    with pytest.raises(ConfigError, match="a point within it, at '0.0'"):
+        within.set_submodule("0", nn.Tanh())
