@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechmem.core.arguments import Checked
+from mechmem.core.foreign_plugins import foreign_plugin
 from mechmem.core.names import build
 from mechmem.core.needs import has
 from mechmem.core.renamed import NEEDS, current
@@ -75,6 +76,8 @@ class Plugin(Checked):
         if not self.control:
             return None
         kind = next(kind for kind, base in KINDS.items() if isinstance(self, base))
+        if self.control not in plugins(kind):
+            raise ConfigError(f"the control of {self.name!r} is {self.control!r}, and there is no such plugin")
         cls = plugins(kind)[self.control]
         shared = {field.name for field in dataclasses.fields(cls)} & {field.name for field in dataclasses.fields(self)}
         return cls(**{name: getattr(self, name) for name in shared})
@@ -208,13 +211,6 @@ HOMES: dict[str, tuple[str, ...]] = {
 _CALLED = {"neuron_scores": "score", "example_scores": "score of examples", "analyses": "analysis"}
 
 
-def _load(entry: importlib.metadata.EntryPoint) -> type[Plugin]:
-    try:
-        return entry.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the plugin {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
-
-
 @functools.cache
 def plugins(kind: str) -> dict[str, type[Plugin]]:
     """Return every plugin of a kind ("surgeries", "readouts", "neuron_scores", "example_scores", "analyses") by name.
@@ -236,7 +232,9 @@ def plugins(kind: str) -> dict[str, type[Plugin]]:
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, KINDS[kind]) and value.__module__ == module.__name__
     ]
-    classes += [_load(entry) for entry in importlib.metadata.entry_points(group=f"mechmem.{kind}")]
+    classes += [
+        foreign_plugin(entry, KINDS[kind]) for entry in importlib.metadata.entry_points(group=f"mechmem.{kind}")
+    ]
     found: dict[str, type[Plugin]] = {}
     for cls in classes:
         for name in (cls.name, *cls.aliases):

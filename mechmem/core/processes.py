@@ -89,11 +89,14 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             process.terminate()
         # An interrupt inside an import can be lost; what was saved before can be resumed all the same.
         running, deadline = {process.sentinel: process for process in started}, time.monotonic() + GRACE
-        while running and (left := deadline - time.monotonic()) > 0:
-            for ended in multiprocessing.connection.wait(list(running), left):
-                running.pop(cast(int, ended))
-        for process in running.values():
-            process.kill()
+        try:
+            while running and (left := deadline - time.monotonic()) > 0:
+                for ended in multiprocessing.connection.wait(list(running), left):
+                    running.pop(cast(int, ended))
+        finally:
+            # A second interrupt does not wait for them.
+            for process in running.values():
+                process.kill()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -43,15 +43,17 @@ class Saved:
 
     @checked
     def save(self, path: str | Path) -> None:
-        """Save losslessly to one safetensors file.
+        """Save losslessly to one safetensors file; a result that was saved there before is replaced.
 
         Raises:
             ConfigError: the path is empty or cannot be one.
-            RunDirectoryError: it is a directory, cannot be written, or the disk is full.
+            RunDirectoryError: it is a directory or a file of another kind, cannot be written, or the disk is full.
         """
-        check_place(path, "path", file=True)
+        place = check_place(path, "path", file=True)
+        if place.exists() and not storage.is_record(place):
+            raise RunDirectoryError(f"path: {path} holds something else than a result of mechmem; choose another name")
         with written(path):
-            storage.save_record(self, Path(path))
+            storage.save_record(self, place)
 
     @classmethod
     @checked

@@ -190,6 +190,14 @@ def save_record(value: Any, path: Path) -> None:
     write_tensors(path, tensors or {"empty": torch.zeros(0)}, body)
 
 
+def is_record(path: Path) -> bool:
+    """Return whether a file was written by `save_record`."""
+    try:
+        return "$record" in read_about(path)
+    except RunDirectoryError:
+        return False
+
+
 def load_record(path: Path) -> Any:
     """Load a record written by `save_record`.
 

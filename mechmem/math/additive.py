@@ -11,6 +11,12 @@ from torch import Tensor
 ROWS = 4096
 """Number of cells processed at once, so that no intermediate result is as large as the table."""
 
+ROUNDING = 4
+"""Roundings of a class's largest value up to which a cell's residual is 0."""
+
+LEAST_ROUNDING = 1e-12
+"""The same as a share of the largest value of all, for the float64 in which effects are fitted."""
+
 MOST_STEPS = 500
 """Most steps in which missing values are filled in; a few dozen are usual."""
 
@@ -81,7 +87,8 @@ def additive_residual(
 ) -> Float[Tensor, "cell class"]:
     """Return, in float64, the residual of row and column effects fitted to values centred over classes.
 
-    It equals `centred - additive_part(centred, pairs, symbols)`, without a second table of that size.
+    It equals `centred - additive_part(centred, pairs, symbols)`, without a second table of that size, but for a cell
+    whose residual is nothing but rounding: there it is 0 for every class.
 
     Args:
         values: one row per cell.
@@ -106,7 +113,20 @@ def additive_residual(
         if len(cells):
             kept.sub_(kept.mean(1, keepdim=True))
     residual[cells, unread[cells]] = 0
+    # A cell alone in its row or column has the residual 0, and rounding, which follows the largest value, is no answer.
+    smallest = _rounding(values)
+    for kept in residual.split(ROWS):
+        kept.masked_fill_((kept.abs() <= smallest).all(1, keepdim=True), 0)
     return residual
+
+
+def _rounding(values: Float[Tensor, "cell class"]) -> Float[Tensor, " class"]:
+    """Return what may be rounding in the residual of each class."""
+    largest = torch.zeros_like(values[0], dtype=torch.float64) if len(values) else values.new_zeros(values.shape[1])
+    for part in values.split(ROWS):
+        largest = torch.maximum(largest, part.abs().amax(0).double()) if len(part) else largest
+    # Effects are fitted in float64 to values centred over classes, so that the largest class counts for all.
+    return ROUNDING * torch.finfo(values.dtype).eps * largest + LEAST_ROUNDING * largest.amax()
 
 
 def _without_missing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import platform
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -169,7 +170,8 @@ def _open(folder: Path, paper: Recipe, scale: Scale) -> float:
         return 0.0
     found = files.read_object(path)
     seconds = found.get("seconds")
-    if {**found, "seconds": 0.0} != _header(paper, scale, 0.0) or not isinstance(seconds, int | float):
+    known = isinstance(seconds, int | float) and math.isfinite(seconds)
+    if {**found, "seconds": 0.0} != _header(paper, scale, 0.0) or not known:
         there = f"{found.get('recipe')} at scale {found.get('scale')}"
         raise RunDirectoryError(f"{folder} holds {there}, not {paper.name} at scale {scale}; choose another directory")
     return float(seconds)

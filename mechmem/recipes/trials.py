@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from mechmem.core import files
+from mechmem.core import files, storage
+from mechmem.core.foreign_plugins import loaded
 from mechmem.errors import ConfigError, MechmemError, RunDirectoryError, unknown_name
 from mechmem.models.networks.build import build_model
 from mechmem.models.networks.config import MLPConfig
@@ -32,12 +33,15 @@ def recipes() -> dict[str, Recipe]:
     """Return every recipe by name, from `recipes/papers/` and the entry points "mechmem.recipes" of other packages.
 
     Raises:
-        ConfigError: two recipes share a name.
+        ConfigError: two recipes share a name, or another package's cannot be loaded or is none.
     """
     package = importlib.import_module("mechmem.recipes.papers")
     names = [f"mechmem.recipes.papers.{info.name}" for info in pkgutil.iter_modules(package.__path__)]
     found = [importlib.import_module(name).RECIPE for name in names]
-    found += [entry.load() for entry in importlib.metadata.entry_points(group="mechmem.recipes")]
+    found += [loaded(entry) for entry in importlib.metadata.entry_points(group="mechmem.recipes")]
+    strangers = [type(one).__name__ for one in found if not isinstance(one, Recipe)]
+    if strangers:
+        raise ConfigError(f"a recipe of another package must be a mechmem.recipes.claims.Recipe, got a {strangers[0]}")
     by_name: dict[str, Recipe] = {}
     for one in found:
         if one.name in by_name:
@@ -84,7 +88,7 @@ def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path
                 {"quantity": quantity, "x": _plain(x), "value": _plain(value)}
                 for quantity, x, value in zip(frame["quantity"], frame["x"], frame["value"], strict=True)
             ]
-            files.write_json(measured_at(folder, key, digest), rows)
+            files.write_hashed(measured_at(folder, key, digest), {"rows": rows})
     except MechmemError as error:
         return f"run {digest} failed: {error}", time.perf_counter() - start
     except OSError as error:
@@ -102,16 +106,25 @@ def measurements(claim: Claim, scale: Scale, folder: Path) -> pd.DataFrame:
 
     Raises:
         RunDirectoryError: a file is missing or damaged.
+
+    Warns:
+        UncheckedWarning: an older version wrote a file, without a hash.
     """
-    parts = []
+    parts, checked = [], True
     for trial in claim.trials(scale):
         path = measured_at(folder, claim.key, trial.config.digest)
         values = files.read_json(path)
+        # Older versions wrote the rows alone.
+        content, hashed = files.without_hash(path, values if isinstance(values, dict) else {"rows": values})
+        checked = checked and hashed
         try:
-            part = pd.DataFrame(values, columns=["quantity", "x", "value"]).astype({"x": float, "value": float})
+            part = pd.DataFrame(content["rows"], columns=["quantity", "x", "value"])
+            part = part.astype({"x": float, "value": float})
         except (ValueError, TypeError, KeyError) as error:
             raise RunDirectoryError(f"{path} is damaged: {error}") from error
         parts.append(part.assign(arm=trial.arm, seed=trial.config.seed))
+    if not checked:
+        storage.warn_unchecked(folder / "measurements" / claim.key)
     return pd.concat(parts, ignore_index=True).reindex(columns=list(COLUMNS))
 
 

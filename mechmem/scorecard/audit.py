@@ -101,6 +101,7 @@ def audit(
     for name, twin in twins.items():
         if twin is not None:
             check_twin(subject, name, twin)
+    own = [_splits(each, subject) for each in chosen]  # before twins are trained, since a setting may not fit
     controls = control_models(subject, twins, train, progress=progress)
     controlled: dict[str, Subject | str] = {
         name: model if isinstance(model, str) else _as_control(subject, name, model) for name, model in controls.items()
@@ -110,7 +111,7 @@ def audit(
         name=subject.name,
         task=task.summary | _stopped(subject),
         chance=1 / task.n_classes,
-        rows=tuple(_row(each, subject, controlled) for each in chosen),
+        rows=tuple(_row(each, splits, subject, controlled) for each, splits in zip(chosen, own, strict=True)),
         votes=(vote_by_answer(task), vote_by_group(task)),
         structure=structure,
         verdicts=(structure.verdict,),
@@ -170,16 +171,14 @@ def _as_control(subject: Subject, name: str, model: nn.Module) -> Subject:
     return dataclasses.replace(subject, model=model, roles=roles, run=None, retrainer=None)
 
 
-def _row(each: Extractor, subject: Subject, controlled: Mapping[str, Subject | str]) -> Row:
+def _row(each: Extractor, splits: dict[str, Cell], subject: Subject, controlled: Mapping[str, Subject | str]) -> Row:
     only_logits = not each.surgeries and each.readout.reads == "logits"
     names = [*NETWORK_CONTROLS, *(LABEL_CONTROLS if only_logits else ())]
     controls = {name: _test_cell(each, controlled[name]) for name in names}
     own = each.control()
     if own is not None:
         controls["inputs" if own.name.endswith(f"@{INPUTS}") else "random_choice"] = _test_cell(own, subject)
-    return Row(
-        each.name, tuple(sorted(each.knows)), each.cites, _splits(each, subject), controls, len(subject.task.test_ids)
-    )
+    return Row(each.name, tuple(sorted(each.knows)), each.cites, splits, controls, len(subject.task.test_ids))
 
 
 def _splits(each: Extractor, subject: Subject) -> dict[str, Cell]:

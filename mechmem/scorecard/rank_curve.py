@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.core.arguments import checked
+from mechmem.core.in_words import shown
 from mechmem.core.results import Result
 from mechmem.core.roles import Roles
 from mechmem.core.stats import wilson
@@ -140,6 +141,8 @@ def rank_curve(
     whole = decomposed(subject, layer)
     spaced = np.unique(np.geomspace(1, whole.full, POINTS).round().astype(int)).tolist()
     # Elements of arrays are numpy's or torch's numbers.
+    if getattr(ranks, "ndim", 1) != 1:
+        raise ConfigError(f"ranks must be a list of numbers, got {shown(ranks)}")
     asked = spaced if ranks is None else [getattr(rank, "item", lambda rank=rank: rank)() for rank in ranks]
     kept = sorted({whole.kept(rank) for rank in asked})
     marks, train = Marks(subject.task), training_set(subject.task)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from mechmem.core.stats import Estimate
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
+from mechmem.math.additive import additive_part
 from mechmem.math.logits import all_finite
 from mechmem.models.reading.forward import raw_logits
 from mechmem.scorecard.evidence import (
@@ -35,6 +37,9 @@ MOST_SYMBOLS = 2048
 
 LEAST_CELLS_PER_SYMBOL = 4
 """Fewest held-out cells in units of p: with fewer, row and column effects absorb most of the signal."""
+
+MOST_ADDITIVE = 0.5
+"""If row and column effects alone give more of the right answers, what is left without them is not the rule."""
 
 
 @record
@@ -81,8 +86,9 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
 
     Args:
         subject: its task must have pairs as inputs, at least 4 held-out cells per symbol, and one per symbol without
-            those whose answer a copy or a mirror image gave away; otherwise refused. With fewer than 11 classes there
-            are figures, but no verdict.
+            those whose answer a copy or a mirror image gave away; otherwise refused. So are answers most of which
+            follow from what each operand adds alone, such as those that depend on one operand. With fewer than 11
+            classes there are figures, but no verdict.
         seed: seed of the bootstrap over answers.
     """
     task = subject.task
@@ -97,6 +103,10 @@ def held_out_structure(subject: Subject, seed: int = 0) -> Structure:
     reason = _too_few(task, cells)
     if reason:
         return _refused(task, reason, n_left_out)
+    alone = _additive_share(task)
+    if alone > MOST_ADDITIVE:
+        why = f"what each operand adds alone gives {alone:.0%} of the answers, and structure is measured without it"
+        return _refused(task, why, n_left_out)
     logits = raw_logits(subject)[task.rows(cells.ids)]
     if not all_finite(logits):
         return _refused(task, "the held-out logits are not finite", n_left_out)
@@ -130,6 +140,18 @@ def _too_few(task: Task, cells: GivenAway) -> str:
             f"at least p = {task.symbols} are needed"
         )
     return ""
+
+
+def _additive_share(task: Task) -> float:
+    """Return the share of the answers that the row and column effects of the right answers give; 0 for an operation.
+
+    In an operation's table every class occurs once in each row and column, so that there are no such effects.
+    """
+    truth = None if task.operation is not None else task.true(task.ids)
+    if truth is None or task.operands is None:
+        return 0.0
+    table = F.one_hot(truth, task.n_classes).float()
+    return float((additive_part(table, task.operands, task.symbols).argmax(1) == truth).double().mean())
 
 
 def _evidence(task: Task, cells: GivenAway, logits: Float[Tensor, "cell class"], seed: int) -> Evidence:

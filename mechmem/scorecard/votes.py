@@ -35,6 +35,8 @@ class LabelVote:
 
 
 BY_ANSWER = ("given_labels", "operation", "true_train_labels")
+SAME_ANSWERS = ("given_labels", "true_train_labels")
+"""Of a task without an operation, whose true answers alone say which inputs share one."""
 BY_GROUP = ("given_labels", "input_group", "pairs")
 
 
@@ -43,12 +45,13 @@ def vote_by_answer(task: Task) -> LabelVote:
 
     A test cell whose answer has no training cells counts as wrong; ties go to the lowest class.
     """
+    knows = BY_ANSWER if task.operation is not None else SAME_ANSWERS
     truth = task.true(task.train_ids)
     wanted = task.true(task.test_ids)
     if truth is None or wanted is None:
-        return LabelVote("by answer", BY_ANSWER, None, reason="true training labels are not known")
+        return LabelVote("by answer", knows, None, reason="true training labels are not known")
     prediction = _majority(truth, task.given(task.train_ids), wanted, task.n_classes, task.n_classes)
-    return LabelVote("by answer", BY_ANSWER, proportion(prediction == wanted))
+    return LabelVote("by answer", knows, proportion(prediction == wanted))
 
 
 def vote_by_group(task: Task) -> LabelVote:

@@ -148,8 +148,9 @@ def _best(card: Scorecard) -> str:
     read = f"the most that is read out is {percent(best.splits['test'].estimate)} ({best.extractor})"
     if vote is None:
         return read
-    known = "the operation" if "operation" in vote.knows else "the group"
-    return f"{read}, a vote of the training labels, given {known}, gives {percent(vote.test)}"
+    answers = "the operation" if "operation" in vote.knows else "which inputs share an answer"
+    told = answers if vote.name == "by answer" else "the group"
+    return f"{read}, a vote of the training labels, given {told}, gives {percent(vote.test)}"
 
 
 def _beside_controls(card: Scorecard) -> str:

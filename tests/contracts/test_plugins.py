@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import types
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -11,9 +12,9 @@ from plugin_names import example_score, score
 
 import mechmem as mm
 from mechmem.core.needs import KNOWLEDGE
-from mechmem.core.plugins import KINDS, plugins
+from mechmem.core.plugins import KINDS, Surgery, plugins
 from mechmem.core.results import Result
-from mechmem.errors import MissingNeedError
+from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.models.hooks.points import hook_points
 from mechmem.scorecard.extractor import extractor
 
@@ -132,19 +133,42 @@ def _callable(name):
     return "quadratic" if name == "activation" else name
 
 
-def test_a_name_that_is_taken_is_refused(monkeypatch):
-    twin = type("Twin", (plugins("surgeries")["frequency"],), {"__module__": "elsewhere"})
+Frozen = dataclasses.dataclass(frozen=True)
 
-    class Entry:
-        @staticmethod
-        def load():
-            return twin
 
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Entry])
-    plugins.cache_clear()
-    try:
-        with pytest.raises(ValueError, match="takes the name 'frequency'"):
-            plugins("surgeries")
-    finally:
-        monkeypatch.undo()
-        plugins.cache_clear()
+def foreign(base="frequency", decorate=Frozen, **attributes):
+    cls = plugins("surgeries")[base] if isinstance(base, str) else base
+    return decorate(type("Foreign", (cls,), {"__module__": "elsewhere", **attributes}))
+
+
+def raising():
+    raise ZeroDivisionError("in its module")
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (lambda: foreign(), "takes the name 'frequency'"),
+        (lambda: foreign(decorate=lambda cls: cls, name="mine"), "must be a frozen dataclass"),
+        (lambda: foreign(name=""), "has no name"),
+        (lambda: foreign(name="mine", knows="pairs"), "must list its knows, got the string 'pairs'"),
+        (lambda: foreign(base=Surgery, name="mine"), "lacks the method __call__"),
+        (lambda: foreign(Surgery, name="mine", __annotations__={"own": int}, __call__=None), "must have a default for its setting 'own'"),
+        (lambda: int, "must be a subclass of mechmem.core.plugins.Surgery"),
+        (lambda: foreign, "must be a subclass of mechmem.core.plugins.Surgery"),
+        (raising, "cannot be loaded: in its module"),
+    ],
+)
+def test_what_is_no_plugin_is_refused_by_name(load, message, monkeypatch):
+    entry = types.SimpleNamespace(name="foreign", value="elsewhere:Foreign", load=load)
+    plugins("surgeries")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [entry])
+    known = plugins.__wrapped__
+    with pytest.raises(ConfigError, match=message):
+        known("surgeries")
+
+
+def test_a_control_that_does_not_exist_is_named():
+    plugin = foreign(name="mine", control="nobody")()
+    with pytest.raises(ConfigError, match="control of 'mine' is 'nobody', and there is no such plugin"):
+        plugin.stand_in()

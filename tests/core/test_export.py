@@ -107,3 +107,14 @@ def test_a_full_disk_is_one_typed_error(rule, tmp_path, monkeypatch):
         with pytest.raises(RunDirectoryError, match=r"cannot write to .*rule.html: No space left"):
             write(tmp_path / "rule.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_only_a_result_is_saved_over(rule, tmp_path):
+    path = tmp_path / "rule.safetensors"
+    rule.save(path)
+    rule.save(path)
+    for content in (b"thesis", b""):
+        path.write_bytes(content)
+        with pytest.raises(RunDirectoryError, match="something else than a result of mechmem"):
+            rule.save(path)
+        assert path.read_bytes() == content

@@ -175,3 +175,36 @@ def _runs(worker):
     """Whether a process is there and is no zombie, which nobody may reap in a container."""
     done = subprocess.run(["ps", "-o", "stat=", "-p", worker], capture_output=True, text=True)
     return done.stdout.strip()[:1] not in ("", "Z")
+
+
+STUCK = """
+import signal, sys, time
+from mechmem.core.processes import run_interruptibly, worker_pool
+
+def stuck(path):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    open(path, "w").write("begun")
+    time.sleep(100)
+
+if __name__ == "__main__":
+    with worker_pool(1) as pool:
+        pool.submit(stuck, sys.argv[1])
+        time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_does_not_wait_for_workers_that_do_not_end(tmp_path):
+    (tmp_path / "stuck.py").write_text(STUCK)
+    command = [sys.executable, tmp_path / "stuck.py", tmp_path / "begun"]
+    parent = subprocess.Popen(
+        command, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+    )
+    wait_for(tmp_path / "begun")
+    parent.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert parent.poll() is None
+    start = time.monotonic()
+    parent.send_signal(signal.SIGINT)
+    parent.communicate(timeout=60)
+    assert parent.returncode != 0 and time.monotonic() - start < processes.GRACE

@@ -152,3 +152,24 @@ def test_missing_values_are_left_out_of_the_fit(seed, share):
     expected[tuple(np.transpose(read))] = wanted - design @ np.linalg.lstsq(design, wanted, rcond=None)[0]
     found = additive_residual(torch.from_numpy(values), torch.from_numpy(pairs), n, torch.from_numpy(missing))
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_is_no_residual(dtype, draw):
+    """Of a sum of row and column effects nothing is left, nor of a cell that is alone in its row."""
+    n, classes = 11, 7
+    pairs = grid(n)
+    rows, columns = (20 * torch.randn(n, classes, generator=draw).to(dtype) for _ in range(2))
+    summed = rows[pairs[:, 0]] + columns[pairs[:, 1]]
+    assert not additive_residual(summed, pairs, n).any()
+    alone = pairs[pairs[:, 0] == 3 * pairs[:, 1] % n]
+    assert not additive_residual(torch.randn(n, classes, generator=draw).to(dtype), alone, n).any()
+    spoilt = summed.clone()
+    spoilt[5, 2] += 0.01
+    assert additive_residual(spoilt, pairs, n).any(1).all()
+
+
+def test_a_class_of_huge_logits_does_not_hide_the_others(draw):
+    values = torch.randn(25, 4, generator=draw)
+    values[:, 3] = -1e9
+    assert additive_residual(values, grid(5), 5).any(1).all()

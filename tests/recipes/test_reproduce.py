@@ -6,7 +6,7 @@ import json
 import pytest
 
 import mechmem as mm
-from mechmem.errors import ConfigError, RunDirectoryError, UnknownNameError
+from mechmem.errors import ConfigError, RunDirectoryError, UncheckedWarning, UnknownNameError
 from mechmem.recipes.claims import SCALES
 from mechmem.recipes.reproduce import _reporter
 from mechmem.recipes.trials import expected_seconds, measurements, recipe, recipes, work
@@ -115,6 +115,14 @@ def test_a_damaged_measurement_is_one_clear_error(folder, tmp_path):
     copy.write_text('{"quantity": 3}')
     with pytest.raises(RunDirectoryError, match="is damaged"):
         measurements(claim, "smoke", tmp_path)
+    values = json.loads(path.read_text())
+    values["rows"][0]["value"] = 0.5
+    copy.write_text(json.dumps(values))
+    with pytest.raises(RunDirectoryError, match="does not match its hash"):
+        measurements(claim, "smoke", tmp_path)
+    copy.write_text(json.dumps(values["rows"]))
+    with pytest.warns(UncheckedWarning, match="coexistence was saved by an older version"):
+        assert measurements(claim, "smoke", tmp_path)["value"][0] == 0.5
 
 
 def test_a_run_that_fails_says_so(tmp_path, monkeypatch):

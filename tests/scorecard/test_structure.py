@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mechmem as mm
 from mechmem.core.subject import Subject
 from mechmem.models.networks.planted import planted_network
 from mechmem.scorecard.controls import LogitTable, label_grid
@@ -266,3 +267,16 @@ def test_logits_that_are_not_numbers_are_refused():
     subject = Subject(LogitTable(truth_logits(task), task), task)
     subject.model.logits[task.test_ids[0], 0] = torch.nan
     assert held_out_structure(subject).verdict == "refused"
+
+
+@pytest.mark.parametrize("answer", [lambda a, b: a, torch.maximum])
+def test_what_one_operand_adds_alone_is_no_matter_of_structure(answer):
+    pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
+    truth = answer(*pairs.T)
+    train = torch.rand(P * P, generator=torch.Generator().manual_seed(0)) < 0.6
+    task = ArrayTask(pairs, truth, truth, train)
+    card = mm.audit_logits(F.one_hot(truth, P).float(), task, ["raw"])
+    assert card.verdict == "refused" and "what each operand adds alone gives 100% of the answers" in card.sentence
+    again = ArrayTask(pairs, truth := pairs.sum(1) % P, truth, train)
+    card = mm.audit_logits(F.one_hot(truth, P).float(), again, ["raw"])
+    assert card.verdict == "rule" and "given which inputs share an answer, gives 100%" in card.sentence

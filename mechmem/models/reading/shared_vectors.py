@@ -90,8 +90,8 @@ def _by_class(weights: Float[Tensor, "neuron class"]) -> Float[Tensor, "class ne
     return rearrange(full_precision(weights.cpu()), "neuron classes -> classes neuron")
 
 
-def _operand_means(subject: Subject, point: str) -> Float[Tensor, "operand symbol neuron"]:
-    """Return the mean activation of each neuron for every symbol of either operand, over the cells of the task."""
+def _operand_means(subject: Subject, point: str) -> list[Float[Tensor, "_ neuron"]]:
+    """Return the mean activation of each neuron for the symbols that each operand takes, over the cells of the task."""
     task = subject.task
     assert task.operands is not None
     held = answering_neurons(subject, activations(subject, point, ids=task.ids)[point], point)
@@ -101,7 +101,9 @@ def _operand_means(subject: Subject, point: str) -> Float[Tensor, "operand symbo
     for side, symbols in enumerate(task.operands.T):
         totals[side].index_add_(0, symbols, held)
         counts[side].index_add_(0, symbols, torch.ones(len(symbols), 1, dtype=held.dtype))
-    return totals / counts.clamp_min(1)
+    # A symbol that occurs nowhere has no mean; at 0 it would be a direction that all neurons share.
+    taken = counts[..., 0] > 0
+    return [total[some] / count[some] for total, count, some in zip(totals, counts, taken, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -89,3 +89,34 @@ def test_a_task_without_every_pair_is_refused(noisy):
         mm.extractor("shared_activations")(dataclasses.replace(noisy, task=part))
     with pytest.raises(ConfigError, match="clusters"):
         mm.extractor("shared_activations(clusters=1)")
+
+
+def test_names_of_symbols_do_not_matter_to_what_neurons_share():
+    """Symbols that occur nowhere have no mean activation; as 0 it would be a direction of all neurons."""
+
+    class Counted(torch.nn.Module):
+        """A deeper network whose operands begin at a number."""
+
+        def __init__(self, first):
+            super().__init__()
+            draw = torch.Generator().manual_seed(0)
+            self.first, self.table = first, torch.nn.Parameter(torch.randn(10, 24, generator=draw))
+            self.deeper, self.out = torch.nn.Linear(24, 24), torch.nn.Linear(24, 5)
+            with torch.no_grad():
+                for each in (self.deeper.weight, self.deeper.bias, self.out.weight, self.out.bias):
+                    each.copy_(torch.randn(each.shape, generator=draw) / 5)
+            self.act = torch.nn.ReLU()
+
+        def forward(self, pairs):
+            a, b = (pairs - self.first).T
+            return self.out(self.act(self.deeper(torch.relu(self.table[a] + self.table[b + 5]))))
+
+    def shared(first):
+        pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5)) + first
+        labels = pairs.sum(1) % 5
+        task = mm.ArrayTask(pairs, labels, labels, torch.arange(25) % 4 > 0)
+        roles = mm.Roles(hidden=("act",), readout=mm.Role("out.weight", "class neuron -> neuron class"))
+        subject = mm.Subject(mm.attach(Counted(first)), task, dataclasses.replace(roles, hidden=("act.hook_out",)))
+        return mm.neuron_scores(subject, ["shared_energy(clusters=2)"])["shared_energy(clusters=2)"].values
+
+    assert torch.equal(shared(0), shared(3))

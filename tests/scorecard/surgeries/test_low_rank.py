@@ -126,6 +126,11 @@ def test_ranks_may_be_an_array(ranks, tiny_run):
     assert mm.rank_curve(tiny_run, "W_out", ranks).ranks.tolist() == [1, 3]
 
 
+def test_ranks_are_a_list(tiny_run):
+    with pytest.raises(ConfigError, match="ranks must be a list of numbers"):
+        mm.rank_curve(tiny_run, "W_out", torch.tensor([[1, 2]]))
+
+
 @pytest.mark.parametrize("name", ["pictured", "transformer"])
 def test_a_rank_curve_goes_from_1_to_the_full_rank(name, request):
     curve = mm.rank_curve(request.getfixturevalue(name))
