@@ -21,7 +21,13 @@ def nothing_begun() -> Iterator[None]:
         yield
         return
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    ours = [each for each, handler in before.items() if handler in (signal.SIG_DFL, signal.default_int_handler)]
+    # `interruptible` may have put its own handler in place already.
+    ours = [
+        each
+        for each, handler in before.items()
+        if handler in (signal.SIG_DFL, signal.default_int_handler)
+        or getattr(handler, "__module__", "") == "mechmem.core.processes"
+    ]
     for each in ours:
         signal.signal(each, lambda number, _: os._exit(_said(number)))
     try:

@@ -184,7 +184,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     check_regular(path, most)
     try:
         with path.open("rb") as file:
-            return file.read(most)
+            return file.read(min(os.fstat(file.fileno()).st_size, most))
     except OSError as error:
         raise RunDirectoryError(f"cannot read {path}: {error}") from error
 

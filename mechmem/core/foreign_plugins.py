@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import inspect
 from typing import Any
 
 from mechmem.errors import ConfigError
@@ -41,7 +40,7 @@ def loaded(entry: importlib.metadata.EntryPoint) -> Any:
 
 def _fault(cls: Any, base: type) -> str:
     """Return what keeps an object from being a plugin, or ""."""
-    if not inspect.isclass(cls) or not issubclass(cls, base):
+    if base not in getattr(cls, "__mro__", ()):
         return f"must be a subclass of {base.__module__}.{base.__name__}"
     lacking = [name for name in dir(cls) if getattr(getattr(cls, name, None), "__isabstractmethod__", False)]
     if lacking:

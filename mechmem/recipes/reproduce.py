@@ -170,8 +170,8 @@ def _open(folder: Path, paper: Recipe, scale: Scale) -> float:
         return 0.0
     found = files.read_object(path)
     seconds = found.get("seconds")
-    known = isinstance(seconds, int | float) and math.isfinite(seconds)
-    if {**found, "seconds": 0.0} != _header(paper, scale, 0.0) or not known:
+    seconds = seconds if isinstance(seconds, int | float) else math.nan
+    if {**found, "seconds": 0.0} != _header(paper, scale, 0.0) or not math.isfinite(seconds):
         there = f"{found.get('recipe')} at scale {found.get('scale')}"
         raise RunDirectoryError(f"{folder} holds {there}, not {paper.name} at scale {scale}; choose another directory")
     return float(seconds)

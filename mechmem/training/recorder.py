@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import shutil
 import tempfile
 import weakref
@@ -258,7 +259,12 @@ class TemporaryFolder:
     def __init__(self):
         with files.written("the directory of temporary files"):
             self.path = tempfile.mkdtemp(prefix="mechmem-")
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(path: str, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process has the object too
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _schedule(name: str, steps: int, wanted: int | Iterable[int]) -> frozenset[int]:

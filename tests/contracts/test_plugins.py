@@ -153,7 +153,7 @@ def raising():
         (lambda: foreign(name=""), "has no name"),
         (lambda: foreign(name="mine", knows="pairs"), "must list its knows, got the string 'pairs'"),
         (lambda: foreign(base=Surgery, name="mine"), "lacks the method __call__"),
-        (lambda: foreign(Surgery, name="mine", __annotations__={"own": int}, __call__=None), "must have a default for its setting 'own'"),
+        (lambda: foreign(Surgery, name="mine", __annotations__={"own": int}, __call__=None), "must have a default"),
         (lambda: int, "must be a subclass of mechmem.core.plugins.Surgery"),
         (lambda: foreign, "must be a subclass of mechmem.core.plugins.Surgery"),
         (raising, "cannot be loaded: in its module"),

@@ -1,5 +1,7 @@
 import errno
 import json
+import os
+import weakref
 
 import numpy as np
 import pytest
@@ -261,3 +263,15 @@ def test_a_path_is_not_expanded_without_a_word(tiny_config, tmp_path, monkeypatc
         with pytest.raises(RunDirectoryError, match="expanduser"):
             mm.train(tiny_config, out=path, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_does_not_delete_its_parent_s_temporary_run(tiny_config):
+    subject = mm.train(tiny_config, progress=False)
+    child = os.fork()
+    if child == 0:
+        subject.run._owner.__dict__.clear()
+        weakref.finalize._exitfunc()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert len(subject.run.history())
