@@ -190,7 +190,8 @@ def _checkpoints(subject: Subject, steps: Sequence[int] | None) -> list[int]:
     there = subject.run.checkpoint_steps()
     if steps is None and there:
         return there
-    wanted, listed = sorted(set(steps or [])), ", ".join(map(str, there)) or "none"
+    wanted = sorted({int(step) for step in ([] if steps is None else steps)})
+    listed = ", ".join(map(str, there)) or "none"
     missing = [step for step in wanted if step not in there]
     if missing:
         raise RunDirectoryError(f"the run has no checkpoint at step {missing[0]}; it has {listed}")

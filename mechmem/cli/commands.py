@@ -171,38 +171,19 @@ class TrainImages(Training):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Audit(CommonOptions):
-    """Print a run's scorecard; with --out, write scorecard.json and report.html.
+    """Print a run's scorecard, or that of several runs pooled; with --out, write scorecard.json and report.html.
 
     Attributes:
-        run: the run directory.
+        runs: the run directory; or several, of runs that differ in their seeds.
         out: directory of the files.
         extractors: the extractors, e.g. raw frequency+quadratic; by default all that suit the task.
         step: audit the state saved at this step; by default the last.
         device: device for the network and for training its twins ("cpu", "cuda").
     """
 
-    run: tyro.conf.Positional[Path]
+    runs: tyro.conf.Positional[tuple[Path, ...]]
     out: Path | None = None
     extractors: tuple[str, ...] = ()
-    step: int | None = None
-    device: str = "cpu"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Discover(CommonOptions):
-    """Write down the rule that a run's network computes, told neither group nor operation, labels nor test answers.
-
-    Attributes:
-        run: the run directory.
-        out: an .html file for the figure: training labels, table as read, and the rule in its group's order.
-        extractor: the extractor of the table; by default the one that reads most of the network.
-        step: read the state saved at this step; by default the last.
-        device: device for the network ("cpu", "cuda").
-    """
-
-    run: tyro.conf.Positional[Path]
-    out: Path | None = None
-    extractor: str = ""
     step: int | None = None
     device: str = "cpu"
 
@@ -250,4 +231,10 @@ class Reproduce(CommonOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class List(CommonOptions):
-    """List every plugin and recipe: a summary, the knowledge it uses, and its source."""
+    """List every plugin and recipe, or those of one kind: a summary, the knowledge it uses, and its source.
+
+    Attributes:
+        kind: surgeries, readouts, neuron_scores, example_scores, analyses or recipes; by default all.
+    """
+
+    kind: tyro.conf.Positional[str] = ""

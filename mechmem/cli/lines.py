@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def check_line(arguments: Sequence[str]) -> None:
     Raises:
         ConfigError: the message names the option.
     """
-    empty = [before for before, after in zip(arguments, [*arguments[1:], None], strict=True) if after == ""]
+    empty = [before for before, after in itertools.pairwise(arguments) if after == ""]
     empty += [each.removesuffix("=") for each in arguments if re.fullmatch("--[a-z-]+=", each)]
     if any(before not in MAY_BE_EMPTY for before in empty):
         raise ConfigError(f"nothing is given after {empty[0]}")
@@ -61,6 +62,9 @@ def in_one_line(box: str, arguments: Sequence[str]) -> str:
     kind = None if wrong is None else next((KINDS[each] for each in KINDS if wrong[2].startswith(each)), None)
     if wrong is not None and kind is not None:
         return f"{wrong[1]} must be {kind}, got {' '.join(options(arguments).get(wrong[1], [])) or 'nothing'}"
+    place = re.match(r"Error parsing (?:INT|FLOAT): .*'(.*)'\. Argument helptext: (INT|FLOAT)", message)
+    if place is not None:
+        return f"an argument must be {KINDS[place[2]]}, got {place[1]}"
     said, _, near = message.partition("Perhaps you meant:")
     names = [name for name in dict.fromkeys(re.findall(r"--[a-z][\w-]*", near)) if name != "--help"]
     return f"{said.strip(' .')}. Did you mean {names[0]}?" if names else message

@@ -17,8 +17,9 @@ from typing import Any
 
 import tyro
 
-from mechmem.cli.commands import Audit, CommonOptions, Demo, Discover, Examples, List, Reproduce, Train, TrainImages
+from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
 from mechmem.cli.lines import UnreadError, check_line, in_one_line, options
+from mechmem.cli.measurements import Ablate, Analyse, Compare, Discover, Neuron, OverTraining, Patch
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
 from mechmem.core.paths import check_path, check_place
@@ -166,19 +167,23 @@ def _audit(command: Audit) -> None:
     _load_libraries()
     from mechmem.cli.terminal import console
     from mechmem.core import files
+    from mechmem.core.subject import check_alike
     from mechmem.report import check_output, write_report
     from mechmem.scorecard.audit import audit
     from mechmem.scorecard.extractor import extractor
+    from mechmem.scorecard.pooling import pool
     from mechmem.training.train import load
 
     if command.out is not None:
         check_output(command.out, {"scorecard.json", "report.html"})
     names = [extractor(name).name for name in command.extractors] or None
-    subject = load(command.run, step=command.step, device=command.device)
-    card = audit(subject, names, progress=not command.quiet)
+    subjects = [load(run, step=command.step, device=command.device) for run in command.runs]
+    check_alike(subjects, "runs")
+    cards = [audit(subject, names, progress=not command.quiet) for subject in subjects]
+    card = cards[0] if len(cards) == 1 else pool(cards)
     if command.out is not None:
         files.write_json(command.out / "scorecard.json", card.to_json())
-        write_report([(subject, card)], command.out / "report.html")
+        write_report(list(zip(subjects, cards, strict=True)), command.out / "report.html")
     if command.json:
         _write(json.dumps(card.to_json()))
     elif not command.quiet:
@@ -187,24 +192,11 @@ def _audit(command: Audit) -> None:
             _write(f"Report: {command.out / 'report.html'}")
 
 
-def _discover(command: Discover) -> None:
-    _check_file(command.out, ".html")
+def _measure(command: CommonOptions) -> None:
     _load_libraries()
-    from mechmem.analyses.discover_rule import discover_rule
-    from mechmem.cli.terminal import console, discovery
-    from mechmem.core import files
-    from mechmem.training.train import load
+    from mechmem.cli.measuring import run_measurement
 
-    rule = discover_rule(load(command.run, step=command.step, device=command.device), command.extractor)
-    if command.out is not None:
-        with files.whole_file(command.out) as temporary:
-            rule.plot().write_html(temporary)
-    if command.json:
-        _write(json.dumps(rule.to_json()))
-    elif not command.quiet:
-        console().print(discovery(rule))
-        if command.out is not None:
-            _write(f"Figure: {command.out}")
+    run_measurement(command, _write)
 
 
 def _examples(command: Examples) -> None:
@@ -262,6 +254,10 @@ def _list(command: List) -> None:
     from mechmem.cli.terminal import console, plugin_list, plugin_rows
 
     rows = plugin_rows()
+    kinds = dict.fromkeys(row["kind"] for row in rows)
+    if command.kind and command.kind not in kinds:
+        raise unknown_name("kind of plugin", command.kind, kinds)
+    rows = [row for row in rows if command.kind in ("", row["kind"])]
     if command.json:
         _write(json.dumps(rows))
     elif not command.quiet:
@@ -273,7 +269,13 @@ COMMANDS: dict[str, tuple[type[CommonOptions], Callable[[Any], None]]] = {
     "train": (Train, _train),
     "train-images": (TrainImages, _train),
     "audit": (Audit, _audit),
-    "discover": (Discover, _discover),
+    "discover": (Discover, _measure),
+    "analyse": (Analyse, _measure),
+    "ablate": (Ablate, _measure),
+    "patch": (Patch, _measure),
+    "neuron": (Neuron, _measure),
+    "over-training": (OverTraining, _measure),
+    "compare": (Compare, _measure),
     "examples": (Examples, _examples),
     "reproduce": (Reproduce, _reproduce),
     "list": (List, _list),

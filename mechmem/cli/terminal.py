@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -14,12 +17,16 @@ from rich.text import Text
 from mechmem.analyses.discover_rule import DiscoveredRule
 from mechmem.cli.lines import UnreadError
 from mechmem.core.plugins import KINDS, plugins
+from mechmem.core.results import Result
 from mechmem.examples.detection import Detection, below_chance
 from mechmem.examples.table import ExampleTable
 from mechmem.math.detection import FIGURES
 from mechmem.recipes.ledger import Entry, Ledger, ours
 from mechmem.recipes.trials import recipes
 from mechmem.scorecard.wording import percent_with_interval
+
+MOST_ROWS = 40
+"""Rows of a table on the terminal."""
 
 
 class ResultConsole(Console):
@@ -81,6 +88,35 @@ def discovery(rule: DiscoveredRule) -> RenderableType:
     if rule.noise_left is not None:
         facts.add_row("wrong labels still in the table", percent_with_interval(rule.noise_left))
     return Group(Text(rule.sentence, style="bold"), Text(), facts)
+
+
+def result_table(result: Result) -> RenderableType:
+    """Lay out a result: its sentence, if it has one, and of its table what fits; the rest is counted.
+
+    Columns without a value are left out.
+    """
+    frame = result.to_frame().dropna(axis=1, how="all")
+    cells = {str(name): [_cell(value) for value in frame[name].head(MOST_ROWS)] for name in frame.columns}
+    widths = np.cumsum([max(map(len, (name, *column))) + 1 for name, column in cells.items()])
+    shown = max(1, int((widths <= console().width).sum()))
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    for name in list(cells)[:shown]:
+        table.add_column(name, justify="right" if is_numeric_dtype(frame[name]) else "left", no_wrap=True)
+    for row in zip(*list(cells.values())[:shown], strict=True):
+        table.add_row(*row)
+    more = {"row": len(frame) - MOST_ROWS, "column": len(cells) - shown}
+    rest = " and ".join(f"{count:,} {what}{'s' * (count > 1)}" for what, count in more.items() if count > 0)
+    sentence = getattr(result, "sentence", "")
+    parts: list[RenderableType] = [Text(sentence, style="bold"), Text()] if sentence else []
+    return Group(*parts, table, *([Text(f"… {rest} more: --out table.csv has all", style="dim")] if rest else []))
+
+
+def _cell(value: Any) -> str:
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 VERDICT_STYLES = {"reproduced": "green", "not reproduced": "red", "not at this scale": "yellow", "undecided": "yellow"}

@@ -84,7 +84,7 @@ class Result(Saved, abc.ABC):
 
     @checked
     def export(self, path: str | Path, *, width: int | None = None, height: int | None = None) -> None:
-        """Write the figure or the table to a file, in the format that its suffix names.
+        """Write the figure or the table to a file, in the format that its suffix names; a file there is replaced.
 
         `.svg`, `.pdf` and `.png` (at twice the resolution) are pictures, drawn by the Chromium of this machine; they
         need `pip install "mechmem[pictures]"`. `.html` is a page with the interactive figure and the table, which loads

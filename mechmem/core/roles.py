@@ -84,11 +84,26 @@ class Role(Checked):
         if found != expected:
             raise RoleError(f"{self.parameter!r} is written with a value of shape {expected}, got {found}")
         read, shown = _quiet(self.pattern).split("->")
-        stored = einops.reduce(value, f"{shown.strip()} -> {read.strip()}", "mean", **self.sizes)
+        try:
+            stored = einops.reduce(value, f"{shown.strip()} -> {read.strip()}", "mean", **self._split_sizes(model))
+        except einops.EinopsError as error:
+            reason = " ".join(str(error).split())
+            raise RoleError(f"pattern {self.pattern!r} can be read and not written: {reason}") from error
         parts = [stored] if isinstance(self.parameter, str) else list(stored)
         for name, part in zip(self.names, parts, strict=True):
             with torch.no_grad():
                 self._chosen(_parameter(model, name)).copy_(part)
+
+    def _split_sizes(self, model: nn.Module) -> dict[str, int]:
+        """Return the sizes of axes that are joined when the parameter is read, and split when it is written."""
+        read, shown = _quiet(self.pattern).split("->")
+        joined = set(" ".join(re.findall(r"\((.*?)\)", shown)).split())
+        if not joined or "(" in read or "..." in read:
+            return dict(self.sizes)
+        first = self._chosen(_parameter(model, self.names[0]))
+        shape = first.shape if isinstance(self.parameter, str) else (len(self.names), *first.shape)
+        found = dict(zip(read.split(), shape, strict=True))
+        return {**{name: size for name, size in found.items() if name in joined}, **self.sizes}
 
     def _chosen(self, stored: Tensor) -> Tensor:
         if self.first is None:

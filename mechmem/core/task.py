@@ -38,6 +38,8 @@ def check_places(ids: Int[Tensor, " example"], n: int) -> Int[Tensor, " example"
         ConfigError: they are not whole numbers.
         UnknownNameError: an id is not one of the task's.
     """
+    if isinstance(ids, np.ndarray) and str(ids.dtype).startswith("uint"):
+        ids = torch.from_numpy(ids.astype(np.int64))  # torch can hardly do anything with unsigned integers
     found = torch.as_tensor(ids) if isinstance(ids, Tensor | np.ndarray | list | tuple | range) else None
     if found is not None and found.dtype == torch.bool:
         raise ConfigError(f"ids must be whole numbers, got a mask of {found.numel()} values: use task.ids[mask]")

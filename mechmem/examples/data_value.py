@@ -147,7 +147,7 @@ def choose_removals(
             "difficult": right[: len(right) // 2],
             "easy": right.flip(0)[: len(right) // 2],
         }
-    for name in kinds or ():
+    for name in () if kinds is None else kinds:
         check_choice("kind of examples", name, KINDS)
         if name not in found:
             raise ConfigError(f"the kind {name!r} needs true labels, which are not known")

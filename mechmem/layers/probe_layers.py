@@ -35,7 +35,7 @@ def probe_layers(
     *,
     roles: Roles | None = None,
     probe: str = "masc",
-    labels: Labels = "given",
+    labels: Labels | None = None,
     points: str | Sequence[str] | None = None,
     untrained: nn.Module | None = None,
     clean_labels: bool | nn.Module = False,
@@ -59,7 +59,7 @@ def probe_layers(
         roles: the network's roles; by default its own.
         probe: a readout of layers with its settings: "masc", "masc(variance=.5)", "velpic", "class_mean", "qda",
             "knn(k=20)", "linear_probe". Its `pool=mean` averages the channels of the layers that have rows and columns.
-        labels: labels of the training examples to fit, "given" or "true".
+        labels: labels of the training examples to fit, "given" or "true"; by default the probe's own setting, "given".
         points: hook points or patterns; by default those of the role `hidden`.
         untrained: the network before training; by default that of the run or retrainer, if there is one.
         clean_labels: True for the twin that the retrainer trains on true labels; or that network.
@@ -83,7 +83,7 @@ def probe_layers(
     if folds == 1:
         raise ConfigError("folds must be 0 (no cross-validation) or at least 2, got 1")
     check_whole("seed", seed, 0)
-    if points is not None and not points:
+    if points is not None and not len(points):
         raise ConfigError(f"points must be at least one hook point or pattern, got {points!r}")
     check_number("limit_mb", limit_mb, least=0)
     bench = _Bench(subject.task, _reader(probe, labels), _points(subject, points), folds, seed, limit_mb)
@@ -173,14 +173,14 @@ class _Bench:
         return _HeldOut(np.nan if value is None else value, reason)
 
 
-def _reader(probe: str, labels: Labels) -> LayerProbe:
+def _reader(probe: str, labels: Labels | None) -> LayerProbe:
     found = named("readouts", probe)
     if not isinstance(found, LayerProbe):
         names = sorted(name for name, cls in plugins("readouts").items() if issubclass(cls, LayerProbe))
         raise ConfigError(f"{probe!r} is not a probe of layers; probes are {', '.join(names)}")
     if found.point:
         raise ConfigError(f"layers are named by points=, not in the probe {probe!r}; name its settings, as in k=20")
-    return dataclasses.replace(found, labels=labels)
+    return found if labels is None else dataclasses.replace(found, labels=labels)
 
 
 def _points(subject: Subject, points: str | Sequence[str] | None) -> str | Sequence[str]:

@@ -114,13 +114,23 @@ def additive_residual(
             kept.sub_(kept.mean(1, keepdim=True))
     residual[cells, unread[cells]] = 0
     # A cell alone in its row or column has the residual 0, and rounding, which follows the largest value, is no answer.
-    smallest = _rounding(values)
+    smallest = rounding(values)
     for kept in residual.split(ROWS):
-        kept.masked_fill_((kept.abs() <= smallest).all(1, keepdim=True), 0)
+        clear_rounding(kept, smallest)
     return residual
 
 
-def _rounding(values: Float[Tensor, "cell class"]) -> Float[Tensor, " class"]:
+def clear_rounding(residual: Float[Tensor, "cell class"], smallest: Float[Tensor, " class"]) -> None:
+    """Set the residuals of cells that are nothing but rounding to 0, in place.
+
+    Args:
+        residual: one row per cell.
+        smallest: what may be rounding in each class (see `rounding`).
+    """
+    residual.masked_fill_((residual.abs() <= smallest).all(1, keepdim=True), 0)
+
+
+def rounding(values: Float[Tensor, "cell class"]) -> Float[Tensor, " class"]:
     """Return what may be rounding in the residual of each class."""
     largest = torch.zeros_like(values[0], dtype=torch.float64) if len(values) else values.new_zeros(values.shape[1])
     for part in values.split(ROWS):

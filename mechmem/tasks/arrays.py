@@ -170,7 +170,7 @@ class ArrayTask(Task):
         self, ids: Int[Tensor, " example"], step: int | None = None
     ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
         """Return rows of the inputs and the given labels."""
-        check_places(ids, len(self._given))
+        ids = check_places(ids, len(self._given))
         return self.inputs[ids], self._given[ids]
 
     def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:

@@ -106,6 +106,9 @@ class ModularConfig(TaskConfig):
         if self.p > MAX_P:
             raise ConfigError(f"p must be at most {MAX_P} (the grid has p² inputs of p classes), got {self.p}")
         _check_cells(self, self.p, f"p={self.p}")
+        if self.noise.distribution.startswith("symmetric") and self.op == "subtract" and self.p > 2:
+            kind = self.noise.distribution
+            raise ConfigError(f"{kind} noise gives (a, b) and (b, a) one label, and subtraction does not")
         if self.noise.distribution == "bijective" and (self.p == 2 or not is_prime(self.p)):
             raise ConfigError(f"bijective noise needs an odd prime p (it uses quadratic residues), got {self.p}")
 

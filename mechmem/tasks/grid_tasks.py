@@ -78,7 +78,7 @@ class GridTask(ConfiguredTask):
         self, ids: Int[Tensor, " example"], step: int | None = None
     ) -> tuple[Int[Tensor, "example 2"], Int[Tensor, " example"]]:
         """Return the pairs and the given labels; without augmentation `step` has no effect."""
-        check_places(ids, len(self._given))
+        ids = check_places(ids, len(self._given))
         return self._pairs[ids], self._given[ids]
 
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:

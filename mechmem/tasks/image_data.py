@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from mechmem.core.arrays import labels as read_labels
 from mechmem.core.config import check_whole
 from mechmem.core.files import whole_file, written
 from mechmem.core.paths import check_place
-from mechmem.errors import ConfigError
+from mechmem.errors import ConfigError, RunDirectoryError
 
 CHANNELS = (1, 3)
 
@@ -104,7 +105,9 @@ class ImageData(Checked):
             ConfigError: the path is empty or cannot be one.
             RunDirectoryError: it is a directory, cannot be written, or the disk is full.
         """
-        check_place(path, "path", file=True)
+        place = check_place(path, "path", file=True)
+        if place.exists() and not zipfile.is_zipfile(place):
+            raise RunDirectoryError(f"path: {path} holds something else than a numpy file; choose another name")
         with written(path), whole_file(Path(path)) as temporary, temporary.open("wb") as file:
             wide = np.uint8 if brightest(self.pixels) == EIGHT_BITS else np.uint16
             names: dict[str, Any] = {} if self.class_names is None else {"class_names": np.array(self.class_names)}

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mechmem.core.processes import deaf
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, TrainingFailedError
 from mechmem.math.blocks import blocks
@@ -89,8 +90,9 @@ def optimize(
     except KeyboardInterrupt:
         # The saved state must be that after a whole number of updates, wherever the interrupt happened.
         if optimizers.whole:
-            buffers.restore(optimizers.updates)
-            recorder.checkpoint((first or 0) + optimizers.updates, optimizers)
+            with deaf():  # a second interrupt would throw away what the first one saves
+                buffers.restore(optimizers.updates)
+                recorder.checkpoint((first or 0) + optimizers.updates, optimizers)
         raise
     finally:
         model.eval()
@@ -203,4 +205,5 @@ def widen_heap() -> None:
     glibc raises its threshold to the size of the largest block freed so far (up to 32 MB). Without this a step at
     width 2048 spends a third of its time on page faults.
     """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
+    with contextlib.suppress(RuntimeError):  # where memory is limited
+        torch.empty(31 * 2**20, dtype=torch.uint8)

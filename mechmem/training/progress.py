@@ -16,15 +16,18 @@ SHORT = {"train_clean": "clean", "train_noisy": "noisy", "train_noisy_true": "no
 
 
 class ProgressConsole(Console):
-    """Standard error, for progress; work goes on where nobody reads it any more."""
+    """Standard error, for progress; work goes on where it cannot be written (a closed terminal, a full disk)."""
 
     def __init__(self):
-        # Not as Jupyter, where every line would be a separate output.
-        super().__init__(stderr=True, force_jupyter=False, highlight=False)
+        # Not as Jupyter, where every line would be a separate output. Titles are no markup.
+        super().__init__(stderr=True, force_jupyter=False, highlight=False, markup=False)
 
-    def on_broken_pipe(self) -> None:
-        """Print nothing more."""
-        self.quiet = True
+    def _write_buffer(self) -> None:
+        try:
+            super()._write_buffer()
+        except OSError:
+            self.quiet = True
+            del self._buffer[:]
 
 
 class Reporter(Protocol):
@@ -93,7 +96,7 @@ def reporter(title: str, start: int, total: int, *, show: bool) -> Iterator[Repo
     else:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),

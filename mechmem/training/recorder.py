@@ -246,8 +246,10 @@ class Recorder:
 
     @checked
     def finish(self, step: int, reason: str) -> None:
-        """Mark the run as ended."""
+        """Mark the run as ended; the network is saved if it has not been at this step."""
         step = self._checked(step)
+        if step not in self._run.checkpoint_steps():
+            self.checkpoint(step)
         end = {"step": step, "reason": reason, "history": self._history.seal()}
         with self._writing(step):
             files.write_hashed(self.path / "finished.json", end)

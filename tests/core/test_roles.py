@@ -171,3 +171,13 @@ def test_a_single_point_is_its_name():
     roles = Roles(hidden="2.hook_out", residual=["a", "b"])
     assert roles.hidden == ("2.hook_out",) and roles.residual == ("a", "b") and roles.heads == ()
     assert roles == Roles(hidden=("2.hook_out",), residual=("a", "b")) and hash(roles) is not None
+
+
+def test_axes_that_are_joined_to_be_read_are_split_to_be_written():
+    """Only the parameter itself says how long its axes are."""
+    model = nn.Module()
+    model.W = nn.Parameter(torch.arange(24.0).reshape(2, 3, 4))
+    role = mm.Role("W", "s class neuron -> neuron (s class)")
+    value = role.read(model)
+    role.write(model, value + 1)
+    assert torch.equal(model.W, torch.arange(24.0).reshape(2, 3, 4) + 1)

@@ -222,3 +222,12 @@ def test_refusals():
             probe_layers(subject, **settings)
     with pytest.raises(MissingNeedError, match="points=, or the role hidden"):
         probe_layers(dataclasses.replace(subject, roles=mm.Roles()))
+
+
+def test_labels_may_be_the_probe_s_own_setting(tiny_run):
+    for one, other in (
+        (("masc(labels=true)", None), ("masc", "true")),
+        (("masc(labels=true)", "given"), ("masc", None)),
+    ):
+        found = [mm.probe_layers(tiny_run, probe=probe, labels=labels).to_frame() for probe, labels in (one, other)]
+        assert found[0].equals(found[1])

@@ -124,3 +124,9 @@ def test_seeds_decide_which_and_what(kind):
     true = pairs.sum(1) % 13
     one, same, other = (apply_noise(mm.LabelNoise(0.5, kind), true, 13, seed, pairs) for seed in (0, 0, 1))
     assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "symmetric_any"])
+def test_subtraction_has_no_symmetric_noise(kind):
+    with pytest.raises(ConfigError, match="one label, and subtraction does not"):
+        mm.ModularConfig(op="subtract", p=7, noise=mm.LabelNoise(0.3, kind))

@@ -1,3 +1,4 @@
+import errno
 import io
 
 import pytest
@@ -64,3 +65,20 @@ def test_quiet_means_quiet(capfd):
     mm.train(config, progress=True, title="aloud")
     out, err = capfd.readouterr()
     assert out == "" and "aloud: step 2/2" in err
+
+
+def test_progress_that_cannot_be_written_does_not_end_the_work(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full())
+    with reporter("run", 0, 10, show=True) as report:
+        report.step(1, ROW)
+        report.step(10, ROW)
+
+
+def test_a_title_is_no_markup(capsys):
+    with reporter("[red] run [/]", 0, 10, show=True) as report:
+        report.step(10, ROW)
+    assert "[red] run [/]: step 10/10" in capsys.readouterr().err

@@ -275,3 +275,10 @@ def test_a_forked_process_does_not_delete_its_parent_s_temporary_run(tiny_config
         os._exit(0)
     os.waitpid(child, 0)
     assert len(subject.run.history())
+
+
+def test_a_run_that_is_ended_early_has_its_last_state(task, tmp_path):
+    recorder = mm.Recorder(Own().eval(), task, steps=20, out=tmp_path / "run", evaluations=[0, 20], checkpoints=[20])
+    recorder(0)
+    recorder.finish(7, "early")
+    assert mm.load(tmp_path / "run", model=Own(), task=task).run.checkpoint_steps() == [7]

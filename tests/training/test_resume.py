@@ -196,3 +196,21 @@ def test_threads_of_the_run_are_restored_on_resume(tmp_path, monkeypatch):
         assert seen == [1] and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_a_second_interrupt_does_not_undo_what_the_first_saves(tiny_config, tmp_path, monkeypatch):
+    original = Recorder.checkpoint
+
+    def interrupted(self, step, optimizer=None):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(self, step, optimizer)
+
+    def stop(step, row):
+        if step == 17:
+            monkeypatch.setattr(Recorder, "checkpoint", interrupted)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("mechmem.training.progress.Silent.step", lambda self, step, row: stop(step, row))
+    with pytest.raises(KeyboardInterrupt):
+        mm.train(tiny_config, out=tmp_path / "run", progress=False)
+    assert 17 in mm.load(tmp_path / "run").run.checkpoint_steps()

@@ -19,7 +19,7 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
-from mechmem.math.additive import ROWS, additive_effects, centre_classes
+from mechmem.math.additive import ROWS, additive_effects, centre_classes, clear_rounding, rounding
 from mechmem.math.comparisons import means_over_answers
 from mechmem.math.grid_parts import GridParts
 from mechmem.math.logits import at_label, strongest_rival
@@ -204,11 +204,12 @@ class _Measured:
 
 def _effects(
     task: Task, logits: Float[Tensor, "example class"], ids: Int[Tensor, " cell"]
-) -> Float[Tensor, "effect class"]:
-    """Row and column effects on these cells alone, less their mean over classes."""
+) -> tuple[Float[Tensor, "effect class"], Float[Tensor, " class"]]:
+    """Row and column effects on these cells alone, less their mean over classes, and what of a rest may be rounding."""
     assert task.operands is not None
     rows = task.rows(ids)
-    return centre_classes(additive_effects(logits[rows], task.operands[rows], task.symbols))
+    effects = centre_classes(additive_effects(logits[rows], task.operands[rows], task.symbols))
+    return effects, rounding(logits[rows])
 
 
 def _measure(
@@ -219,10 +220,10 @@ def _measure(
     labels: Int[Tensor, " cell"],
     parts: GridParts,
     sign: int,
-    local: Float[Tensor, "effect class"],
+    local: tuple[Float[Tensor, "effect class"], Float[Tensor, " class"]],
 ) -> _Measured:
     assert task.operands is not None
-    shares, margins, hits = [], [], []
+    (effects, smallest), shares, margins, hits = local, [], [], []
     for row, place, label in zip(rows.split(ROWS), cells.split(ROWS), labels.split(ROWS), strict=True):
         a, b = place.unbind(1)
         full = centre_classes(logits[row])
@@ -232,7 +233,8 @@ def _measure(
         own = [at_label(part, label) - at_label(part, rival) for part in every]
         shares.append(torch.stack([*own, at_label(full, label) - at_label(full, rival)]))
         pairs = task.operands[row]
-        free = full - local[pairs[:, 0]] - local[pairs[:, 1] + task.symbols]
+        free = full - effects[pairs[:, 0]] - effects[pairs[:, 1] + task.symbols]
+        clear_rounding(free, smallest)
         left = [full, *(_weighted(every, weights) for name, weights in REMOVALS.items() if name != "total"), free]
         margins.append(torch.stack([margins_of(each, label) for each in left]))
         hits.append(torch.stack([each.argmax(1) == label for each in left]))

@@ -107,7 +107,8 @@ class Gram(Reduction):
     def update(self, values: Shaped[Tensor, "example ..."]) -> None:
         """Add a chunk."""
         first = None if self._sum is None else torch.empty(len(self._sum))
-        flat = _chunk(_chunk(values).flatten(1), first).double()
+        kept = _chunk(values)
+        flat = _chunk(kept.reshape(len(kept), -1), first).double()
         gram = flat.T @ flat
         self._sum = gram if self._sum is None else self._sum + gram
 

@@ -71,3 +71,10 @@ def test_a_reduction_of_half_precision_is_of_the_widened_values():
     assert kept.dtype == torch.bfloat16
     reduced = mm.activations(subject, "hook_in", reduce=mm.Gram, chunk=5)["hook_in"]
     np.testing.assert_allclose(reduced.numpy(), kept.double().T.numpy() @ kept.double().numpy(), rtol=1e-12)
+
+
+def test_a_matrix_of_single_numbers():
+    gram = mm.Gram()
+    gram.update(torch.tensor([1.0, 2.0]))
+    gram.update(torch.tensor([3.0]))
+    assert gram.result().tolist() == [[14.0]]

@@ -1,0 +1,125 @@
+"""What the commands of `measurements` do: load, measure, show the table, write the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from mechmem.cli import measurements as options
+from mechmem.core.export import check_export
+from mechmem.core.results import Result
+from mechmem.core.subject import Subject
+from mechmem.errors import ConfigError
+
+Write = Callable[[str], None]
+
+
+def run_measurement(command: Any, write: Write) -> None:
+    """Run one of the commands.
+
+    Args:
+        command: the parsed command.
+        write: prints a line of results.
+
+    Raises:
+        ConfigError: an option is not allowed.
+        MissingNeedError: the network lacks what the measurement needs, or a picture needs Chromium.
+        RunDirectoryError: the run cannot be read, or the file cannot be written.
+    """
+    if command.out is not None:
+        check_export(command.out, "--out")
+    result = MEASURES[type(command)](command)
+    if command.out is not None:
+        result.export(command.out)
+    if command.json:
+        write(json.dumps(_as_json(result)))
+    elif not command.quiet:
+        from mechmem.cli.terminal import console, discovery, result_table
+
+        shown = discovery if isinstance(command, options.Discover) else result_table
+        console().print(shown(result))  # pyright: ignore[reportArgumentType]
+        if command.out is not None:
+            write(f"Written: {command.out}")
+
+
+def _as_json(result: Any) -> dict[str, Any]:
+    """Return a result's own JSON, or its table row by row and its sentence."""
+    if hasattr(result, "to_json"):
+        return result.to_json()
+    rows = json.loads(str(result.to_frame().to_json(orient="records")))
+    return {"sentence": getattr(result, "sentence", ""), "rows": rows}
+
+
+def _subject(command: options.OfState) -> Subject:
+    from mechmem.training.train import load
+
+    return load(command.run, step=command.step, device=command.device)
+
+
+def _discover(command: options.Discover) -> Result:
+    from mechmem.analyses.discover_rule import discover_rule
+
+    return discover_rule(_subject(command), command.extractor)
+
+
+def _analyse(command: options.Analyse) -> Result:
+    from mechmem.analyses.analyse import analyse
+    from mechmem.core.plugins import named
+
+    named("analyses", command.name)  # before the run is read
+    return analyse(_subject(command), command.name)
+
+
+def _ablate(command: options.Ablate) -> Result:
+    from mechmem.neurons.ablate import ablate
+
+    names = ("order", "points", "at", "units", "value", "seed")
+    settings = {name: getattr(command, name) for name in names}
+    return ablate(_subject(command), by=command.by or None, **settings)
+
+
+def _patch(command: options.Patch) -> Result:
+    from mechmem.interventions.patching.patch import patch
+    from mechmem.training.train import load
+
+    donor = None if command.donor is None else load(command.donor, device=command.device)
+    settings = {name: getattr(command, name) for name in ("units", "direction", "metric", "seed")}
+    return patch(_subject(command), donor, at=command.at or None, **settings)
+
+
+def _neuron(command: options.Neuron) -> Result:
+    from mechmem.analyses.neuron_card import neuron
+
+    return neuron(_subject(command), command.neuron, point=command.point)
+
+
+def _over_training(command: options.OverTraining) -> Result:
+    from mechmem.analyses.dynamics import over_training
+    from mechmem.training.train import load
+
+    return over_training(load(command.run, device=command.device), command.what, progress=not command.quiet)
+
+
+def _compare(command: options.Compare) -> Result:
+    from mechmem.scorecard.audit import audit
+    from mechmem.scorecard.extractor import extractor
+    from mechmem.scorecard.pooling import compare
+    from mechmem.training.train import load
+
+    if len(command.runs) < 2:
+        raise ConfigError("compare takes at least two run directories")
+    names = [extractor(name).name for name in command.extractors] or None
+    subjects = [load(run, device=command.device) for run in command.runs]
+    return compare([audit(subject, names, progress=not command.quiet) for subject in subjects])
+
+
+MEASURES: dict[type, Callable[[Any], Result]] = {
+    options.Discover: _discover,
+    options.Analyse: _analyse,
+    options.Ablate: _ablate,
+    options.Patch: _patch,
+    options.Neuron: _neuron,
+    options.OverTraining: _over_training,
+    options.Compare: _compare,
+}

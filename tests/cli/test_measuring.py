@@ -1,0 +1,99 @@
+"""Commands that measure a run: a table, JSON, or a file in the format of its suffix."""
+
+import json
+
+import pandas as pd
+import pytest
+
+import mechmem as mm
+from mechmem.cli.main import main
+
+COMMANDS = {
+    "discover": (lambda run: mm.discover_rule(run), []),
+    "analyse": (lambda run: mm.analyse(run, "logit_spectrum"), ["logit_spectrum"]),
+    "ablate": (lambda run: mm.ablate(run, by="weight_norm", points=3), ["--by", "weight_norm", "--points", "3"]),
+    "patch": (lambda run: mm.patch(run, metric="probability"), ["--metric", "probability"]),
+    "neuron": (lambda run: mm.neuron(run, 2), ["2"]),
+    "over-training": (lambda run: mm.over_training(run, ["raw", "weight_norm"]), ["raw", "weight_norm"]),
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_config, tmp_path_factory):
+    """Two runs of different seeds, by path."""
+    folder = tmp_path_factory.mktemp("measured")
+    config = mm.TrainConfig(
+        mm.ModularConfig(p=7, train_fraction=0.6, noise=mm.LabelNoise(0.2)), mm.MLPConfig(24), steps=20, checkpoints=2
+    )
+    for seed in (0, 1):
+        mm.train(mm.TrainConfig(**{**vars(config), "seed": seed}), out=folder / str(seed), progress=False)
+    return [str(folder / "0"), str(folder / "1")]
+
+
+def without_time(frame):
+    return frame.drop(columns=[name for name in frame if "seconds" in str(name)])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_gives_what_its_function_gives(name, runs, tmp_path, capsys):
+    measure, options = COMMANDS[name]
+    wanted = measure(mm.load(runs[0]))
+    out = tmp_path / "table.csv"
+    assert main([name, runs[0], *options, "--out", str(out), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    wanted.to_frame().to_csv(tmp_path / "wanted.csv", index=False)
+    pd.testing.assert_frame_equal(pd.read_csv(out), pd.read_csv(tmp_path / "wanted.csv"))
+    assert main([name, runs[0], *options, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert "sentence" in said and (name == "discover" or len(said["rows"]) == len(wanted.to_frame()))
+    assert main([name, runs[0], *options]) == 0
+    shown = capsys.readouterr().out
+    assert shown.strip() and max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_state_is_chosen_by_its_step(runs, capsys):
+    assert main(["analyse", runs[0], "logit_spectrum", "--step", "0", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)["rows"]
+    wanted = mm.analyse(mm.load(runs[0], step=0), "logit_spectrum").to_frame()
+    assert first[0]["before"] == pytest.approx(wanted["before"][0])
+
+
+def test_runs_are_compared_and_pooled(runs, tmp_path, capsys):
+    assert main(["compare", *runs, "--extractors", "raw", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["rows"]) == 2
+    assert main(["audit", *runs, "--extractors", "raw", "--json", "--quiet", "--out", str(tmp_path / "pooled")]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["task"]["runs"] == 2 and {each.name for each in (tmp_path / "pooled").iterdir()} == {
+        "scorecard.json",
+        "report.html",
+    }
+
+
+def test_a_longer_table_says_what_it_leaves_out(runs, capsys):
+    assert main(["ablate", runs[0], "--points", "24"]) == 0
+    assert "rows" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("analyse RUN logit_spektrum", "Did you mean 'logit_spectrum'"),
+        ("analyse RUN", "Missing from mechmem analyse"),
+        ("neuron RUN 900", "no neuron 900"),
+        ("neuron RUN two", "must be a whole number, got two"),
+        ("ablate RUN --by ipz", "Did you mean 'ipr'"),
+        ("ablate RUN --value nothing", "zero"),
+        ("patch RUN --donor nowhere", "nowhere"),
+        ("over-training RUN rawe", "Did you mean"),
+        ("over-training RUN", "nothing to measure: name an extractor"),
+        ("compare RUN", "at least two run directories"),
+        ("audit RUN RUN", "given twice"),
+        ("list reedouts", "Did you mean 'readouts'"),
+        ("analyse RUN logit_spectrum --out x.gif", "--out must end in .svg"),
+        ("analyse RUN logit_spectrum --step 3", "no checkpoint at step 3"),
+    ],
+)
+def test_what_is_wrong_is_one_line(line, said, runs, capsys):
+    assert main([runs[0] if word == "RUN" else word for word in line.split()]) == 2
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1
