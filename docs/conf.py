@@ -23,6 +23,7 @@ from mechmem.core.task import Task
 from mechmem.recipes.trials import recipes
 
 sys.path.insert(0, str(Path(__file__).parent))
+from frontier import frontier_table  # noqa: E402
 from rates import rates_table  # noqa: E402
 from rooms import rooms_svg  # noqa: E402
 
@@ -137,6 +138,7 @@ def render(app: object, docname: str, source: list[str]) -> None:
         recipes=recipes,
         rooms_svg=rooms_svg,
         rates_table=rates_table,
+        frontier_table=frontier_table,
     )
 
 

@@ -29,6 +29,7 @@ from .models.networks.masks import ExampleTiedDropout as ExampleTiedDropout
 from .models.networks.subnetworks import subnetwork as subnetwork
 from .models.networks.masks import TurnOverDropout as TurnOverDropout
 from .models.networks.planted import planted_network as planted_network
+from .models.networks.pooled import pool_neurons as pool_neurons
 from .models.reading.activations import activations as activations
 from .models.reading.stores import Gram as Gram
 from .models.reading.stores import Mean as Mean

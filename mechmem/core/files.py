@@ -149,6 +149,22 @@ def identity(folder: Path) -> tuple[int, int]:
     return state.st_dev, state.st_ino
 
 
+def check_in_place(folder: Path, place: tuple[int, int], when: str) -> None:
+    """Refuse to write to a path where another directory is than the one that was locked: somebody else may write there.
+
+    Args:
+        folder: the path.
+        place: `identity` of the directory that was locked.
+        when: for the message, e.g. "before step 3 could be written".
+
+    Raises:
+        TrainingFailedError: it was moved or replaced.
+        OSError: there is nothing at the path any more.
+    """
+    if identity(folder) != place:
+        raise TrainingFailedError(f"{folder} was moved or replaced {when}")
+
+
 def cannot_write(path: Path, error: OSError) -> RunDirectoryError | TrainingFailedError:
     """Return the error for a path that cannot be written: a full disk fails the run, anything else refuses it."""
     kind = TrainingFailedError if error.errno in FULL else RunDirectoryError

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import math
@@ -59,13 +58,11 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mappin
     """Write tensors as safetensors, on the CPU and contiguous, with a JSON object about them and a hash of both."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     hashed = {**(about or {}), HASH: _content_hash(plain, about or {})}
+    # A single entry, as safetensors writes several in any order. Its `save_file`, when it is killed, would leave a
+    # temporary file of its own, and it would replace the one that is locked.
+    content = safetensors.torch.save(plain, metadata={_ABOUT: json.dumps(hashed)})
     with whole_file(path) as temporary:
-        try:
-            # A single entry, as safetensors writes several in any order.
-            safetensors.torch.save_file(plain, temporary, metadata={_ABOUT: json.dumps(hashed)})
-        except safetensors.SafetensorError as error:
-            # safetensors reports a full disk as its own error; callers expect OSError.
-            raise OSError(errno.ENOSPC, f"cannot write {path}: {error}") from error
+        temporary.write_bytes(content)
 
 
 def read_stored(path: Path, most: int | None = None) -> Stored:

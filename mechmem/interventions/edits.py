@@ -43,7 +43,7 @@ class Edit:
             times; or a pattern such as "blocks.*.attn.hook_z", which makes one edit at each matching point.
         value: "zero"; "mean" over the training examples, per unit and position; "resample", the values of another
             training example, drawn once per example for all edits; a number; or values of the point's own shape, such
-            as activations from another pass, (example, …) in the order of the ids or one for all examples (…).
+            as activations from another pass, (example, …) in the order of the call's ids or one for all examples (…).
         neurons: units on the last axis.
         channels: units on the second axis, (example, channel, …), as in convolutions.
         heads: units on the third of four axes, (example, position, head, dimension).

@@ -60,7 +60,7 @@ def intervene(
         edits: an edit, or several; a tuple of edits is one intervention, made in the same pass, in their order.
         task: the network's task; only with a network.
         roles: the network's roles; by default its own.
-        ids: the examples; by default all training and test examples.
+        ids: the examples; by default `task.train_ids`, then `task.test_ids`.
         logits: whether to keep the logits: edits × examples × classes numbers. Accuracies and losses are always kept.
         method: "vmap", or "loop" for one edit after the other.
         limit_mb: memory for the activations of a batch in megabytes, measured on the first edit; by default 16 on the

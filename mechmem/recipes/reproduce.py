@@ -106,7 +106,7 @@ def _reproduced(
     progress: bool,
 ) -> Ledger:
     """Train and measure what is missing in a directory, judge the claims, and write the ledger."""
-    spent = _open(folder, paper, scale)
+    spent, place = _open(folder, paper, scale), files.identity(folder)
     start = time.perf_counter()
     entries: dict[str, Entry] = {}
     failures: dict[str, str] = {}
@@ -128,7 +128,7 @@ def _reproduced(
         decide(set(jobs))
         try:
             # Closed here, so that an error or an interrupt at any point ends the processes.
-            with contextlib.closing(_run(jobs, paper, scale, folder, workers, device, expected)) as done:
+            with contextlib.closing(_run(jobs, paper, scale, folder, workers, device, expected, place)) as done:
                 for digest, failure in done:
                     if failure:
                         failures[digest] = failure
@@ -137,9 +137,11 @@ def _reproduced(
                     decide(set(jobs))
         finally:
             spent += time.perf_counter() - start
+            files.check_in_place(folder, place, "while it was written")
             files.write_json(folder / "reproduction.json", _header(paper, scale, spent))
     versions = {package: importlib.metadata.version(package) for package in ("mechmem", "torch", "transformer_lens")}
     versions["python"] = platform.python_version()
+    files.check_in_place(folder, place, "before the ledger was written")
     ordered = tuple(entries[claim.key] for claim in chosen)
     ledger = Ledger(paper.name, paper.title, paper.source, scale, paper.caveats, ordered, spent, versions)
     ledger.save(folder / "ledger.safetensors")
@@ -196,6 +198,7 @@ def _run(
     workers: int,
     device: str,
     expected: dict[str, float],
+    place: tuple[int, int],
 ) -> Generator[tuple[str, str]]:
     """Yield the digest of each finished run, and the reason if it failed (else "")."""
     if not jobs:
@@ -204,9 +207,9 @@ def _run(
     order = sorted(jobs, key=lambda digest: -expected[digest]) if len(jobs) <= 2 * workers else list(jobs)
     try:
         with worker_pool(min(workers, len(jobs))) as pool:
+            given = {digest: (paper.name, scale, digest, jobs[digest], folder, device, place) for digest in order}
             waiting: dict[Future[tuple[str, float]], str] = {
-                pool.submit(run_interruptibly, work, paper.name, scale, digest, jobs[digest], folder, device): digest
-                for digest in order
+                pool.submit(run_interruptibly, work, *each): digest for digest, each in given.items()
             }
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)

@@ -62,7 +62,15 @@ def recipe(name: str) -> Recipe:
     return found[name]
 
 
-def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path, device: str) -> tuple[str, float]:
+def work(
+    name: str,
+    scale: Scale,
+    digest: str,
+    keys: Sequence[str],
+    folder: Path,
+    device: str,
+    place: tuple[int, int] | None = None,
+) -> tuple[str, float]:
     """Train a run and write its measurements for each claim.
 
     Args:
@@ -72,6 +80,7 @@ def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path
         keys: keys of the claims to measure it for.
         folder: the reproduction's directory.
         device: where to train.
+        place: identity of the directory, if it is locked, so that nothing is written where it was moved away.
 
     Returns:
         the reason if the run failed and was not measured, or ""; and the seconds it took.
@@ -79,6 +88,8 @@ def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path
     start = time.perf_counter()
     try:
         paper = recipe(name)
+        if place is not None:
+            files.check_in_place(folder, place, "before a run was begun")
         subject = train(paper.trials(scale)[digest], out=folder / "runs" / digest, device=device, progress=False)
         for key in keys:
             measure = paper.claim(key).measure
@@ -88,6 +99,8 @@ def work(name: str, scale: Scale, digest: str, keys: Sequence[str], folder: Path
                 {"quantity": quantity, "x": _plain(x), "value": _plain(value)}
                 for quantity, x, value in zip(frame["quantity"], frame["x"], frame["value"], strict=True)
             ]
+            if place is not None:
+                files.check_in_place(folder, place, "before a measurement was written")
             files.write_hashed(measured_at(folder, key, digest), {"rows": rows})
     except MechmemError as error:
         return f"run {digest} failed: {error}", time.perf_counter() - start

@@ -100,7 +100,7 @@ class ImageTask(ConfiguredTask):
 
     def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
         """Return the ids of the images that these are views of; an image is its own source."""
-        return check_places(ids, len(self._given)) % len(self._pixels)
+        return torch.as_tensor(check_places(ids, len(self._given))) % len(self._pixels)
 
     @property
     def digest(self) -> str:

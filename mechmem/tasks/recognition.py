@@ -103,7 +103,9 @@ def recognised(table: Int[Tensor, "row column"], n_classes: int, seed: int = 0) 
     classes = torch.zeros(n_classes, dtype=torch.bool)
     places = [torch.full((length,), -1) for length in (*table.shape, n_classes)]
     if square is None:
-        latin, quadrangles = latin_shares(table), quadrangle_share(table, n_classes, seed)
+        answered = table >= 0
+        own = table[answered.any(1)][:, answered.any(0)]  # lines that the task does not have hold nothing
+        latin, quadrangles = latin_shares(own), quadrangle_share(table, n_classes, seed)
         figures = (0, *latin, *quadrangles, {}, 0.0, 0)
         return Recognised("none", "", 0, table.clone(), rows, columns, classes, *figures, *places)
     n = len(square.cells)

@@ -227,9 +227,7 @@ class Recorder:
     @contextlib.contextmanager
     def _writing(self, step: int) -> Iterator[None]:
         try:
-            if files.identity(self.path) != self._place:
-                # The lock is on the directory that was moved, so that somebody else may be writing here.
-                raise TrainingFailedError(f"{self.path} was moved or replaced before step {step} could be written")
+            files.check_in_place(self.path, self._place, f"before step {step} could be written")
             yield
         except OSError as error:
             raise TrainingFailedError(f"could not write to {self.path} at step {step}: {error}") from error

@@ -6,7 +6,8 @@ import json
 import pytest
 
 import mechmem as mm
-from mechmem.errors import ConfigError, RunDirectoryError, UncheckedWarning, UnknownNameError
+from mechmem.core import files
+from mechmem.errors import ConfigError, RunDirectoryError, TrainingFailedError, UncheckedWarning, UnknownNameError
 from mechmem.recipes.claims import SCALES
 from mechmem.recipes.reproduce import _reporter
 from mechmem.recipes.trials import expected_seconds, measurements, recipe, recipes, work
@@ -153,3 +154,22 @@ def test_what_there_is_to_do_is_said_in_the_singular_too(capsys):
         with _reporter(recipe("doshi_2024"), "smoke", runs, workers, show=True):
             pass
         assert capsys.readouterr().err.splitlines()[0] == f"doshi_2024 at scale smoke: {wanted}"
+
+
+def test_nothing_is_written_where_the_directory_was_moved_away(tmp_path, monkeypatch):
+    folder = tmp_path / "mine"
+
+    def moved(*given):
+        folder.rename(tmp_path / "moved")
+        folder.mkdir()
+        (folder / "reproduction.json").write_text("somebody's")
+        yield from ()
+
+    monkeypatch.setattr("mechmem.recipes.reproduce._run", moved)
+    with pytest.raises(TrainingFailedError, match="was moved or replaced while it was written"):
+        mm.reproduce("doshi_2024", scale="smoke", claims=["coexistence"], out=folder, progress=False)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"reproduction.json": "somebody's"}
+    place = files.identity(tmp_path / "moved")
+    digest = next(iter(recipe("doshi_2024").trials("smoke")))
+    failure, _ = work("doshi_2024", "smoke", digest, ["coexistence"], folder, "cpu", place)
+    assert "was moved or replaced before a run was begun" in failure and len(list(folder.iterdir())) == 1

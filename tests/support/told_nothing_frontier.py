@@ -14,10 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 import mechmem as mm
-from mechmem.models.networks.mlp import HookedMLP
 from mechmem.models.reading.shared_vectors import shared_vectors
 from mechmem.recipes.measures import accuracies, structure
 
@@ -79,18 +77,6 @@ NETWORKS = (
 )
 
 
-def pooled(subjects: list[mm.Subject]) -> mm.Subject:
-    """Return the network of the neurons of all, whose logits are the mean of theirs."""
-    first = subjects[0]
-    models = [subject.model for subject in subjects]
-    config = dataclasses.replace(models[0].config, width=sum(model.config.width for model in models))
-    model = HookedMLP(config, models[0].p)
-    with torch.no_grad():
-        model.W_in.copy_(torch.cat([each.W_in for each in models], dim=1))
-        model.W_out.copy_(torch.cat([each.W_out for each in models]) / len(models))
-    return first.with_model(model)
-
-
 def rows(subject: mm.Subject) -> Iterator[tuple[str, float]]:
     """Yield what is measured of one network."""
     for quantity, x, value in accuracies("raw", READ, STRONGER, TOLD)(subject):
@@ -110,7 +96,7 @@ def measured(network: Network, out: Path) -> pd.DataFrame:
         for config in network.configs()
     ]
     line = dataclasses.asdict(network)
-    line |= dict(rows(subjects[0] if len(subjects) == 1 else pooled(subjects)))
+    line |= dict(rows(subjects[0] if len(subjects) == 1 else mm.pool_neurons(subjects)))
     return pd.DataFrame([line])
 
 

@@ -120,3 +120,10 @@ def test_a_cell_without_an_answer_is_not_outvoted():
     table[7, 1] = 0
     found = recognised(table, 9)
     assert found.name == "Z9" and found.outvoted == 1 and torch.equal(found.table, FiniteGroup("Z9").product)
+
+
+def test_lines_that_a_task_lacks_are_not_counted():
+    table = torch.full((7, 7), -1)
+    table[:5] = (torch.arange(5)[:, None] + torch.arange(7)) % 11
+    found = recognised(table, 11)
+    assert found.kind == "none" and (found.latin_rows, found.latin_columns) == (1, 1)

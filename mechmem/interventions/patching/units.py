@@ -89,7 +89,7 @@ def whole_point(layout: Layout, positions: Indices | None) -> PatchUnits:
         ConfigError: the point has no such positions.
     """
     chosen: dict[str, Indices] = {} if positions is None else {"position": positions}
-    mask = torch.ones(*(1 for _ in layout.shape), dtype=torch.bool)
+    mask = torch.ones((1,) * len(layout.shape), dtype=torch.bool)
     for unit, which in chosen.items():
         mask = unit_mask(unit, which, layout)
     # The whole point has no kind of unit.
