@@ -32,7 +32,7 @@ author = "The mechmem developers"
 copyright = "2026, The mechmem developers"
 release = version = importlib.metadata.version("mechmem")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "mechmem.sphinxext"]
 html_theme = "furo"
 html_title = f"mechmem {version}"
 exclude_patterns = ["_build"]

@@ -1,3 +1,4 @@
+from .core.results import load_result as load_result
 from .core.roles import Output as Output
 from .core.roles import Role as Role
 from .core.roles import Roles as Roles

@@ -43,6 +43,7 @@ def test_the_pages_with_code_are_the_ones_expected():
         "README.md",
         "augmentation.md",
         "discover.md",
+        "figures.md",
         "hooks.md",
         "layers.md",
         "memorized_examples.md",

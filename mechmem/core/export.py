@@ -31,6 +31,10 @@ MOST_ROWS = 1000
 """Rows of the table on a page; a CSV file has all."""
 
 
+ESCAPED = str.maketrans({sign: rf"\{sign}" for sign in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}"})
+"""Signs that LaTeX reads as commands; pandas escapes cells, and not captions."""
+
+
 def check_export(path: str | Path, name: str = "path") -> Path:
     """Return where a result can be exported to.
 
@@ -78,6 +82,23 @@ def title(result: Result) -> str:
 def table(frame: pd.DataFrame) -> str:
     """Return a table as HTML, of at most `MOST_ROWS` rows."""
     return frame.to_html(index=False, max_rows=MOST_ROWS, na_rep="", border=0)
+
+
+def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
+    """Return a table for LaTeX, with the rules of the package booktabs; text is escaped.
+
+    Greek letters and signs such as ≥ are written as they are, which LuaLaTeX and XeLaTeX read.
+
+    Args:
+        frame: the table.
+        caption: its caption, "" for none.
+        label: its label, "" for none.
+    """
+    columns = "l" + "r" * (len(frame.columns) - 1)
+    escaped = caption.translate(ESCAPED) or None
+    return frame.to_latex(
+        index=False, escape=True, na_rep="–", column_format=columns, caption=escaped, label=label or None
+    )
 
 
 def picture(figure: go.Figure, suffix: str, width: int | None = None, height: int | None = None) -> bytes:

@@ -116,3 +116,17 @@ class Result(Saved, abc.ABC):
 
     def _repr_html_(self) -> str:
         return self.to_frame().to_html(max_rows=60)
+
+
+@checked
+def load_result(path: str | Path) -> Result:
+    """Load a result of any kind that was written by its `save`.
+
+    Raises:
+        RunDirectoryError: the file is missing, damaged, written by a newer version, or holds something else.
+    """
+    check_path(path, "path")
+    loaded = storage.load_record(Path(path))
+    if not isinstance(loaded, Result):
+        raise RunDirectoryError(f"{path} holds a {type(loaded).__name__}, which is no result with a figure")
+    return loaded

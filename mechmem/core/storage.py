@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import math
+import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +27,19 @@ from mechmem.errors import MechmemError, RunDirectoryError, UncheckedWarning, wa
 T = TypeVar("T")
 
 _RECORDS: dict[str, type[Any]] = {}
+HOMES = (
+    "analyses",
+    "examples",
+    "interventions",
+    "layers",
+    "math",
+    "neurons",
+    "recipes",
+    "scorecard",
+    "tasks",
+    "training",
+)
+"""Rooms with records; a saved one may be opened before its module has been imported."""
 _ABOUT = "mechmem"
 _UNREADABLE = (OSError, safetensors.SafetensorError, RuntimeError, ValueError, LookupError, MemoryError)
 """What readers raise on a damaged file."""
@@ -174,10 +189,20 @@ def decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if "$map" in value:
         return {decode(k, tensors): decode(v, tensors) for k, v in value["$map"]}
     name = str(value.get("$record"))
-    cls = _RECORDS.get(RECORDS.get(name, name))
+    cls = _class_of(RECORDS.get(name, name))
     if cls is None:
-        raise RunDirectoryError(f"unknown record {value.get('$record')!r}")
+        raise RunDirectoryError(f"unknown record {value.get('$record')!r}, of a newer version or another package")
     return cls(**{name: decode(item, tensors) for name, item in value["fields"].items()})
+
+
+def _class_of(name: str) -> type | None:
+    """Return the record class of a name, also if its module has not been imported yet."""
+    if name not in _RECORDS:
+        for home in HOMES:
+            room = importlib.import_module(f"mechmem.{home}")
+            for info in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+                importlib.import_module(info.name)
+    return _RECORDS.get(name)
 
 
 def save_record(value: Any, path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mechmem.core.export import embedded, write_html
+from mechmem.core.export import embedded, latex, write_html
 from mechmem.core.results import Saved
 from mechmem.core.stats import Estimate
 from mechmem.core.storage import record
@@ -98,6 +98,20 @@ class Ledger(Saved):
             return None if isinstance(value, float) and not math.isfinite(value) else value
 
         return plain(dataclasses.asdict(self))
+
+    def to_latex(self, caption: str = "", label: str = "") -> str:
+        """Return claims, verdicts and measured figures as a LaTeX table (package booktabs), a line per condition.
+
+        Args:
+            caption: by default the paper.
+            label: for references.
+        """
+        rows = [
+            {"claim": "" if place else entry.key, "condition": finding, "verdict": "" if place else entry.verdict}
+            for entry in self.entries
+            for place, finding in enumerate(map(ours, entry.findings))
+        ]
+        return latex(pd.DataFrame(rows, columns=["claim", "condition", "verdict"]), caption or self.title, label)
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from mechmem.core.export import latex
 from mechmem.core.results import Result
 from mechmem.core.stats import UNKNOWN, Estimate
 from mechmem.core.storage import record
@@ -18,7 +19,7 @@ from mechmem.scorecard.rows import CONTROL_TITLES, Cell, Row
 from mechmem.scorecard.structure import Structure
 from mechmem.scorecard.terminal import laid_out, plain
 from mechmem.scorecard.votes import LabelVote
-from mechmem.scorecard.wording import finding, html_table
+from mechmem.scorecard.wording import finding, html_table, plain_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -123,6 +124,15 @@ class Scorecard(Result):
             },
             "rows": [_flat(row) | {"intervals": _intervals(row), "reasons": _reasons(row)} for row in self.rows],
         }
+
+    def to_latex(self, caption: str = "", label: str = "") -> str:
+        """Return the accuracies as a LaTeX table (package booktabs), controls beside them.
+
+        Args:
+            caption: by default the finding.
+            label: for references.
+        """
+        return latex(plain_table(self), caption or self.sentence, label)
 
     def plot(self) -> go.Figure:
         """Return the extractor × split dot plot with controls and intervals."""

@@ -7,6 +7,8 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from mechmem.core.stats import Estimate
 from mechmem.scorecard.rows import CONTROL_TITLES
 
@@ -197,6 +199,25 @@ def html_table(card: Scorecard) -> str:
         f'<div class="mechmem-scorecard"><p>{html.escape(card.sentence)}</p>'
         f"<table><thead><tr>{over}</tr><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{facts}</ul></div>"
     )
+
+
+def plain_table(card: Scorecard) -> pd.DataFrame:
+    """Return the scorecard's figures as text, one row per extractor, for print: no prior knowledge, no reasons."""
+    controls = [name for name in CONTROL_TITLES if any(name in row.controls for row in card.rows)]
+    rows = [
+        {"extractor": row.extractor}
+        | {SPLIT_TITLES[split]: percent(cell.estimate) for split, cell in row.splits.items()}
+        | {
+            CONTROL_TITLES[name]: percent(row.controls[name].estimate) if name in row.controls else ""
+            for name in controls
+        }
+        for row in card.rows
+    ]
+    return pd.DataFrame(rows)
+
+
+def _control(row: Row, name: str) -> str:
+    return percent(row.controls[name].estimate) if name in row.controls else ""
 
 
 def _line(row: Row, controls: list[str]) -> str:

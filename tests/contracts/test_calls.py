@@ -258,6 +258,13 @@ attach(None)                                           | attach takes
 attach(model, inputs='x')                              | inputs must be
 ablate(s, by=5)                                        | by must be
 ablate(s, points=10**22)                               | points must be at most
+load_result('nowhere.safetensors')                     | cannot read nowhere.safetensors
+load_result('')                                        | path must be a path
+pool_neurons(s)                                        | subjects must be
+pool_neurons([])                                       | at least two networks, got 0
+pool_neurons([s])                                      | at least two networks, got 1
+pool_neurons([s, s])                                   | given twice
+pool_neurons([s, 3])                                   | subjects must be
 rank_curve(None)                                       | subject must be
 rank_curve(s, 'W_ou')                                  | Did you mean 'W_out'
 rank_curve(s, 5)                                       | layer must be a string

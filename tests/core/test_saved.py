@@ -5,6 +5,8 @@ written by that version.
 """
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,13 @@ def test_digests_tell_figures_apart():
         frame = load_record(SAVED / "scores.safetensors").to_frame()
     assert digest(frame) == digest(frame.rename(columns={"ipr": "other"}))
     assert digest(frame) != digest(frame.assign(ipr=frame["ipr"] + 1e-12))
+
+
+@pytest.mark.slow
+def test_a_result_is_opened_before_its_module_was_imported(tmp_path):
+    mm.discover_rule(mm.planted_network(5, width=40).subject).save(tmp_path / "rule.safetensors")
+    program = "import sys, mechmem as mm; print(type(mm.load_result(sys.argv[1])).__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "rule.safetensors"], capture_output=True, text=True
+    )
+    assert done.stdout == "DiscoveredRule\n", done.stderr

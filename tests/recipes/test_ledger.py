@@ -91,3 +91,10 @@ def test_html_says_everything_and_escapes(ledger, tmp_path):
     single = dataclasses.replace(ledger, entries=(dataclasses.replace(ledger.entries[0], seeds=1),))
     write_html("ledger.html", tmp_path / "l.html", ledger=single, drawn={"good": None}, figures=ours)
     assert "(1 seed)" in (tmp_path / "l.html").read_text(encoding="utf-8")
+
+
+def test_a_ledger_for_a_paper(ledger):
+    table = ledger.to_latex()
+    judged = [entry.key.replace("_", r"\_") for entry in ledger.entries if entry.findings]
+    assert judged and all(key in table for key in judged) and r"\toprule" in table
+    assert table.count(" & ") == 2 * (1 + sum(len(entry.findings) for entry in ledger.entries))

@@ -377,3 +377,12 @@ def test_a_printed_card_is_the_table_and_the_finding(tiny_run):
     assert raw.split()[1] == f"{100 * value:.1f}".removesuffix(".0" if value in (0, 1) else " ")
     assert " ".join(card.sentence.split()) in " ".join(str(card).split())
     assert repr(card) == f"Scorecard('tiny', extractors raw, additive_free, verdict {card.verdict!r})"
+
+
+def test_a_scorecard_for_a_paper(planted):
+    card = mm.audit(planted.subject, ["raw", "additive_free"])
+    table = card.to_latex(label="tab:card")
+    assert r"\toprule" in table and r"\label{tab:card}" in table and r"additive\_free & " in table
+    assert table.count(r"\\") >= 3 and r"100\%" in table and "%" not in table.replace(r"\%", "")
+    assert card.sentence.split(":")[0].split(" (")[0] in table
+    assert r"\caption{Mine \& yours}" in card.to_latex("Mine & yours")

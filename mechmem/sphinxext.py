@@ -1,0 +1,184 @@
+"""Sphinx extension: a directive that puts the figure of a saved result into a page.
+
+    extensions = ["mechmem.sphinxext"]
+
+Nothing is trained, and nothing is loaded from elsewhere: the site gets one copy of plotly.js.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.metadata
+import os
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+import plotly
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from mechmem.analyses.analyse import analyse
+from mechmem.core.export import embedded, picture, table, title
+from mechmem.core.files import hash_of
+from mechmem.core.results import Result, load_result
+from mechmem.errors import MechmemError, MissingNeedError
+from mechmem.training.train import load
+
+SCRIPT = """\
+document.addEventListener("DOMContentLoaded", () => {
+  for (const node of document.querySelectorAll(".mechmem-plot")) {
+    const figure = JSON.parse(node.firstElementChild.textContent);
+    node.replaceChildren();
+    Plotly.newPlot(node, figure.data, figure.layout, {responsive: true, displaylogo: false, displayModeBar: false});
+  }
+});
+"""
+STYLE = """\
+figure.mechmem-figure { margin: 1.5rem 0; }
+.mechmem-scroll { overflow-x: auto; background: #fff; }
+.mechmem-figure details { font-size: .85em; }
+.mechmem-figure details > div { overflow-x: auto; }
+"""
+SUFFIXES = {"html": "svg", "latex": "pdf"}
+"""Format of the static picture by the builder's format; png for any other."""
+
+logger = logging.getLogger(__name__)
+
+
+class Plot(nodes.General, nodes.Element):
+    """An interactive figure; its child is the picture for readers without JavaScript, if there is one."""
+
+
+class MechmemFigure(SphinxDirective):
+    """The figure of a saved result, with its table folded under it.
+
+        ```{mechmem-figure} results/spectrum.safetensors
+        :alt: Energy of the logits' modes: one bright diagonal
+
+        The rule lies on one diagonal.
+        ```
+
+    The argument is a file that a result's `save` wrote, relative to the page; or a run directory, with `analysis` for
+    what is measured of it. The content is the caption. A picture of the same name beside the file (`spectrum.svg`, and
+    `spectrum.pdf` for LaTeX) is what readers without JavaScript see; where there is none, Chromium draws one.
+
+    Options: `alt`, text in place of the figure; `name`, for references; `analysis`, with a run directory; `no-table`.
+    """
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    has_content = True
+    option_spec: ClassVar[dict[str, Any]] = {  # pyright: ignore[reportIncompatibleVariableOverride]
+        "alt": directives.unchanged,
+        "name": directives.unchanged,
+        "analysis": directives.unchanged,
+        "no-table": directives.flag,
+    }
+
+    def run(self) -> list[nodes.Node]:
+        """Return the figure."""
+        relative, absolute = self.env.relfn2path(self.arguments[0])
+        path = Path(absolute)
+        if not path.exists():
+            raise self.error(f"mechmem-figure: there is no {relative}")
+        try:
+            result = self._result(path)
+            drawn = result.plot()
+        except MechmemError as error:
+            raise self.error(f"mechmem-figure: {error}") from error
+        for each in [path] if path.is_file() else sorted(path.glob("*.json*")):
+            self.env.note_dependency(str(each))
+        alt = self.options.get("alt") or getattr(result, "sentence", "") or title(result)
+        figure = nodes.figure(classes=["mechmem-figure"])
+        plot = Plot(alt=alt, **embedded(drawn))
+        static = self._picture(path, drawn)
+        if static is not None:
+            plot += nodes.image(uri=os.path.relpath(static, Path(self.env.doc2path(self.env.docname)).parent), alt=alt)
+        figure += plot
+        if self.content:
+            caption = nodes.caption(self.block_text, "")
+            parsed = self.parse_content_to_nodes()
+            for node in parsed:
+                caption += node.children if isinstance(node, nodes.paragraph) else [node]
+            figure += caption
+        if "no-table" not in self.options:
+            folded = f"<details><summary>Table</summary><div>{table(result.to_frame())}</div></details>"
+            figure += nodes.raw("", folded, format="html")
+        self.set_source_info(figure)
+        self.add_name(figure)
+        return [figure]
+
+    def _result(self, path: Path) -> Result:
+        analysis = self.options.get("analysis")
+        if path.is_dir() and not analysis:
+            raise self.error(f"mechmem-figure: {path.name} is a directory; name an :analysis: of the run in it")
+        return analyse(load(path), analysis) if path.is_dir() and analysis else load_result(path)
+
+    def _picture(self, path: Path, drawn: Any) -> Path | None:
+        """Return the static picture: the one beside the file, or one that is drawn now and kept with the doctrees."""
+        suffix = SUFFIXES.get(self.env.app.builder.format, "png")
+        beside = path.with_suffix(f".{suffix}")
+        if beside.is_file():
+            self.env.note_dependency(str(beside))
+            return beside
+        kept = Path(self.env.app.doctreedir) / "mechmem" / f"{hash_of(drawn.to_json())}.{suffix}"
+        if not kept.exists():
+            try:
+                content = picture(drawn, suffix)
+            except MissingNeedError as error:
+                where = (self.env.docname, self.lineno)
+                logger.warning("no picture: %s", error, location=where, type="mechmem", subtype="picture")
+                return None
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(content)
+        return kept
+
+
+def visit_plot(self: Any, node: Plot) -> None:
+    """Write the interactive figure, and begin what is shown without JavaScript."""
+    label, size = html.escape(node["alt"]), f"height: {node['height']}px; min-width: {node['narrowest']}px"
+    self.body.append(
+        f'<div class="mechmem-scroll" tabindex="0"><div class="mechmem-plot" role="img" aria-label="{label}" '
+        f'style="{size}"><script type="application/json">{node["json"]}</script></div></div><noscript>'
+    )
+
+
+def depart_plot(self: Any, node: Plot) -> None:
+    """End it."""
+    self.body.append("</noscript>")
+
+
+def pass_plot(self: Any, node: Plot) -> None:
+    """Leave the figure to its picture."""
+
+
+def add_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Load plotly.js on the pages with a figure, and on no other."""
+    if doctree is not None and doctree.next_node(Plot) is not None:
+        for name in ("plotly.min.js", "mechmem.js"):
+            app.add_js_file(name)
+        app.add_css_file("mechmem.css")
+
+
+def copy_scripts(app: Sphinx) -> None:
+    """Put one copy of what the figures need into the site."""
+    if app.builder.format == "html":
+        static = Path(app.outdir) / "_static"
+        static.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", static)
+        (static / "mechmem.js").write_text(SCRIPT, encoding="utf-8")
+        (static / "mechmem.css").write_text(STYLE, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register with Sphinx."""
+    passed = (pass_plot, pass_plot)
+    app.add_node(Plot, html=(visit_plot, depart_plot), latex=passed, text=passed, man=passed, texinfo=passed)
+    app.add_directive("mechmem-figure", MechmemFigure)
+    app.connect("html-page-context", add_scripts)
+    app.connect("builder-inited", copy_scripts)
+    return {"version": importlib.metadata.version("mechmem"), "parallel_read_safe": True, "parallel_write_safe": True}
