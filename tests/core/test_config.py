@@ -18,7 +18,7 @@ unit = st.floats(0, 1, allow_nan=False)
 noises = st.builds(LabelNoise, unit, st.sampled_from(["wrong", "any", "symmetric"]))
 tasks = st.builds(
     ModularConfig,
-    op=st.sampled_from(["add", "subtract"]),
+    op=st.sampled_from(["add", "multiply"]),
     p=st.integers(2, 200),
     train_fraction=st.floats(0.3, 0.7),
     split=st.sampled_from(["random", "stratified", "answers"]),

@@ -188,7 +188,7 @@ def test_only_networks_that_were_trained_alike_are_pooled(tiny_config, tiny_run,
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])
-def test_ids_may_be_unsigned(dtype, tiny_run):
+def test_ids_may_be_unsigned(dtype, tiny_run, unchecked_shapes):
     ids, task = np.arange(3, dtype=dtype), tiny_run.task
     for read in (task.given, task.true, lambda chosen: task.batch(chosen)[0]):
         assert torch.equal(read(ids), read(torch.arange(3)))

@@ -13,8 +13,8 @@ from mechmem.core.config import check_choice
 from mechmem.core.ids import check_ids, one_or_more
 from mechmem.core.subject import Subject
 from mechmem.core.task import Ids
-from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.models.networks.masks import SAME_FOR_ALL, ExampleMask, Part
+from mechmem.errors import MissingNeedError
+from mechmem.models.networks.masks import ExampleMask, Part
 
 
 def mask_layers(model: nn.Module) -> tuple[ExampleMask, ...]:
@@ -58,18 +58,17 @@ def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = N
         part: "full"; "own", what each example trains; "flipped", the units that it does not train (turn-over dropout);
             "shared", without memory units (example-tied dropout).
         ids: ids of the examples in the forward passes inside, one per row; or one id for all rows, which also applies
-            to mechmem's own passes inside. Without ids, mechmem's passes apply each example's own mask.
+            to mechmem's own passes inside. Without ids, mechmem's passes apply each example's own mask. "full" and
+            "shared" are the same for all examples, whatever the ids.
 
     Raises:
         MissingNeedError: the network has no mask layers.
         UnknownNameError: a mask layer has no such subnetwork.
-        ConfigError: the ids are not whole numbers of at least 0, or the subnetwork is the same for all examples.
+        ConfigError: the ids are not whole numbers of at least 0.
     """
     task = model.task if isinstance(model, Subject) else None
     found = None if ids is None else one_or_more(ids)
     layers = _with_part(model.model if isinstance(model, Subject) else model, part)
-    if found is not None and part in SAME_FOR_ALL:
-        raise ConfigError(f"the subnetwork {part!r} is the same for all examples, and takes no ids")
     if task is not None and found is not None:
         # An id that is not in the task would give a mask that no example has trained.
         found = found if not found.ndim else task.source(check_ids(task, found))

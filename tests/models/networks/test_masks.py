@@ -233,8 +233,6 @@ def test_what_cannot_be_masked_is_one_clear_error():
     for ids in ([-1, 2], [0.5], [True], torch.zeros(2, 2, dtype=torch.long), "one"):
         with pytest.raises(ConfigError, match="example ids"), mm.subnetwork(model, "own", ids):
             pass
-    with pytest.raises(ConfigError, match="same for all examples"), mm.subnetwork(model, "full", [0, 1]):
-        pass
     subject = mm.Subject(model, task, model.roles)
     with pytest.raises(UnknownNameError, match="no example id 999"), mm.subnetwork(subject, "own", [0, 999]):
         pass
