@@ -46,6 +46,9 @@ figure.mechmem-figure { margin: 1.5rem 0; }
 SUFFIXES = {"html": "svg", "latex": "pdf"}
 """Format of the static picture by the builder's format; png for any other."""
 
+COLUMN, THREE_PANELS = 690, 840
+"""Pixels: width of a column of text, and what three panels would like to have."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -140,7 +143,9 @@ class MechmemFigure(SphinxDirective):
 
 def visit_plot(self: Any, node: Plot) -> None:
     """Write the interactive figure, and begin what is shown without JavaScript."""
-    label, size = html.escape(node["alt"]), f"height: {node['height']}px; min-width: {node['narrowest']}px"
+    # Up to three panels fit into a column; more of them are scrolled to.
+    least = COLUMN if node["narrowest"] <= THREE_PANELS else node["narrowest"]
+    label, size = html.escape(node["alt"]), f"height: {node['height']}px; min-width: {least}px"
     self.body.append(
         f'<div class="mechmem-scroll" tabindex="0"><div class="mechmem-plot" role="img" aria-label="{label}" '
         f'style="{size}"><script type="application/json">{node["json"]}</script></div></div><noscript>'
