@@ -19,9 +19,10 @@ import tyro
 
 from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
 from mechmem.cli.lines import UnreadError, check_line, in_one_line, options
-from mechmem.cli.measurements import Ablate, Analyse, Compare, Discover, Neuron, OverTraining, Patch
+from mechmem.cli.measurements import Ablate, Analyse, Compare, Discover, Neuron, OfRun, OverTraining, Patch
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
+from mechmem.core.export import check_export
 from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import TERMINATED, Terminated, deaf, interruptible
 from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailedError, unknown_name
@@ -192,7 +193,9 @@ def _audit(command: Audit) -> None:
             _write(f"Report: {command.out / 'report.html'}")
 
 
-def _measure(command: CommonOptions) -> None:
+def _measure(command: OfRun | Compare) -> None:
+    if command.out is not None:
+        check_export(command.out, "--out")
     _load_libraries()
     from mechmem.cli.measuring import run_measurement
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from mechmem.cli import measurements as options
-from mechmem.core.export import check_export
 from mechmem.core.results import Result
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError
@@ -27,8 +26,6 @@ def run_measurement(command: Any, write: Write) -> None:
         MissingNeedError: the network lacks what the measurement needs, or a picture needs Chromium.
         RunDirectoryError: the run cannot be read, or the file cannot be written.
     """
-    if command.out is not None:
-        check_export(command.out, "--out")
     result = MEASURES[type(command)](command)
     if command.out is not None:
         result.export(command.out)

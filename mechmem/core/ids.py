@@ -8,7 +8,7 @@ from einops import reduce
 from jaxtyping import Int
 from torch import Tensor
 
-from mechmem.core.task import Ids, Task
+from mechmem.core.task import Ids, Task, signed
 from mechmem.errors import ConfigError
 
 
@@ -80,7 +80,7 @@ def one_or_more(ids: Ids | int) -> Int[Tensor, "*example"]:
         ConfigError: they are not whole numbers ≥ 0.
     """
     try:
-        found = torch.as_tensor(ids.astype(np.int64) if isinstance(ids, np.ndarray) and ids.dtype.kind == "u" else ids)
+        found = torch.as_tensor(signed(ids))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"example ids are whole numbers, got a {type(ids).__name__}") from error
     if found.dtype == torch.bool or found.is_floating_point() or found.is_complex() or found.ndim > 1:

