@@ -7,8 +7,8 @@ Nothing is trained, and nothing is loaded from elsewhere: the site gets one copy
 
 from __future__ import annotations
 
-import html
 import importlib.metadata
+import importlib.resources
 import os
 import shutil
 from pathlib import Path
@@ -22,24 +22,15 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from mechmem.analyses.analyse import analyse
-from mechmem.core.export import embedded, picture, table, title
+from mechmem.core.export import embedded, needs, picture, table, title
 from mechmem.core.files import hash_of
 from mechmem.core.results import Result, load_result
 from mechmem.errors import MechmemError, MissingNeedError
 from mechmem.training.train import load
 
-SCRIPT = """\
-document.addEventListener("DOMContentLoaded", () => {
-  for (const node of document.querySelectorAll(".mechmem-plot")) {
-    const figure = JSON.parse(node.firstElementChild.textContent);
-    node.replaceChildren();
-    Plotly.newPlot(node, figure.data, figure.layout, {responsive: true, displaylogo: false, displayModeBar: false});
-  }
-});
-"""
 STYLE = """\
 figure.mechmem-figure { margin: 1.5rem 0; }
-.mechmem-scroll { overflow-x: auto; background: #fff; }
+.mechmem-figure .mechmem-scroll { background: #fff; }
 .mechmem-figure details { font-size: .85em; }
 .mechmem-figure details > div { overflow-x: auto; }
 """
@@ -97,7 +88,9 @@ class MechmemFigure(SphinxDirective):
             self.env.note_dependency(str(each))
         alt = self.options.get("alt") or getattr(result, "sentence", "") or title(result)
         figure = nodes.figure(classes=["mechmem-figure"])
-        plot = Plot(alt=alt, **embedded(drawn))
+        # Up to three panels fit into a column; more of them are scrolled to.
+        least = needs(drawn)[1]
+        plot = Plot(place=embedded(drawn, alt, COLUMN if least <= THREE_PANELS else least))
         static = self._picture(path, drawn)
         if static is not None:
             plot += nodes.image(uri=os.path.relpath(static, Path(self.env.doc2path(self.env.docname)).parent), alt=alt)
@@ -143,13 +136,7 @@ class MechmemFigure(SphinxDirective):
 
 def visit_plot(self: Any, node: Plot) -> None:
     """Write the interactive figure, and begin what is shown without JavaScript."""
-    # Up to three panels fit into a column; more of them are scrolled to.
-    least = COLUMN if node["narrowest"] <= THREE_PANELS else node["narrowest"]
-    label, size = html.escape(node["alt"]), f"height: {node['height']}px; min-width: {least}px"
-    self.body.append(
-        f'<div class="mechmem-scroll" tabindex="0"><div class="mechmem-plot" role="img" aria-label="{label}" '
-        f'style="{size}"><script type="application/json">{node["json"]}</script></div></div><noscript>'
-    )
+    self.body.append(f"{node['place']}<noscript>")
 
 
 def depart_plot(self: Any, node: Plot) -> None:
@@ -175,8 +162,10 @@ def copy_scripts(app: Sphinx) -> None:
         static = Path(app.outdir) / "_static"
         static.mkdir(parents=True, exist_ok=True)
         shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", static)
-        (static / "mechmem.js").write_text(SCRIPT, encoding="utf-8")
-        (static / "mechmem.css").write_text(STYLE, encoding="utf-8")
+        ours = importlib.resources.files("mechmem") / "templates"
+        (static / "mechmem.js").write_text((ours / "draw.js").read_text(encoding="utf-8"), encoding="utf-8")
+        style = (ours / "draw.css").read_text(encoding="utf-8") + STYLE
+        (static / "mechmem.css").write_text(style, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -182,12 +182,12 @@ def test_public_names_are_listed_at_their_own_address_and_by_room():
 
 ROOMS = {
     "core", "math", "plotting", "tasks", "models", "training", "interventions", "layers",
-    "scorecard", "neurons", "examples", "analyses", "recipes", "cli",
+    "scorecard", "neurons", "examples", "analyses", "pages", "recipes", "cli",
 }  # fmt: skip
 
 
 def test_nothing_stands_outside_the_rooms():
-    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "errors.py", "report.py", "sphinxext.py"}
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "errors.py", "sphinxext.py"}
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders == ROOMS | {"templates"}
 
@@ -228,7 +228,7 @@ def test_the_picture_of_the_rooms_shows_each_room_once():
     spec = importlib.util.spec_from_file_location("rooms", ROOT / "docs" / "rooms.py")
     rooms = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rooms)
-    assert {room for layer in rooms.layers() for room in layer} == ROOMS | {"errors", "report", "sphinxext"}
+    assert {room for layer in rooms.layers() for room in layer} == ROOMS | {"errors", "sphinxext"}
     drawing = rooms.rooms_svg()
     for room in ROOMS:
         assert drawing.count(f">{room}</text>") == 1

@@ -14,7 +14,7 @@ import torch
 from mechmem.core import files
 from mechmem.core.subject import Subject
 from mechmem.models.networks.config import MLPConfig
-from mechmem.report import check_output, write_report
+from mechmem.pages.report import check_output, write_report
 from mechmem.scorecard.audit import audit
 from mechmem.scorecard.scorecard import Scorecard
 from mechmem.tasks.config import LabelNoise, ModularConfig

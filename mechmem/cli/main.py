@@ -169,7 +169,7 @@ def _audit(command: Audit) -> None:
     from mechmem.cli.terminal import console
     from mechmem.core import files
     from mechmem.core.subject import check_alike
-    from mechmem.report import check_output, write_report
+    from mechmem.pages.report import check_output, write_report
     from mechmem.scorecard.audit import audit
     from mechmem.scorecard.extractor import extractor
     from mechmem.scorecard.pooling import pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.metadata
 import re
 from pathlib import Path
@@ -70,7 +71,7 @@ def export(result: Result, path: str | Path, width: int | None = None, height: i
     else:
         sentence = getattr(result, "sentence", "")
         shared = {"title": title(result), "sentence": sentence, "table": table(result.to_frame())}
-        write_html("result.html", place, figure=embedded(figure), **shared)
+        write_html("result.html", place, figure=embedded(figure, shared["title"]), **shared)
 
 
 def title(result: Result) -> str:
@@ -118,10 +119,10 @@ def picture(figure: go.Figure, suffix: str, width: int | None = None, height: in
         from kaleido.errors import ChromeNotFoundError
     except ImportError as error:
         raise MissingNeedError("pictures need kaleido: pip install 'mechmem[pictures]' (or export .html)") from error
-    needs = embedded(figure)
+    usual, least = needs(figure)
     size = {
-        "width": width or figure.layout.width or max(WIDTH, needs["narrowest"]),
-        "height": height or needs["height"],
+        "width": width or figure.layout.width or max(WIDTH, least),
+        "height": height or usual,
         "scale": SHARPNESS if suffix == "png" else 1,
     }
     options: dict[str, Any] = {"mathjax": False}
@@ -156,9 +157,25 @@ def write_html(template: str, path: Path, **context: Any) -> None:
     write_text(path, environment.get_template(template).render(**shared, **context))
 
 
-def embedded(figure: go.Figure) -> dict[str, Any]:
-    """Return a figure as a page embeds it: JSON, height, and the least width that is readable."""
-    # Plotly writes "<" as an escape, so no text of a figure can end the script element that holds it.
-    json = figure.to_json()
+def needs(figure: go.Figure) -> tuple[int, int]:
+    """Return a figure's height, and the least width at which it is readable, in pixels."""
     panels = len(list(figure.select_xaxes()))
-    return {"json": json, "height": int(figure.layout.height or 450), "narrowest": max(460, 280 * panels)}
+    return int(figure.layout.height or 450), max(460, 280 * panels)
+
+
+def embedded(figure: go.Figure, label: str, narrowest: int | None = None) -> str:
+    """Return the HTML of a figure's place on a page with `draw.js` and `draw.css`.
+
+    Args:
+        figure: the figure.
+        label: what it shows, for who cannot see it; the name of the file that it is saved as comes from it.
+        narrowest: the least width in pixels; what is narrower is scrolled in.
+    """
+    height, least = needs(figure)
+    name = re.sub(r"\W+", "-", label.lower()).strip("-")[:60].rstrip("-") or "figure"
+    # Plotly writes "<" as an escape, so no text of a figure can end the script element that holds it.
+    return (
+        f'<div class="mechmem-scroll" tabindex="0"><div class="mechmem-plot" role="img" '
+        f'aria-label="{html.escape(label)}" data-name="{name}" data-height="{height}" data-narrowest="{narrowest or least}">'
+        f'<script type="application/json">{figure.to_json()}</script></div></div>'
+    )

@@ -173,7 +173,7 @@ def write_page(ledger: Ledger, recipe: Recipe, folder: Path) -> None:
         claim = recipe.claim(entry.key)
         figure = None
         if claim.draw is not None and entry.runs:
-            figure = embedded(claim.draw(measurements(claim, ledger.scale, folder)))
+            figure = embedded(claim.draw(measurements(claim, ledger.scale, folder)), claim.statement)
         drawn[entry.key] = figure
     write_html("ledger.html", folder / "ledger.html", ledger=ledger, drawn=drawn, figures=_figures)
 

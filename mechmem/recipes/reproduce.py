@@ -23,6 +23,7 @@ from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import interruptible, run_interruptibly, worker_pool
 from mechmem.errors import RunDirectoryError, TrainingFailedError, unknown_name
 from mechmem.models.hooks.running import resolve_device
+from mechmem.pages.report import check_output
 from mechmem.recipes.claims import SCALES, Claim, Recipe, Scale
 from mechmem.recipes.ledger import Entry, Ledger, entry_of, write_page
 from mechmem.recipes.trials import (
@@ -33,7 +34,6 @@ from mechmem.recipes.trials import (
     step_rate,
     work,
 )
-from mechmem.report import check_output
 from mechmem.training.progress import ProgressConsole
 
 OURS = ("reproduction.json", "runs", "measurements", "ledger.json", "ledger.html", "ledger.safetensors")

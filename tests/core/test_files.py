@@ -13,7 +13,7 @@ import pytest
 
 from mechmem.core import files
 from mechmem.errors import RunDirectoryError, TrainingFailedError
-from mechmem.report import check_output
+from mechmem.pages.report import check_output
 from mechmem.training.header import strangers
 
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from mechmem.errors import RunDirectoryError
+from mechmem.pages.report import write_html
 from mechmem.recipes.claims import COLUMNS, Claim, Recipe, Trial, at_least
 from mechmem.recipes.ledger import Ledger, entry_of, ours
-from mechmem.report import write_html
 from mechmem.training.config import TrainConfig
 
 

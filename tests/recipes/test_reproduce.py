@@ -71,7 +71,7 @@ def test_what_stands_is_reopened_and_not_trained_again(folder):
     assert mm.Ledger.load(folder / "ledger.safetensors") == ledger
     assert json.loads((folder / "ledger.json").read_text())["recipe"] == "doshi_2024"
     page = (folder / "ledger.html").read_text(encoding="utf-8")
-    assert page.count('class="plot"') == 2 and "not judged" in page
+    assert page.count('class="mechmem-plot"') == 2 and "not judged" in page
     (run,) = {run for entry in ledger.entries for run in entry.runs}
     assert mm.load(folder / "runs" / run).task.symbols == 11
     frame = measurements(recipe("doshi_2024").claim("prune_low"), "smoke", folder)

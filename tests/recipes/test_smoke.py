@@ -39,4 +39,6 @@ def test_a_recipe_measures_every_quantity_that_a_claim_asks_for(name, tmp_path, 
     for entry in ledger.entries:
         assert escape(entry.statement) in page
         assert all(escape(finding.condition) in page for finding in entry.findings)
-    assert page.count('class="plot"') == sum(claim.draw is not None and not claim.pending for claim in claims.values())
+    assert page.count('class="mechmem-plot"') == sum(
+        claim.draw is not None and not claim.pending for claim in claims.values()
+    )

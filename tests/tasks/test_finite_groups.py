@@ -16,7 +16,7 @@ from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 from mechmem.math.filtration import frequency_power, key_frequency, strongest_frequencies
 from mechmem.models.networks.mlp import HookedMLP
 from mechmem.models.reading.weights import neuron_weights
-from mechmem.report import write_report
+from mechmem.pages.report import write_report
 from mechmem.scorecard.extractor import extractor
 from mechmem.scorecard.pruned import remove_frequencies
 from mechmem.tasks.build import build_task

@@ -191,18 +191,19 @@ def _is_page(path: Path) -> bool:
 
 
 def _network(subject: Subject, card: Scorecard) -> dict[str, Any]:
+    name = card.name.replace("_", " ")
     return {
-        "name": card.name.replace("_", " "),
+        "name": name,
         "verdict": card.verdict,
         "sentence": card.sentence,
         "task": dict(_flat(card.task)),
-        "scorecard": embedded(card.plot()),
+        "scorecard": embedded(card.plot(), f"Scorecard of {name}"),
         "table": card._repr_html_(),
-        "sections": [_section(section, subject) for section in SECTIONS],
+        "sections": [_section(section, subject, name) for section in SECTIONS],
     }
 
 
-def _section(section: Section, subject: Subject) -> dict[str, Any]:
+def _section(section: Section, subject: Subject, name: str) -> dict[str, Any]:
     shown: dict[str, Any] = {"title": section.title, "caption": section.caption, "figure": None}
     shown |= {"note": "", "remark": ""}
     try:
@@ -210,7 +211,7 @@ def _section(section: Section, subject: Subject) -> dict[str, Any]:
     except MissingNeedError as error:
         return shown | {"note": str(error)}
     said = {"note": section.note(result), "remark": section.remark(result)}
-    return shown | {"figure": embedded(result.plot()), **said}
+    return shown | {"figure": embedded(result.plot(), f"{section.title} of {name}"), **said}
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -9,11 +9,11 @@ import torch
 from plotly.offline import get_plotlyjs
 
 import mechmem as mm
-from mechmem import report
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.pages import report
+from mechmem.pages.report import SECTIONS, write_report
 from mechmem.plotting.accuracy import dot_plot
-from mechmem.report import SECTIONS, write_report
 from mechmem.scorecard.controls import LogitTable
 
 TITLES = [section.title for section in SECTIONS]

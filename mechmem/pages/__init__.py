@@ -1,0 +1,1 @@
+"""Pages of HTML that need nothing else: the report on audited networks."""
