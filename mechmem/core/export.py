@@ -176,6 +176,7 @@ def embedded(figure: go.Figure, label: str, narrowest: int | None = None) -> str
     # Plotly writes "<" as an escape, so no text of a figure can end the script element that holds it.
     return (
         f'<div class="mechmem-scroll" tabindex="0"><div class="mechmem-plot" role="img" '
-        f'aria-label="{html.escape(label)}" data-name="{name}" data-height="{height}" data-narrowest="{narrowest or least}">'
+        f'aria-label="{html.escape(label)}" data-name="{name}" '
+        f'data-height="{height}" data-narrowest="{narrowest or least}">'
         f'<script type="application/json">{figure.to_json()}</script></div></div>'
     )
