@@ -49,7 +49,7 @@ class Visit:
 
 @contextlib.contextmanager
 def chromium(**options: Any) -> Iterator[Visit]:
-    """Open a page in Chromium, with `options` for its context, such as `viewport`, `color_scheme`, `java_script_enabled`."""
+    """Open a page in Chromium; `options` are those of its context, such as `viewport` or `java_script_enabled`."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
