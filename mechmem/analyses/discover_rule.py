@@ -18,7 +18,7 @@ from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
-from mechmem.math.logits import answers_of, check_finite
+from mechmem.math.logits import answers_of, check_finite, margins
 from mechmem.plotting.cayley import tables
 from mechmem.scorecard.extractor import extractor
 from mechmem.scorecard.given_away import given_away
@@ -206,12 +206,13 @@ def discover_rule(subject: Subject, extractor_name: str = "", *, seed: int = 0) 
     logits = chosen(subject)(task.ids).cpu()
     check_finite(logits, f"the logits of {chosen.name}")
     n, (a, b) = task.symbols, task.operands.T
-    read = torch.full((n, n), -1)
-    read[a, b] = answers_of(logits)
+    read, sure = torch.full((n, n), -1), torch.zeros(n, n, dtype=logits.dtype)
+    answers = answers_of(logits)
+    read[a, b], sure[a, b] = answers, margins(logits, answers)
     trained, labels = task.rows(task.train_ids), task.given(task.train_ids)
     pairs = a[trained], b[trained]
     given = _labels(n, pairs, labels)
-    found = recognised(read, task.n_classes, seed)
+    found = recognised(read, task.n_classes, seed, sure)
     inside = found.inside
     noise_left = None
     if task.noisy is not None:

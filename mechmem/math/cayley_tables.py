@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 from einops import repeat
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechmem.core.randomness import generator
@@ -48,26 +48,37 @@ class Square:
     classes: Int[Tensor, " n"]
 
 
-def square_part(table: Int[Tensor, "row column"], n_classes: int, seed: int = 0) -> Square | None:
+def square_part(
+    table: Int[Tensor, "row column"],
+    n_classes: int,
+    seed: int = 0,
+    margins: Float[Tensor, "row column"] | None = None,
+) -> Square | None:
     """Set apart the rows, columns and classes that no Latin square can hold; None if no square of 2 or more is left.
 
     A product with 0 is 0, for example: one row, one column and one class are not those of a group. Rows and columns go
-    in which few classes fill the cells. If what is left is no square of as many classes, those go that break
-    quadrangles: whose cells other quadrangles predict half as often as those of the median row or column. Then classes
-    go that are rare.
+    in which few classes fill the cells, and of two that agree in most cells the one that is answered less surely: a
+    symbol that has no place of its own in a network's rule is answered like another. If what is left is no square of as many classes, or no Latin one, those go that
+    break quadrangles: whose cells other quadrangles predict half as often as those of the median row or column; unless
+    the rest is no better. Then classes go that are rare.
 
     Args:
         table: the answers; −1 where there is none.
         n_classes: number of classes.
         seed: seed of the quadrangles.
+        margins: how sure each answer is; by default all alike, and of two lines the later one goes.
     """
-    rows, columns = _varied(table), _varied(table.T)
+    sure = torch.zeros(table.shape) if margins is None else margins
+    rows, columns = (_varied(lines) & ~_copies(lines, weight) for lines, weight in ((table, sure), (table.T, sure.T)))
     found = _square(table, rows, columns, n_classes)
-    if found is None and int(rows.sum()) > 2 and int(columns.sum()) > 2:
+    whole = found is not None and sum(latin_shares(found.cells)) == 2
+    if not whole and int(rows.sum()) > 2 and int(columns.sum()) > 2:
         fitting = _fitting(table[rows][:, columns], n_classes, seed)
         for lines, fits in zip((rows, columns), fitting, strict=True):
             lines[lines.nonzero()[:, 0][~fits]] = False
-        found = _square(table, rows, columns, n_classes)
+        smaller = _square(table, rows, columns, n_classes)
+        if found is None or (smaller and sum(latin_shares(smaller.cells)) > sum(latin_shares(found.cells))):
+            found = smaller
     return found
 
 
@@ -93,6 +104,20 @@ def _varied(table: Int[Tensor, "line cell"]) -> Bool[Tensor, " line"]:
     fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     known = ordered >= 0
     return known.any(1) & ((fresh & known).sum(1) >= DEGENERATE * known.sum(1))
+
+
+def _copies(table: Int[Tensor, "line cell"], margins: Float[Tensor, "line cell"]) -> Bool[Tensor, " line"]:
+    """Return which lines agree in most cells with one that is surer; lines of a Latin square agree in none."""
+    order = margins.mean(1).argsort(descending=True, stable=True)
+    copies = torch.zeros(len(table), dtype=torch.bool)
+    known = table >= 0
+    for place, line in enumerate(order.tolist()):
+        surer = order[:place]
+        surer = surer[~copies[surer]]
+        both = known[line] & known[surer]
+        agreed = ((table[surer] == table[line]) & both).sum(1)
+        copies[line] = bool((agreed > DEGENERATE * both.sum(1)).any())
+    return copies
 
 
 def _fitting(

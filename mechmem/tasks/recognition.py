@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
 from torch import Tensor
 
@@ -86,7 +86,12 @@ class Recognised:
         return rearrange(self.rows, "row -> row 1") & self.columns & (self.kind != "none")
 
 
-def recognised(table: Int[Tensor, "row column"], n_classes: int, seed: int = 0) -> Recognised:
+def recognised(
+    table: Int[Tensor, "row column"],
+    n_classes: int,
+    seed: int = 0,
+    margins: Float[Tensor, "row column"] | None = None,
+) -> Recognised:
     """Recognise the group behind a table of answers.
 
     Rows, columns and classes that no Latin square can hold are set apart. What is left is corrected by votes of
@@ -97,8 +102,9 @@ def recognised(table: Int[Tensor, "row column"], n_classes: int, seed: int = 0) 
         table: the answers; −1 where there is none.
         n_classes: number of classes.
         seed: seed of the quadrangles.
+        margins: how sure each answer is, if that is known.
     """
-    square = square_part(table, n_classes, seed)
+    square = square_part(table, n_classes, seed, margins)
     rows, columns = (torch.zeros(length, dtype=torch.bool) for length in table.shape)
     classes = torch.zeros(n_classes, dtype=torch.bool)
     places = [torch.full((length,), -1) for length in (*table.shape, n_classes)]

@@ -77,6 +77,21 @@ def test_the_zero_of_multiplication_is_set_apart(garbage):
     assert torch.equal(square.classes[square.cells], table[order[square.rows]][:, order.flip(0)[square.columns]])
 
 
+@pytest.mark.parametrize("surer", [5, 0])
+def test_of_two_columns_that_are_one_the_surer_stays(surer):
+    """A symbol without a place of its own in the rule is answered like another: 0 like 5, and its row like nothing."""
+    p, a = 23, torch.arange(23)
+    table = a[:, None] * a % p
+    table[:, 0] = table[:, 5]
+    table[0] = torch.randperm(p, generator=torch.Generator().manual_seed(0))
+    margins = torch.ones(p, p)
+    margins[:, surer] = 2.0
+    square = square_part(table, p, margins=margins)
+    assert square.columns.tolist() == [column for column in range(p) if column != 5 - surer]
+    assert square.rows.tolist() == list(range(1, p)) and 0 not in square.classes
+    assert latin_shares(square.cells) == (1, 1)
+
+
 def test_a_random_table_holds_no_square():
     draw = torch.Generator().manual_seed(0)
     assert square_part(torch.zeros(9, 9, dtype=torch.long), 9) is None
