@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
 import importlib.metadata
-import inspect
 import os
-import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import jinja2
 
-import mechmem
-from mechmem.core.group import Group
 from mechmem.core.needs import KNOWLEDGE
-from mechmem.core.plugins import KINDS, plugins
-from mechmem.core.task import Task
 from mechmem.recipes.trials import recipes
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import inventory  # noqa: E402
 from frontier import frontier_table  # noqa: E402
 from rates import rates_table  # noqa: E402
 from rooms import rooms_svg  # noqa: E402
@@ -32,10 +26,41 @@ author = "The mechmem developers"
 copyright = "2026, The mechmem developers"
 release = version = importlib.metadata.version("mechmem")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "mechmem.sphinxext"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "mechmem.sphinxext",
+]
 html_theme = "furo"
 html_title = f"mechmem {version}"
-exclude_patterns = ["_build"]
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+exclude_patterns = ["_build", "reference/macros.md", "gallery/**.ipynb", "gallery/**.py"]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "",
+    "within_subsection_order": "order.place",
+    "image_scrapers": ("mechmem.sphinxext.gallery",),
+    "capture_repr": ("_repr_html_",),
+    # Their figures, tables and pictures are the scraper's.
+    "ignore_repr_types": r"mechmem\.(?!recipes)|plotly",
+    "reset_modules": (),
+    "abort_on_example_error": True,
+    "show_signature": False,
+    "write_computation_times": False,
+    "min_reported_time": 10**6,
+    "download_all_examples": False,
+}
+# Where there is no Chromium, figures are drawn in the reader's browser only.
+if not any(map(shutil.which, ("chromium", "google-chrome", "chrome"))):
+    suppress_warnings = ["mechmem.picture"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -62,62 +87,6 @@ nitpick_ignore_regex = [
 ]
 
 
-def public_names() -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """Return, for every part of the package with names in `mm`: the part, its first line, its names with kinds."""
-    stub = ast.parse(Path(mechmem.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
-    parts: dict[str, list[str]] = {}
-    for node in stub.body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            parts.setdefault(node.module.split(".")[0], []).extend(alias.name for alias in node.names)
-    return [(part, _headline(part), [(name, _directive(name)) for name in names]) for part, names in parts.items()]
-
-
-def _headline(part: str) -> str:
-    return (importlib.import_module(f"mechmem.{part}").__doc__ or "").strip().splitlines()[0]
-
-
-def _directive(name: str) -> str:
-    value = getattr(mechmem, name)
-    return "autoclass" if inspect.isclass(value) else "autofunction" if callable(value) else "autodata"
-
-
-def plugins_by_kind() -> dict[str, dict[str, type]]:
-    """Return every plugin by kind and name, without aliases."""
-    return {
-        kind: {name: cls for name, cls in sorted(plugins(kind).items()) if name == cls.name} for kind in sorted(KINDS)
-    }
-
-
-def supporting_types() -> list[type]:
-    """Return the classes of the package that signatures and fields mention and no other section documents."""
-    shown = {getattr(mechmem, name) for _, _, names in public_names() for name, _ in names}
-    shown |= {cls for found in plugins_by_kind().values() for cls in found.values()}
-    base = {value for value in vars(importlib.import_module("mechmem.core.plugins")).values() if inspect.isclass(value)}
-    base |= {Task, Group}
-    seen, waiting = set(shown), list(shown)
-    while waiting:
-        new = set(_mentioned(waiting.pop())) - seen
-        seen |= new
-        waiting += new
-    return sorted(seen - shown - base, key=lambda cls: (cls.__module__, cls.__qualname__))
-
-
-def _mentioned(value: object) -> Iterator[type]:
-    """Yield classes of the package that a function's or a class's annotations and bases name."""
-    module = sys.modules[value.__module__]
-    owners = [value]
-    if inspect.isclass(value):
-        members = (member for name, member in vars(value).items() if name[0] != "_" or name == "__call__")
-        owners += [getattr(member, "fget", member) for member in members]
-        yield from (base for base in value.__mro__[1:] if base.__module__.startswith("mechmem."))
-    # Annotations are strings; evaluating them would fail on names that are imported for the type checker only.
-    texts = [str(text) for owner in owners for text in getattr(owner, "__annotations__", {}).values()]
-    for word in re.findall(r"\w+", " ".join(texts)):
-        named = getattr(module, word, None)
-        if inspect.isclass(named) and named.__module__.startswith("mechmem.") and named.__name__[0] != "_":
-            yield named
-
-
 def command_help(*arguments: str) -> str:
     """Return the command line's output for `--help`."""
     command = [str(Path(sys.executable).with_name("mechmem")), *arguments, "--help"]
@@ -128,12 +97,13 @@ def command_help(*arguments: str) -> str:
 
 def render(app: object, docname: str, source: list[str]) -> None:
     """Fill a page's placeholders before it is parsed."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     source[0] = environment.from_string(source[0]).render(
         knowledge=KNOWLEDGE,
-        public_names=public_names,
-        plugins=plugins_by_kind,
-        supporting_types=supporting_types,
+        rooms=inventory.rooms,
+        kinds=inventory.kinds,
         command_help=command_help,
         recipes=recipes,
         rooms_svg=rooms_svg,

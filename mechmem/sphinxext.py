@@ -1,12 +1,15 @@
-"""Sphinx extension: a directive that puts the figure of a saved result into a page.
+"""Sphinx extension: a directive that puts the figure of a saved result into a page, and figures in sphinx-gallery.
 
     extensions = ["mechmem.sphinxext"]
+    sphinx_gallery_conf = {"image_scrapers": ("mechmem.sphinxext.gallery",), "ignore_repr_types": "mechmem|plotly"}
 
 Nothing is trained, and nothing is loaded from elsewhere: the site gets one copy of plotly.js.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import importlib.metadata
 import importlib.resources
 import os
@@ -14,18 +17,19 @@ import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
-import plotly
+import plotly.io
 from docutils import nodes
 from docutils.parsers.rst import directives
+from plotly.basedatatypes import BaseFigure
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from mechmem.analyses.analyse import analyse
-from mechmem.core.export import embedded, needs, picture, table, title
+from mechmem.core.export import embedded, needs, one_browser, picture, table, title
 from mechmem.core.files import hash_of
 from mechmem.core.results import Result, load_result
-from mechmem.errors import MechmemError, MissingNeedError
+from mechmem.errors import ConfigError, MechmemError, MissingNeedError
 from mechmem.training.train import load
 
 STYLE = """\
@@ -57,8 +61,9 @@ class MechmemFigure(SphinxDirective):
         ```
 
     The argument is a file that a result's `save` wrote, relative to the page; or a run directory, with `analysis` for
-    what is measured of it. The content is the caption. A picture of the same name beside the file (`spectrum.svg`, and
-    `spectrum.pdf` for LaTeX) is what readers without JavaScript see; where there is none, Chromium draws one.
+    what is measured of it; or a plotly figure as JSON, which has no table. The content is the caption. A picture of the
+    same name beside the file (`spectrum.svg`, and `spectrum.pdf` for LaTeX) is what readers without JavaScript see;
+    where there is none, Chromium draws one.
 
     Options: `alt`, text in place of the figure; `name`, for references; `analysis`, with a run directory; `no-table`.
     """
@@ -80,13 +85,13 @@ class MechmemFigure(SphinxDirective):
         if not path.exists():
             raise self.error(f"mechmem-figure: there is no {relative}")
         try:
-            result = self._result(path)
-            drawn = result.plot()
+            result = None if path.suffix == ".json" else self._result(path)
+            drawn = read_figure(path) if result is None else result.plot()
         except MechmemError as error:
             raise self.error(f"mechmem-figure: {error}") from error
         for each in [path] if path.is_file() else sorted(path.glob("*.json*")):
             self.env.note_dependency(str(each))
-        alt = self.options.get("alt") or getattr(result, "sentence", "") or title(result)
+        alt = self.options.get("alt") or (named(result) if result else path.stem.replace("_", " "))
         figure = nodes.figure(classes=["mechmem-figure"])
         # Up to three panels fit into a column; more of them are scrolled to.
         least = needs(drawn)[1]
@@ -101,7 +106,7 @@ class MechmemFigure(SphinxDirective):
             for node in parsed:
                 caption += node.children if isinstance(node, nodes.paragraph) else [node]
             figure += caption
-        if "no-table" not in self.options:
+        if result is not None and "no-table" not in self.options:
             folded = f"<details><summary>Table</summary><div>{table(result.to_frame())}</div></details>"
             figure += nodes.raw("", folded, format="html")
         self.set_source_info(figure)
@@ -132,6 +137,58 @@ class MechmemFigure(SphinxDirective):
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_bytes(content)
         return kept
+
+
+def named(result: Result) -> str:
+    """Return what stands for a figure where it cannot be seen: the result's sentence, or what it is."""
+    return getattr(result, "sentence", "") or title(result)
+
+
+def read_figure(path: Path) -> Any:
+    """Read a plotly figure.
+
+    Raises:
+        ConfigError: the file holds none.
+    """
+    try:
+        return plotly.io.from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path.name} holds no plotly figure: {error}") from error
+
+
+def gallery(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """Put what a block of an example ends with on its page, as the directive does: sphinx-gallery's image scraper.
+
+    The block's last line is an expression, whose value is a result or a plotly figure; the picture is the thumbnail's.
+
+    Args:
+        block: sphinx-gallery's (type, source, line).
+        block_vars: variables of the example after the block, and where its pictures go.
+        gallery_conf: sphinx-gallery's settings.
+    """
+    ending = ast.parse(block[1]).body[-1:]
+    shown = block_vars["example_globals"].get("___") if ending and isinstance(ending[0], ast.Expr) else None
+    if not isinstance(shown, Result | BaseFigure):
+        return ""
+    figure = shown if isinstance(shown, BaseFigure) else shown.plot()
+    paths = block_vars["image_path_iterator"]
+    try:
+        drawn = picture(figure, "svg")
+    except MissingNeedError:
+        drawn = None  # the directive says why
+    # The next place is taken only for a picture that is there: sphinx-gallery asks for the file of each.
+    place = Path(paths.next() if drawn else paths.image_path.format(block[2])).with_suffix("")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if drawn:
+        place.with_suffix(".svg").write_bytes(drawn)
+    if isinstance(shown, Result):
+        data, alt = place.with_suffix(".safetensors"), named(shown)
+        shown.save(data)
+    else:
+        data, alt = place.with_suffix(".json"), figure.layout.title.text or "Figure"
+        data.write_text(str(figure.to_json()), encoding="utf-8")
+    page = Path(block_vars["target_file"]).parent
+    return f"\n.. mechmem-figure:: {os.path.relpath(data, page)}\n   :alt: {' '.join(alt.split())}\n\n"
 
 
 def visit_plot(self: Any, node: Plot) -> None:
@@ -175,4 +232,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("mechmem-figure", MechmemFigure)
     app.connect("html-page-context", add_scripts)
     app.connect("builder-inited", copy_scripts)
+    # Before sphinx-gallery, whose examples are run when the builder is ready.
+    browser = contextlib.ExitStack()
+    app.connect("builder-inited", lambda app: browser.enter_context(one_browser()), priority=100)
+    app.connect("build-finished", lambda app, error: browser.close())
     return {"version": importlib.metadata.version("mechmem"), "parallel_read_safe": True, "parallel_write_safe": True}

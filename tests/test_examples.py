@@ -1,113 +1,212 @@
-"""The examples run as they stand, with fewer steps, and print what they are there to show."""
+"""The gallery's scripts run on the runs that the repository holds, and find what their last sentences say."""
 
-import re
 import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from plotly.basedatatypes import BaseFigure
+
+import mechmem as mm
+from mechmem.core.results import Result
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-NUMBER = r"(?:-?\d+\.\d+|NaN|inf)"
+EXAMPLES = {path.stem: path for path in sorted((ROOT / "examples").glob("*.py"))}
+
+sys.path.insert(0, str(ROOT / "docs"))
+from order import EXAMPLES as ORDER  # noqa: E402
 
 
-def row(name, numbers):
-    """A line of a table: its name, a pattern, and so many numbers."""
-    return rf"^ *{name}(?: +{NUMBER}){{{numbers}}}$"
+def last(frame, **chosen):
+    """The value of the one row, or of the last, in which columns have these values."""
+    for column, value in chosen.items():
+        frame = frame[frame[column] == value]
+    return frame["value"].iloc[-1]
 
 
-def effect(unit):
-    """The line that says what patching a unit does."""
-    return rf"^  patch {unit}: effect {NUMBER} \[{NUMBER}, {NUMBER}\]$"
+def two_networks(found):
+    hidden, heavy = found["hidden"], found["heavy"]
+    assert (hidden.verdict, heavy.verdict) == ("rule", "labels_only")
+    assert heavy.row("frequency+quadratic").splits["test"].estimate.value > 0.95
+    assert (
+        hidden.row("raw").splits["train_noisy"].estimate.value
+        == heavy.row("raw").splits["train_noisy"].estimate.value
+        == 1
+    )
 
 
-AUDITED = (
-    r"^ *extractor +train_clean +train_noisy +test +untrained_test +one_step_test +noise_only_test$",
-    *(row(name, 6) for name in ("raw", r"frequency\+quadratic", "additive_free", "diagonal")),
-    r" at this scale \(κ.*\); the most that is read out is \d+",
-    r"^report: .*/report\.html$",
-)
-PRINTED = {
-    "benign_memorization": (
-        r"^random labels, images as they are$",
-        r"^random labels, images augmented$",
-        r"^ *trained +untrained +cross_validated$",
-        row(r"layers\.2\.hook_hidden", 3),
-        rf"{row('hook_features', 5)[:-1]} +359 +not fitted$",
-        row(r"trained projector\.hook_hidden test 359", 5),
-        row(r"untrained projector\.hook_hidden test 359", 5),
-    ),
-    "hidden_accuracy": (*AUDITED, rf"^vote of the training labels by answer: {NUMBER}$"),
-    "hidden_knowledge": (
-        row("inputs", 3),
-        row(r"layers\.2\.hook_hidden", 3),
-        r"^chosen by cross-validation: layers\.2\.hook_hidden$",
-        rf"{row('0 layers.2.linear train_noisy', 3)[:-1]} 518$",
-        row("train_noisy 518", 5),
-    ),
-    "memorized_examples": (
-        r"^before training: isolated: nothing leaks$",
-        *(row(score, 5) for score in ("loss", "self_influence", "margin", "forgetting_events", "tracin")),
-        row("train_noisy  False", 1),
-    ),
-    "over_training": (
-        r"^ *fit_noisy( +NaN){3} train_noisy never reached 0\.9 in 30 steps",
-        rf"{row('precedence noisy − clean', 3)[:-1]} +769$",
-        rf"^.*: P\(noisy before clean\) = {NUMBER}$",
-        r"^ *frequency\+quadratic +raw +S +kappa +Z$",
-        row("0", 5),
-        row("30", 5),
-    ),
-    "own_networks": (
-        r"^Sequential: 7 hook points$",
-        rf"^  ablate half of 4\.hook_out: train_noisy {NUMBER} -> {NUMBER}$",
-        effect(r"4\.hook_out\[neuron \d+\]"),
-        r"^ResNet18: 9 hook points$",
-        effect(r"resnet\.encoder\.stages\.\d\.layers\.\d\.layer\.hook_out"),
-        r"^BERT: 7 hook points$",
-        effect(r"bert\.encoder\.layer\.1\.output\.dense\.hook_out"),
-    ),
-    "patching": (
-        rf"{row('hook_hidden denoising', 3)[:-1]} +85(?: +{NUMBER}){{2}}$",
-        rf"{row('frequency 1 denoising', 3)[:-1]} +85(?: +{NUMBER}){{2}}$",
-        r"^\d+ of 192 neurons carry half of the difference between two examples$",
-    ),
-    "your_own_network": (*AUDITED, "^my network shows "),
+def discover_rule(found):
+    assert found["rule"].found.name == "Z58" and found["untrained"].found.kind == "none"
+
+
+def over_training(found):
+    structure, test = found["structure"], found["measured"].to_frame().query("split == 'test'")
+    times = found["times"].to_frame().set_index("name")["step"]
+    assert (times["fit_noisy"], times["fit_clean"]) == (161, 234)
+    assert structure.loc[204, "kappa"] < 0.05 and structure.loc[1500, "kappa"] > 0.25
+    assert test[test["what"] == "raw"]["value"].max() < 0.1
+    assert (
+        last(test, what="frequency+quadratic", step=105) > 0.95
+        and last(test, what="frequency+quadratic", step=28) < 0.9
+    )
+
+
+def neurons_and_waves(found):
+    neurons = found["phases"].to_frame()
+    assert (neurons["share"] > 0.5).mean() > 0.25 and 0.75 < (neurons["class"] == "generalizing").mean() < 0.85
+
+
+def suppression(found):
+    margins = found["parts"].to_frame().query("quantity == 'margin'")
+    clean = last(margins, split="train_clean", part="rule")
+    noisy = last(margins, split="train_noisy_true", part="rule")
+    assert round(clean) == round(noisy) == 6
+    assert last(margins, split="train_noisy_true", part="remainder") < -noisy
+
+
+def pruning(found):
+    test = found["curves"].to_frame().query("split == 'test'").groupby(["order", "removed"])["accuracy"].mean()
+    assert round(test["low"].max(), 2) == 0.43 and round(test["low", 0], 2) == 0.2
+    assert test["high"].max() == test["high", 0] and test["random"].max() == test["random", 0]
+
+
+def patching(found):
+    assert found["frequencies"].to_frame()["effect"].max() < 1 / 9
+    assert abs(found["half"] / len(found["effect"]) - 1 / 3) < 0.03
+
+
+def phase_diagram(found):
+    assert found["fitted"].min().min() == 1
+    table = found["test"].set_index("what")
+    few, most = table.loc["raw", "value"], table.loc["shared_subspaces+additive_free"]
+    assert few.max() < 0.1 and 0.6 < most["value"].max() < 0.72
+    assert most[most["noise"] >= 0.3]["value"].max() < 0.2
+    assert table.loc["frequency+quadratic", "value"].min() > 0.7
+
+
+def transformer(found):
+    card, parts = found["card"], found["parts"].to_frame().query("quantity == 'margin'")
+    assert round(card.row("raw").splits["test"].estimate.value, 2) == 0.55 and card.verdict == "labels_only"
+    assert "answers next to the right ones fit as well" in card.sentence
+    for split in ("train_clean", "train_noisy"):
+        assert last(parts, split=split, component="MLP 0") > 0.9 * last(parts, split=split, component="total")
+    assert found["heads"].to_frame().query("split == 'train_noisy'")["change"].max() < -0.25
+
+
+def layers_of_images(found):
+    table = found["layers"].table()
+    hidden = table[table.index.str.startswith("layers")]
+    assert table.loc["output", "trained"] < 0.7 and hidden["trained"].between(0.76, 0.81).all()
+    assert (hidden["untrained"] > hidden["trained"]).all()
+
+
+def memorized_images(found):
+    top = found["images"].to_frame().nlargest(50, "self_influence")
+    assert (top["split"] == "train_noisy").mean() == 0.8
+    influence = found["influence"].to_frame()
+    helped = influence.nlargest(5, "influence")
+    assert helped["same_label"].iloc[:2].all()
+
+
+def finding_wrong_labels(found):
+    auroc = found["quality"].to_frame().query("figure == 'auroc'").set_index("score")["value"]
+    assert round(auroc["loss"], 2) == 0.99 and abs(auroc["margin"] - auroc["loss"]) < 0.001
+    assert auroc.drop(["loss", "margin"]).max() < auroc["loss"]
+
+
+def your_own_network(found):
+    card = found["card"]
+    assert card.verdict == "rule" and card.row("raw").splits["test"].estimate.value < 0.05
+
+
+def benign_memorization(found):
+    gaps, plain = found["gaps"].set_index("layer"), found["as_they_are"].benign_gap().set_index("layer")
+    below = gaps.drop("projector.hook_hidden")
+    assert (below["verdict"] == "benign").all() and below["gap"].between(0.03, 0.065).all()
+    assert gaps.loc["projector.hook_hidden", "verdict"] == plain.loc["projector.hook_hidden", "verdict"] == "malign"
+    assert (plain["verdict"] == "undecided").sum() == len(plain) - 1
+
+
+def resnet(found):
+    effects = found["effects"].to_frame()["effect"]
+    assert len(effects) == 8 and 0.5 < effects.min() and effects.max() < 0.8
+
+
+def bert(found):
+    effects = found["effects"].to_frame().set_index("name")["effect"]
+    assert effects.idxmax() == "bert.encoder.layer.0.attention.output.dense.hook_out" and effects.max() > 0.6
+    without = found["pruned"].to_frame().query("split == 'train_noisy' and fraction == 1")
+    assert (without["accuracy"] > 0.9).all()
+
+
+def plugin(found):
+    outcomes = [found[name].to_frame()["outcome"].value_counts(normalize=True) for name in ("before", "after")]
+    assert outcomes[0]["memorized"] > 0.1 and outcomes[1]["right"] == 1
+
+
+CLAIMS = {
+    claim.__name__: claim
+    for claim in (
+        two_networks,
+        discover_rule,
+        over_training,
+        neurons_and_waves,
+        suppression,
+        pruning,
+        patching,
+        phase_diagram,
+        transformer,
+        layers_of_images,
+        memorized_images,
+        finding_wrong_labels,
+        your_own_network,
+        benign_memorization,
+        resnet,
+        bert,
+        plugin,
+    )
 }
-"""Lines that each example prints, as patterns."""
-
-PAGES = {
-    "benign_memorization": ["as_they_are/probes", "augmented/invariance", "augmented/probes"],
-    "hidden_accuracy": ["report"],
-    "hidden_knowledge": ["class_manifolds", "depth", "layer_similarity", "probes", "rewinding"],
-    "memorized_examples": ["influence", "influential_examples", "memorized_examples", "quality"],
-    "over_training": ["over_training"],
-    "own_networks": [
-        f"{network}_{what}" for network in ("BERT", "ResNet18", "Sequential") for what in ("ablated", "patched")
-    ],
-    "patching": ["frequencies", "neurons", "points"],
-    "your_own_network": ["report"],
-}
-"""The pages that each example writes."""
+"""What the last sentence of each example says of what its variables hold."""
 
 
-def test_every_example_is_run():
-    assert {path.stem for path in EXAMPLES} == set(PRINTED) == set(PAGES)
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """A copy of the examples and of the runs that git carries."""
+    copy = tmp_path_factory.mktemp("gallery") / "examples"
+    shutil.copytree(ROOT / "examples", copy, ignore=shutil.ignore_patterns("*.optimizer.safetensors", "one_step-*"))
+    return copy
+
+
+def test_every_example_has_its_place_and_its_claim():
+    assert set(EXAMPLES) == set(ORDER) == set(CLAIMS)
+
+
+def test_every_example_asks_a_question_and_answers_it():
+    for path in EXAMPLES.values():
+        text = path.read_text(encoding="utf-8")
+        title, answer = text.splitlines()[1], text.rsplit("# %%\n", 1)[1]
+        assert title.endswith("?"), path.name
+        assert answer.startswith("# So ") and all(line.startswith("#") for line in answer.splitlines()), path.name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_prints_its_findings_and_writes_its_pages(script, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [script.name, "--steps", "30", "--out", str(tmp_path)])
-    runpy.run_path(str(script), run_name="__main__")
-    printed = capsys.readouterr().out
-    missing = [pattern for pattern in PRINTED[script.stem] if not re.search(pattern, printed, re.MULTILINE)]
-    assert not missing, f"{missing} are not in what is printed:\n{printed}"
-    pages = {path.relative_to(tmp_path).with_suffix("").as_posix(): path for path in tmp_path.rglob("*.html")}
-    assert sorted(pages) == PAGES[script.stem]
-    assert all(path.stat().st_size > 2_000 for path in pages.values())
-    histories = list(tmp_path.glob("*/history.jsonl"))
-    assert all(history.read_text().count("\n") > 2 for history in histories)
-    # Networks with random weights are not trained.
-    assert histories or script.stem == "own_networks"
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_finds_what_it_says(name, gallery, monkeypatch, capsys):
+    monkeypatch.chdir(gallery)
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    before = {path for path in gallery.rglob("*") if "one_step-" not in str(path)}
+    found = runpy.run_path(f"{name}.py")
+    after = {path for path in gallery.rglob("*") if "one_step-" not in str(path) and "__pycache__" not in str(path)}
+    assert after <= before, "something was trained that the repository should hold"
+    shown = (Result, mm.Ledger, BaseFigure)
+    assert any(isinstance(value, shown) for value in found.values())
+    CLAIMS[name](found)
+
+
+def test_the_runs_are_small():
+    listed = subprocess.run(["git", "ls-files", "-z", "examples/runs"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode or not listed.stdout:
+        pytest.skip("no git")
+    assert sum((ROOT / name).stat().st_size for name in filter(None, listed.stdout.split("\0"))) < 10 * 2**20

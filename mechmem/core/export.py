@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import importlib.metadata
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +128,16 @@ def picture(figure: go.Figure, suffix: str, width: int | None = None, height: in
         "height": height or usual,
         "scale": SHARPNESS if suffix == "png" else 1,
     }
-    options: dict[str, Any] = {"mathjax": False}
+    for chatty in ("kaleido", "choreographer"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        drawn = kaleido.calc_fig_sync(figure.to_dict(), opts={"format": suffix, **size}, kopts=options)
+        # A browser that is kept has its options. Without Chromium it would be waited for forever: so the first picture
+        # of many is drawn by one of its own.
+        options = {} if _browser["open"] else {"kopts": {"mathjax": False}}
+        drawn = kaleido.calc_fig_sync(figure.to_dict(), opts={"format": suffix, **size}, **options)
+        if _browser["kept"] and not _browser["open"]:
+            kaleido.start_sync_server(mathjax=False, silence_warnings=True)
+            _browser["open"] = True
     except ChromeNotFoundError as error:
         raise MissingNeedError(
             "pictures need Chromium or Chrome, and none was found; install it (apt install chromium), name it in "
@@ -138,6 +148,23 @@ def picture(figure: go.Figure, suffix: str, width: int | None = None, height: in
         raise MissingNeedError(f"Chromium could not draw the picture ({reason[:200]}); export .html instead") from error
     assert isinstance(drawn, bytes)
     return drawn
+
+
+_browser = {"kept": False, "open": False}
+
+
+@contextlib.contextmanager
+def one_browser() -> Iterator[None]:
+    """Keep Chromium open between pictures: each after the first takes a fraction of a second instead of seconds."""
+    _browser["kept"] = True
+    try:
+        yield
+    finally:
+        if _browser["open"]:
+            import kaleido
+
+            kaleido.stop_sync_server(silence_warnings=True)
+        _browser.update(kept=False, open=False)
 
 
 def write_html(template: str, path: Path, **context: Any) -> None:

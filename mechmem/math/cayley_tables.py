@@ -58,9 +58,9 @@ def square_part(
 
     A product with 0 is 0, for example: one row, one column and one class are not those of a group. Rows and columns go
     in which few classes fill the cells, and of two that agree in most cells the one that is answered less surely: a
-    symbol that has no place of its own in a network's rule is answered like another. If what is left is no square of as many classes, or no Latin one, those go that
-    break quadrangles: whose cells other quadrangles predict half as often as those of the median row or column; unless
-    the rest is no better. Then classes go that are rare.
+    symbol that has no place of its own in a network's rule is answered like another. If what is left is no square of as
+    many classes, or no Latin one, those go that break quadrangles: whose cells other quadrangles predict half as often
+    as those of the median row or column; unless the rest is no better. Then classes go that are rare.
 
     Args:
         table: the answers; −1 where there is none.
