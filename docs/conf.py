@@ -13,6 +13,7 @@ import jinja2
 
 from mechmem.core.needs import KNOWLEDGE
 from mechmem.recipes.trials import recipes
+from mechmem.scorecard import glossary
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -104,6 +105,14 @@ def render(app: object, docname: str, source: list[str]) -> None:
         knowledge=KNOWLEDGE,
         rooms=inventory.rooms,
         kinds=inventory.kinds,
+        knowledge_in_rows=glossary.KNOWLEDGE_IN_ROWS,
+        told=glossary.TOLD,
+        splits=glossary.SPLITS,
+        controls=glossary.CONTROLS,
+        random_choices=glossary.RANDOM_CHOICES,
+        held_out=glossary.HELD_OUT,
+        statistics=glossary.STATISTICS,
+        verdicts=glossary.VERDICTS,
         command_help=command_help,
         recipes=recipes,
         rooms_svg=rooms_svg,

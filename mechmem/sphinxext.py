@@ -107,7 +107,7 @@ class MechmemFigure(SphinxDirective):
                 caption += node.children if isinstance(node, nodes.paragraph) else [node]
             figure += caption
         if result is not None and "no-table" not in self.options:
-            folded = f"<details><summary>Table</summary><div>{table(result.to_frame())}</div></details>"
+            folded = f"<details><summary>Table</summary><div>{table(result.to_frame(), title(result))}</div></details>"
             figure += nodes.raw("", folded, format="html")
         self.set_source_info(figure)
         self.add_name(figure)

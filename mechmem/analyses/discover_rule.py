@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_whole
+from mechmem.core.needs import TOLD_NOTHING
 from mechmem.core.results import Result
 from mechmem.core.stats import Estimate, proportion
 from mechmem.core.storage import record
@@ -28,9 +29,6 @@ from mechmem.tasks.recognition import EVERY_GROUP, Recognised, recognised
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-TOLD_NOTHING = frozenset({"pairs", "test_inputs"})
-"""Knowledge without which there is no table: that inputs are pairs, and all of them."""
 
 
 @record

@@ -217,7 +217,7 @@ class SharedStructureResult(Result):
         found = f"{live:,} neurons, {self.count} clusters"
         if live > DRAWN_NEURONS:
             found += f"<br>drawn: {DRAWN_NEURONS} of them, evenly spaced"
-        return f"{title}<br><span style='font-size:11px'>{found}</span>"
+        return f"{title}<br><span style='font-size:12px'>{found}</span>"
 
     def plot_spectra(self) -> go.Figure:
         """Return the largest eigenvalues of each cluster's mean of x xᵀ, one panel per role."""
@@ -226,7 +226,7 @@ class SharedStructureResult(Result):
         for role, values in self.spectra.items():
             here, random = (np.nanmedian(each[role].numpy()) for each in (self.dimensions, self.random_dimensions))
             found = f"median dimension {here:.1f}<br>of random vectors {random:.1f}"
-            heading = f"{role}<br><span style='font-size:11px'>{found}</span>"
+            heading = f"{role}<br><span style='font-size:12px'>{found}</span>"
             shown = values[:, :most].numpy()
             panels.append(Panel(heading, shown, np.arange(1, shown.shape[1] + 1), np.arange(self.count)))
         figure = heatmaps(

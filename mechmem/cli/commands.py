@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
 
@@ -28,8 +28,18 @@ class CommonOptions:
         json: print the result as JSON on standard output, and no table.
     """
 
+    groups: ClassVar[dict[str, str]] = {
+        **dict.fromkeys(("out", "quiet", "json"), "output"),
+        **dict.fromkeys(("step", "device"), "network"),
+    }
+    """The group of an option in the help, one of `grouping.GROUPS`; of others it is "measurement"."""
+
     quiet: bool = False
     json: bool = False
+
+
+TRAINED = dict.fromkeys(("seed", "device", "scale", "claims", "workers"), "training")
+"""Groups of options of commands that train networks."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +51,8 @@ class Demo(CommonOptions):
         out: directory of the runs, scorecards and report.html.
         device: device to train on ("cpu", "cuda").
     """
+
+    groups = CommonOptions.groups | TRAINED
 
     seed: int = 0
     out: Path = Path("mechmem-demo")
@@ -59,19 +71,21 @@ MASKS = Part(
         "memory": "memory_units",
     },
     help={"bare_stream": "leave a transformer's residual stream without masks"},
+    group="network",
 )
-PAIRS = Part({"residues": ModularConfig, "group": GroupConfig}, choice="group")
-PAIR_NOISE = Part({"": LabelNoise}, names=NOISE, defaults={"fraction": 0.3})
-PAIR_MODELS = Part({"mlp": MLPConfig, "transformer": TransformerConfig}, choice="model")
+PAIRS = Part({"residues": ModularConfig, "group": GroupConfig}, choice="group", group="task")
+PAIR_NOISE = Part({"": LabelNoise}, names=NOISE, defaults={"fraction": 0.3}, group="task")
+PAIR_MODELS = Part({"mlp": MLPConfig, "transformer": TransformerConfig}, choice="model", group="network")
 PAIR_TRAINING = Part({"": TrainConfig}, defaults={"weight_decay": 1.0, "steps": 3000})
-IMAGES = Part({"": ImageConfig})
-IMAGE_NOISE = Part({"": LabelNoise}, names=NOISE, defaults={"fraction": 0.4})
-AUGMENTATION = Part({"": Augmentation}, names={"labels": "view_labels"})
+IMAGES = Part({"": ImageConfig}, group="task")
+IMAGE_NOISE = Part({"": LabelNoise}, names=NOISE, defaults={"fraction": 0.4}, group="task")
+AUGMENTATION = Part({"": Augmentation}, names={"labels": "view_labels"}, group="task")
 IMAGE_MODELS = Part(
     {"mlp": ImageMLPConfig, "cnn": CNNConfig, "resnet": ResNetConfig},
     choice="model",
     names={"biases": "unbiased"},
     help={"unbiased": "leave biases out, as turn-over dropout requires"},
+    group="network",
 )
 IMAGE_TRAINING = Part(
     {"": TrainConfig}, defaults={"optimizer": "adam", "weight_decay": 0.0, "steps": 3000, "batch_size": 128}
@@ -89,6 +103,8 @@ class Training(CommonOptions):
         masks: dropout by the training example: turn_over (influence), or example_tied (memory units).
         device: device to train on ("cpu", "cuda").
     """
+
+    groups = CommonOptions.groups | TRAINED
 
     masks: Literal["none", "turn_over", "example_tied"] = "none"
     device: str = "cpu"
@@ -220,6 +236,8 @@ class Reproduce(CommonOptions):
         workers: number of processes, one thread each.
         device: device to train on ("cpu", "cuda").
     """
+
+    groups = CommonOptions.groups | TRAINED
 
     recipe: tyro.conf.Positional[str]
     scale: Literal["smoke", "small", "paper"] = "small"

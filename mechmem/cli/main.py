@@ -18,6 +18,7 @@ from typing import Any
 import tyro
 
 from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
+from mechmem.cli.grouping import grouped, ungrouped
 from mechmem.cli.lines import UnreadError, check_line, in_one_line, options
 from mechmem.cli.measurements import Ablate, Analyse, Compare, Discover, Neuron, OfRun, OverTraining, Patch
 from mechmem.cli.start import nothing_begun
@@ -59,8 +60,8 @@ def _run(arguments: list[str]) -> int:
     try:
         check_line(arguments)
         with nothing_begun(), contextlib.redirect_stderr(box):
-            command = tyro.extras.subcommand_cli_from_dict(
-                {name: command for name, (command, _) in COMMANDS.items()},
+            parsed = tyro.extras.subcommand_cli_from_dict(
+                {name: grouped(command) for name, (command, _) in COMMANDS.items()},
                 prog="mechmem",
                 description=DESCRIPTION,
                 args=arguments or ["--help"],
@@ -70,6 +71,7 @@ def _run(arguments: list[str]) -> int:
         return _complain(str(error), REFUSED)
     except SystemExit as stop:
         return _complain(in_one_line(box.getvalue(), arguments), REFUSED) if stop.code else 0
+    command = ungrouped(COMMANDS[arguments[0]][0], parsed)
     for option in options(arguments):
         if getattr(command, option.strip("-").replace("-", "_"), None) == ():
             return _complain(f"nothing is given after {option}", REFUSED)

@@ -47,6 +47,7 @@ class Part:
         names: names of options by field, if they differ; fields of one name in several parts share an option.
         help: help of options that negate their field, whose own text does not apply.
         defaults: the command's defaults by field, if they differ from the config's.
+        group: the group of its options in the help.
     """
 
     kinds: Mapping[str, type[Config] | None]
@@ -54,6 +55,7 @@ class Part:
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     help: Mapping[str, str] = dataclasses.field(default_factory=dict)
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    group: str = "training"
 
     def options(self) -> dict[str, dict[str, tuple[str, Option]]]:
         """Return the field that each option sets, and its description, by option and kind."""
@@ -102,9 +104,10 @@ class Part:
 
 
 def takes(*parts: Part) -> Callable[[type[C]], type[C]]:
-    """Class decorator: add the options of parts to a command, after its own."""
+    """Class decorator: add the options of parts to a command, after its own; its `groups` then name theirs too."""
 
     def decorate(cls: type[C]) -> type[C]:
+        groups = {part.choice: part.group for part in parts if part.choice}
         texts: dict[str, list[str]] = {}
         found: dict[str, dict[str, Option]] = {}
         for part in parts:
@@ -112,13 +115,15 @@ def takes(*parts: Part) -> Callable[[type[C]], type[C]]:
                 options = {kind: option for kind, (_, option) in kinds.items()}
                 texts.setdefault(name, []).append(part.text(name, options))
                 found.setdefault(name, options)
+                groups.setdefault(name, part.group)
         own = get_type_hints(cls)
         added = [
             (name, *_annotated("; ".join(texts[name]) + ".", options))
             for name, options in found.items()
             if name not in own
         ]
-        namespace = {"__doc__": cls.__doc__, "__module__": cls.__module__}
+        told = {"groups": {**getattr(cls, "groups", {}), **groups}}
+        namespace = {"__doc__": cls.__doc__, "__module__": cls.__module__, **told}
         return dataclasses.make_dataclass(
             cls.__name__, added, bases=(cls,), namespace=namespace, frozen=True, kw_only=True
         )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PICTURES = ("svg", "png", "pdf")
 SUFFIXES = (*PICTURES, "html", "json", "csv")
 """What a result can be exported as."""
+PAGES = (".html", ".htm")
+"""Suffixes of a page."""
 WIDTH = 700
 """Pixels: the width of a column of text in most documentation."""
 SIZES = 100, 10_000
@@ -53,6 +55,19 @@ def check_export(path: str | Path, name: str = "path") -> Path:
     return place
 
 
+def check_page(path: str | Path, name: str = "path") -> Path:
+    """Return where a page of HTML can be written.
+
+    Raises:
+        ConfigError: the suffix is none of `PAGES`.
+        RunDirectoryError: it is a directory, or cannot be written.
+    """
+    place = check_place(path, name, file=True)
+    if place.suffix.lower() not in PAGES:
+        raise ConfigError(f"{name} must end in {' or '.join(PAGES)}, got {place.name!r}")
+    return place
+
+
 def export(result: Result, path: str | Path, width: int | None = None, height: int | None = None) -> None:
     """Write a result's figure or table to a file, whole or not at all (see `Result.export`)."""
     place = check_export(path)
@@ -73,7 +88,7 @@ def export(result: Result, path: str | Path, width: int | None = None, height: i
         write_text(place, f"{figure.to_json()}\n")
     else:
         sentence = getattr(result, "sentence", "")
-        shared = {"title": title(result), "sentence": sentence, "table": table(result.to_frame())}
+        shared = {"title": title(result), "sentence": sentence, "table": table(result.to_frame(), title(result))}
         write_html("result.html", place, figure=embedded(figure, shared["title"]), **shared)
 
 
@@ -83,9 +98,25 @@ def title(result: Result) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
-def table(frame: pd.DataFrame) -> str:
-    """Return a table as HTML, of at most `MOST_ROWS` rows."""
-    return frame.to_html(index=False, max_rows=MOST_ROWS, na_rep="", border=0)
+def table(frame: pd.DataFrame, caption: str, most: int = MOST_ROWS, digits: int | None = None) -> str:
+    """Return a table as HTML: columns and rows with headers, and a caption.
+
+    Args:
+        frame: the table; its first column names the rows.
+        caption: its caption; the number of rows is added where not all are shown.
+        most: most rows; of more, the first and the last are shown.
+        digits: significant digits of numbers; by default six decimals.
+    """
+    rounded = None if digits is None else lambda value: f"{value:.{digits}g}"
+    # pandas writes a missing value of its own types as <NA>, whatever `na_rep` says.
+    nullable = [name for name, kind in frame.dtypes.items() if hasattr(kind, "na_value")]
+    frame = frame.astype(dict.fromkeys(nullable, object)).fillna(dict.fromkeys(nullable, ""))
+    text = frame.to_html(index=False, max_rows=most, na_rep="", border=0, float_format=rounded)
+    if len(frame) > most:
+        caption += f" ({len(frame):,} rows, of which the first and the last {most // 2:,} are shown)"
+    text = re.sub(r">\s+<", "><", text).replace("<th>", '<th scope="col">')
+    text = re.sub(r"<tr><td>(.*?)</td>", r'<tr><th scope="row">\1</th>', text)
+    return text.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
 
 
 def latex(frame: pd.DataFrame, caption: str, label: str) -> str:

@@ -19,6 +19,9 @@ KNOWLEDGE = {
 }
 """Tokens of prior knowledge; an extractor declares those that it uses, checked by contract tests."""
 
+TOLD_NOTHING = frozenset({"pairs", "test_inputs"})
+"""Knowledge without which there is no table of answers: that inputs are pairs, and all of them."""
+
 
 def has(subject: Subject, need: str) -> bool:
     """Return whether a subject has something that a plugin lists in `needs`, e.g. "role:input_embedding" or "pairs"."""

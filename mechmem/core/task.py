@@ -123,7 +123,9 @@ class Task(abc.ABC):
         told |= {"class_names": None if self.class_names is None else list(self.class_names)}
         return {name: value for name, value in told.items() if value}
 
-    def __repr__(self) -> str:
+    @property
+    def description(self) -> str:
+        """The task in words: what it is, if that is known, its sizes, wrong labels and classes."""
         noisy, (n_train, n_test) = self.noisy, (len(self.train_ids), len(self.test_ids))
         wrong = "" if noisy is None else f", {int(noisy.sum()):,} with a wrong label"
         first = ", ".join((self.class_names or ())[:NAMES_SHOWN])
@@ -131,7 +133,10 @@ class Task(abc.ABC):
         copies = f" ({self.dropped_copies:,} copies of training examples left out)" if self.dropped_copies else ""
         copies += f" ({self.held_out_copies:,} are copies of training examples)" if self.held_out_copies else ""
         counted = f"{n_train:,} for training{wrong}; {n_test:,} for testing{copies}; {self.n_classes:,} classes{names}"
-        return f"{type(self).__name__}({self.title}{': ' if self.title else ''}{counted})"
+        return f"{self.title}{': ' if self.title else ''}{counted}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.description})"
 
     def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
         """Return the labels given in training (on test ids, the true ones)."""

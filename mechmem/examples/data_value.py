@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from rich.progress import track
 from torch import Tensor
 
 from mechmem.core.arguments import checked
@@ -29,6 +28,7 @@ from mechmem.examples.table import ExampleTable
 from mechmem.math.logits import correct_of
 from mechmem.models.reading.forward import logits_of
 from mechmem.plotting.bars import dots
+from mechmem.training.progress import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -198,9 +198,7 @@ def data_value(
         raise ConfigError(f"seeds must be distinct, at least one; got {seeds!r}")
     runs = [(name, seed) for name in (NOTHING, *chosen) for seed in used]
     figures = torch.full((len(runs), 2), math.nan, dtype=torch.float64)
-    for row, (name, seed) in zip(
-        track(figures, "training without", disable=not progress, transient=True), runs, strict=True
-    ):
+    for row, (name, seed) in zip(figures, counted(runs, "training without", show=progress), strict=True):
         model = subject.retrainer.retrained(without=chosen.get(name), seed=seed)
         logits = logits_of(model, task, task.test_ids, subject.roles.output).double()
         row[0] = correct_of(logits, truth).mean()

@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from rich.progress import track
 from torch import Tensor
 
 from mechmem.core.arguments import checked
@@ -28,6 +27,7 @@ from mechmem.models.networks.subnetworks import mask_layers, subnetwork
 from mechmem.models.reading.forward import logits_of
 from mechmem.plotting.bars import labelled_points
 from mechmem.tasks.splits import split_names
+from mechmem.training.progress import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -121,7 +121,7 @@ def leave_one_out(
     before = _logits(subject, ids)
     after = torch.empty_like(before)
     moved = torch.zeros(before.shape[:2], dtype=torch.float64)
-    for place in track(range(len(ids)), "retraining without an example", disable=not progress, transient=True):
+    for place in counted(range(len(ids)), "retraining without an example", show=progress):
         retrained = subject.with_model(subject.retrainer.retrained(without=ids[place : place + 1]))
         logits = _logits(retrained, ids)
         after[:, place] = logits[:, place]

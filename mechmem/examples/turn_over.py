@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from rich.progress import track
 from torch import Tensor
 
 from mechmem.core.arguments import checked
@@ -29,6 +28,7 @@ from mechmem.models.networks.subnetworks import subnetwork
 from mechmem.models.reading.separate import check_subject
 from mechmem.plotting.matrices import influence_map
 from mechmem.training.isolation import isolation
+from mechmem.training.progress import counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -197,7 +197,7 @@ def _differences(
     steps = ((part, column) for part in parts for column in range(len(sources)))
     batch, loaded = None, None
     with evaluating(model):
-        for part, column in track(steps, title, len(parts) * len(sources), disable=not progress, transient=True):
+        for part, column in counted(steps, title, len(parts) * len(sources), show=progress):
             if loaded != part:
                 inputs, labels = task.batch(targets[part])
                 batch, loaded = (inputs.to(device), labels.to(device)), part

@@ -2,126 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import operator
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from mechmem.analyses.discover_rule import discover_rule
-from mechmem.analyses.examples.influential_examples import InfluentialExamples
-from mechmem.analyses.examples.memorized_examples import MemorizedExamples
-from mechmem.analyses.logits.cell_outcomes import CellOutcomes
-from mechmem.analyses.logits.logit_spectrum import LogitSpectrum
-from mechmem.analyses.logits.suppression import Suppression
-from mechmem.analyses.neurons.fourier_classification import FourierClassification
-from mechmem.analyses.neurons.neuron_spectrum import NeuronSpectrum
-from mechmem.analyses.runs.training_curves import TrainingCurves
 from mechmem.core.arguments import checked_but
-from mechmem.core.export import embedded, write_html
+from mechmem.core.export import check_page, embedded, needs, table, write_html
 from mechmem.core.files import LOCK, becomes, sweep, written
 from mechmem.core.in_words import shown
-from mechmem.core.paths import check_place
+from mechmem.core.needs import KNOWLEDGE
 from mechmem.core.results import Result
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
+from mechmem.pages.facts import facts, settings
+from mechmem.pages.sections import SCORECARD_CAPTION, SECTIONS, Section
+from mechmem.scorecard import glossary
 from mechmem.scorecard.scorecard import Scorecard
+from mechmem.scorecard.wording import html_rows, verdict_in_words
 
-SCORECARD_CAPTION = (
-    "Each filled mark is the network's accuracy on one split, read out by the extractor on the left; each open grey "
-    "mark is the test accuracy of the same extractor on a control. Accuracy that a control reaches too is no evidence "
-    "of a rule in the network."
-)
+MOST_ROWS, DIGITS = 200, 4
+"""Rows of the table behind a figure, and significant digits in it; `export("table.csv")` of a result has all."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """One analysis on the page.
-
-    Attributes:
-        title: its heading.
-        analysis: what is run.
-        caption: how to read the figure.
-        note: what the result says is missing from it, or "".
-        remark: what else it says of itself, or "".
-    """
-
-    title: str
-    analysis: Callable[[Subject], Result]
-    caption: str
-    note: Callable[[Any], str] = lambda result: ""
-    remark: Callable[[Any], str] = lambda result: ""
-
-
-SECTIONS = (
-    Section(
-        "The rule, told nothing",
-        discover_rule,
-        "The labels that the network was trained on; what it answers on every pair once its neurons keep only what "
-        "they share with others; and the rule, its rows and columns in the order of the group that was recognised. "
-        "Neither group nor operation, no label and no answer was used to read it.",
-        remark=lambda rule: rule.sentence.rstrip("."),
-    ),
-    Section(
-        "Training",
-        TrainingCurves(),
-        "Accuracy on the four splits over training. The curve of given labels on noisy examples shows when the wrong "
-        "labels are memorized; the curve of their true labels, and the test curve, show the rule.",
-    ),
-    Section(
-        "Neurons by frequency",
-        NeuronSpectrum(),
-        "Each column is a neuron, each row a frequency; colour is the share of the neuron's energy. One bright spot "
-        "per column means one frequency per neuron. Each panel is sorted by its own strongest frequencies, so a "
-        "staircase shows at initialisation too: what training adds is its brightness.",
-        operator.attrgetter("initial_note"),
-    ),
-    Section(
-        "Neurons by phase",
-        FourierClassification(),
-        "Each mark is a neuron at its key frequency. A neuron that computes the rule has its three phases aligned, and "
-        "lies on the diagonal; beside it, random neurons of the same shape, which calibrate the classes. Aligned "
-        "neurons alone do not say that answers on unseen inputs follow the rule: the scorecard does.",
-    ),
-    Section(
-        "Spectrum of the logits",
-        LogitSpectrum(),
-        "Energy of the logits' modes over both operands. The rule lives on one diagonal, memorized labels everywhere; "
-        "modes of one operand alone hold much of the energy and are left blank, so as not to hide the rest. "
-        "Shares below 10⁻⁵ are drawn as 10⁻⁵.",
-        operator.attrgetter("after_note"),
-    ),
-    Section(
-        "What the margins are made of",
-        Suppression(),
-        "Above: mean margin of a label over its strongest rival, and the three parts that sum to it (diamond: the sum, "
-        "with its 95 % interval). A label wins where the diamond is above zero; a part below zero holds it down. "
-        "Below: accuracies after each part is removed. The rule's part is a mean over training inputs too, so labels "
-        "alone can produce one; effects fitted on these cells only carry no label over.",
-    ),
-    Section(
-        "Every input",
-        CellOutcomes(),
-        "What the network answers on every pair (a, b): right, memorized (its wrong training label), or otherwise "
-        "wrong. Dots mark held-out pairs; point at a cell for its labels.",
-    ),
-    Section(
-        "Memorized examples",
-        MemorizedExamples(),
-        "The most and the least suspect training examples. A network trained with turn-over dropout ranks them by "
-        "self-influence: the most suspect are the most memorized. Any other network ranks them by its loss, which is "
-        "high on what it learned last or not at all. For input pairs the whole grid is shown, with a dot on each wrong "
-        "label. The score knows the given labels, and not which of them are wrong.",
-        remark=operator.attrgetter("note"),
-    ),
-    Section(
-        "What helped and harmed one test example",
-        InfluentialExamples(),
-        "The first test example, and the training examples that it is answered worst without, and best without: the "
-        "loss of the subnetwork that has not been trained on them, less that of the one that has.",
-    ),
-)
-"""What a report shows of each network, in order."""
+COLUMN, THREE_PANELS = 640, 840
+"""Pixels: what the column of a report gives to a figure at least, and what three panels would like to have."""
 
 
 @checked_but("entries")
@@ -135,12 +39,12 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
         path: where to write.
 
     Raises:
-        ConfigError: an entry is no pair of a network and its scorecard.
+        ConfigError: an entry is no pair of a network and its scorecard, or the path does not end in .html or .htm.
         RunDirectoryError: the path holds something else than a report, cannot be written, or the disk is full.
     """
     for entry in entries if isinstance(entries, Sequence) else [entries]:
         pair = isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], Subject)
-        if not pair or not hasattr(entry[1], "sentence"):
+        if not pair or not isinstance(entry[1], Scorecard):
             got = type(entry).__name__
             raise ConfigError(
                 f"entries: a report takes pairs, (subject, mm.audit(subject)), one per network; got a {got} with "
@@ -149,16 +53,16 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
     if not entries:
         raise ConfigError("entries must be at least one pair (subject, mm.audit(subject)), got none")
     for subject, card in entries:
-        known = subject.task.summary if isinstance(card, Scorecard) else {}
-        if known and (card.name != subject.name or any(card.task.get(key, known[key]) != known[key] for key in known)):
+        known = subject.task.summary
+        if card.name != subject.name or any(card.task.get(key, known[key]) != known[key] for key in known):
             named = f"{subject.name!r} with {card.name!r}"
             raise ConfigError(f"entries must pair a network with its own scorecard, got {named}")
-    check_place(path, "path", file=True)
+    check_page(path)
     if Path(path).is_file() and not _is_page(Path(path)):
         raise RunDirectoryError(f"path: {path} holds something else than a report of mechmem; choose another name")
-    networks = [_network(subject, card) for subject, card in entries]
+    networks = [_network(*entry, f"network-{place}") for place, entry in enumerate(entries, 1)]
     with written(path):
-        write_html("report.html", Path(path), networks=networks, scorecard_caption=SCORECARD_CAPTION)
+        write_html("report.html", Path(path), networks=networks, glossary=glossary, knowledge=KNOWLEDGE)
 
 
 def check_output(out: Path, ours: Collection[str]) -> None:
@@ -190,34 +94,48 @@ def _is_page(path: Path) -> bool:
         return "<title>mechmem" in file.read(2000)
 
 
-def _network(subject: Subject, card: Scorecard) -> dict[str, Any]:
+def _network(subject: Subject, card: Scorecard, anchor: str) -> dict[str, Any]:
+    """Return what the template shows of a network; `anchor` is the start of the names of its places on the page."""
     name = card.name.replace("_", " ")
+    scorecard = {
+        "anchor": f"{anchor}-scorecard",
+        "title": "Scorecard",
+        "caption": SCORECARD_CAPTION,
+        "figure": _figure(card, f"Scorecard: {name}"),
+        "table": table(card.intervals(), f"Accuracies and their intervals, {name}", MOST_ROWS, DIGITS),
+    }
     return {
+        "anchor": anchor,
         "name": name,
         "verdict": card.verdict,
+        "in_words": verdict_in_words(card),
         "sentence": card.sentence,
-        "task": dict(_flat(card.task)),
-        "scorecard": embedded(card.plot(), f"Scorecard of {name}"),
-        "table": card._repr_html_(),
-        "sections": [_section(section, subject, name) for section in SECTIONS],
+        "facts": facts(subject),
+        "settings": settings(subject, card.task),
+        "rows": html_rows(card),
+        "scorecard": scorecard,
+        "sections": [_section(section, subject, name, anchor) for section in SECTIONS],
     }
 
 
-def _section(section: Section, subject: Subject, name: str) -> dict[str, Any]:
-    shown: dict[str, Any] = {"title": section.title, "caption": section.caption, "figure": None}
-    shown |= {"note": "", "remark": ""}
+def _section(section: Section, subject: Subject, name: str, anchor: str) -> dict[str, Any]:
+    place = re.sub(r"\W+", "-", section.title.lower())
+    shown: dict[str, Any] = {"anchor": f"{anchor}-{place}", "title": section.title, "caption": section.caption}
+    shown |= {"figure": None, "note": "", "remark": ""}
     try:
         result = section.analysis(subject)
     except MissingNeedError as error:
         return shown | {"note": str(error)}
-    said = {"note": section.note(result), "remark": section.remark(result)}
-    return shown | {"figure": embedded(result.plot(), f"{section.title} of {name}"), **said}
+    return shown | {
+        "note": section.note(result),
+        "remark": section.remark(result),
+        "figure": _figure(result, f"{section.title}: {name}"),
+        "table": table(result.to_frame(), f"The figures behind “{section.title}”, {name}", MOST_ROWS, DIGITS),
+    }
 
 
-def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the plain values of a task's description; a nested description's under "<name> <its own name>"."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{key} {inner}", deeper) for inner, deeper in _flat(value) if inner != "kind")
-        elif key != "kind":
-            yield key, ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
+def _figure(result: Result, label: str) -> str:
+    """Return a figure's place on the page; up to three panels are fitted into its column."""
+    figure = result.plot()
+    least = needs(figure)[1]
+    return embedded(figure, label, min(least, COLUMN) if least <= THREE_PANELS else least)

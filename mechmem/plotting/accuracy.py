@@ -66,7 +66,7 @@ def dot_plot(
         )
     blank = [row for row, name in enumerate(extractors) if name not in set(found["extractor"])]
     if blank:
-        look = {"textposition": "middle center", "textfont": {"size": 11, "color": FAINT}, "hoverinfo": "skip"}
+        look = {"textposition": "middle center", "textfont": {"size": 12, "color": FAINT}, "hoverinfo": "skip"}
         text = ["n/a (reason in the table)"] * len(blank)
         figure.add_scatter(x=[0.5] * len(blank), y=blank, mode="text", text=text, showlegend=False, **look)
     if chance is not None:

@@ -80,5 +80,5 @@ def _draw(figure: go.Figure, picture: Picture, left: float, top: float, low: flo
     grid = {"x0": left + 0.5 / width, "dx": 1 / width, "y0": top + 0.5 / height, "dy": 1 / height}
     figure.add_image(z=shown.round().astype(np.uint8), hoverinfo="skip", **grid)
     color = SPLIT_STYLES["train_noisy"].color if picture.marked else FAINT
-    under = {"showarrow": False, "yanchor": "top", "font": {"size": 11, "color": color}}
+    under = {"showarrow": False, "yanchor": "top", "font": {"size": 12, "color": color}}
     figure.add_annotation(x=left + 0.5, y=top + 1, text=picture.caption, **under)

@@ -87,7 +87,7 @@ def layers_figure(
     if len(chosen):
         figure.add_annotation(
             x=place[chosen.iloc[0]], y=0, yref="y domain", yanchor="bottom", text="chosen by<br>cross-validation",
-            showarrow=False, font={"size": 11}, bgcolor="rgba(255,255,255,0.8)",
+            showarrow=False, font={"size": 12}, bgcolor="rgba(255,255,255,0.8)",
         )  # fmt: skip
     figure.update_xaxes(name_ticks(short(inside), first=1), range=[0.5, len(inside) + 0.5])
     if gap is not None:

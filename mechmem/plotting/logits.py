@@ -21,6 +21,8 @@ TITLES = {
     "train_noisy_true": "train, noisy<br>true label",
     "test": "test<br>true label",
 }
+_BETWEEN = 190
+"""Pixels between margins and accuracies: tick labels, title, and a line for each entry of the legend."""
 _FAMILIES = {"diagonal": "modes of the rule, strongest first", "energy_ranked": "any modes, strongest first"}
 _NAMED = ("network", "restricted", "excluded")
 SPREAD = 0.6
@@ -41,17 +43,20 @@ def suppression_figure(frame: pd.DataFrame, outside: Mapping[str, int], chance: 
     accuracy = frame.loc[frame["quantity"] == "accuracy"].rename(columns={"split": "series", "part": "extractor"})
     accuracy["extractor"] = [_removal(part) for part in accuracy["extractor"]]
     dots = dot_plot(accuracy, chance)
-    figure = make_subplots(2, 1, row_heights=[0.42, 0.58], vertical_spacing=0.2)
+    height = 460 + dots.layout.height - 120
+    spacing = _BETWEEN / (height - 120)
+    figure = make_subplots(2, 1, row_heights=[0.42, 0.58], vertical_spacing=spacing)
     for trace in bars.select_traces():
         figure.add_trace(trace, row=1, col=1)
     for trace in dots.update_traces(legend="legend2").select_traces():
         figure.add_trace(trace, row=2, col=1)
-    styled(figure, 420 + dots.layout.height - 120)
+    styled(figure, height)
     figure.update_layout(barmode="relative", bargap=0.45)
     figure.update_yaxes(title=bars.layout.yaxis.title, zeroline=True, zerolinecolor=INK, zerolinewidth=1, row=1)
-    figure.update_xaxes(showgrid=False, row=1)
+    figure.update_xaxes(title_text="split and label", showgrid=False, row=1)
     below = dots.layout.yaxis
-    figure.update_yaxes(tickvals=below.tickvals, ticktext=below.ticktext, range=below.range, showgrid=False, row=2)
+    rows = {"tickvals": below.tickvals, "ticktext": below.ticktext, "range": below.range}
+    figure.update_yaxes(title_text="logits that are read", showgrid=False, **rows, row=2)
     look = dots.layout.xaxis
     figure.update_xaxes(title=look.title, range=look.range, tickformat=look.tickformat, dtick=look.dtick, row=2)
     top = figure.layout.yaxis2.domain[1]
@@ -182,7 +187,7 @@ def components_figure(
         line = {"color": FAINT, "width": 1, "dash": "dot"}
         for row in range(1, len(titles) + 1):
             figure.add_vline(x=apart, line=line, row=row, col=1)  # pyright: ignore[reportArgumentType]
-    text = {"text": note, "font": {"size": 11, "color": FAINT}, "showarrow": False}
+    text = {"text": note, "font": {"size": 12, "color": FAINT}, "showarrow": False}
     figure.add_annotation(x=1, xanchor="right", xref="paper", y=1, yanchor="bottom", yref="paper", **text)
     return figure.update_layout(margin={"t": 84}, legend={"y": 1.0 + 18 / (230 * len(titles))})
 

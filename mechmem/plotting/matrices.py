@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float, Int, Shaped
 from plotly.subplots import make_subplots
 
-from mechmem.plotting.style import INK, SPLIT_STYLES, styled
+from mechmem.plotting.style import INK, SPLIT_STYLES, power_of_ten, styled
 
 DIVERGING = [[0.0, SPLIT_STYLES["train_clean"].color], [0.5, "#ffffff"], [1.0, SPLIT_STYLES["train_noisy"].color]]
 """Blue below zero, white at zero, vermilion above; safe for colour-blind readers."""
@@ -61,7 +61,7 @@ def heatmaps(
     bar: dict[str, Any] = {"title": title, "thickness": 12, "outlinewidth": 0}
     if log:
         powers = np.arange(np.ceil(low), np.floor(high) + 1).astype(int)
-        bar |= {"tickvals": powers, "ticktext": [f"10<sup>{power}</sup>" for power in powers]}
+        bar |= {"tickvals": powers, "ticktext": [power_of_ten(power) for power in powers]}
     styled(figure, 440)
     scale = {"colorscale": "Viridis", "cmin": low if log else 0.0, "cmax": max(high, low + 1e-9), "colorbar": bar}
     figure.update_layout(coloraxis=scale, plot_bgcolor="#ececec", margin={"t": 88})

@@ -165,7 +165,7 @@ def _label(figure: go.Figure, order: str, n_waves: int, grid: bool) -> None:
     figure.update_xaxes(title_text=f"b{unit}", showgrid=False, domain=[0, 0.49], row=3, col=1)
     figure.update_yaxes(title_text=f"a{unit}", autorange="reversed", showgrid=False, row=3, col=1)
     figure.update_xaxes(title_text="margin change (logits)", row=3, col=3)
-    figure.update_yaxes(tickfont={"size": 11}, title_text="", row=3, col=3)
+    figure.update_yaxes(tickfont={"size": 12}, title_text="", row=3, col=3)
     for column in range(n_waves + 1, 4):
         for row in (1, 2):
             figure.update_xaxes(visible=False, row=row, col=column)

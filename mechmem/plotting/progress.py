@@ -58,7 +58,7 @@ def measures_figure(
     styled(figure, 420)
     titles = [MATRICES.get(name, name) for name in gini]
     figure.update_xaxes(tickvals=place, ticktext=titles, range=[-0.5, len(gini) - 0.5], showgrid=False, col=2)
-    figure.update_xaxes(tickangle=0, tickfont={"size": 11}, col=2)
+    figure.update_xaxes(tickangle=0, tickfont={"size": 12}, col=2)
     figure.update_yaxes(title_text="Gini of wave norms", range=[0, 1.02], col=2)
     return figure.update_layout(legend={"y": 1.02}, margin={"t": 96})
 

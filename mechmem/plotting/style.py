@@ -51,6 +51,7 @@ WITH_ALL_TRAIN: Mapping[str, SplitStyle] = {
 }
 """The splits, and before them all training examples for when wrong labels are not told apart."""
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _CLEAR = {"bgcolor": "rgba(0,0,0,0)"}
 """A legend with a background would hide the upper half of the topmost tick label beside it."""
 
@@ -92,6 +93,11 @@ def add_chance(figure: go.Figure, chance: float, **line: list[float]) -> None:
 def translucent(color: str, opacity: float) -> str:
     """Return a colour "#rrggbb" with an opacity from 0 to 1."""
     return f"rgba({','.join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))},{opacity})"
+
+
+def power_of_ten(exponent: int) -> str:
+    """Write 10 to a whole power with raised digits, which stay as large as other text, unlike HTML's."""
+    return f"10{str(exponent).translate(_RAISED)}"
 
 
 def log_steps(figure: go.Figure, top: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import math
 import platform
@@ -13,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mechmem.core import files
@@ -34,7 +34,7 @@ from mechmem.recipes.trials import (
     step_rate,
     work,
 )
-from mechmem.training.progress import ProgressConsole
+from mechmem.training.progress import NotebookLine, ProgressConsole, in_notebook
 
 OURS = ("reproduction.json", "runs", "measurements", "ledger.json", "ledger.html", "ledger.safetensors")
 FORMAT = 1
@@ -220,10 +220,12 @@ def _run(
 
 
 class _Progress:
-    """Progress bar over runs with the time left; prints a line from time to time if there is no terminal."""
+    """Progress bar over runs with the time left; without a terminal a line from time to time, by `say`."""
 
-    def __init__(self, name: str, expected: dict[str, float], console: Console, bar: Progress):
-        self._name, self._expected, self._console, self._bar = name, expected, console, bar
+    def __init__(
+        self, name: str, expected: dict[str, float], bar: Progress, say: Callable[[str], None], seconds: float
+    ):
+        self._name, self._expected, self._bar, self._say, self._seconds = name, expected, bar, say, seconds
         self._total = sum(expected.values())
         self._task = bar.add_task(name, total=self._total, runs=f"0/{len(expected)}", left="")
         self._start = self._printed = time.perf_counter()
@@ -236,9 +238,9 @@ class _Progress:
         left = f"about {(now - self._start) * (self._total / done - 1) / 60:.0f} min left"
         runs = f"{len(self._done)}/{len(self._expected)}"
         self._bar.update(self._task, completed=done, runs=runs, left=left)
-        if not self._console.is_terminal and now - self._printed > SECONDS_BETWEEN_LINES:
+        if now - self._printed > self._seconds:
             self._printed = now
-            self._console.print(f"{self._name}: {runs} runs, {left}", soft_wrap=True)
+            self._say(f"{self._name}: {runs} runs, {left}")
 
 
 @contextlib.contextmanager
@@ -249,14 +251,12 @@ def _reporter(
     if not show or not expected:
         yield lambda digest: None
         return
-    console = ProgressConsole()
+    console, notebook = ProgressConsole(), in_notebook()
+    say = NotebookLine().write if notebook else functools.partial(console.print, soft_wrap=True)
     minutes = max(sum(expected.values()) / workers, max(expected.values())) / 60
     runs = f"{len(expected)} run{'s' * (len(expected) != 1)}"
     on = "1 process of one thread" if workers == 1 else f"{workers} processes of one thread each"
-    console.print(
-        f"{paper.name} at scale {scale}: {runs} to train or measure, about {minutes:.0f} min on {on}",
-        soft_wrap=True,
-    )
+    say(f"{paper.name} at scale {scale}: {runs} to train or measure, about {minutes:.0f} min on {on}")
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -265,5 +265,6 @@ def _reporter(
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield _Progress(paper.name, expected, console, bar)
+    seconds = 0.0 if notebook else math.inf if console.is_terminal else SECONDS_BETWEEN_LINES
+    with Progress(*columns, console=console, disable=notebook or not console.is_terminal) as bar:
+        yield _Progress(paper.name, expected, bar, say, seconds)

@@ -136,7 +136,7 @@ class Scorecard(Result):
 
     def plot(self) -> go.Figure:
         """Return the extractor × split dot plot with controls and intervals."""
-        return dot_plot(self.intervals(), chance=self.chance)
+        return dot_plot(self.intervals(), chance=self.chance).update_yaxes(title_text="extractor")
 
     def __repr__(self) -> str:
         extractors = ", ".join(row.extractor for row in self.rows)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mechmem.core.stats import Estimate
+from mechmem.scorecard.glossary import VERDICTS
 from mechmem.scorecard.rows import CONTROL_TITLES
 
 if TYPE_CHECKING:
@@ -50,16 +51,6 @@ def percent_with_interval(estimate: Estimate | None) -> str:
     return f"{percent(estimate)} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
-VERDICT_TITLES = {
-    "rule": "compute the rule on inputs whose labels they never saw",
-    "trace": "agree with the rule there more often than chance allows",
-    "another_rule": "follow another rule there",
-    "labels_only": "show nothing beyond their labels there",
-    "refused": "give no verdict",
-}
-"""What runs with each verdict do, in the words of a pooled finding."""
-
-
 def finding(card: Scorecard) -> str:
     """Return the finding as a sentence: whether the recovered accuracy is in the network or only in its labels."""
     structure = card.structure
@@ -67,28 +58,21 @@ def finding(card: Scorecard) -> str:
     if card.verdict == "refused":
         return f"{name}: no verdict: {structure.reason}; {_beside_controls(card)}{_caveat(card)}."
     if card.verdict == "mixed":
-        counts = Counter(card.verdicts)
-        parts = [f"{counts[verdict]} {does}" for verdict, does in VERDICT_TITLES.items() if counts[verdict]]
-        return f"{name}: of {len(card.verdicts)} runs, {', '.join(parts)}."
+        return f"{name}: {verdict_in_words(card)}."
     who = name if len(card.verdicts) == 1 else f"{name} (all {len(card.verdicts)} runs)"
     reason = f"; {structure.reason}" if structure.reason else ""
-    return f"{who} {_verdict(structure)} ({', '.join(_evidence(structure))}{reason}); {_best(card)}{_caveat(card)}."
+    return f"{who} {verdict_in_words(card)} ({', '.join(_evidence(structure))}{reason}); {_best(card)}{_caveat(card)}."
 
 
-def _verdict(structure: Structure) -> str:
-    """Write what was found on unseen inputs, and no more than was tested."""
-    if structure.verdict == "rule":
-        return "computes the rule on inputs whose labels it never saw"
-    if structure.verdict == "trace":
-        return (
-            "agrees with the rule more often than chance allows on inputs whose labels it never saw, but is not shown "
-            "to name most of the answers"
-        )
-    if structure.verdict == "another_rule":
-        return "gives answers on unseen inputs that are a function of the right answer, but not the right answer"
-    if structure.reason:
+def verdict_in_words(card: Scorecard) -> str:
+    """Write what was found on unseen inputs, and no more than was tested, as the predicate of a sentence."""
+    if card.verdict == "mixed":
+        counts = Counter(card.verdicts)
+        parts = [f"{counts[name]} {meaning.many}" for name, meaning in VERDICTS.items() if counts[name]]
+        return f"of {len(card.verdicts)} runs, {', '.join(parts)}"
+    if card.verdict == "labels_only" and card.structure.reason:
         return "shows nothing of the rule on unseen inputs that is not explained otherwise, at this scale"
-    return "shows nothing beyond its labels on unseen inputs, at this scale"
+    return VERDICTS[card.verdict].one
 
 
 def _evidence(structure: Structure) -> list[str]:
@@ -184,20 +168,29 @@ def _caveat(card: Scorecard) -> str:
 
 
 def html_table(card: Scorecard) -> str:
-    """Write the scorecard as one HTML table; a missing figure carries its reason as a tooltip."""
+    """Write the scorecard as HTML: the finding and its table."""
+    return f'<div class="mechmem-scorecard"><p>{html.escape(card.sentence)}</p>{html_rows(card)}</div>'
+
+
+def html_rows(card: Scorecard) -> str:
+    """Write the scorecard's table, label votes and held-out structure as HTML, without the finding.
+
+    A missing figure carries its reason as a tooltip.
+    """
     controls = [name for name in CONTROL_TITLES if any(name in row.controls for row in card.rows)]
     splits = list(card.rows[0].splits) if card.rows else []
     titles = ["extractor", "knows", *(SPLIT_TITLES[split] for split in splits), *(CONTROL_TITLES[c] for c in controls)]
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-    over = f'<th colspan="2"></th><th colspan="{len(splits)}">accuracy of this network</th>'
+    head = "".join(f'<th scope="col">{html.escape(title)}</th>' for title in titles)
+    over = f'<td colspan="2"></td><th scope="colgroup" colspan="{len(splits)}">accuracy of this network</th>'
     if controls:
-        over += f'<th colspan="{len(controls)}">test accuracy of the same extractor on a control</th>'
+        title = "test accuracy of the same extractor on a control"
+        over += f'<th scope="colgroup" colspan="{len(controls)}">{title}</th>'
     body = "".join(_line(row, controls) for row in card.rows)
     lines = [*map(vote_line, card.votes), structure_line(card.structure)]
     facts = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
     return (
-        f'<div class="mechmem-scorecard"><p>{html.escape(card.sentence)}</p>'
-        f"<table><thead><tr>{over}</tr><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{facts}</ul></div>"
+        f"<table><caption>Scorecard of {html.escape(card.name.replace('_', ' '))}</caption>"
+        f"<thead><tr>{over}</tr><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{facts}</ul>"
     )
 
 
@@ -224,7 +217,7 @@ def _line(row: Row, controls: list[str]) -> str:
     known = html.escape(", ".join(row.knows)) or "nothing"
     cells = [*row.splits.values()] + [row.controls.get(name) for name in controls]
     return (
-        f"<tr><th>{html.escape(row.extractor)}</th><td>{known}</td>"
+        f'<tr><th scope="row">{html.escape(row.extractor)}</th><td>{known}</td>'
         + "".join(f"<td{_tooltip(cell)}>{percent(cell.estimate if cell else None)}</td>" for cell in cells)
         + "</tr>"
     )

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Header:
         examples: number of examples of the task; None in runs of older versions.
         run: hash of all of this, which every other file of the run depends on.
         hashed: whether the run's files have hashes, as those of older versions do not.
+        versions: version of mechmem, python and torch that the run was started with, as far as they are known.
     """
 
     config: TrainConfig | None
@@ -49,6 +51,7 @@ class Header:
     examples: int | None
     run: str
     hashed: bool
+    versions: Mapping[str, str]
 
 
 def check_folder_of_runs(path: str | Path) -> None:
@@ -92,7 +95,9 @@ def read_header(path: Path) -> Header:
     config = None if settings is None else _config(path, values)
     roles = _roles(file, values.get("roles"))
     content, hashed = without_hash(file, values)
-    return Header(config, settings, values["task"], threads, roles, examples, hash_of(content), hashed)
+    return Header(
+        config, settings, values["task"], threads, roles, examples, hash_of(content), hashed, _versions(values)
+    )
 
 
 def started(path: Path) -> bool:
@@ -151,13 +156,17 @@ def _roles(file: Path, written: Any) -> Roles | None:
     return roles
 
 
+def _versions(values: dict[str, Any]) -> dict[str, str]:
+    """Return the versions that a header names, on which nothing depends; none that are missing or damaged."""
+    versions = values.get("versions")
+    found = versions.items() if isinstance(versions, dict) else ()
+    return {name: version for name, version in found if isinstance(version, str)}
+
+
 def _newer(values: dict[str, Any]) -> str:
     """Return, for an error, which version wrote a header, if it was another one."""
-    versions = values.get("versions")
-    other = versions.get("mechmem") if isinstance(versions, dict) else None
-    return (
-        f" (written by mechmem {other}; this is {_version()})" if isinstance(other, str) and other != _version() else ""
-    )
+    other = _versions(values).get("mechmem", _version())
+    return f" (written by mechmem {other}; this is {_version()})" if other != _version() else ""
 
 
 def _version() -> str:

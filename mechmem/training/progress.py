@@ -1,16 +1,21 @@
-"""Progress of training: a bar on a terminal, plain lines elsewhere, or nothing."""
+"""Progress of training: a bar on a terminal, one line in a notebook, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from mechmem.tasks.config import SPLITS
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_UPDATES = 0.2
+"""Least time between two writings of a notebook's line."""
 
 SHORT = {"train_clean": "clean", "train_noisy": "noisy", "train_noisy_true": "noisy→true", "test": "test"}
 
@@ -51,6 +56,33 @@ def accuracies_line(row: dict[str, Any]) -> str:
     return " · ".join(parts)
 
 
+def rate_line(steps: int, since: float) -> str:
+    """Format the rate of a number of steps done since a reading of `time.perf_counter`."""
+    rate = steps / max(time.perf_counter() - since, 1e-9)
+    return f"{rate:.0f} steps/s" if rate >= 1 else f"{60 * rate:.1f} steps/min"
+
+
+def in_notebook() -> bool:
+    """Return whether the code runs in a notebook, where a line that is written stays."""
+    return Console().is_jupyter
+
+
+class NotebookLine:
+    """One line in the output of a notebook's cell, written anew each time; the last one stays."""
+
+    def __init__(self) -> None:
+        self._shown: Any = None
+
+    def write(self, text: str) -> None:
+        """Show a line in the place of the one before."""
+        from IPython.display import display
+
+        if self._shown is None:
+            self._shown = display({"text/plain": text}, raw=True, display_id=True)
+        else:
+            self._shown.update({"text/plain": text}, raw=True)
+
+
 class Bar:
     """A progress bar with the rate and the four accuracies."""
 
@@ -61,8 +93,7 @@ class Bar:
 
     def step(self, step: int, row: dict[str, Any] | None) -> None:
         """Move the bar, and show new accuracies if there are any."""
-        rate = (step - self._start) / max(time.perf_counter() - self._clock, 1e-9)
-        fields: dict[str, Any] = {"rate": f"{rate:.0f} steps/s"}
+        fields: dict[str, Any] = {"rate": rate_line(step - self._start, self._clock)}
         if row is not None:
             fields["split"] = accuracies_line(row)
         self._progress.update(self._task, completed=step, **fields)
@@ -79,18 +110,38 @@ class Lines:
         """Print a line if one is due and accuracies are known."""
         if row is None or (step < self._next and step < self._total):
             return
-        rate = (step - self._start) / max(time.perf_counter() - self._clock, 1e-9)
-        line = f"{self._title}: step {step}/{self._total}, {rate:.0f} steps/s, {accuracies_line(row)}"
+        rate = rate_line(step - self._start, self._clock)
+        line = f"{self._title}: step {step}/{self._total}, {rate}, {accuracies_line(row)}"
         self._console.print(line, highlight=False, soft_wrap=True)
         self._next = step + max(self._total // 10, 1)
 
 
+class Rewritten:
+    """A line in a notebook with the step, the rate and the last known accuracies."""
+
+    def __init__(self, title: str, start: int, total: int):
+        self._line, self._title, self._total = NotebookLine(), title, total
+        self._clock, self._start, self._next = time.perf_counter(), start, 0.0
+        self._accuracies = ""
+
+    def step(self, step: int, row: dict[str, Any] | None) -> None:
+        """Write the line anew if the last time is long enough ago, or if nothing is left to do."""
+        if row is not None:
+            self._accuracies = f", {accuracies_line(row)}"
+        if time.perf_counter() >= self._next or step >= self._total:
+            rate = rate_line(step - self._start, self._clock)
+            self._line.write(f"{self._title}: step {step}/{self._total}, {rate}{self._accuracies}")
+            self._next = time.perf_counter() + SECONDS_BETWEEN_UPDATES
+
+
 @contextlib.contextmanager
 def reporter(title: str, start: int, total: int, *, show: bool) -> Iterator[Reporter]:
-    """Yield the reporter that suits standard error; the bar is removed when the block ends or fails."""
+    """Yield the reporter that suits a notebook or else standard error; a bar stays as it was when the block ended."""
     console = ProgressConsole()
     if not show:
         yield Silent()
+    elif in_notebook():
+        yield Rewritten(title, start, total)
     elif not console.is_terminal:
         yield Lines(console, title, start, total)
     else:
@@ -105,3 +156,21 @@ def reporter(title: str, start: int, total: int, *, show: bool) -> Iterator[Repo
         )
         with Progress(*columns, console=console) as progress:
             yield Bar(progress, title, start, total)
+
+
+def counted(items: Iterable[T], title: str, total: int | None = None, *, show: bool) -> Iterator[T]:
+    """Yield items one by one, and report how many of them are done.
+
+    Args:
+        items: what is worked on.
+        title: what is done with them.
+        total: their number, if `items` does not know it.
+        show: whether to report.
+    """
+    if total is None:
+        assert isinstance(items, Collection)
+        total = len(items)
+    with reporter(title, 0, total, show=show) as report:
+        for done, item in enumerate(items, 1):
+            yield item
+            report.step(done, None)

@@ -7,6 +7,7 @@ import tyro
 
 from mechmem.cli import commands
 from mechmem.cli.commands import Train, TrainImages
+from mechmem.cli.grouping import grouped, ungrouped
 from mechmem.cli.options import field_texts
 from mechmem.core.config import Config
 from mechmem.models.networks.config import MLPConfig, TransformerConfig
@@ -79,7 +80,7 @@ def parsed(command, options):
     """The config that a command with these options asks for."""
     data = ["digits"] if command is TrainImages and "mnist5k" not in options else []
     settings = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
-    return tyro.cli(command, args=[*data, *options], config=settings).config()
+    return ungrouped(command, tyro.cli(grouped(command), args=[*data, *options], config=settings)).config()
 
 
 def part(config, kind):

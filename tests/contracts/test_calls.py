@@ -238,6 +238,8 @@ write_report([(s, card)], None)                        | path must be
 write_report([(s, card)], '')                          | path
 write_report([(s, card)], '/proc/x.html')              | /proc
 write_report([(s, card)], folder)                      | directory
+write_report([(s, card)], folder / 'x.pdf')            | path must end in .html or .htm
+write_report([(s, card)], folder / 'report')           | path must end in .html or .htm
 write_report([(s, other_card)], folder / 'x.html')     | entries
 write_report([], folder / 'x.html')                    | entries
 Recorder(model, None, steps=3)                         | task must be a Task
@@ -424,7 +426,7 @@ train(config, out='x/../y', progress=False)            | leads through x, which 
 card.save('x/../..')                                   | leads through x, which does not exist
 Scorecard.load('x' * 300)                           | path has a name of 300 bytes
 Scorecard.load('')                                  | path must be a path
-write_report([(s, card)], run / 'config.json')         | something else than a report
+write_report([(s, card)], run / 'config.json')         | path must end in .html
 ImageData(pixels, torch.arange(3), 2, 0)               | labels must lie in 0 … 1
 ImageData(pixels, torch.arange(3), 3, 3)               | n_test must be less than
 ImageData(pixels, torch.arange(3), 3, -1)              | n_test

@@ -106,7 +106,7 @@ class LogitSpectrumResult(Result):
         z = share.clamp_min(FLOOR).log10().masked_fill(self.additive, torch.nan)
         order = torch.argsort(_signed(len(z)))
         k1, k2 = _signed(len(z))[order].numpy(), np.arange(z.shape[1])
-        return Panel(f"{title}<br><span style='font-size:11px'>{found}</span>", z[order].numpy(), k2, k1)
+        return Panel(f"{title}<br><span style='font-size:12px'>{found}</span>", z[order].numpy(), k2, k1)
 
 
 def _signed(n: int) -> Int[Tensor, " n"]:

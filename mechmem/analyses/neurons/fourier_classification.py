@@ -158,9 +158,9 @@ class FourierClassificationResult(Result):
             ),
         ]
         panels[0] = dataclasses.replace(panels[0], label=chosen)
-        title = f"φ<sub>u</sub> {'+' if sign > 0 else '−'} φ<sub>v</sub>"
+        title = f"phase of u {'plus' if sign > 0 else 'minus'} phase of v (rad)"
         band = self.max_alignment_error
-        return angle_scatter(panels, STYLES, x_title="φ<sub>w</sub> (rad)", y_title=f"{title} (rad)", band=band)
+        return angle_scatter(panels, STYLES, x_title="phase of w (rad)", y_title=title, band=band)
 
     def plot_histograms(self) -> go.Figure:
         """Return histograms of the key frequency's share and of the IPR, by class, beside as many random neurons."""
@@ -191,7 +191,7 @@ class FourierClassificationResult(Result):
 
 def _angles(title: str, note: str, phase: Tensor, classes: Tensor, sign: int) -> Angles:
     u, v, w = phase
-    heading = f"{title}<br><span style='font-size:11px'>{note}</span>"
+    heading = f"{title}<br><span style='font-size:12px'>{note}</span>"
     y = wrap_angle(u + sign * v)
     return Angles(heading, w.numpy(), y.numpy(), classes.numpy(), np.arange(len(classes)))
 

@@ -147,7 +147,7 @@ def _panel(title: str, found: str, explained: Float[Tensor, "freq neuron"], thre
     order = np.lexsort((-values.max(0), key, values.max(0) < threshold))
     if width > DRAWN_NEURONS:
         found += f"<br>drawn: {DRAWN_NEURONS} of them, evenly spaced"
-    heading = f"{title}<br><span style='font-size:11px'>{found}</span>"
+    heading = f"{title}<br><span style='font-size:12px'>{found}</span>"
     return Panel(heading, values[:, order[place]], place, np.arange(1, len(values) + 1))
 
 

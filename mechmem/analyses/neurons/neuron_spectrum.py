@@ -96,7 +96,7 @@ class NeuronSpectrumResult(Result):
         # Strongest first within a frequency, so that an even sample looks the same.
         order = np.lexsort((-strength, key.numpy()))
         y = np.arange(1, len(values) + 1) if self._numbered else np.array(self.labels)
-        return Panel(f"{title}<br><span style='font-size:11px'>{found}</span>", values[:, order[place]], place, y)
+        return Panel(f"{title}<br><span style='font-size:12px'>{found}</span>", values[:, order[place]], place, y)
 
 
 def _at(share: Float[Tensor, "freq neuron"], key: Int[Tensor, " neuron"]) -> Float[Tensor, " neuron"]:
