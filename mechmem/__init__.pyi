@@ -84,6 +84,7 @@ from .analyses.neuron_card import neuron as neuron
 from .analyses.neuron_card import NeuronCard as NeuronCard
 from .analyses.paired_labels import real_and_random as real_and_random
 from .analyses.paired_labels import RealAndRandom as RealAndRandom
+from .pages.explore import explore as explore
 from .pages.report import write_report as write_report
 from .recipes.ledger import Ledger as Ledger
 from .recipes.reproduce import reproduce as reproduce

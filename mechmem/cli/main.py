@@ -20,7 +20,7 @@ import tyro
 from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
 from mechmem.cli.grouping import grouped, ungrouped
 from mechmem.cli.lines import UnreadError, check_line, in_one_line, options
-from mechmem.cli.measurements import Ablate, Analyse, Compare, Discover, Neuron, OfRun, OverTraining, Patch
+from mechmem.cli.measurements import Ablate, Analyse, Compare, Discover, Explore, Neuron, OfRun, OverTraining, Patch
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
 from mechmem.core.export import check_export
@@ -204,6 +204,14 @@ def _measure(command: OfRun | Compare) -> None:
     run_measurement(command, _write)
 
 
+def _explore(command: Explore) -> None:
+    _check_file(command.out, ".html")
+    _load_libraries()
+    from mechmem.cli.measuring import write_page
+
+    write_page(command, _write)
+
+
 def _examples(command: Examples) -> None:
     _check_file(command.out, ".csv")
     check_whole("--most", command.most, 1)
@@ -281,6 +289,7 @@ COMMANDS: dict[str, tuple[type[CommonOptions], Callable[[Any], None]]] = {
     "neuron": (Neuron, _measure),
     "over-training": (OverTraining, _measure),
     "compare": (Compare, _measure),
+    "explore": (Explore, _explore),
     "examples": (Examples, _examples),
     "reproduce": (Reproduce, _reproduce),
     "list": (List, _list),

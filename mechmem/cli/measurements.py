@@ -144,3 +144,20 @@ class Compare(CommonOptions):
     out: Path | None = None
     extractors: tuple[str, ...] = ()
     device: str = "cpu"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Explore(CommonOptions):
+    """Write one HTML page to explore a run whose inputs are pairs: cells, neurons and training, linked; works offline.
+
+    Attributes:
+        run: the run directory.
+        out: the page, a .html file.
+        step: the neurons, logits and influences of the state saved at this step; by default the last.
+        device: device for the network ("cpu", "cuda").
+    """
+
+    run: tyro.conf.Positional[Path]
+    out: Path = Path("explore.html")
+    step: int | None = None
+    device: str = "cpu"

@@ -40,6 +40,29 @@ def run_measurement(command: Any, write: Write) -> None:
             write(f"Written: {command.out}")
 
 
+def write_page(command: options.Explore, write: Write) -> None:
+    """Write the page to explore a run, and say where it is and how large.
+
+    Args:
+        command: the parsed command.
+        write: prints a line of results.
+
+    Raises:
+        MissingNeedError: the run's inputs are not pairs.
+        RunDirectoryError: the run cannot be read, or the page cannot be written.
+    """
+    from mechmem.pages.explore import explore
+    from mechmem.training.train import load
+
+    subject = load(command.run, step=command.step, device=command.device)
+    explore(subject, command.out, progress=not command.quiet)
+    size = command.out.stat().st_size
+    if command.json:
+        write(json.dumps({"page": str(command.out), "bytes": size}))
+    elif not command.quiet:
+        write(f"Page: {command.out} ({size / 1e6:.1f} MB)")
+
+
 def _as_json(result: Any) -> dict[str, Any]:
     """Return a result's own JSON, or its table row by row and its sentence."""
     if hasattr(result, "to_json"):

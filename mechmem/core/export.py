@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mechmem.core.config import check_whole
 from mechmem.core.files import whole_file, write_text
 from mechmem.core.paths import check_place
-from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,17 +55,30 @@ def check_export(path: str | Path, name: str = "path") -> Path:
     return place
 
 
-def check_page(path: str | Path, name: str = "path") -> Path:
+def check_page(path: str | Path, name: str, kind: str) -> Path:
     """Return where a page of HTML can be written.
+
+    Args:
+        path: the place of the page.
+        name: the argument, for errors.
+        kind: what may be there already, e.g. "a report of mechmem".
 
     Raises:
         ConfigError: the suffix is none of `PAGES`.
-        RunDirectoryError: it is a directory, or cannot be written.
+        RunDirectoryError: it is a directory, cannot be written, or holds something that mechmem did not write.
     """
     place = check_place(path, name, file=True)
     if place.suffix.lower() not in PAGES:
         raise ConfigError(f"{name} must end in {' or '.join(PAGES)}, got {place.name!r}")
+    if place.is_file() and not is_page(place):
+        raise RunDirectoryError(f"{name}: {path} holds something else than {kind}; choose another name")
     return place
+
+
+def is_page(path: Path) -> bool:
+    """Return whether mechmem wrote a page of HTML."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return "<title>mechmem" in file.read(2000)
 
 
 def export(result: Result, path: str | Path, width: int | None = None, height: int | None = None) -> None:

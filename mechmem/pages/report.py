@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mechmem.core.arguments import checked_but
-from mechmem.core.export import check_page, embedded, needs, table, write_html
+from mechmem.core.export import check_page, embedded, is_page, needs, table, write_html
 from mechmem.core.files import LOCK, becomes, sweep, written
 from mechmem.core.in_words import shown
 from mechmem.core.needs import KNOWLEDGE
@@ -57,9 +57,7 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
         if card.name != subject.name or any(card.task.get(key, known[key]) != known[key] for key in known):
             named = f"{subject.name!r} with {card.name!r}"
             raise ConfigError(f"entries must pair a network with its own scorecard, got {named}")
-    check_page(path)
-    if Path(path).is_file() and not _is_page(Path(path)):
-        raise RunDirectoryError(f"path: {path} holds something else than a report of mechmem; choose another name")
+    check_page(path, "path", "a report of mechmem")
     networks = [_network(*entry, f"network-{place}") for place, entry in enumerate(entries, 1)]
     with written(path):
         write_html("report.html", Path(path), networks=networks, glossary=glossary, knowledge=KNOWLEDGE)
@@ -80,18 +78,12 @@ def check_output(out: Path, ours: Collection[str]) -> None:
         found = list(out.iterdir()) if out.exists() else []
         strangers = [path.name for path in found if path.name not in {*ours, LOCK} and not becomes(path, *ours)]
         page = out / "report.html"
-        if page.is_file() and not _is_page(page):
+        if page.is_file() and not is_page(page):
             strangers.append("a report.html of somebody else's")
     except OSError as error:
         raise RunDirectoryError(f"cannot use {out}: {error.strerror}") from error
     if strangers:
         raise RunDirectoryError(f"{out} holds something else ({strangers[0]}); choose another directory")
-
-
-def _is_page(path: Path) -> bool:
-    """Return whether mechmem wrote a page of HTML."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return "<title>mechmem" in file.read(2000)
 
 
 def _network(subject: Subject, card: Scorecard, anchor: str) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def test_bad_settings_are_refused_before_anything_is_written(capsys, tmp_path, a
 
 
 def test_a_typo_in_a_command_is_refused(capsys):
-    names = "ablate, analyse, audit, compare, demo, discover, examples, list, neuron, over-training, patch, reproduce, "
-    names += "train, train-images"
+    names = "ablate, analyse, audit, compare, demo, discover, examples, explore, list, neuron, over-training, patch, "
+    names += "reproduce, train, train-images"
     wanted = f"no command 'trian'. Did you mean 'train'? One of: {names}"
     assert refused(capsys, "trian") == refused(capsys, "trian", "--p", "5") == f"mechmem: {wanted}"
 

@@ -74,6 +74,17 @@ def test_a_longer_table_says_what_it_leaves_out(runs, capsys):
     assert "rows" in capsys.readouterr().out.splitlines()[-1]
 
 
+def test_a_page_to_explore_is_written_and_its_place_and_size_are_told(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["explore", runs[0], "--json", "--quiet"]) == 0
+    page = tmp_path / "explore.html"
+    assert json.loads(capsys.readouterr().out) == {"page": "explore.html", "bytes": page.stat().st_size}
+    out = tmp_path / "deep" / "first.html"
+    assert main(["explore", runs[0], "--out", str(out), "--step", "0"]) == 0
+    assert capsys.readouterr().out == f"Page: {out} ({out.stat().st_size / 1e6:.1f} MB)\n"
+    assert '"own":0,' in out.read_text(encoding="utf-8") and '"own":2,' in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -91,6 +102,8 @@ def test_a_longer_table_says_what_it_leaves_out(runs, capsys):
         ("list reedouts", "Did you mean 'readouts'"),
         ("analyse RUN logit_spectrum --out x.gif", "--out must end in .svg"),
         ("analyse RUN logit_spectrum --step 3", "no checkpoint at step 3"),
+        ("explore RUN --out x.csv", "--out must be a file named *.html"),
+        ("explore RUN --step 3", "no checkpoint at step 3"),
     ],
 )
 def test_what_is_wrong_is_one_line(line, said, runs, capsys):

@@ -242,6 +242,13 @@ write_report([(s, card)], folder / 'x.pdf')            | path must end in .html 
 write_report([(s, card)], folder / 'report')           | path must end in .html or .htm
 write_report([(s, other_card)], folder / 'x.html')     | entries
 write_report([], folder / 'x.html')                    | entries
+explore(5, folder / 'x.html')                          | subject must be an mm.Subject
+explore(s, 5)                                          | path must be
+explore(s, '')                                         | path must be a path
+explore(s, folder)                                     | directory
+explore(s, run / 'config.json')                        | something else than a page
+explore(s, folder / 'x.html', progress=5)              | progress must be True or False
+explore(mm.Subject(nn.Linear(2, 3), array_task), folder / 'x.html') | inputs of ArrayTask.* are not pairs
 Recorder(model, None, steps=3)                         | task must be a Task
 Recorder(None, task, steps=3)                          | model must be a network
 Recorder(model, task, steps=3, evaluations='a')        | evaluations must be
