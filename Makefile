@@ -18,7 +18,7 @@ TESTS_TL39 := tests/models/hooks tests/models/reading tests/interventions \
 UNCHECKED := --strict-markers --strict-config -q --import-mode=importlib
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fast-tests all-tests test-tl39 lint held-lint docs bench clean
+.PHONY: help demo test test-all fast-tests all-tests test-tl39 lint held-lint docs site bench clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -59,13 +59,16 @@ lint: $(VENV)/.stamp-test ## linters, type checker and import layers alone
 docs: $(VENV)/.stamp-docs ## build the documentation, warnings as errors, into docs/_build/html
 	$(BIN)/python -m sphinx -E -W --keep-going -n -b html docs docs/_build/html $(ARGS)
 
+site: $(VENV)/.stamp-test ## open every page of the documentation in Chromium, and follow its links, after make docs
+	$(BIN)/python tests/support/site_check.py docs/_build/html
+
 bench: $(VENV)/.stamp-mechmem ## print speed ratios; nothing else should be running
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
 clean: ## remove what these targets made: environment, caches, builds, demo report
 	if [ -e $(VENV)/.stamp-venv ]; then rm -rf $(VENV); fi
 	if [ -e $(TL39)/.stamp-test ]; then rm -rf $(TL39); fi
-	rm -rf demo-report docs/_build build dist mechmem.egg-info
+	rm -rf demo-report docs/_build docs/gallery build dist mechmem.egg-info
 	rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/.stamp-venv:

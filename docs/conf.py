@@ -54,6 +54,7 @@ sphinx_gallery_conf = {
     "ignore_repr_types": r"mechmem\.(?!recipes)|plotly",
     "reset_modules": (),
     "abort_on_example_error": True,
+    "run_stale_examples": True,
     "show_signature": False,
     "write_computation_times": False,
     "min_reported_time": 10**6,

@@ -45,6 +45,7 @@ def test_the_pages_with_code_are_the_ones_expected():
         "discover.md",
         "figures.md",
         "hooks.md",
+        "index.md",
         "layers.md",
         "memorized_examples.md",
         "neurons.md",
@@ -81,6 +82,14 @@ def test_the_readme_runs(tmp_path, monkeypatch, capsys):
     for control in ("untrained", "noise_only"):
         assert card.row("frequency").controls[control].estimate is not None
     assert alone["task"].noisy.any() and not alone["task"].noisy.all()
+
+
+@pytest.mark.slow
+def test_the_front_page_runs(capsys):
+    (code,) = blocks(ROOT / "docs" / "index.md")
+    exec(compile(shrunk(code), "index.md", "exec"), {"__name__": "index"})
+    told, audited = capsys.readouterr().out.splitlines()
+    assert told.startswith("Told nothing, ") and "κ" in audited
 
 
 @pytest.mark.slow

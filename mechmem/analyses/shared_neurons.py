@@ -151,7 +151,7 @@ class SharedStructureResult(Result):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per neuron: neuron, cluster, weight, shared_energy, and a column shared_energy_… per twin.
+        """Return one row per neuron: neuron, cluster, weight, shared_energy, and a column `shared_energy_…` per twin.
 
         `cluster` is −1 for a dead neuron. A twin's neurons are those of the same number, in clusters of its own.
         """

@@ -246,7 +246,7 @@ explore(5, folder / 'x.html')                          | subject must be an mm.S
 explore(s, 5)                                          | path must be
 explore(s, '')                                         | path must be a path
 explore(s, folder)                                     | directory
-explore(s, run / 'config.json')                        | something else than a page
+explore(s, run / 'config.json')                        | must end in .html or .htm
 explore(s, folder / 'x.html', progress=5)              | progress must be True or False
 explore(mm.Subject(nn.Linear(2, 3), array_task), folder / 'x.html') | inputs of ArrayTask.* are not pairs
 Recorder(model, None, steps=3)                         | task must be a Task

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WAIT = 120_000
+"""Milliseconds after which a page counts as stuck; machines that share their cores are slow."""
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 
 
@@ -55,6 +57,8 @@ def chromium(**options: Any) -> Iterator[Visit]:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
-            yield Visit(browser.new_context(**options).new_page())
+            page = browser.new_context(**options).new_page()
+            page.set_default_timeout(WAIT)
+            yield Visit(page)
         finally:
             browser.close()
