@@ -15,6 +15,13 @@ MAY_BE_EMPTY = ("--stop-when",)
 KINDS = {"INT…": "whole numbers", "FLOAT FLOAT": "2 numbers", "INT": "a whole number", "FLOAT": "a number"}
 """What an option takes, by its placeholder in the help."""
 
+LEAST = {
+    "audit": ("runs", 1, "one run directory"),
+    "compare": ("runs", 2, "two run directories"),
+    "over-training": ("what", 1, "one measurement: an extractor, a score, an analysis or structure"),
+}
+"""Of the commands that take several things: where they are kept, and the least number of them."""
+
 _OPTION = re.compile(r"(--[A-Za-z][\w-]*)(?:=(.*))?", re.S)
 
 
@@ -50,6 +57,25 @@ def check_line(arguments: Sequence[str]) -> None:
     for option, count in Counter(match[1].replace("_", "-") for match in matches).items():
         if count > 1:
             raise ConfigError(f"{option} is given {count} times: give it once, followed by all of its values")
+
+
+def check_parsed(name: str, command: object, arguments: Sequence[str]) -> None:
+    """Refuse a parsed command with nothing after an option that takes several values, or with too few arguments.
+
+    Args:
+        name: the command's name.
+        command: the command, whose attributes are its options and arguments.
+        arguments: the line.
+
+    Raises:
+        ConfigError: the message names the option, or says what is missing.
+    """
+    for option in options(arguments):
+        if getattr(command, option.strip("-").replace("-", "_"), None) == ():
+            raise ConfigError(f"nothing is given after {option}")
+    field, least, wanted = LEAST.get(name, ("", 0, ""))
+    if least and len(getattr(command, field)) < least:
+        raise ConfigError(f"{name} takes at least {wanted}")
 
 
 def in_one_line(box: str, arguments: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ import tyro
 
 from mechmem.cli.commands import Audit, CommonOptions, Demo, Examples, List, Reproduce, Train, TrainImages
 from mechmem.cli.grouping import grouped, ungrouped
-from mechmem.cli.lines import UnreadError, check_line, in_one_line, options
+from mechmem.cli.lines import UnreadError, check_line, check_parsed, in_one_line
 from mechmem.cli.measurements import Ablate, Analyse, Compare, Discover, Explore, Neuron, OfRun, OverTraining, Patch
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
@@ -67,14 +67,12 @@ def _run(arguments: list[str]) -> int:
                 args=arguments or ["--help"],
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
             )
+        command = ungrouped(COMMANDS[arguments[0]][0], parsed)
+        check_parsed(arguments[0], command, arguments)
     except ConfigError as error:
         return _complain(str(error), REFUSED)
     except SystemExit as stop:
         return _complain(in_one_line(box.getvalue(), arguments), REFUSED) if stop.code else 0
-    command = ungrouped(COMMANDS[arguments[0]][0], parsed)
-    for option in options(arguments):
-        if getattr(command, option.strip("-").replace("-", "_"), None) == ():
-            return _complain(f"nothing is given after {option}", REFUSED)
     return _guard(lambda: COMMANDS[arguments[0]][1](command), arguments)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from mechmem.cli import measurements as options
 from mechmem.core.results import Result
 from mechmem.core.subject import Subject
-from mechmem.errors import ConfigError
 
 Write = Callable[[str], None]
 
@@ -127,8 +126,6 @@ def _compare(command: options.Compare) -> Result:
     from mechmem.scorecard.pooling import compare
     from mechmem.training.train import load
 
-    if len(command.runs) < 2:
-        raise ConfigError("compare takes at least two run directories")
     names = [extractor(name).name for name in command.extractors] or None
     subjects = [load(run, device=command.device) for run in command.runs]
     return compare([audit(subject, names, progress=not command.quiet) for subject in subjects])

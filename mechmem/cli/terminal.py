@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -24,12 +24,13 @@ from mechmem.math.detection import FIGURES
 from mechmem.recipes.ledger import Entry, Ledger, ours
 from mechmem.recipes.trials import recipes
 from mechmem.scorecard.wording import percent_with_interval
+from mechmem.training.progress import SizedConsole
 
 MOST_ROWS = 40
 """Rows of a table on the terminal."""
 
 
-class ResultConsole(Console):
+class ResultConsole(SizedConsole):
     """Standard output, for results; without a reader there is nothing left to do."""
 
     def on_broken_pipe(self) -> None:
@@ -37,9 +38,9 @@ class ResultConsole(Console):
         raise UnreadError
 
 
-def console() -> Console:
+def console() -> SizedConsole:
     """Return the console for results."""
-    return ResultConsole(highlight=False)
+    return ResultConsole()
 
 
 def examples_table(

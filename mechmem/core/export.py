@@ -37,6 +37,12 @@ MOST_ROWS = 1000
 """Rows of the table on a page; a CSV file has all."""
 
 
+NO_BROWSER = (
+    "pictures need Chromium or Chrome, and none was found; install it (apt install chromium), name it in BROWSER_PATH, "
+    "or export .html"
+)
+"""Why no picture can be drawn, and what to do."""
+
 ESCAPED = str.maketrans({sign: rf"\{sign}" for sign in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}"})
 """Signs that LaTeX reads as commands; pandas escapes cells, and not captions."""
 
@@ -47,11 +53,15 @@ def check_export(path: str | Path, name: str = "path") -> Path:
     Raises:
         ConfigError: the suffix is none of `SUFFIXES`.
         RunDirectoryError: it is a directory, or cannot be written.
+        MissingNeedError: it is a picture, and kaleido or Chromium is missing.
     """
     place = check_place(path, name, file=True)
-    if place.suffix[1:].lower() not in SUFFIXES:
+    suffix = place.suffix[1:].lower()
+    if suffix not in SUFFIXES:
         allowed = ", ".join(f".{suffix}" for suffix in SUFFIXES)
         raise ConfigError(f"{name} must end in {allowed}, got {place.name!r}")
+    if suffix in PICTURES:
+        check_drawing()
     return place
 
 
@@ -79,6 +89,23 @@ def is_page(path: Path) -> bool:
     """Return whether mechmem wrote a page of HTML."""
     with path.open(encoding="utf-8", errors="replace") as file:
         return "<title>mechmem" in file.read(2000)
+
+
+def check_drawing() -> None:
+    """Refuse to draw pictures where something for it is missing.
+
+    Raises:
+        MissingNeedError: kaleido or Chromium is missing.
+    """
+    try:
+        import kaleido  # noqa: F401
+        from choreographer.browsers.chromium import Chromium  # by which kaleido draws
+    except ImportError as error:
+        raise MissingNeedError("pictures need kaleido: pip install 'mechmem[pictures]' (or export .html)") from error
+    # Older versions of kaleido find a browser only when they draw.
+    find = getattr(Chromium, "find_browser", None)
+    if find is not None and not Path(find(skip_local=False) or "").is_file():
+        raise MissingNeedError(NO_BROWSER)
 
 
 def export(result: Result, path: str | Path, width: int | None = None, height: int | None = None) -> None:
@@ -161,11 +188,10 @@ def picture(figure: go.Figure, suffix: str, width: int | None = None, height: in
     Raises:
         MissingNeedError: kaleido or Chromium is missing, or does not run.
     """
-    try:
-        import kaleido
-        from kaleido.errors import ChromeNotFoundError
-    except ImportError as error:
-        raise MissingNeedError("pictures need kaleido: pip install 'mechmem[pictures]' (or export .html)") from error
+    check_drawing()
+    import kaleido
+    from kaleido.errors import ChromeNotFoundError
+
     usual, least = needs(figure)
     size = {
         "width": width or figure.layout.width or max(WIDTH, least),
@@ -183,10 +209,7 @@ def picture(figure: go.Figure, suffix: str, width: int | None = None, height: in
             kaleido.start_sync_server(mathjax=False, silence_warnings=True)
             _browser["open"] = True
     except ChromeNotFoundError as error:
-        raise MissingNeedError(
-            "pictures need Chromium or Chrome, and none was found; install it (apt install chromium), name it in "
-            "BROWSER_PATH, or export .html"
-        ) from error
+        raise MissingNeedError(NO_BROWSER) from error
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MissingNeedError(f"Chromium could not draw the picture ({reason[:200]}); export .html instead") from error

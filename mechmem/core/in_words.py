@@ -81,6 +81,8 @@ def shown(value: Any) -> str:
         inside = ", ".join(shown(each) for each in value)
         one = "," if len(value) == 1 else ""
         return f"({inside}{one})" if isinstance(value, tuple) else f"[{inside}]"
+    if callable(value) and not isinstance(value, type) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
     name = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
     return name if isinstance(value, type) else f"an {name}" if name[:1] in "AEIOUaeiou" else f"a {name}"
 

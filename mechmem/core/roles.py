@@ -208,6 +208,32 @@ class Roles:
         check_fields(self)
 
 
+def read_role(
+    roles: Roles, name: str, model: nn.Module, *axes: int | str | tuple[int, ...], beside: str = ""
+) -> Float[Tensor, ...]:
+    """Return a role's parameter in the role's shape, after checking that it is the shape that is needed.
+
+    Args:
+        roles: the model's roles, this one among them.
+        name: the role's name, "input_embedding", "readout" or "bias".
+        model: the model.
+        axes: of each axis its size, or several allowed ones, or a name if any size will do.
+        beside: name of the role whose shape decided a size, for the error.
+
+    Raises:
+        RoleError: there is no such parameter, or it reads in another shape.
+    """
+    found = getattr(roles, name).read(model)
+    sizes = [axis if isinstance(axis, tuple) else (axis,) for axis in axes]
+    if found.ndim != len(sizes) or any(
+        isinstance(allowed[0], int) and size not in allowed for size, allowed in zip(found.shape, sizes, strict=True)
+    ):
+        wanted = ", ".join(" or ".join(map(str, allowed)) for allowed in sizes) + "," * (len(sizes) == 1)
+        other = f"; {beside} reads as {tuple(getattr(roles, beside).read(model).shape)}" if beside else ""
+        raise RoleError(f"{name} must read as ({wanted}), but reads as {tuple(found.shape)}{other}")
+    return found
+
+
 def _quiet(pattern: str) -> str:
     """Rename the axis "class", about which einops would warn because it is a Python keyword."""
     return re.sub(r"\bclass\b", "classes", pattern)

@@ -138,24 +138,32 @@ class Subject(Checked):
             for value in vars(module).values()
             if isinstance(value, Tensor) and not value.is_leaf
         }
-        return copy.deepcopy(self.model, computed)
+        # In inference mode a copy could not be trained or differentiated.
+        with torch.inference_mode(False):
+            return copy.deepcopy(self.model, computed)
 
 
 def check_alike(subjects: Sequence[Subject], name: str) -> None:
-    """Refuse networks whose figures cannot be averaged: of another architecture, or trained on another task.
+    """Refuse networks whose figures cannot be averaged: of one training, another architecture, or another task.
 
     Args:
         subjects: the networks, as trained with several seeds.
         name: the argument, for errors.
 
     Raises:
-        ConfigError: one differs from the first.
+        ConfigError: one differs from the first in more than its seeds, or two are states of one training.
     """
     first, *others = subjects
     for place, subject in enumerate(subjects):
         same = next((each for each in subjects[:place] if _one_network(each, subject)), None)
         if same is not None:
             raise ConfigError(f"{name} must be different networks, but {same.name!r} is given twice")
+        state = next((each for each in subjects[:place] if _one_training(each, subject)), None)
+        if state is not None:
+            raise ConfigError(
+                f"{name} must be networks of several trainings, but {state.name!r} and {subject.name!r} are of one "
+                "(the same config and seed); mm.over_training measures a run at its checkpoints"
+            )
     shapes = [{key: each.shape for key, each in subject.model.named_parameters()} for subject in subjects]
     for subject, found in zip(others, shapes[1:], strict=True):
         if type(subject.model) is not type(first.model) or found != shapes[0]:
@@ -181,17 +189,26 @@ def _one_network(one: Subject, other: Subject) -> bool:
     return one.model is other.model or (bool(held) and alike)
 
 
-def _settings(subject: Subject) -> dict[str, Any]:
-    """Return the settings of a run's training by dotted name, but for seeds and for when it was looked at."""
+def _one_training(one: Subject, other: Subject) -> bool:
+    """Return whether two subjects are states of one training: of the same run, or of runs of the same settings."""
+    if one.run is None or other.run is None:
+        return False
+    same_run = one.run.path.resolve() == other.run.path.resolve()
+    first, second = (_settings(each, seeds=True) for each in (one, other))
+    return same_run or (bool(first) and first == second)
+
+
+def _settings(subject: Subject, *, seeds: bool = False) -> dict[str, Any]:
+    """Return the settings of a run's training by dotted name, with or without seeds, but for when it was looked at."""
     config = getattr(subject.run, "config", None)
-    return {} if config is None else dict(_flat(config.to_dict()))
+    return {} if config is None else dict(_flat(config.to_dict(), seeds))
 
 
-def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(settings: Mapping[str, Any], seeds: bool, before: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{name}.")
-        elif name not in ("seed", "evaluations", "checkpoints"):
+            yield from _flat(value, seeds, f"{before}{name}.")
+        elif name not in ("evaluations", "checkpoints") and (seeds or name != "seed"):
             yield f"{before}{name}", value
 
 

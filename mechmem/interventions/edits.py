@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mechmem.core.config import check_choice
 from mechmem.core.in_words import shown
-from mechmem.core.scores import NeuronSet
 from mechmem.errors import ConfigError
 from mechmem.interventions.layouts import Layout
 from mechmem.interventions.units import Indices, Site, label, numbers_of, site_of, unit_mask
@@ -80,7 +79,7 @@ class Edit:
         if self.channels is not None and self.positions is not None:
             raise ConfigError("channels and positions are both the second axis: a point has one or the other")
         for unit, which in self.chosen().items():
-            if not _is_each(which) and not isinstance(which, NeuronSet | slice):
+            if not _is_each(which) and not isinstance(which, slice):
                 numbers_of(unit, which)  # type: ignore[arg-type]
 
     def chosen(self) -> dict[str, Indices | Each]:
@@ -176,12 +175,10 @@ def points_of(edits: Edit | Sequence[Together]) -> list[str]:
         ConfigError: there is no edit, or an intervention is neither an edit nor a tuple of edits.
     """
     points: dict[str, None] = {}
-    if not isinstance(edits, Edit | Iterable):
-        raise ConfigError(f"interventions are edits, or tuples of edits made together, got {type(edits).__name__}")
     for item in (edits,) if isinstance(edits, Edit) else edits:
         for edit in (item,) if isinstance(item, Edit) else item if isinstance(item, tuple) and item else (None,):
             if not isinstance(edit, Edit):
-                raise ConfigError(f"interventions are edits, or tuples of edits made together, got {item!r}")
+                raise ConfigError(f"interventions are edits, or tuples of edits made together, got {shown(item)}")
             points[edit.point] = None
     if not points:
         raise ConfigError("edits hold no edit to make")

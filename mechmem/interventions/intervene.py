@@ -11,7 +11,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mechmem.core.arguments import checked_but
+from mechmem.core.arguments import check, checked_but
 from mechmem.core.config import check_choice, check_number, check_whole
 from mechmem.core.ids import check_ids
 from mechmem.core.roles import Roles
@@ -76,6 +76,7 @@ def intervene(
     """
     if isinstance(edits, Task | Subject | nn.Module):
         raise ConfigError("a call is intervene(network, edits, task): the edits come second")
+    check("edits", edits, Edit | Sequence[Together], "intervene")
     subject = subject_of(subject, task, roles)
     check_choice("method of interventions", method, get_args(Method))
     if limit_mb is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
+from mechmem.core.in_words import said, shown
 from mechmem.core.scores import NeuronSet
 from mechmem.core.tables import Table
 from mechmem.errors import ConfigError
@@ -155,7 +156,6 @@ def _mask(unit: str, which: Indices, layout: Layout) -> Bool[Tensor, " unit"]:
     if isinstance(which, NeuronSet):
         if (which.point, len(which.mask)) != (point, width):
             raise ConfigError(f"the set belongs to {which.point} ({len(which.mask)} {unit}s), not {point} ({width})")
-        return which.mask
     numbers = numbers_of(unit, range(width)[which] if isinstance(which, slice) else which)
     if numbers.dtype == torch.bool:
         if len(numbers) != width:
@@ -168,12 +168,15 @@ def _mask(unit: str, which: Indices, layout: Layout) -> Bool[Tensor, " unit"]:
     return mask
 
 
-def numbers_of(unit: str, which: int | Sequence[int] | np.ndarray | Tensor) -> Tensor:
-    """Return units given by number or by one truth value each as a one-dimensional tensor.
+def numbers_of(unit: str, which: int | Sequence[int] | np.ndarray | Tensor | NeuronSet) -> Tensor:
+    """Return units given by number, by one truth value each or as a set as a one-dimensional tensor.
 
     Raises:
         ConfigError: they are given in another way, or there are none.
     """
+    if isinstance(which, Iterator):  # which could be read once only
+        raise ConfigError(f"{unit}s must be {said(Indices)}, got {shown(which)}")
+    which = which.mask if isinstance(which, NeuronSet) else which
     try:
         # A copy of an array: torch warns about read-only ones.
         given = np.array(which) if isinstance(which, np.ndarray | np.generic) else which
@@ -184,6 +187,8 @@ def numbers_of(unit: str, which: int | Sequence[int] | np.ndarray | Tensor) -> T
     other = found.is_floating_point() or found.is_complex() or (truth and not found.ndim)
     if other or found.ndim > 1 or not found.numel():
         raise ConfigError(f"{unit}s are given by number, at least one, got {which!r}")
+    if truth and not found.any():
+        raise ConfigError(f"{unit}s must be at least one, got {len(found)} truth values that are all False")
     return found.cpu() if truth else found.cpu().reshape(-1).long()
 
 

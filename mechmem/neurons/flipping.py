@@ -18,7 +18,7 @@ from mechmem.interventions.units import Units
 from mechmem.math.blocks import blocks
 from mechmem.math.logits import check_finite
 from mechmem.models.hooks.hooking import hooked
-from mechmem.models.hooks.running import device_of, evaluating, full_precision
+from mechmem.models.hooks.running import device_of, differentiating, evaluating, full_precision
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.linear_readout import LinearReadout, linear_readout
 
@@ -171,7 +171,7 @@ def _residual(logits: Float[Tensor, "*row class"], labels: Int[Tensor, " *label"
     return logits.softmax(-1) - torch.nn.functional.one_hot(labels, logits.shape[-1])
 
 
-@torch.enable_grad()
+@differentiating()
 def _gated(
     subject: Subject, model: nn.Module, where: Units, ids: Int[Tensor, " _"], gone: Bool[Tensor, " unit"], rows: int
 ) -> tuple[Bool[Tensor, " example"], Float[Tensor, " unit"]]:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mechmem.core.group import Group
+from mechmem.core.roles import read_role
 from mechmem.core.scores import NeuronSet
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
@@ -44,11 +45,12 @@ def pruned(subject: Subject, kept: NeuronSet) -> Subject:
         raise MissingNeedError("neurons are removed through the role readout, which is missing")
     if roles.hidden and kept.point != roles.hidden[-1]:
         raise MissingNeedError(f"the readout reads {roles.hidden[-1]!r}, but these neurons belong to {kept.point!r}")
-    readout = roles.readout.read(model)
+    readout = read_role(roles, "readout", model, "neurons", "classes")
     gone = _others(kept, len(readout)).to(readout.device)
     roles.readout.write(model, readout.masked_fill(rearrange(gone, "neuron -> neuron 1"), 0))
     if roles.input_embedding is not None and len(roles.hidden) <= 1:
-        roles.input_embedding.write(model, roles.input_embedding.read(model).masked_fill(gone, 0))
+        tables = read_role(roles, "input_embedding", model, "operands", "entries", len(readout), beside="readout")
+        roles.input_embedding.write(model, tables.masked_fill(gone, 0))
     return subject.with_model(model)
 
 

@@ -25,7 +25,8 @@ class ArrayTask(Task):
     """A task from a user's arrays (inputs, given, true, split). Ids are rows of the arrays.
 
     Arrays are tensors, numpy arrays, lists, or columns and tables of pandas, which are read by position. Labels are
-    whole numbers from 0 on; names, which become classes in alphabetical order (`class_names`); or one-hot rows.
+    whole numbers from 0 on; names, which become classes in alphabetical order (`class_names`); or one-hot rows. All
+    arrays are copied: what is done to them afterwards does not change the task.
 
     Args:
         inputs: inputs of the model, one row per example.
@@ -88,10 +89,12 @@ class ArrayTask(Task):
             raise ConfigError(f"{'the test' if train.all() else 'the training'} set is empty")
         if (truth[~train] < 0).any():
             raise ConfigError("the true label of every held-out example must be known")
-        self.inputs = inputs
+        # Copies, so that the task stays what its digest says when the user's arrays are changed in place.
+        self.inputs = inputs = inputs.detach().clone()
+        operands = None if operands is None else operands.clone()
         self.ids = torch.arange(len(inputs))
         self.train_ids = self.ids[train]
-        self._true = truth.long()
+        self._true = truth.long().clone()
         self._given = torch.where(train, given.long(), self._true)
         self.class_names = labels.names
         used = {"given": self._given, "true": self._true}

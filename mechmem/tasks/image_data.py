@@ -31,7 +31,7 @@ EIGHT_BITS, SIXTEEN_BITS = 255, 65535
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageData(Checked):
-    """A set of images.
+    """A set of images; arrays are copied.
 
     Attributes:
         pixels: 0 … 255, or 0 … 65535 for images of 16 bits. Shape (image, channel, row, column).
@@ -64,6 +64,9 @@ class ImageData(Checked):
             raise ConfigError(f"n_test must be less than the number of images, {len(self.labels)}, got {self.n_test}")
         if self.class_names is not None and len(self.class_names) != self.n_classes:
             raise ConfigError(f"class_names must be {self.n_classes} names, one per class, got {len(self.class_names)}")
+        # Copies, so that a task stays what its digest says when the user's arrays are changed in place.
+        for name in ("pixels", "labels"):
+            object.__setattr__(self, name, getattr(self, name).clone())
 
     @classmethod
     @checked

@@ -124,6 +124,9 @@ def training_step(
             loss = loss_of(logits, given[block], config.loss) * share
             loss.backward()
             total += loss.detach()
+    if low:
+        # Within an autocast region of the caller's, the weights of this step would be kept for the next.
+        torch.clear_autocast_cache()
     if config.clip_norm:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
     optimizers.step()

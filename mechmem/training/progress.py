@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
@@ -20,12 +22,21 @@ SECONDS_BETWEEN_UPDATES = 0.2
 SHORT = {"train_clean": "clean", "train_noisy": "noisy", "train_noisy_true": "noisy→true", "test": "test"}
 
 
-class ProgressConsole(Console):
+class SizedConsole(Console):
+    """A console that looks up its width where COLUMNS is 0, which some environments set if they do not know it."""
+
+    def __init__(self, **settings: Any):
+        columns = os.environ.get("COLUMNS", "")
+        unknown = bool(columns) and not columns.strip("0")
+        super().__init__(highlight=False, width=shutil.get_terminal_size().columns if unknown else None, **settings)
+
+
+class ProgressConsole(SizedConsole):
     """Standard error, for progress; work goes on where it cannot be written (a closed terminal, a full disk)."""
 
     def __init__(self):
         # Not as Jupyter, where every line would be a separate output. Titles are no markup.
-        super().__init__(stderr=True, force_jupyter=False, highlight=False, markup=False)
+        super().__init__(stderr=True, force_jupyter=False, markup=False)
 
     def _write_buffer(self) -> None:
         try:

@@ -30,7 +30,7 @@ from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError, RunDirectoryError
-from mechmem.models.hooks.running import device_of
+from mechmem.models.hooks.running import as_configured, device_of
 from mechmem.models.networks.build import build_model
 from mechmem.models.networks.subnetworks import mask_layers
 from mechmem.tasks.build import build_task
@@ -114,6 +114,7 @@ class Run:
         numbers = [name.removeprefix("step_").removesuffix(kind) for name in names]
         return sorted(int(number) for number in numbers if number.isdecimal())
 
+    @as_configured()
     def model_at(self, step: int) -> nn.Module:
         """Return the network of a saved step, in evaluation mode.
 

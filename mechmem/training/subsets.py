@@ -24,6 +24,7 @@ from mechmem.core.storage import record
 from mechmem.core.task import Ids, Task
 from mechmem.errors import RunDirectoryError, TrainingFailedError, UnknownNameError
 from mechmem.math.detection import SubsetEstimate, memorization, subset_influence
+from mechmem.models.hooks.running import as_configured
 from mechmem.tasks.config import SPLITS
 from mechmem.tasks.splits import labelled_splits
 from mechmem.training.config import TrainConfig
@@ -87,6 +88,7 @@ class SubsetNetworks(Saved):
 
 
 @checked
+@as_configured()
 def train_subsets(
     config: TrainConfig,
     *,

@@ -26,7 +26,7 @@ from mechmem.errors import (
     RunDirectoryError,
     TrainingFailedError,
 )
-from mechmem.models.hooks.running import resolve_device
+from mechmem.models.hooks.running import as_configured, resolve_device
 from mechmem.models.networks.build import Network, build_model
 from mechmem.models.networks.mask_config import TurnOver
 from mechmem.tasks.build import build_task
@@ -117,6 +117,7 @@ class ConfigRetrainer:
 
 
 @checked
+@as_configured()
 def train(
     config: TrainConfig,
     *,
@@ -203,6 +204,7 @@ def train(
 
 
 @checked
+@as_configured()
 def load(
     path: str | Path,
     *,

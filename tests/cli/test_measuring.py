@@ -51,6 +51,24 @@ def test_a_command_gives_what_its_function_gives(name, runs, tmp_path, capsys):
     assert shown.strip() and max(map(len, shown.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+    "line", ["compare RUN RUN", "analyse RUN logit_spectrum", "over-training RUN raw", "patch RUN"]
+)
+def test_no_work_is_done_for_a_picture_that_cannot_be_drawn(line, runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BROWSER_PATH", "/no/such/file")
+    monkeypatch.setattr("mechmem.cli.main._load_libraries", lambda: pytest.fail("libraries were loaded"))
+    line = [runs[0] if word == "RUN" else word for word in line.split()]
+    assert main([*line, "--out", str(tmp_path / "x.svg")]) == 2
+    assert "pictures need Chromium" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "", "80"])
+def test_an_unknown_width_is_no_width_of_nothing(columns, runs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["analyse", runs[0], "logit_spectrum"]) == 0
+    assert "additive" in capsys.readouterr().out
+
+
 def test_a_state_is_chosen_by_its_step(runs, capsys):
     assert main(["analyse", runs[0], "logit_spectrum", "--step", "0", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)["rows"]
@@ -96,8 +114,8 @@ def test_a_page_to_explore_is_written_and_its_place_and_size_are_told(runs, tmp_
         ("ablate RUN --value nothing", "zero"),
         ("patch RUN --donor nowhere", "nowhere"),
         ("over-training RUN rawe", "Did you mean"),
-        ("over-training RUN", "nothing to measure: name an extractor"),
-        ("compare RUN", "at least two run directories"),
+        ("over-training RUN", "over-training takes at least one measurement: an extractor"),
+        ("compare RUN", "compare takes at least two run directories"),
         ("audit RUN RUN", "given twice"),
         ("list reedouts", "Did you mean 'readouts'"),
         ("analyse RUN logit_spectrum --out x.gif", "--out must end in .svg"),

@@ -1,5 +1,6 @@
 """Wrong command lines: status 2, one line on standard error, nothing written, and no work done before."""
 
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -7,7 +8,8 @@ import sys
 
 import pytest
 
-from mechmem.cli.main import main
+from mechmem.cli.lines import LEAST
+from mechmem.cli.main import COMMANDS, main
 
 TINY = "--p 5 --width 4 --steps 2 --evaluations 1 --checkpoints 1 --quiet"
 NINES = "9" * 23
@@ -137,6 +139,28 @@ def test_a_wrong_option_is_named_with_what_it_takes(line, said, capsys, tmp_path
     assert main(line.split()) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"mechmem: {said}") and len(err) < 130
+
+
+SEVERAL = [
+    (name, field.name)
+    for name, (command, _) in COMMANDS.items()
+    for field in dataclasses.fields(command)
+    if isinstance(field.type, str) and field.type.startswith("tyro.conf.Positional[tuple[")
+]
+
+
+@pytest.mark.parametrize(("name", "field"), SEVERAL)
+@pytest.mark.parametrize("more", ["", "--json", "--quiet"])
+def test_too_few_runs_are_refused_before_libraries_load(name, field, more, capsys, monkeypatch):
+    monkeypatch.setattr("mechmem.cli.main._load_libraries", lambda: pytest.fail("libraries were loaded"))
+    kept, least, wanted = LEAST[name]
+    given = ["one"] * (least - 1 + (field != kept))
+    assert kept == field and least and main([name, *([] if field == "runs" else ["run"]), *given, *more.split()]) == 2
+    assert capsys.readouterr().err == f"mechmem: {name} takes at least {wanted}\n"
+
+
+def test_commands_that_take_several_things_are_known():
+    assert {name for name, _ in SEVERAL} == {"audit", "compare", "over-training"}
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,8 @@ load_tl_checkpoint({'a': 1}, {'n_layers': 1})          | source must be
 planted_network(59, dtype=torch.long)                  | dtype
 planted_network(59, dtype='float')                     | dtype must be a torch.dtype
 planted_network('a')                                   | p must be a whole number
+planted_network(7, memorized_fraction=2)               | memorized_fraction must lie in .0, 1., got 2
+planted_network(7, memorized_fraction=float('nan'))    | memorized_fraction must lie
 planted_network(7, width=0)                            | width
 planted_network(7, seed=-1)                            | seed
 write_report([(s, None)], folder / 'x.html')           | entries
@@ -295,7 +297,20 @@ audit(s, 'low_rank(W_out,6)')                          | rank must be at most 5,
 extractor('same_answer(-1)')                           | rank must be a whole number of at least 0
 extractor('same_answer(2.5)')                          | rank must be a whole number
 intervene(s, None)                                     | edit
+intervene(s, (mm.Edit('act') for _ in 'ab'))           | edits must be an Edit or .*, got a generator
+intervene(s, map(mm.Edit, ['act']))                    | edits must be .*, got a map
+intervene(s, 'act')                                    | edits must be .*, got 'act'
+intervene(s, [])                                       | edits hold no edit
+intervene(s, [()])                                     | edits, or tuples of edits
 intervene(s, mm.Edit('act'), limit_mb='x')             | limit_mb must be
+Edit('act', neurons=(each for each in range(3)))       | neurons must be .*, got a generator
+Edit('act', neurons=torch.zeros(12) > 0)               | at least one, got 12 truth values
+Edit('act', channels=[False] * 3)                      | channels must be at least one
+Edit('act', neurons=mm.NeuronSet.of([], 12, 'act'))    | neurons must be at least one
+patch(s, at=(each for each in ['act']))                | at must be .*, got a generator
+patch(s, positions=(each for each in [0]))             | positions must be .*, got a generator
+path_patch(s, senders=(each for each in ['act']))      | senders must be .*, got a generator
+ablate(s, order=(each for each in ['low']))            | order must be .*, got a generator
 patch(None)                                            | receiver must be
 path_patch(s, senders=None)                            | senders must be
 neuron(s, 'a')                                         | whole number
@@ -329,13 +344,21 @@ ImageData.from_arrays(None, [0])                       | images must be
 ImageData.from_arrays(np.zeros((3, 4, 4)), None)       | labels must be
 audit([s, s])                                          | given twice
 audit([s, mm.load(run)], ['raw'])                      | given twice
+audit([s, mm.load(run, step=0)], ['raw'])              | of several trainings, .* mm.over_training
+example_scores([s, mm.load(run, step=0)], ['margin'])  | of several trainings, .* mm.over_training
+influence([s, mm.load(run, step=0)])                   | of several trainings, .* mm.over_training
+pool_neurons([s, mm.load(run, step=0)])                | of several trainings, .* mm.over_training
 example_scores([s, s], ['margin'])                     | given twice
 audit(mm.Subject(model, task), ['raw'], train=lambda: None) | train must be a function of 1 argument
 audit(mm.Subject(nn.LazyLinear(5), task), ['raw'])     | lazy parameters
 audit(mm.Subject(scripted, task), ['raw']) | torch.jit
 audit(mm.Subject(Sparse(), task), ['raw'])             | dense
 activations(s, gradients=lambda logits: logits)        | gradients is a function of logits and given labels
-activations(s, reduce=lambda: 5)                       | reduce must create a reduction
+activations(s, reduce=lambda: 5)                       | create a reduction.*; the function <lambda> returns 5
+activations(s, reduce=torch.mean)                      | reduce is called .*; got the function mean
+activations(s, reduce=np.mean)                         | reduce is called .*; got the function mean
+activations(s, reduce=lambda values: values.mean(0))   | reduce is called .*; got the function <lambda>
+activations(s, reduce='mean')                          | reduce is called to create a reduction.*; got 'mean'
 activations(s)[5]                                      | name must be a string
 compare([card] * 200)                                  | different names
 extractor('(' * 5000)                                  | cannot read extractor

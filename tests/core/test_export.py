@@ -5,13 +5,14 @@ import errno
 import html
 import json
 import shutil
+import sys
 
 import pandas as pd
 import plotly.io
 import pytest
 
 import mechmem as mm
-from mechmem.core.export import SUFFIXES
+from mechmem.core.export import SUFFIXES, check_export
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 
 STARTS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}
@@ -60,15 +61,34 @@ def test_what_cannot_be_written_is_refused(rule, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_browser_it_is_said_what_to_do(rule, tmp_path, monkeypatch):
+@pytest.mark.parametrize("browser", ["/no/such/file", "/"])
+@pytest.mark.parametrize("suffix", STARTS)
+def test_a_picture_is_refused_before_it_is_drawn_where_no_browser_is(rule, browser, suffix, tmp_path, monkeypatch):
+    monkeypatch.setenv("BROWSER_PATH", browser)
+    monkeypatch.setattr(type(rule), "plot", lambda self: pytest.fail("it was drawn"))
+    for refused in (check_export, rule.export):
+        with pytest.raises(MissingNeedError, match="BROWSER_PATH"):
+            refused(tmp_path / f"rule.{suffix}")
+    assert check_export(tmp_path / "rule.csv") == tmp_path / "rule.csv" and not list(tmp_path.iterdir())
+
+
+def test_older_versions_of_kaleido_tell_when_they_draw(rule, tmp_path, monkeypatch):
     import kaleido.errors
 
     def none(*given, **named):
         raise kaleido.errors.ChromeNotFoundError
 
+    monkeypatch.delattr("choreographer.browsers.chromium.Chromium.find_browser", raising=False)
     monkeypatch.setattr("kaleido.calc_fig_sync", none)
+    assert check_export(tmp_path / "rule.svg") == tmp_path / "rule.svg"
     with pytest.raises(MissingNeedError, match="BROWSER_PATH"):
         rule.export(tmp_path / "rule.svg")
+
+
+def test_what_is_missing_or_broken_is_said(rule, tmp_path, monkeypatch):
+    import kaleido.errors
+
+    monkeypatch.setenv("BROWSER_PATH", sys.executable)
 
     def broken(*given, **named):
         raise kaleido.errors.BrowserFailedError("closed at once")

@@ -185,6 +185,16 @@ def test_only_networks_that_were_trained_alike_are_pooled(tiny_config, tiny_run,
     shutil.copytree(tiny_run.run.path, tmp_path / "copy")
     with pytest.raises(ConfigError, match="given twice"):
         check_alike([tiny_run, mm.load(tmp_path / "copy")], "subject")
+    again = trained(evaluations=3)
+    for state in (
+        mm.load(tiny_run.run.path, step=0),
+        mm.load(tmp_path / "copy", step=0),
+        mm.load(again.run.path, step=0),
+    ):
+        with pytest.raises(
+            ConfigError, match="must be networks of several trainings, but .* mm.over_training measures"
+        ):
+            check_alike([tiny_run, alike, state], "subject")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])

@@ -455,7 +455,7 @@ def test_what_is_wrong_is_said():
             "the pattern 'blocks.*.hook_post' makes",
         ),
         (lambda: subject.task, ConfigError, "the edits come second"),
-        (lambda: 3, ConfigError, "edits, or tuples of edits made together, got int"),
+        (lambda: 3, ConfigError, "edits must be an Edit or a list of Edits or tuple of Edits, got 3"),
         (
             lambda: mm.Edit(point, heads=0),
             ConfigError,
@@ -474,7 +474,7 @@ def test_what_is_wrong_is_said():
             "cannot be one of several made together",
         ),
         (lambda: [], ConfigError, "no edit"),
-        (lambda: [point], ConfigError, "edits, or tuples of edits"),
+        (lambda: [point], ConfigError, "edits must be an Edit or a list of Edits"),
     ):
         with pytest.raises(error, match=said):
             mm.intervene(subject, edits())

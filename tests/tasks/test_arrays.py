@@ -3,6 +3,7 @@ import torch
 
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
+from mechmem.tasks.relabelled import noise_only
 
 P = 5
 PAIRS = torch.cartesian_prod(torch.arange(P), torch.arange(P))
@@ -180,3 +181,25 @@ def test_numpy_arrays_are_as_good_as_tensors():
     task = mm.ArrayTask(**arrays, operands=PAIRS.numpy(), operation="add")
     assert task.digest == made(operands=PAIRS, operation="add").digest
     assert torch.equal(task.batch(task.train_ids)[0], PAIRS[TRAIN])
+
+
+@pytest.mark.parametrize("as_array", [lambda tensor: tensor, lambda tensor: tensor.numpy()], ids=["tensors", "arrays"])
+@pytest.mark.parametrize("operands", [None, PAIRS])
+def test_arrays_that_are_changed_afterwards_change_nothing(as_array, operands):
+    held = {"inputs": PAIRS, "given": TRUE, "true": TRUE, "train": TRAIN} | (
+        {} if operands is None else {"operands": PAIRS}
+    )
+    mine = {name: as_array(tensor.clone()) for name, tensor in held.items()}
+    task, kept = made(**mine), made(**held)
+    for array in mine.values():
+        array[:] = ~array if str(array.dtype).endswith("bool") else array + 1
+    for found, wanted in ((task, kept), (noise_only(task), noise_only(kept))):
+        for part in ("given", "true"):
+            assert torch.equal(getattr(found, part)(found.ids), getattr(wanted, part)(wanted.ids))
+        assert torch.equal(found.batch(found.ids)[0], PAIRS) and torch.equal(found.operands, PAIRS)
+        assert torch.equal(found.train_ids, wanted.train_ids) and found.digest == wanted.digest
+
+
+def test_a_relabelled_task_shares_the_inputs():
+    task = made()
+    assert noise_only(task)._task.inputs is task.inputs

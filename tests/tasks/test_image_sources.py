@@ -238,3 +238,14 @@ def test_names_of_classes_survive_a_file(tmp_path):
 def test_image_data_of_other_tensors_is_refused(pixels, labels, said, unchecked_shapes):
     with pytest.raises(ConfigError, match=said):
         ImageData(pixels, labels, 3, 0)
+
+
+def test_arrays_that_are_changed_afterwards_change_nothing():
+    pixels, labels = np.arange(48, dtype=np.uint8).reshape(12, 2, 2), np.arange(12) % 3
+    data = mm.ImageData.from_arrays(pixels, labels, n_test=3)
+    kept = data.pixels.clone(), data.labels.clone()
+    own = mm.ImageData(*kept, n_classes=3, n_test=3)
+    for array in (pixels, labels, *kept):
+        array[:] = 1
+    for found in (data, own):
+        assert found.labels.tolist() == [0, 1, 2] * 4 and found.pixels.flatten().tolist() == list(range(48))

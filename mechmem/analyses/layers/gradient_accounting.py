@@ -17,7 +17,7 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.math.blocks import blocks
-from mechmem.models.hooks.running import block_rows, device_of, full_precision
+from mechmem.models.hooks.running import block_rows, device_of, differentiating, full_precision
 from mechmem.models.reading.forward import check_logits
 from mechmem.models.reading.layer_parameters import LayerParameters, parameter_layers
 from mechmem.models.reading.separate import check_subject
@@ -197,7 +197,7 @@ def _of(layer: LayerParameters, sizes: dict[str, int]) -> list[str]:
     return [name for name in layer.parameters if name in sizes]
 
 
-@torch.enable_grad()
+@differentiating()
 def _gradient(subject: Subject, model: nn.Module, ids: Int[Tensor, " example"], loss: str) -> dict[str, Tensor]:
     """Return the gradient of the summed loss of these examples with respect to each parameter, in float64."""
     stored = {name: each for name, each in model.named_parameters() if each.is_floating_point()}

@@ -20,7 +20,7 @@ from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError, NotLinearError
 from mechmem.math.blocks import blocks
-from mechmem.models.hooks.running import block_rows, device_of, full_precision
+from mechmem.models.hooks.running import block_rows, device_of, differentiating, full_precision
 from mechmem.models.reading.forward import logits_of
 from mechmem.models.reading.layer_parameters import (
     READOUT,
@@ -199,7 +199,7 @@ class LayerRetraining(Analysis):
             config = dataclasses.replace(config, batch_size=self.batch_size)
         return config, note
 
-    @torch.enable_grad()
+    @differentiating()
     def _retrain(
         self,
         model: nn.Module,

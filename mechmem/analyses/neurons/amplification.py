@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mechmem.core.plugins import Analysis, named
 from mechmem.core.results import Result
+from mechmem.core.roles import read_role
 from mechmem.core.stats import Estimate, bootstrap, rank_correlation
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
@@ -122,7 +123,7 @@ class Amplification(Analysis):
         self.require(subject)
         assert subject.roles.readout is not None
         found = named("neuron_scores", "ipr")(subject)
-        weights = full_precision(subject.roles.readout.read(subject.model).cpu())
+        weights = full_precision(read_role(subject.roles, "readout", subject.model, "neurons", "classes").cpu())
         variance = activations(subject, found.point, reduce=Variance)[found.point]
         if tuple(variance.shape) != (len(weights),):
             raise MissingNeedError(

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from mechmem.core.plugins import Analysis, named
 from mechmem.core.results import Result
-from mechmem.core.roles import Role
+from mechmem.core.roles import Role, read_role
 from mechmem.core.stats import bootstrap
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
-from mechmem.errors import MissingNeedError, RoleError
+from mechmem.errors import MissingNeedError
 from mechmem.math.blocks import blocks
 from mechmem.math.filtration import frequency_power, key_or_none
-from mechmem.models.hooks.running import block_rows, device_of, full_precision
+from mechmem.models.hooks.running import block_rows, device_of, differentiating, full_precision
 from mechmem.models.reading.forward import check_logits
 from mechmem.models.reading.separate import check_subject
 from mechmem.models.reading.weights import check_no_stream, neuron_weights
@@ -208,11 +208,8 @@ def _roles(subject: Subject) -> tuple[Role, Role]:
     check_no_stream(roles)
     if len(roles.hidden) > 1:
         raise MissingNeedError(f"the norm budget needs one layer of neurons, got {', '.join(roles.hidden)}")
-    shapes = [tuple(role.read(subject.model).shape) for role in (roles.input_embedding, roles.readout)]
-    if (len(shapes[0]), len(shapes[1])) != (3, 2) or shapes[0][2] != shapes[1][0]:
-        raise RoleError(
-            f"input_embedding must read as (operand, symbol, neuron) and readout as (neuron, class); got {shapes}"
-        )
+    embedding = read_role(roles, "input_embedding", subject.model, "operands", "symbols", "neurons")
+    read_role(roles, "readout", subject.model, embedding.shape[2], "classes", beside="input_embedding")
     return roles.input_embedding, roles.readout
 
 
@@ -240,7 +237,7 @@ def _norms(model: nn.Module, roles: tuple[Role, Role]) -> Float[Tensor, " neuron
     return _products(roles, stored, stored)
 
 
-@torch.enable_grad()
+@differentiating()
 def _drive(
     subject: Subject, model: nn.Module, roles: tuple[Role, Role], ids: Int[Tensor, " example"], loss: str
 ) -> Float[Tensor, " neuron"]:

@@ -23,7 +23,7 @@ from mechmem.layers.features import INPUTS, layer_point
 from mechmem.math.blocks import blocks
 from mechmem.math.example_masks import example_mask
 from mechmem.models.hooks.hooking import hooked, warn_of_leftovers
-from mechmem.models.hooks.running import block_rows, device_of, full_precision
+from mechmem.models.hooks.running import block_rows, device_of, differentiating, full_precision
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.separate import check_subject
 
@@ -136,7 +136,7 @@ class InputCurvature(ExampleScore):
                 found[block] += (self._slope(subject, model, point, ids[block], step) - here).norm(dim=1)
         return found / self.directions
 
-    @torch.enable_grad()
+    @differentiating()
     def _slope(
         self,
         subject: Subject,

@@ -18,7 +18,7 @@ from mechmem.core.roles import Output
 from mechmem.core.subject import RunFiles, Subject
 from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
-from mechmem.models.hooks.running import device_of, full_precision
+from mechmem.models.hooks.running import device_of, differentiating, full_precision
 from mechmem.models.reading.separate import check_subject
 from mechmem.training.run import Run
 
@@ -50,6 +50,7 @@ class TracIn(ExampleScore):
     cites: ClassVar[str] = "Pruthi et al. 2020, arXiv 2002.08484"
     higher: ClassVar[str] = "steps on it lowered its own loss more"
 
+    @differentiating()
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:
         """Return the self-influences.
 
@@ -102,7 +103,6 @@ class _Trained(nn.Module):
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         return iter(self._counted)
 
-    @torch.enable_grad()
     def choose(self, inputs: Shaped[Tensor, "example ..."], given: Int[Tensor, " example"]) -> None:
         """Leave out the parameters that the loss does not depend on."""
         loss = F.cross_entropy(self(inputs), given)

@@ -131,13 +131,19 @@ def between(subject: Subject, donor: Subject | nn.Module, ids: Ids | None) -> Ru
         noisy = subject.task.splits["train_noisy"]
         ids = noisy if noisy is not None and len(noisy) else subject.task.test_ids
     ids = check_ids(subject.task, ids, "ids")
-    other.task.rows(ids)
-    mine, theirs = (task.batch(ids)[0] for task in (subject.task, other.task))
-    if mine.shape != theirs.shape or not torch.equal(mine, theirs.to(mine)):
+    if not _same_inputs(subject.task, other.task, ids):
         raise ConfigError("the two networks are not given the same inputs on these ids")
     if subject.task.n_classes != other.task.n_classes:
         raise ConfigError(f"the networks have {subject.task.n_classes} and {other.task.n_classes} classes")
     return Runs(subject, ids, other, ids)
+
+
+def _same_inputs(one: Task, other: Task, ids: Int[Tensor, " example"]) -> bool:
+    """Return whether two tasks have the same inputs for some ids of the first."""
+    if not bool(torch.isin(ids, other.ids).all()):
+        return False
+    first, second = (task.batch(ids)[0] for task in (one, other))
+    return first.shape == second.shape and torch.equal(first, second.to(first))
 
 
 def labels_at_stake(runs: Runs) -> tuple[Int[Tensor, " example"], Int[Tensor, " example"]]:

@@ -13,6 +13,8 @@ from mechmem.errors import ConfigError
 
 BLOCK_ELEMENTS = 2**20
 """Activation elements per row block: 4 MB in float32, so that a block stays in cache."""
+AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of devices on which torch may lower the precision of products."""
 FEWEST_ROWS = 256
 """Fewest examples per block: fewer are slower at any width."""
 
@@ -64,6 +66,30 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextlib.contextmanager
+def differentiating() -> Iterator[None]:
+    """Record gradients, even if the caller has disabled them or is in inference mode."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextlib.contextmanager
+def as_configured() -> Iterator[None]:
+    """Build and train networks as their configs say, whatever the caller has set in torch.
+
+    That is with gradients, in float32 and without autocast. Afterwards the caller's settings are restored.
+    """
+    dtype = torch.get_default_dtype()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(differentiating())
+        for device in AUTOCAST:
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        stack.callback(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 def recomputing() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError
+from mechmem.models.hooks.running import as_configured
 from mechmem.models.networks.config import MLPConfig, ModelConfig, TransformerConfig
 from mechmem.models.networks.image_config import ImageModelConfig
 from mechmem.models.networks.images import HookedImageNetwork
@@ -15,6 +16,7 @@ from mechmem.models.networks.transformer import HookedModularTransformer
 Network = HookedMLP | HookedModularTransformer | HookedImageNetwork
 
 
+@as_configured()
 def build_model(config: ModelConfig, task: Task, seed: int) -> Network:
     """Build the network of a config, initialised with this seed and in evaluation mode.
 

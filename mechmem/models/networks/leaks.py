@@ -13,7 +13,7 @@ from mechmem.core.randomness import generator
 from mechmem.core.roles import Output
 from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
-from mechmem.models.hooks.running import device_of, evaluating
+from mechmem.models.hooks.running import device_of, differentiating, evaluating
 from mechmem.models.networks.masks import Part, TurnOverDropout
 from mechmem.models.networks.subnetworks import mask_layers, subnetwork
 
@@ -41,6 +41,7 @@ class Leak:
         return f"{self.name} ({self.reason})"
 
 
+@differentiating()
 def find_leaks(model: nn.Module, task: Task, output: Output = Output()) -> tuple[Leak, ...]:
     """Return the leaks of a network with turn-over dropout; empty if training on z leaves f^{1−m(z)} unchanged.
 
@@ -77,7 +78,6 @@ def find_leaks(model: nn.Module, task: Task, output: Output = Output()) -> tuple
     return tuple(found)
 
 
-@torch.enable_grad()
 def _reached(
     model: nn.Module,
     parameters: dict[str, nn.Parameter],

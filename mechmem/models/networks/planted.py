@@ -70,6 +70,8 @@ def planted_network(
     """
     if not dtype.is_floating_point or dtype.itemsize == 1:
         raise ConfigError(f"dtype must be a floating-point type such as torch.float32, of 16 bits or more, got {dtype}")
+    if not 0 <= memorized_fraction <= 1:
+        raise ConfigError(f"memorized_fraction must lie in [0, 1], got {memorized_fraction}")
     noise = LabelNoise(fraction=memorized_fraction)
     config = ModularConfig(op=op, p=p, train_fraction=train_fraction, noise=noise, seed=seed)
     task = ModularTask(config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,13 +21,13 @@ from mechmem.errors import ActivationError, ConfigError, MechmemError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import Act, on_point, warn_of_leftovers
 from mechmem.models.hooks.points import HookPoints, hook_points
-from mechmem.models.hooks.running import block_rows, device_of, evaluating, recomputing, resolve_device
+from mechmem.models.hooks.running import block_rows, device_of, differentiating, evaluating, recomputing, resolve_device
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.cache import Activations
 from mechmem.models.reading.gradients import Loss, Tape
 from mechmem.models.reading.input_types import RUNNING_ERRORS, check_runs
 from mechmem.models.reading.separate import check_separate
-from mechmem.models.reading.stores import Firings, Keeping, Reducing, Reduction, Store
+from mechmem.models.reading.stores import Firings, Keeping, Reducing, Reduction, Store, made_reduction
 
 _MB = 2**20
 
@@ -121,7 +120,7 @@ def activations(
     source, masks = device_of(model), mask_layers(model)
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.no_grad() if tape is None else tape.recording())
+            stack.enter_context(torch.no_grad() if tape is None else differentiating())
             stack.enter_context(evaluating(model))
             for name, point in wanted.points.items():
                 stack.enter_context(on_point(point, act_at(name)))
@@ -156,7 +155,12 @@ def activations(
 
 
 def _checked(
-    points: object, reduce: object, gradients: object, chunk: int | None, dtype: object, limit_mb: float | None
+    points: object,
+    reduce: Callable[[], Reduction] | None,
+    gradients: object,
+    chunk: int | None,
+    dtype: object,
+    limit_mb: float | None,
 ) -> list[str]:
     """Check the settings; return the names and patterns of the points."""
     if isinstance(points, list | tuple) and not points:
@@ -167,10 +171,8 @@ def _checked(
         raise ConfigError(
             f"points is a name, a pattern or a list of them, got {points!r}; classes of modules are for mm.attach"
         )
-    if reduce is not None and not callable(reduce):
-        raise ConfigError(f"reduce is called to create a reduction, like the class mm.Mean; got {reduce!r}")
-    if inspect.isabstract(reduce):
-        raise ConfigError(f"reduce is called to create a reduction, like the class mm.Mean; got {shown(reduce)}")
+    if reduce is not None:
+        made_reduction(reduce)  # here, and not in the first forward pass
     if gradients is not None and not fits(gradients, Callable[[Any, Any], Any]):
         wanted = "a function of logits and given labels that returns a loss"
         raise ConfigError(f"gradients is {wanted}, got {shown(gradients)}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,12 +34,6 @@ class Tape:
         self._absent: dict[str, str] = {}
         self._reached: set[str] = set()
         self._checked = False
-
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Enable autograd, even if the caller has disabled it."""
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
 
     def record(self, key: str, value: Tensor) -> Tensor | None:
         """Keep a value to differentiate by, and return the copy with which the model goes on."""

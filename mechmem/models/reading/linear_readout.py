@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechmem.core.roles import read_role
 from mechmem.core.subject import Subject
-from mechmem.errors import NotLinearError, RoleError
+from mechmem.errors import NotLinearError
 from mechmem.models.reading.activations import activations
 from mechmem.models.reading.forward import raw_logits
 from mechmem.models.reading.weights import neuron_point
@@ -72,10 +73,7 @@ def _checked(subject: Subject, point: str) -> LinearReadout:
         )
     rebuilt = hidden @ weights
     if roles.bias is not None:
-        bias = roles.bias.read(subject.model).cpu()
-        if tuple(bias.shape) != (logits.shape[1],):
-            raise RoleError(f"bias must read as ({logits.shape[1]},), but reads as {tuple(bias.shape)}")
-        rebuilt = rebuilt + bias
+        rebuilt = rebuilt + read_role(roles, "bias", subject.model, logits.shape[1]).cpu()
     gap, scale = float((rebuilt - logits).abs().max()), float(logits.abs().max())
     rounding = max(torch.finfo(values.dtype).eps for values in (stored, held))
     tolerance = max(TOLERANCE, ROUNDINGS * rounding)

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.core.roles import Role
+from mechmem.core.roles import Role, read_role
 from mechmem.core.subject import Subject
-from mechmem.errors import ActivationError, MissingNeedError, RoleError
+from mechmem.errors import ActivationError, MissingNeedError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import hooked
-from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
+from mechmem.models.hooks.running import block_rows, device_of, differentiating, evaluating, full_precision
 from mechmem.models.reading.separate import check_subject
 
 ONE_HOT = "one-hot inputs"
@@ -38,6 +38,7 @@ class OperandGradients:
     second: Float[Tensor, "example dim"]
 
 
+@differentiating()
 def operand_gradients(
     subject: Subject,
     ids: Int[Tensor, " example"],
@@ -112,7 +113,7 @@ def _at_point(subject: Subject, ids: Tensor, classes: Tensor, point: str, positi
             leaves.append(held.detach().requires_grad_())
             return leaves[0]
 
-        with torch.enable_grad(), evaluating(model), hooked(model, point, cut):
+        with evaluating(model), hooked(model, point, cut):
             total = _differentiable(_logits(subject, model, ids[block], classes[block]).sum(), point)
         (gradient,) = torch.autograd.grad(total, leaves)
         found.append(full_precision(gradient[:, list(positions)].cpu()))
@@ -123,18 +124,14 @@ def _at_point(subject: Subject, ids: Tensor, classes: Tensor, point: str, positi
 def _at_inputs(subject: Subject, ids: Tensor, classes: Tensor, role: Role) -> Both:
     """Read the gradients from those of the input vectors, in batches in which no operand occurs twice."""
     task, model = subject.task, subject.copy_model()
-    vectors = full_precision(role.read(model).cpu())
-    if vectors.ndim != 3 or vectors.shape[:2] != (2, task.symbols):
-        raise RoleError(
-            f"input_embedding must read as (2, {task.symbols}, neurons), but reads as {tuple(vectors.shape)}"
-        )
+    vectors = full_precision(read_role(subject.roles, "input_embedding", model, 2, task.symbols, "neurons").cpu())
     assert task.operands is not None
     pairs = task.operands[task.rows(ids)]
     named = dict(model.named_parameters(remove_duplicate=False))
     stored = [named[name].requires_grad_() for name in role.names]
     both = torch.empty(2, len(ids), vectors.shape[1], dtype=vectors.dtype)
     batch = _batches(pairs)
-    with torch.enable_grad(), evaluating(model):
+    with evaluating(model):
         for number in range(int(batch.max()) + 1 if len(ids) else 0):
             rows = (batch == number).nonzero().squeeze(1)
             total = _differentiable(_logits(subject, model, ids[rows], classes[rows]).sum(), str(role.parameter))

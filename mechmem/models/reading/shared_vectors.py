@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mechmem.core.config import check_number, check_whole
 from mechmem.core.randomness import generator
+from mechmem.core.roles import read_role
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math import subspaces
@@ -68,13 +69,18 @@ def role_vectors(subject: Subject, point: str = "") -> RoleVectors:
     last = not roles.residual and (not roles.hidden or point == roles.hidden[-1])
     found: dict[str, Tensor] = {}
     if first and roles.input_embedding is not None:
-        tables = full_precision(roles.input_embedding.read(subject.model).cpu())
+        tables = read_role(roles, "input_embedding", subject.model, "operands", "entries", "neurons")
+        tables = full_precision(tables.cpu())
         own = [table for i, table in enumerate(tables) if not any(torch.equal(table, each) for each in tables[:i])]
         found |= dict(zip("uvabcdefghijklmnopqrst", own, strict=False))
     elif subject.task.operands is not None and point:
         found |= dict(zip(("rows", "columns"), _operand_means(subject, point), strict=True))
     if last and roles.readout is not None:
-        found["w"] = _by_class(roles.readout.read(subject.model))
+        width = next((vectors.shape[1] for vectors in found.values()), "neurons")
+        # A readout with further columns may be read whole.
+        classes = subject.task.n_classes if roles.output.classes is None else "classes"
+        beside = "input_embedding" if "u" in found else ""
+        found["w"] = _by_class(read_role(roles, "readout", subject.model, width, classes, beside=beside))
     elif roles.residual and point == neuron_point(subject):
         direct = neuron_logit_map(subject)
         found |= {} if direct is None else {"w": _by_class(direct)}

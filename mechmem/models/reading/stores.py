@@ -46,6 +46,22 @@ def _chunk(values: Tensor, one: Tensor | None = None) -> Tensor:
     return values
 
 
+def made_reduction(make: Callable[[], Reduction]) -> Reduction:
+    """Return a reduction without values.
+
+    Raises:
+        ConfigError: `make` cannot be called without arguments, or returns something else.
+    """
+    wanted = "reduce is called to create a reduction, like the class mm.Mean"
+    try:
+        made = make()
+    except TypeError as error:
+        raise ConfigError(f"{wanted}; got {shown(make)}") from error
+    if not isinstance(made, Reduction):
+        raise ConfigError(f"{wanted}; {shown(make)} returns {shown(made)}")
+    return made
+
+
 class Mean(Reduction):
     """Mean over examples; each chunk is summed in its own precision (at least float32), the chunks in float64."""
 
@@ -258,10 +274,7 @@ class Reducing(Store):
     def put(self, key: str, block: slice, value: Tensor) -> None:
         """Update the reduction."""
         if key not in self._running:
-            made = self._make()
-            if not isinstance(made, Reduction):
-                raise ConfigError(f"reduce must create a reduction, like the class mm.Mean, but returns {shown(made)}")
-            self._running[key] = made
+            self._running[key] = made_reduction(self._make)
         self._running[key].update(full_precision(value) if value.is_floating_point() else value)
 
     def nbytes(self) -> int:

@@ -11,7 +11,7 @@ from mechmem.core.in_words import shown
 from mechmem.core.subject import Subject, TwinKind
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError
-from mechmem.models.hooks.running import device_of
+from mechmem.models.hooks.running import device_of, differentiating
 from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.relabelled import noise_only
 
@@ -44,7 +44,8 @@ def twin(
     if given is not None:
         return given
     if kind == "noise_only" and train is not None:
-        found = train(noise_only(subject.task))
+        with differentiating():
+            found = train(noise_only(subject.task))
         if not isinstance(found, nn.Module):
             raise ConfigError(f"train must return a network (torch.nn.Module), got {shown(found)}")
         check_twin(subject, "the network that train returns", found)

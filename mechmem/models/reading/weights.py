@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mechmem.core.group import Group
-from mechmem.core.roles import Roles
+from mechmem.core.roles import Roles, read_role
 from mechmem.core.subject import Subject
-from mechmem.errors import MissingNeedError, RoleError, unknown_name
+from mechmem.errors import MissingNeedError, unknown_name
 from mechmem.math.logits import check_finite
 from mechmem.models.hooks.running import full_precision
 from mechmem.models.reading.unembedding import neuron_logit_map
@@ -89,18 +89,10 @@ def neuron_vectors(subject: Subject, point: str = "", model: nn.Module | None = 
     found: list[Tensor] = []
     symbols, classes = subject.task.symbols, subject.task.n_classes
     if first:
-        embedding = roles.input_embedding.read(model)
-        if embedding.ndim != 3 or embedding.shape[:2] != (2, symbols):
-            raise RoleError(
-                f"input_embedding must read as (2, {symbols}, neurons), but reads as {tuple(embedding.shape)}"
-            )
-        found += list(embedding)
+        found += list(read_role(roles, "input_embedding", model, 2, symbols, "neurons"))
     if last:
-        readout = roles.readout.read(model)
-        width = found[0].shape[1] if found else None
-        if readout.ndim != 2 or readout.shape[1] != classes or width not in (None, readout.shape[0]):
-            wanted = "neurons" if width is None else width
-            raise RoleError(f"readout must read as ({wanted}, {classes}), but reads as {tuple(readout.shape)}")
+        width, beside = (found[0].shape[1], "input_embedding") if found else ("neurons", "")
+        readout = read_role(roles, "readout", model, width, classes, beside=beside)
         if classes != symbols:
             raise MissingNeedError(f"the classes ({classes}) are not the symbols ({symbols}) of the group")
         found.append(rearrange(readout, "neuron classes -> classes neuron"))
@@ -158,17 +150,11 @@ def layer_vectors(subject: Subject, point: str = "") -> tuple[str, dict[str, Flo
     check_no_stream(roles)
     found: dict[str, Tensor] = {}
     if roles.input_embedding is not None and (not roles.hidden or point == roles.hidden[0]):
-        embedding = roles.input_embedding.read(subject.model)
-        if embedding.ndim != 3 or len(embedding) not in (1, 2):
-            raise RoleError(
-                f"input_embedding must read as (1 or 2, entries, neurons), but reads as {tuple(embedding.shape)}"
-            )
+        embedding = read_role(roles, "input_embedding", subject.model, (1, 2), "entries", "neurons")
         found |= dict(zip("uv", full_precision(embedding.cpu()), strict=False))
     if roles.readout is not None and (not roles.hidden or point == roles.hidden[-1]):
-        readout = roles.readout.read(subject.model)
-        if readout.ndim != 2 or any(vectors.shape[1] != len(readout) for vectors in found.values()):
-            width = next((vectors.shape[1] for vectors in found.values()), "neurons")
-            raise RoleError(f"readout must read as ({width}, classes), but reads as {tuple(readout.shape)}")
+        width, beside = (found["u"].shape[1], "input_embedding") if found else ("neurons", "")
+        readout = read_role(roles, "readout", subject.model, width, "classes", beside=beside)
         found["w"] = rearrange(full_precision(readout.cpu()), "neuron classes -> classes neuron")
     if not found:
         raise MissingNeedError(
@@ -203,14 +189,10 @@ def symbol_matrices(subject: Subject) -> tuple[SymbolMatrix, ...]:
     roles, symbols = subject.roles, subject.task.symbols
     if roles.input_embedding is None or roles.readout is None:
         raise MissingNeedError("this needs the roles input_embedding and readout")
-    tables = full_precision(roles.input_embedding.read(subject.model).cpu())
-    if tables.ndim != 3 or tables.shape[:2] != (2, symbols):
-        raise RoleError(f"input_embedding must read as (2, {symbols}, neurons), but reads as {tuple(tables.shape)}")
+    tables = full_precision(read_role(roles, "input_embedding", subject.model, 2, symbols, "neurons").cpu())
     names = ("embedding",) if torch.equal(tables[0], tables[1]) else ("embedding_a", "embedding_b")
     found = [SymbolMatrix(name, table, table.shape[1]) for name, table in zip(names, tables, strict=False)]
-    readout = full_precision(roles.readout.read(subject.model).cpu())
-    if readout.ndim != 2:
-        raise RoleError(f"readout must read as (neurons, classes), but reads as {tuple(readout.shape)}")
+    readout = full_precision(read_role(roles, "readout", subject.model, "neurons", "classes").cpu())
     # Classes that are not symbols have no position in the group.
     if readout.shape[1] == symbols:
         found.append(_classes("readout", readout, len(readout)))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mechmem.core.config import check_choice
 from mechmem.core.plugins import Surgery
+from mechmem.core.roles import read_role
 from mechmem.core.subject import Subject
 from mechmem.math.filtration import frequency_power, key_frequency
 from mechmem.math.fourier import amplitude_at, cosines
@@ -105,7 +106,7 @@ def _written(
     roles.input_embedding.write(model, vectors[:2])
     roles.readout.write(model, rearrange(vectors[2], "classes neuron -> neuron classes"))
     if roles.bias is not None:
-        bias = roles.bias.read(model)
+        bias = read_role(roles, "bias", model, subject.task.n_classes)
         only_outside = torch.zeros_like(bias)
         only_outside[outside] = bias[outside]
         roles.bias.write(model, only_outside)

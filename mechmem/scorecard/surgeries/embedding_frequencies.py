@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 
+from mechmem.core.roles import read_role
 from mechmem.core.subject import Subject
-from mechmem.errors import RoleError
 from mechmem.scorecard.strongest_frequencies import CountedFrequencies
 
 
@@ -44,12 +44,7 @@ class EmbeddingFrequencies(CountedFrequencies):
         task, role = subject.task, subject.roles.input_embedding
         assert task.group is not None and role is not None
         model = subject.copy_model()
-        embedding = role.read(model)
-        if embedding.ndim != 3 or embedding.shape[1] != task.symbols:
-            raise RoleError(
-                f"input_embedding must read as (operands, {task.symbols}, neurons), but reads as "
-                f"{tuple(embedding.shape)}"
-            )
+        embedding = read_role(subject.roles, "input_embedding", model, "operands", task.symbols, "neurons")
         kept = [self.kept_part(task.group, embedding[0], f"{self.name} 0")]
         for operand, vectors in enumerate(embedding[1:], 1):
             # An embedding shared by both operands is written as their mean, so both need the same choice.

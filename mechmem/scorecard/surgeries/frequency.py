@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechmem.core.plugins import Surgery
+from mechmem.core.roles import read_role
 from mechmem.core.subject import Subject
 from mechmem.errors import unknown_name
 from mechmem.math.filtration import frequency_part, frequency_power, key_frequency
@@ -66,7 +67,7 @@ def filtered(subject: Subject, freq: Int[Tensor, " neuron"], part: Literal["G", 
     roles.input_embedding.write(model, kept)
     roles.readout.write(model, rearrange(kept_readout, "classes neuron -> neuron classes"))
     if roles.bias is not None and part == "G":
-        bias = roles.bias.read(model)
+        bias = read_role(roles, "bias", model, subject.task.n_classes)
         only_outside = torch.zeros_like(bias)
         only_outside[group.outside] = bias[group.outside]
         roles.bias.write(model, only_outside)

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from einops import rearrange
 
+from mechmem.core.roles import read_role
 from mechmem.core.subject import Subject
-from mechmem.errors import MissingNeedError, RoleError
+from mechmem.errors import MissingNeedError
 from mechmem.scorecard.strongest_frequencies import CountedFrequencies
 
 
@@ -51,9 +52,7 @@ class ReadoutFrequencies(CountedFrequencies):
         task, role = subject.task, subject.roles.readout
         assert task.group is not None and role is not None
         model = subject.copy_model()
-        readout = role.read(model)
-        if readout.ndim != 2 or readout.shape[1] != task.n_classes:
-            raise RoleError(f"readout must read as (neurons, {task.n_classes}), but reads as {tuple(readout.shape)}")
+        readout = read_role(subject.roles, "readout", model, "neurons", task.n_classes)
         if task.operands is not None and task.symbols != task.n_classes:
             raise MissingNeedError(f"the classes ({task.n_classes}) are not the symbols ({task.symbols}) of the group")
         vectors = rearrange(readout, "neuron classes -> classes neuron")

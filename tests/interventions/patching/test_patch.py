@@ -1,5 +1,6 @@
 """Patching recovers planted answers, agrees with a plain numpy version, and leaves nothing behind."""
 
+import functools
 import math
 from typing import Any
 
@@ -318,8 +319,15 @@ def test_networks_trained_on_other_labels_of_the_same_inputs_compare():
         ActivationError, match=r"'hook_hidden' has shape \(\d+,\) per example in one network and \(120,\)"
     ):
         patch(noisy.subject, clean.subject, at="hook_hidden")
-    with pytest.raises(ConfigError, match="not given the same inputs"):
-        patch(noisy.subject, mm.planted_network(11, dtype=torch.float64).subject)
+    other = mm.planted_network(11, dtype=torch.float64).subject
+    images = mm.ImageTask(mm.ImageConfig(data="digits", train=40, test=20))
+    pictures = mm.Subject(torch.nn.Flatten(), images)
+    for receiver, donor in ((noisy.subject, other), (other, noisy.subject), (pictures, other), (other, pictures)):
+        for call in (patch, functools.partial(mm.path_patch, senders="hook_hidden")):
+            with pytest.raises(ConfigError, match="not given the same inputs"):
+                call(receiver, donor)
+    with pytest.raises(UnknownNameError, match="no example id 49"):
+        patch(noisy.subject, other, ids=[49])
 
 
 def test_hooks_are_gone_after_errors():
