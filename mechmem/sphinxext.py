@@ -17,10 +17,10 @@ import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
+import plotly.graph_objects as go
 import plotly.io
 from docutils import nodes
 from docutils.parsers.rst import directives
-from plotly.basedatatypes import BaseFigure
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
@@ -30,6 +30,7 @@ from mechmem.core.export import embedded, needs, one_browser, picture, table, ti
 from mechmem.core.files import hash_of
 from mechmem.core.results import Result, load_result
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError
+from mechmem.plotting.style import layout_of
 from mechmem.training.train import load
 
 STYLE = """\
@@ -168,9 +169,9 @@ def gallery(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
     """
     ending = ast.parse(block[1]).body[-1:]
     shown = block_vars["example_globals"].get("___") if ending and isinstance(ending[0], ast.Expr) else None
-    if not isinstance(shown, Result | BaseFigure):
+    if not isinstance(shown, Result | go.Figure):
         return ""
-    figure = shown if isinstance(shown, BaseFigure) else shown.plot()
+    figure = shown if isinstance(shown, go.Figure) else shown.plot()
     paths = block_vars["image_path_iterator"]
     try:
         drawn = picture(figure, "svg")
@@ -185,7 +186,7 @@ def gallery(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]
         data, alt = place.with_suffix(".safetensors"), named(shown)
         shown.save(data)
     else:
-        data, alt = place.with_suffix(".json"), figure.layout.title.text or "Figure"
+        data, alt = place.with_suffix(".json"), layout_of(figure).title.text or "Figure"
         data.write_text(str(figure.to_json()), encoding="utf-8")
     page = Path(block_vars["target_file"]).parent
     return f"\n.. mechmem-figure:: {os.path.relpath(data, page)}\n   :alt: {' '.join(alt.split())}\n\n"

@@ -15,6 +15,7 @@ from mechmem.core.config import check_whole
 from mechmem.core.files import whole_file, write_text
 from mechmem.core.paths import check_place
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
+from mechmem.plotting.style import layout_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,7 +195,7 @@ def picture(figure: go.Figure, suffix: str, width: int | None = None, height: in
 
     usual, least = needs(figure)
     size = {
-        "width": width or figure.layout.width or max(WIDTH, least),
+        "width": width or layout_of(figure).width or max(WIDTH, least),
         "height": height or usual,
         "scale": SHARPNESS if suffix == "png" else 1,
     }
@@ -254,7 +255,7 @@ def write_html(template: str, path: Path, **context: Any) -> None:
 def needs(figure: go.Figure) -> tuple[int, int]:
     """Return a figure's height, and the least width at which it is readable, in pixels."""
     panels = len(list(figure.select_xaxes()))
-    return int(figure.layout.height or 450), max(460, 280 * panels)
+    return int(layout_of(figure).height or 450), max(460, 280 * panels)
 
 
 def embedded(figure: go.Figure, label: str, narrowest: int | None = None) -> str:

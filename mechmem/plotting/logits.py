@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.plotting.bars import stacked_bars
 from mechmem.plotting.lines import lines
-from mechmem.plotting.style import FAINT, INK, SPLIT_STYLES, SplitStyle, interval, styled
+from mechmem.plotting.style import FAINT, INK, SPLIT_STYLES, SplitStyle, interval, layout_of, styled
 
 COLORS = {"row and column effects": "#999999", "rule": "#E69F00", "remainder": "#56B4E9"}
 """Colours of the parts, in the order of stacking."""
@@ -43,7 +43,7 @@ def suppression_figure(frame: pd.DataFrame, outside: Mapping[str, int], chance: 
     accuracy = frame.loc[frame["quantity"] == "accuracy"].rename(columns={"split": "series", "part": "extractor"})
     accuracy["extractor"] = [_removal(part) for part in accuracy["extractor"]]
     dots = dot_plot(accuracy, chance)
-    height = 460 + dots.layout.height - 120
+    height = 460 + layout_of(dots).height - 120
     spacing = _BETWEEN / (height - 120)
     figure = make_subplots(2, 1, row_heights=[0.42, 0.58], vertical_spacing=spacing)
     for trace in bars.select_traces():
@@ -52,14 +52,14 @@ def suppression_figure(frame: pd.DataFrame, outside: Mapping[str, int], chance: 
         figure.add_trace(trace, row=2, col=1)
     styled(figure, height)
     figure.update_layout(barmode="relative", bargap=0.45)
-    figure.update_yaxes(title=bars.layout.yaxis.title, zeroline=True, zerolinecolor=INK, zerolinewidth=1, row=1)
+    figure.update_yaxes(title=layout_of(bars).yaxis.title, zeroline=True, zerolinecolor=INK, zerolinewidth=1, row=1)
     figure.update_xaxes(title_text="split and label", showgrid=False, row=1)
-    below = dots.layout.yaxis
+    below = layout_of(dots).yaxis
     rows = {"tickvals": below.tickvals, "ticktext": below.ticktext, "range": below.range}
     figure.update_yaxes(title_text="logits that are read", showgrid=False, **rows, row=2)
-    look = dots.layout.xaxis
+    look = layout_of(dots).xaxis
     figure.update_xaxes(title=look.title, range=look.range, tickformat=look.tickformat, dtick=look.dtick, row=2)
-    top = figure.layout.yaxis2.domain[1]
+    top = layout_of(figure).yaxis2.domain[1]
     figure.update_layout(legend2={"orientation": "h", "x": 0, "xanchor": "left", "y": top, "yanchor": "bottom"})
     return figure
 

@@ -77,6 +77,11 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
     return figure
 
 
+def layout_of(figure: go.Figure) -> Any:
+    """Return a figure's layout; type checkers know nothing of its attributes."""
+    return figure.layout
+
+
 def interval(rows: pd.DataFrame, **look: Any) -> dict[str, Any]:
     """Error bars from columns value, low, high; none if an end is not finite."""
     value, low, high = (rows[key].to_numpy(float) for key in ("value", "low", "high"))
