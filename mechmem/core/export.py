@@ -15,7 +15,6 @@ from mechmem.core.config import check_whole
 from mechmem.core.files import whole_file, write_text
 from mechmem.core.paths import check_place
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
-from mechmem.plotting.style import layout_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,8 +193,9 @@ def picture(figure: go.Figure, suffix: str, width: int | None = None, height: in
     from kaleido.errors import ChromeNotFoundError
 
     usual, least = needs(figure)
+    layout: Any = figure.layout
     size = {
-        "width": width or layout_of(figure).width or max(WIDTH, least),
+        "width": width or layout.width or max(WIDTH, least),
         "height": height or usual,
         "scale": SHARPNESS if suffix == "png" else 1,
     }
@@ -255,7 +255,8 @@ def write_html(template: str, path: Path, **context: Any) -> None:
 def needs(figure: go.Figure) -> tuple[int, int]:
     """Return a figure's height, and the least width at which it is readable, in pixels."""
     panels = len(list(figure.select_xaxes()))
-    return int(layout_of(figure).height or 450), max(460, 280 * panels)
+    layout: Any = figure.layout
+    return int(layout.height or 450), max(460, 280 * panels)
 
 
 def embedded(figure: go.Figure, label: str, narrowest: int | None = None) -> str:
