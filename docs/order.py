@@ -20,6 +20,7 @@ EXAMPLES = (
     "resnet",
     "bert",
     "plugin",
+    "ledger",
 )
 
 

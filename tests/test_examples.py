@@ -146,6 +146,12 @@ def plugin(found):
     assert outcomes[0]["memorized"] > 0.1 and outcomes[1]["right"] == 1
 
 
+def ledger(found):
+    verdicts = found["findings"].drop_duplicates("claim").set_index("claim")["verdict"]
+    assert verdicts.value_counts().to_dict() == {"not at this scale": 3, "reproduced": 2, "not reproduced": 2}
+    assert set(verdicts[verdicts == "reproduced"].index) == {"isolated", "unlearned"}
+
+
 CLAIMS = {
     claim.__name__: claim
     for claim in (
@@ -166,6 +172,7 @@ CLAIMS = {
         resnet,
         bert,
         plugin,
+        ledger,
     )
 }
 """What the last sentence of each example says of what its variables hold."""

@@ -25,8 +25,8 @@ def analyse(
 ) -> Result:
     """Run one analysis on a network.
 
-        mm.analyse(subject, "embedding_spectrum").plot()
-        mm.analyse(subject, "partition", by="ipr").to_frame()
+        mm.analyse(network, "embedding_spectrum").plot()
+        mm.analyse(network, "partition", by="ipr").to_frame()
 
     Args:
         subject: a subject (e.g. a trained run), or a network.

@@ -184,6 +184,8 @@ def discover_rule(subject: Subject, extractor_name: str = "", *, seed: int = 0) 
     but a Latin square that meets the quadrangle criterion can be found, its group is named by an explicit isomorphism
     (see `recognised`). Labels and the noise mask are only used to describe the result.
 
+        print(mm.discover_rule(network).sentence)
+
     Args:
         subject: a network on pairs of symbols.
         extractor_name: the extractor; by default `shared_subspaces` with a quadratic activation and `additive_free`,

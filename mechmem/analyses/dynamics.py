@@ -132,7 +132,7 @@ def over_training(
 ) -> OverTraining:
     """Measure a network at every checkpoint of its run. Each checkpoint is opened once.
 
-        curves = mm.over_training(subject, ["raw", "frequency+quadratic", "ipr", "structure"])
+        curves = mm.over_training(network, ["raw", "frequency+quadratic", "ipr", "structure"])
         curves.plot()
         curves.frame("structure")
 

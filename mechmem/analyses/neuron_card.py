@@ -163,6 +163,8 @@ def neuron(
 ) -> NeuronCard:
     """Describe one neuron: waves, class, the effect of its ablation, and the training cells it memorizes most.
 
+        mm.neuron(network, 3).plot()
+
     Args:
         subject: a network over a cyclic group, with the roles input_embedding and readout.
         m: the neuron's number.

@@ -132,6 +132,8 @@ def real_and_random(
     Inputs, split, initialisation, order and number of steps are the same; every random label is uniform over all
     classes (Liu, Lin & Jaggi 2021, arXiv 2112.08798). For both kinds of label in one training set see `fitting_order`.
 
+        mm.real_and_random(config).plot()
+
     Args:
         config: config of both networks; the noise of its task is replaced.
         score: score of each training example to measure at every checkpoint, e.g. "self_influence".

@@ -122,6 +122,8 @@ class Result(Saved, abc.ABC):
 def load_result(path: str | Path) -> Result:
     """Load a result of any kind that was written by its `save`.
 
+        rule = mm.load_result("rule.safetensors")
+
     Raises:
         RunDirectoryError: the file is missing, damaged, written by a newer version, or holds something else.
     """

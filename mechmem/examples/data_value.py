@@ -115,6 +115,9 @@ def choose_removals(
 ) -> dict[str, Int[Tensor, " chosen"]]:
     """Choose examples to remove by a score, the same number of each kind.
 
+        table = mm.example_scores(network, "margin")
+        removed = mm.choose_removals(table, "margin", 5)
+
     Args:
         table: scores of the training examples.
         score: name of the score that ranks them.
@@ -167,6 +170,9 @@ def data_value(
     progress: bool = False,
 ) -> DataValue:
     """Train again without some examples, with several seeds, and compare on the test set.
+
+        removed = mm.choose_removals(mm.example_scores(network, "margin"), "margin", 5)
+        mm.data_value(network, removed).plot()
 
     Args:
         subject: a run; its networks are trained again for the same number of steps.

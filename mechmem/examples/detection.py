@@ -75,6 +75,9 @@ class Detection(Result):
 def detect_label_noise(table: ExampleTable, *, resamples: int = 1000, seed: int = 0) -> Detection:
     """Measure how well each score finds the wrong labels. The score, not the outcome, fixes which end is suspect.
 
+        table = mm.example_scores(network, ["margin", "learning_speed"])
+        mm.detect_label_noise(table).plot()
+
     Args:
         table: the scores.
         resamples: number of bootstrap resamples.

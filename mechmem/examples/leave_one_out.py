@@ -97,6 +97,8 @@ def leave_one_out(
     agrees with the loss of leaving the example out. Initialisation, order and masks stay the same in the retraining.
     Even so, small differences grow: `background` is how far z's logits move when another example is left out.
 
+        mm.leave_one_out(network, sample=2).to_frame()
+
     Args:
         subject: a run with turn-over dropout.
         examples: ids of training examples; by default a sample, half of it wrongly labelled if that is known.

@@ -141,6 +141,8 @@ def example_scores(
 ) -> ExampleTable:
     """Score every training example in several ways.
 
+        mm.example_scores(network, ["self_influence", "tracin"]).to_frame()
+
     Args:
         subjects: a subject (e.g. a trained run), a network, or several subjects with one training set (other seeds of
             the network or of its masks), over which the scores are averaged.

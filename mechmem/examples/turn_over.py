@@ -122,6 +122,8 @@ def influence(
     of the subnetwork trained on z. Each source costs two forward passes over all targets. (Kobayashi et al. 2020,
     arXiv 2012.04207, equation 6.)
 
+        mm.influence(network, targets=network.task.test_ids[:10]).plot()
+
     Args:
         subjects: a network trained with turn-over dropout; or several with the same training set and other seeds of the
             masks, over which the influence is averaged.

@@ -51,9 +51,9 @@ def intervene(
     this fails (it branches on its activations, or changes a tensor in place) is run edit by edit, and the note says
     why.
 
-        mm.intervene(subject, mm.Edit("hook_hidden", neurons="each"))
-        mm.intervene(subject, mm.Edit("blocks.*.attn.hook_z", "mean", heads="each", positions=-1))
-        mm.intervene(subject, [mm.Edit("hook_hidden", neurons=[3, 5]), (mm.Edit("a", 0.5), mm.Edit("b", other))])
+        mm.intervene(network, mm.Edit("hook_hidden", neurons="each"))
+        mm.intervene(transformer, mm.Edit("blocks.*.attn.hook_z", "mean", heads="each", positions=-1))
+        mm.intervene(network, [mm.Edit("hook_hidden", neurons=[3, 5]), mm.Edit("hook_pre", 0.5)])
 
     Args:
         subject: a subject, or a network with `HookPoint` submodules.

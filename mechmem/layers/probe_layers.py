@@ -53,6 +53,8 @@ def probe_layers(
     Each example takes one pass through each network, for all layers together. If the features would take more than
     `limit_mb`, there is one pass for every group of layers that fits, down to one layer at a time.
 
+        mm.probe_layers(network, probe="knn", labels="true").table()
+
     Args:
         subject: a subject, or a network with `HookPoint` submodules.
         task: the task of a bare network.

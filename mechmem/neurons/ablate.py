@@ -60,6 +60,8 @@ def ablate(
     the ablated units' activations replaced, many steps in one forward pass. Neurons of a point (example, position,
     neuron) are ablated at all positions unless `positions` is given.
 
+        mm.ablate(network, by="ipr", order=("low", "high", "random")).plot()
+
     Args:
         subject: a subject, or a network with `HookPoint` submodules.
         task: the network's task; only with a network.

@@ -106,6 +106,8 @@ def neuron_scores(
 ) -> NeuronTable:
     """Score every neuron of a layer in several ways.
 
+        mm.neuron_scores(network, ["ipr", "strength", "ablation_effect(train_noisy)"]).to_frame()
+
     Args:
         subject: a subject (a trained run, say), or a network.
         names: the scores, e.g. "ipr" or "ablation_effect(train_noisy)"; all of the same layer.

@@ -34,6 +34,8 @@ def write_report(entries: Sequence[tuple[Subject, Scorecard]], path: str | Path)
 
     A section whose analysis is impossible for a network says why in one line.
 
+        mm.write_report([(network, mm.audit(network))], "report.html")
+
     Args:
         entries: networks, each with its scorecard.
         path: where to write.

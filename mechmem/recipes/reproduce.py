@@ -58,6 +58,9 @@ def reproduce(
     Runs train in parallel, one thread each; they are kept in `out/runs/`, and a later call re-opens them. `out` also
     gets `ledger.html` with the figures, `ledger.json`, and `ledger.safetensors` for `Ledger.load`.
 
+        ledger = mm.reproduce("kobayashi_2020", scale="small", out="reproductions/kobayashi")
+        ledger.to_frame()
+
     Args:
         name: the recipe, e.g. "doshi_2024".
         scale: "smoke" runs every claim's code in under a minute and judges nothing; "small" gives verdicts on two cores

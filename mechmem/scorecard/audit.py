@@ -69,6 +69,9 @@ def audit(
     Twins come from the arguments, from step 0 of the run (the untrained one) or from the retrainer; the cells of a
     missing twin are empty and give the reason, and the sentence says "uncontrolled".
 
+        card = mm.audit(network, ["raw", "frequency+quadratic"])
+        print(card.sentence)
+
     Args:
         subject: the network with its task; several (runs with different seeds) are pooled.
         extractors: one or several names, e.g. "frequency+quadratic"; by default all that fit the task.
@@ -127,6 +130,8 @@ def audit_logits(
     name: str = "logits",
 ) -> Scorecard:
     """Audit a network of which only the logits are available.
+
+        card = mm.audit_logits(logits, task)  # one row of logits per example, in the order of task.ids
 
     Args:
         logits: one row per id of the task, in the order of `task.ids`; or the grid (a, b, class).

@@ -83,6 +83,9 @@ class Extractor:
 def extractor(name: str) -> Extractor:
     """Parse an extractor's name.
 
+        predict = mm.extractor("frequency+quadratic")(network)
+        logits = predict(network.task.test_ids)
+
     Raises:
         UnknownNameError: a part or one of its settings does not exist; the message suggests the nearest.
         ConfigError: the name cannot be read, a setting is not allowed, or a readout is not the last part.

@@ -148,6 +148,8 @@ class Comparison(Result):
 def compare(cards: Sequence[Scorecard]) -> Comparison:
     """Set scorecards side by side.
 
+        mm.compare([mm.audit(network), mm.audit(other)]).plot()
+
     Raises:
         ConfigError: there is no scorecard, or two have the same name.
     """

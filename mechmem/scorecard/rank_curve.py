@@ -121,6 +121,9 @@ def rank_curve(
     At each rank the network is that of the surgery `low_rank(layer,rank)`; it runs on all examples once per rank. The
     result's `knee()` chooses a rank from the training examples alone.
 
+        curve = mm.rank_curve(network)
+        curve.plot()
+
     Args:
         subject: a subject, or a network.
         layer: the parameter's name; by default the role `readout`'s, or the last parameter with at least two axes.

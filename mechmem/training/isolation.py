@@ -61,6 +61,8 @@ def isolation(
 ) -> Isolation:
     """Inspect a network with turn-over dropout, before training or after it.
 
+        print(mm.isolation(network))
+
     Args:
         what: a config, whose network is built but not trained; a subject; or a network.
         task: the network's task, for a bare network.

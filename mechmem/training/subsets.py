@@ -119,6 +119,8 @@ def train_subsets(
 
     The same call gives the same bits on the same machine and thread count. Several processes have one thread each.
 
+        subsets = mm.train_subsets(config, networks=4, out="runs/subsets")
+
     Args:
         config: training config of each network.
         networks: number of networks.

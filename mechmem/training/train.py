@@ -131,6 +131,9 @@ def train(
     The same config gives the same bits on the same machine and thread count, resumed or not. The returned network is in
     evaluation mode: no dropout, and BatchNorm with its running statistics.
 
+        config = mm.TrainConfig(mm.ModularConfig(p=59, noise=mm.LabelNoise(0.3)), weight_decay=1.0, steps=3000)
+        network = mm.train(config, out="runs/hidden_rule")
+
     Args:
         config: the training config.
         out: the run directory; an interrupted run of the same config in it is resumed, a finished one is returned. None
@@ -215,6 +218,8 @@ def load(
     device: str = "cpu",
 ) -> Subject:
     """Open a run as a subject, at its last checkpoint or at `step`, with the network in evaluation mode.
+
+        network = mm.load("runs/first")
 
     Args:
         path: the run directory.

@@ -67,6 +67,8 @@ def patch(
     Accuracies are those of the patched passes, on the given and true label of their own example (between two networks,
     on the receiver's labels).
 
+        mm.patch(network, units="neuron", direction="denoising").plot()
+
     Args:
         receiver: a subject, or a model with its `task`.
         donor: another network with the same inputs (a bare model gets the receiver's task); None for pairs of examples

@@ -60,6 +60,9 @@ def path_patch(
     determines it (`hook_z`, `hook_post`). What is not frozen, such as the scale of a layer norm, follows the change. A
     receiver may be frozen too: the recorded value is the one before it is replaced.
 
+        point = "blocks.0.attn.hook_z"
+        mm.path_patch(transformer, senders=point, units="head", receivers="blocks.0.mlp.hook_pre").plot()
+
     Args:
         subject: the network to patch: a subject, or a model with its `task`.
         donor: another network with the same inputs; None for pairs of examples in one network.

@@ -29,6 +29,9 @@ def attach(model: nn.Module, *points: Point, inputs: bool = False) -> Attached:
     is called several times has one point that fires several times; so has a module with several names, whose point
     is named after the first.
 
+        hooked = mm.attach(model, "encoder.*", "classifier.hook_in")
+        held = mm.activations(mm.Subject(hooked, task), "classifier.hook_in")
+
     Args:
         model: the network.
         points: which modules, each one of:

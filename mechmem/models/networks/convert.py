@@ -46,6 +46,9 @@ def load_tl_checkpoint(
     same logits and hook point names; on 3.9 it is a `HookedTransformer`. Either way no parameter may be missing or left
     over.
 
+        config = {"n_layers": 1, "n_ctx": 3, "d_model": 128, "d_head": 32, "d_vocab": 114, "act_fn": "relu"}
+        model = mm.load_tl_checkpoint("network.pth", config)
+
     Args:
         source: result of `HookedTransformer.state_dict()`, or a safetensors file of it. Nothing is unpickled.
         cfg: the network's config, `model.cfg.to_dict()` or the settings it was created with.

@@ -56,6 +56,9 @@ def planted_network(
     φ_u + φ_v = φ_w (φ_u − φ_v = φ_w for subtraction), every frequency equally often. A memorized cell (a, b) takes two
     neurons, with (x_a + y_b)² − (x_a − y_b)² = 4 x_a y_b, which is 4 on that cell and 0 on every other.
 
+        planted = mm.planted_network(59, memorized_fraction=0.2)
+        card = mm.audit(planted.subject)
+
     Args:
         p: the modulus (prime for "multiply").
         op: the operation; "sub" and "mul" for short.

@@ -48,8 +48,8 @@ def of_examples(layers: Sequence[ExampleMask], ids: Int[Tensor, "*example"]) -> 
 def subnetwork(model: nn.Module | Subject, part: Part, ids: Ids | int | None = None) -> Iterator[None]:
     """Run a network with example masks as one of its subnetworks.
 
-        with mm.subnetwork(subject, "flipped", ids):
-            logits = subject.model(inputs)
+        with mm.subnetwork(network, "flipped", ids):
+            logits = network.model(inputs)
 
     Afterwards, and after an error, the network is as it was.
 

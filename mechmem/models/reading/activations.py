@@ -52,6 +52,9 @@ def activations(
     Values are detached and copied as they are seen, so that nothing the model does later, in place or not, can change
     them; the result holds no model. Hooks already registered on the model run first, and their changes are seen.
 
+        hidden = mm.activations(network, "hook_hidden", ids=network.task.test_ids)["hook_hidden"]
+        moments = mm.activations(network, "hook_*", reduce=mm.Variance)
+
     Args:
         subject: the model and its task, or a model with its `task`. Any module with `HookPoint` submodules works: a
             `HookedRootModule`, a `HookedTransformer`, a `TransformerBridge`.
