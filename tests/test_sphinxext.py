@@ -4,7 +4,9 @@ import re
 import subprocess
 import sys
 
+import nbformat
 import pytest
+from browser import needs_chromium
 
 import mechmem as mm
 
@@ -93,3 +95,84 @@ def test_what_is_wrong_is_named_with_file_and_line(argument, said, site):
     done = build(site)
     assert done.returncode == 1 and said in done.stderr and "figures.md:5: ERROR" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_figure_of_plotly(site):
+    mm.load_result(site / "results" / "rule.safetensors").export(site / "results" / "rule.json")
+    (site / "figures.md").write_text("# Figure\n\n```{mechmem-figure} results/rule.json\n:alt: Three tables\n```\n")
+    done = build(site)
+    assert done.returncode == 0, done.stderr
+    page = (site / "html" / "figures.html").read_text()
+    assert 'aria-label="Three tables"' in page and "<summary>Table" not in page
+    (site / "results" / "rule.json").write_text("{}}")
+    assert "figures.md:3: ERROR: mechmem-figure: rule.json holds no plotly figure" in build(site).stderr
+
+
+def test_a_notebook(site):
+    (site / "figures.md").unlink()
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(FIGURE)])
+    nbformat.write(notebook, site / "figures.ipynb")
+    conf = (site / "conf.py").read_text().replace("myst_parser", "myst_nb")
+    (site / "conf.py").write_text(f'{conf}nb_execution_mode = "off"\n')
+    done = build(site)
+    assert done.returncode == 0, done.stderr
+    page = (site / "html" / "figures.html").read_text()
+    assert page.count('class="mechmem-plot"') == 1 and "The rule, <em>discovered</em>." in page
+
+
+EXAMPLE = '''"""
+What does it show?
+==================
+
+A question.
+"""
+
+import plotly.graph_objects as go
+
+import mechmem as mm
+
+rule = mm.load_result("rule.safetensors")
+print("not the figure", rule.found.name)
+
+# %%
+# The result.
+rule
+
+# %%
+# A figure.
+go.Figure(go.Bar(y=[1, 2]), {"title": {"text": "Two bars"}})
+'''
+
+
+@pytest.mark.parametrize("drawn", [pytest.param(True, marks=needs_chromium), False])
+def test_an_example_of_a_gallery(drawn, site, monkeypatch):
+    """Figures are interactive; with Chromium they have pictures, and the example has a thumbnail."""
+    examples = site / "examples"
+    examples.mkdir()
+    (examples / "GALLERY_HEADER.rst").write_text("Gallery\n=======\n")
+    (examples / "shown.py").write_text(EXAMPLE)
+    (site / "results" / "rule.safetensors").rename(examples / "rule.safetensors")
+    (site / "figures.md").unlink()
+    (site / "index.md").write_text("# Home\n\n```{toctree}\ngallery/index\n```\n")
+    settings = {
+        "examples_dirs": "examples",
+        "gallery_dirs": "gallery",
+        "filename_pattern": "",
+        "image_scrapers": ("mechmem.sphinxext.gallery",),
+        "ignore_repr_types": "mechmem|plotly",
+        "reset_modules": (),
+    }
+    extensions = ["myst_parser", "sphinx_gallery.gen_gallery", "mechmem.sphinxext"]
+    conf = f'extensions = {extensions}\nproject = "x"\nsphinx_gallery_conf = {settings}\n'
+    conf += 'exclude_patterns = ["examples", "gallery/*.ipynb"]\n'
+    if not drawn:
+        monkeypatch.setenv("BROWSER_PATH", str(site / "no-browser"))
+        conf += 'suppress_warnings = ["mechmem.picture"]\n'
+    (site / "conf.py").write_text(conf)
+    done = build(site)
+    assert done.returncode == 0, done.stderr
+    page = (site / "html" / "gallery" / "shown.html").read_text()
+    assert page.count('class="mechmem-plot"') == 2 and page.count("<summary>Table") == 1
+    assert 'aria-label="Told nothing' in page and 'aria-label="Two bars"' in page
+    assert page.count("<noscript><img") == (2 if drawn else 0)
+    assert (site / "gallery" / "images" / "thumb" / "sphx_glr_shown_thumb.svg").exists() == drawn

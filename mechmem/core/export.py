@@ -254,9 +254,9 @@ def write_html(template: str, path: Path, **context: Any) -> None:
 
 def needs(figure: go.Figure) -> tuple[int, int]:
     """Return a figure's height, and the least width at which it is readable, in pixels."""
-    panels = len(list(figure.select_xaxes()))
+    beside = {tuple(axis.domain or (0, 1))[0] for axis in figure.select_xaxes()}
     layout: Any = figure.layout
-    return int(layout.height or 450), max(460, 280 * panels)
+    return int(layout.height or 450), max(460, 280 * len(beside))
 
 
 def embedded(figure: go.Figure, label: str, narrowest: int | None = None) -> str:

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from mechmem.plotting.accuracy import dot_plot
 from mechmem.plotting.bars import stacked_bars
 from mechmem.plotting.lines import lines
-from mechmem.plotting.style import FAINT, INK, SPLIT_STYLES, SplitStyle, interval, layout_of, styled
+from mechmem.plotting.style import FAINT, INK, SPLIT_STYLES, SplitStyle, interval, layout_of, log_axis, styled
 
 COLORS = {"row and column effects": "#999999", "rule": "#E69F00", "remainder": "#56B4E9"}
 """Colours of the parts, in the order of stacking."""
@@ -139,7 +139,7 @@ def add_losses(
             col=col,
         )
     figure.update_xaxes(tickvals=[0, 1, 2], ticktext=names, range=[-0.5, 2.5], showgrid=False, row=row, col=col)
-    figure.update_yaxes(title_text="cross-entropy (nats)", type="log", exponentformat="power", row=row, col=col)
+    figure.update_yaxes(title_text="cross-entropy (nats)", **log_axis(losses["value"]), row=row, col=col)
 
 
 def components_figure(

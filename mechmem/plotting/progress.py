@@ -13,14 +13,14 @@ from plotly.subplots import make_subplots
 
 from mechmem.plotting.lines import PALETTE, plain_style
 from mechmem.plotting.logits import add_losses
-from mechmem.plotting.style import FAINT, LEFT_OF_ONE, WITH_ALL_TRAIN, interval, log_steps, styled
+from mechmem.plotting.style import FAINT, LEFT_OF_ONE, WITH_ALL_TRAIN, interval, log_axis, log_steps, styled
 
 SHADES = ("#eef4fa", "#fdf1e7", "#ebf6f2")
 """Background colours of the phases, in their order."""
 MATRICES = {
     "embedding": "embedding",
-    "embedding_a": "embedding of a",
-    "embedding_b": "embedding of b",
+    "embedding_a": "embedding<br>of a",
+    "embedding_b": "embedding<br>of b",
     "readout": "readout",
     "neuron_logits": "neurons<br>to logits",
 }
@@ -40,7 +40,7 @@ def measures_figure(
         random_gini: value, low and high of random matrices, by matrix.
         n_key: number of key frequencies.
     """
-    figure = make_subplots(1, 2, column_widths=[0.62, 0.38], horizontal_spacing=0.13)
+    figure = make_subplots(1, 2, column_widths=[0.55, 0.45], horizontal_spacing=0.13)
     keys = f"{n_key} frequenc" + ("y" if n_key == 1 else "ies")
     names = ["the network", f"restricted<br>to {keys}", "excluded<br>(without)"]
     add_losses(figure, losses, names, WITH_ALL_TRAIN, row=1, col=1)
@@ -103,8 +103,7 @@ def phases_figure(
                 row=row,
                 col=1,
             )
-        log = title.endswith("(nats)")
-        look: dict[str, Any] = {"type": "log", "exponentformat": "power"} if log else {}
+        look = log_axis(rows["value"]) if title.endswith("(nats)") else {}
         figure.update_yaxes(title_text=title, **look, row=row, col=1)
     styled(figure, total)
     _phases(figure, spans, len(panels))

