@@ -24,6 +24,7 @@ from mechmem.cli.measurements import Ablate, Analyse, Compare, Discover, Explore
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
 from mechmem.core.export import check_export
+from mechmem.core.files import is_full
 from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import TERMINATED, Terminated, deaf, interruptible
 from mechmem.errors import ConfigError, MechmemError, ScoreError, TrainingFailedError, unknown_name
@@ -82,10 +83,9 @@ def _guard(run: Callable[[], None], arguments: list[str]) -> int:
         with interruptible(leave=False), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: sys.stderr.write(f"mechmem: warning: {message}\n")
             run()
-    except TrainingFailedError as error:
-        return _complain(str(error), FAILED)
     except MechmemError as error:
-        return _complain(str(error), REFUSED)
+        failed = isinstance(error, TrainingFailedError) or is_full(error.__cause__)
+        return _complain(str(error), FAILED if failed else REFUSED)
     except OSError as error:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt as interrupt:
@@ -182,14 +182,14 @@ def _audit(command: Audit) -> None:
     check_alike(subjects, "runs")
     cards = [audit(subject, names, progress=not command.quiet) for subject in subjects]
     card = cards[0] if len(cards) == 1 else pool(cards)
-    if command.out is not None:
-        files.write_json(command.out / "scorecard.json", card.to_json())
-        write_report(list(zip(subjects, cards, strict=True)), command.out / "report.html")
     if command.json:
         _write(json.dumps(card.to_json()))
     elif not command.quiet:
         console().print(card)
-        if command.out is not None:
+    if command.out is not None:
+        files.write_json(command.out / "scorecard.json", card.to_json())
+        write_report(list(zip(subjects, cards, strict=True)), command.out / "report.html")
+        if not command.json and not command.quiet:
             _write(f"Report: {command.out / 'report.html'}")
 
 

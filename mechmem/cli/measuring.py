@@ -26,8 +26,7 @@ def run_measurement(command: Any, write: Write) -> None:
         RunDirectoryError: the run cannot be read, or the file cannot be written.
     """
     result = MEASURES[type(command)](command)
-    if command.out is not None:
-        result.export(command.out)
+    # What was measured is shown even if the file cannot be written.
     if command.json:
         write(json.dumps(_as_json(result)))
     elif not command.quiet:
@@ -35,7 +34,9 @@ def run_measurement(command: Any, write: Write) -> None:
 
         shown = discovery if isinstance(command, options.Discover) else result_table
         console().print(shown(result))  # pyright: ignore[reportArgumentType]
-        if command.out is not None:
+    if command.out is not None:
+        result.export(command.out)
+        if not command.json and not command.quiet:
             write(f"Written: {command.out}")
 
 

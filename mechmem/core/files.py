@@ -165,9 +165,14 @@ def check_in_place(folder: Path, place: tuple[int, int], when: str) -> None:
         raise TrainingFailedError(f"{folder} was moved or replaced {when}")
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Return whether an error says that there is no room left to write."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
 def cannot_write(path: Path, error: OSError) -> RunDirectoryError | TrainingFailedError:
     """Return the error for a path that cannot be written: a full disk fails the run, anything else refuses it."""
-    kind = TrainingFailedError if error.errno in FULL else RunDirectoryError
+    kind = TrainingFailedError if is_full(error) else RunDirectoryError
     return kind(f"cannot write to {path}: {error.strerror or error}")
 
 

@@ -1,5 +1,6 @@
 """Commands that measure a run: a table, JSON, or a file in the format of its suffix."""
 
+import errno
 import json
 
 import pandas as pd
@@ -67,6 +68,24 @@ def test_an_unknown_width_is_no_width_of_nothing(columns, runs, capsys, monkeypa
     monkeypatch.setenv("COLUMNS", columns)
     assert main(["analyse", runs[0], "logit_spectrum"]) == 0
     assert "additive" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [(["analyse", "logit_spectrum", "--out", "table.html"], "k1"), (["audit", "--out", "audited"], "extractor")],
+)
+def test_a_full_disk_fails_the_command_and_does_not_lose_what_was_measured(
+    line, shown, runs, tmp_path, capsys, monkeypatch
+):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    main(["audit", runs[0], "--quiet"])  # the controls are trained before the disk is full
+    monkeypatch.setattr("mechmem.core.files.os.fsync", full)
+    assert main([line[0], runs[0], *line[1:]]) == 1
+    said = capsys.readouterr()
+    assert shown in said.out and "No space left on device" in said.err and "Traceback" not in said.err
 
 
 def test_a_state_is_chosen_by_its_step(runs, capsys):
