@@ -57,7 +57,12 @@ def results(runs: Path) -> dict[str, Result]:
     """Return the results by name; the controls that they need are trained in copies of the runs."""
     add, digits, turn_over = (mm.load(runs / run) for run in ("add_31", "digits", "turn_over"))
     neurons, examples = (
-        [name for name, cls in sorted(plugins(kind).items()) if name == cls.name]
+        # Removing one neuron changes a loss, and no accuracy: its effect is measured by the loss.
+        [
+            name.replace("ablation_effect", "ablation_effect(measure=loss)")
+            for name, cls in sorted(plugins(kind).items())
+            if name == cls.name
+        ]
         for kind in ("neuron_scores", "example_scores")
     )
     return {

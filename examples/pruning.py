@@ -18,7 +18,7 @@ curves
 
 # %%
 # Rankings by different scores need not agree: rank correlations between four of them.
-table = mm.neuron_scores(network, ["ipr", "strength", "weight_norm", "ablation_effect(train_noisy)"])
+table = mm.neuron_scores(network, ["ipr", "strength", "weight_norm", "ablation_effect(train_noisy,measure=loss)"])
 table
 
 # %%

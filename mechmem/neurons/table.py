@@ -106,7 +106,7 @@ def neuron_scores(
 ) -> NeuronTable:
     """Score every neuron of a layer in several ways.
 
-        mm.neuron_scores(network, ["ipr", "strength", "ablation_effect(train_noisy)"]).to_frame()
+        mm.neuron_scores(network, ["ipr", "strength", "ablation_effect(measure=loss)"]).to_frame()
 
     Args:
         subject: a subject (a trained run, say), or a network.

@@ -15,7 +15,7 @@ from mechmem.plotting.unit_grids import grid_of, unit_maps
 
 MOST_ROWS = 40
 """Largest number of units drawn as rows; more are drawn as points."""
-_TITLE = "normalised effect (0: none, 1: the donor's behaviour)"
+_TITLE = "normalised effect<br>(0: none, 1: the donor's behaviour)"
 _SHORT = "normalised effect (1: the donor's behaviour)"
 _LANE, _ROW_GAP = 10, 12
 """Heights of a series' lane and of the gap between units, in pixels."""
