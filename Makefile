@@ -57,7 +57,7 @@ lint: $(VENV)/.stamp-test ## linters, type checker and import layers alone
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.stamp-docs ## build the documentation, warnings as errors, into docs/_build/html
-	$(BIN)/python -m sphinx -E -W --keep-going -n -b html docs docs/_build/html $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -E -W --keep-going -n -b html docs docs/_build/html $(ARGS)
 
 site: $(VENV)/.stamp-test ## open every page of the documentation in Chromium, and follow its links, after make docs
 	$(BIN)/python tests/support/site_check.py docs/_build/html
