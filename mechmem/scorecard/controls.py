@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
-from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor, nn
 
 from mechmem.core.subject import Subject, TwinKind
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError, UnknownNameError
 from mechmem.math.logits import all_finite
+from mechmem.math.pair_ridge import pair_ridge
 from mechmem.models.reading.twins import Train, twin
 
 RIDGE_LIMIT = 12_000
 """Most training examples for kernel ridge: with more its matrix would take more than about 1 GB."""
-RIDGE = {"kernel": "rbf", "gamma": 0.5, "alpha": 1e-3}
-"""Fixed kernel and penalty: on two-hot pairs the kernel has three values, for two, one and no common operand."""
+RIDGE: dict[str, Any] = {"kernel": "rbf", "gamma": 0.5, "alpha": 1e-3}
+"""Fixed kernel and penalty."""
 NETWORK_CONTROLS: tuple[TwinKind, ...] = ("untrained", "one_step", "noise_only")
 """Twins of the network, shown beside every extractor."""
 LABEL_CONTROLS = ("label_grid", "kernel_ridge")
@@ -84,17 +85,22 @@ def kernel_ridge(task: Task) -> Float[Tensor, "example class"]:
     The features are the two operands, one-hot side by side, if inputs are pairs, and the flattened inputs otherwise.
 
     Raises:
-        MissingNeedError: the training set is too large for a dense kernel matrix.
+        MissingNeedError: inputs are no distinct pairs, and the training set is too large for a dense kernel matrix.
     """
-    n_train = len(task.train_ids)
-    if n_train > RIDGE_LIMIT:
-        raise MissingNeedError(f"kernel ridge is left out above {RIDGE_LIMIT} training examples (there are {n_train})")
-    if task.operands is not None:
-        features = F.one_hot(task.operands, task.symbols).flatten(1).double()
-    else:
-        features = task.batch(task.ids)[0].double()
-        features = features.reshape(len(features), -1)
-    train = task.rows(task.train_ids)
+    train, pairs = task.rows(task.train_ids), task.operands
+    if pairs is not None and len(pairs[train].unique(dim=0)) == len(train):
+        # The squared distance of two-hot pairs is twice the number of symbols that differ.
+        kernel = (1.0, math.exp(-2 * RIDGE["gamma"]), math.exp(-4 * RIDGE["gamma"]))
+        labels, sizes = task.given(task.train_ids), {"symbols": task.symbols, "classes": task.n_classes}
+        return pair_ridge(pairs[train], labels, pairs, **sizes, kernel=kernel, penalty=RIDGE["alpha"])
+    if len(train) > RIDGE_LIMIT:
+        raise MissingNeedError(
+            f"kernel ridge is left out above {RIDGE_LIMIT} training examples (there are {len(train)})"
+        )
+    from sklearn.kernel_ridge import KernelRidge  # slow to load, and not needed for pairs
+
+    inputs = task.batch(task.ids)[0] if pairs is None else F.one_hot(pairs, task.symbols)
+    features = inputs.double().reshape(len(inputs), -1)
     ridge = KernelRidge(**RIDGE).fit(features[train].numpy(), label_grid(task)[train].double().numpy())
     return torch.from_numpy(ridge.predict(features.numpy()))
 

@@ -41,8 +41,20 @@ def test_kernel_ridge_fits_the_given_labels():
 
 def test_kernel_ridge_says_when_it_is_too_large(monkeypatch):
     monkeypatch.setattr(label_tables, "RIDGE_LIMIT", 5)
+    rows = mm.ArrayTask(torch.randn(9, 3), torch.arange(9) % 2, None, torch.arange(9) < 6)
     with pytest.raises(MissingNeedError, match="above 5 training examples"):
-        label_tables.kernel_ridge(task_of())
+        label_tables.kernel_ridge(rows)
+    assert label_tables.kernel_ridge(task_of()).isfinite().all()  # pairs need no matrix of the training set
+
+
+def test_kernel_ridge_of_pairs_that_stand_twice_is_the_dense_one():
+    pairs = torch.tensor([[0, 0], [0, 1], [1, 0], [0, 1], [1, 1], [2, 1]])
+    labels = torch.tensor([0, 1, 1, 0, 2, 0])
+    train = torch.tensor([True, True, True, True, False, True])
+    inputs = F.one_hot(pairs, 3).flatten(1).float() + torch.arange(6.0)[:, None]
+    task = mm.ArrayTask(inputs, labels, None, train, operands=pairs)
+    found = label_tables.kernel_ridge(task)
+    assert (found[1] - found[3]).abs().max() < 1e-9 and (found[1, :2] - 0.5).abs().max() < 0.01
 
 
 def test_label_grid_is_the_labels_and_nothing_else():

@@ -8,8 +8,8 @@ import torch
 import mechmem as mm
 from mechmem.analyses.logits.operation_scan import OperationScan, OperationScanResult
 from mechmem.core.subject import Subject
+from mechmem.errors import MissingNeedError
 from mechmem.models.networks.mlp import HookedMLP
-from mechmem.scorecard import controls as label_tables
 from mechmem.scorecard.controls import LogitTable, label_grid
 
 
@@ -109,8 +109,11 @@ def test_additive_logits_have_no_structure():
     assert not result.share[:2].any() and set(result.best) == {"labels", "kernel ridge"}
 
 
-def test_a_source_that_is_too_large_is_left_out_with_its_reason(monkeypatch):
-    monkeypatch.setattr(label_tables, "RIDGE_LIMIT", 5)
+def test_a_source_that_cannot_be_had_is_left_out_with_its_reason(monkeypatch):
+    def too_large(task):
+        raise MissingNeedError("above 5 training examples")
+
+    monkeypatch.setattr("mechmem.analyses.logits.operation_scan.kernel_ridge", too_large)
     result = scan(task_of(), of_slope(task_of(), 1))
     assert result.sources == ("network", "network held out", "labels") and "above 5 training examples" in result.note
 
