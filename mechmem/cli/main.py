@@ -92,6 +92,8 @@ def _guard(run: Callable[[], None], arguments: list[str]) -> int:
         how, status = ("ended", TERMINATED) if isinstance(interrupt, Terminated) else ("interrupted", INTERRUPTED)
         again = shlex.join(["mechmem", *arguments])
         with deaf():
+            # What the command held is let go here: a second interrupt in a finalizer would be printed with a traceback.
+            interrupt.__traceback__ = interrupt.__context__ = interrupt.__cause__ = None
             return _complain(f"{how}; progress is saved. To resume: {again}", status)
     return 0
 

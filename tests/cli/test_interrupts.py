@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 
+import mechmem.cli.main as cli
 from mechmem.cli.start import nothing_begun
 
 
@@ -91,3 +93,21 @@ def test_an_interrupted_reproduction_stops_soon_and_keeps_every_run(tmp_path):
     assert "Traceback" not in said
     reached = list(out.glob("runs/*/checkpoints/step_*.optimizer.safetensors"))
     assert len(reached) == 2 and not list(out.glob("measurements/*/*"))
+
+
+def test_what_an_interrupted_command_held_is_let_go_while_signals_are_ignored(monkeypatch, capsys):
+    """In a finalizer, a second interrupt would be printed with a traceback and lost."""
+    heard = []
+
+    class Held:
+        pass
+
+    def interrupted(command):
+        held = Held()
+        weakref.finalize(held, lambda: heard.append(signal.getsignal(signal.SIGINT)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "list", (cli.COMMANDS["list"][0], interrupted))
+    assert cli.main(["list"]) == 130
+    assert "To resume: mechmem list" in capsys.readouterr().err
+    assert heard == [signal.SIG_IGN]
