@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import jinja2
 
+from mechmem.core.export import check_drawing
 from mechmem.core.needs import KNOWLEDGE
+from mechmem.errors import MissingNeedError
 from mechmem.recipes.trials import recipes
 from mechmem.scorecard import glossary
 
@@ -61,7 +62,9 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
 }
 # Where there is no Chromium, figures are drawn in the reader's browser only.
-if not any(map(shutil.which, ("chromium", "google-chrome", "chrome"))):
+try:
+    check_drawing()
+except MissingNeedError:
     suppress_warnings = ["mechmem.picture"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

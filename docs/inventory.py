@@ -112,10 +112,13 @@ def _shown(cls: type, folder: str) -> Shown:
     return Shown(cls, returned, _run_for(cls, folder))
 
 
+_opened = functools.cache(mechmem.load)
+
+
 def _run_for(cls: type, folder: str) -> str:
     for run in SHOWN_ON[folder]:
         try:
-            cls().require(mechmem.load(RUNS / run))
+            cls().require(_opened(RUNS / run))
         except MechmemError:
             continue
         return run

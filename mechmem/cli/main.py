@@ -23,7 +23,7 @@ from mechmem.cli.lines import UnreadError, check_line, check_parsed, in_one_line
 from mechmem.cli.measurements import Ablate, Analyse, Compare, Discover, Explore, Neuron, OfRun, OverTraining, Patch
 from mechmem.cli.start import nothing_begun
 from mechmem.core.config import check_whole
-from mechmem.core.export import check_export
+from mechmem.core.export import check_export, check_page
 from mechmem.core.files import is_full
 from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import TERMINATED, Terminated, deaf, interruptible
@@ -205,7 +205,7 @@ def _measure(command: OfRun | Compare) -> None:
 
 
 def _explore(command: Explore) -> None:
-    _check_file(command.out, ".html")
+    check_page(command.out, "--out", "a page of mechmem")
     _load_libraries()
     from mechmem.cli.measuring import write_page
 

@@ -188,7 +188,8 @@ def picture(figure: go.Figure, suffix: str, width: int | None = None, height: in
     Raises:
         MissingNeedError: kaleido or Chromium is missing, or does not run.
     """
-    check_drawing()
+    if not _browser["open"]:
+        check_drawing()
     import kaleido
     from kaleido.errors import ChromeNotFoundError
 

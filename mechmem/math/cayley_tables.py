@@ -59,8 +59,8 @@ def square_part(
     A product with 0 is 0, for example: one row, one column and one class are not those of a group. Rows and columns go
     in which few classes fill the cells, and of two that agree in most cells the one that is answered less surely: a
     symbol that has no place of its own in a network's rule is answered like another. If what is left is no square of as
-    many classes, or no Latin one, those go that break quadrangles: whose cells other quadrangles predict half as often
-    as those of the median row or column; unless the rest is no better. Then classes go that are rare.
+    many classes, those go that break quadrangles: whose cells other quadrangles predict half as often as those of the
+    median row or column. Then classes go that are rare.
 
     Args:
         table: the answers; −1 where there is none.
@@ -71,14 +71,11 @@ def square_part(
     sure = torch.zeros(table.shape) if margins is None else margins
     rows, columns = (_varied(lines) & ~_copies(lines, weight) for lines, weight in ((table, sure), (table.T, sure.T)))
     found = _square(table, rows, columns, n_classes)
-    whole = found is not None and sum(latin_shares(found.cells)) == 2
-    if not whole and int(rows.sum()) > 2 and int(columns.sum()) > 2:
+    if found is None and int(rows.sum()) > 2 and int(columns.sum()) > 2:
         fitting = _fitting(table[rows][:, columns], n_classes, seed)
         for lines, fits in zip((rows, columns), fitting, strict=True):
             lines[lines.nonzero()[:, 0][~fits]] = False
-        smaller = _square(table, rows, columns, n_classes)
-        if found is None or (smaller and sum(latin_shares(smaller.cells)) > sum(latin_shares(found.cells))):
-            found = smaller
+        found = _square(table, rows, columns, n_classes)
     return found
 
 

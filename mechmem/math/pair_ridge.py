@@ -54,14 +54,13 @@ def pair_ridge(
     strengths = torch.full((2 * symbols + 1,), shared, dtype=torch.float64)  # the diagonal of C
     strengths[0] = none
     solved = torch.linalg.solve(counts + diagonal * (1 / strengths).diag(), given)
-    # The weights are (Y − U · solved) / diagonal; what a pair gets through U is C times their sums.
-    through = rearrange(strengths, "column -> column 1") * (given - counts @ solved) / diagonal
-    predicted = _rows(through, pairs, symbols)
+    # The weights are W = (Y − U · solved) / diagonal, and C UᵀW is `solved` again, which is what pairs get through U.
+    predicted = _rows(solved, pairs, symbols)
     row = torch.full((symbols, symbols), -1)
     row[a, b] = torch.arange(len(train))
     fitted = row[pairs[:, 0], pairs[:, 1]]
     known = (fitted >= 0).nonzero()[:, 0]
-    predicted[known] -= own / diagonal * _rows(solved, pairs[known], symbols)
+    predicted[known] *= 1 - own / diagonal
     predicted[known, labels[fitted[known]]] += own / diagonal
     return predicted
 

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechmem.plotting.lines import plain_style
-from mechmem.plotting.style import INK, SPLIT_STYLES, interval, styled, translucent
+from mechmem.plotting.style import INK, SPLIT_STYLES, interval, layout_of, styled, translucent
 from mechmem.plotting.unit_grids import grid_of, unit_maps
 
 MOST_ROWS = 40
@@ -36,7 +36,7 @@ def effects_figure(frame: pd.DataFrame, note: str = "") -> go.Figure:
         figure = sorted_points(frame, dict.fromkeys(names, 0.0), y_title=_SHORT, intervals=True)
     else:
         figure = effect_dots(frame)
-    return _noted(figure, note, int(figure.layout.height))  # pyright: ignore[reportAttributeAccessIssue]
+    return _noted(figure, note, int(layout_of(figure).height))
 
 
 def effect_dots(frame: pd.DataFrame) -> go.Figure:

@@ -139,7 +139,7 @@ def test_a_page_to_explore_is_written_and_its_place_and_size_are_told(runs, tmp_
         ("list reedouts", "Did you mean 'readouts'"),
         ("analyse RUN logit_spectrum --out x.gif", "--out must end in .svg"),
         ("analyse RUN logit_spectrum --step 3", "no checkpoint at step 3"),
-        ("explore RUN --out x.csv", "--out must be a file named *.html"),
+        ("explore RUN --out x.csv", "--out must end in .html or .htm"),
         ("explore RUN --step 3", "no checkpoint at step 3"),
     ],
 )

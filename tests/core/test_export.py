@@ -5,12 +5,12 @@ import errno
 import html
 import itertools
 import json
-import shutil
 import sys
 
 import pandas as pd
 import plotly.io
 import pytest
+from browser import needs_chromium
 from plotly.subplots import make_subplots
 
 import mechmem as mm
@@ -36,10 +36,9 @@ def test_table_figure_and_page(rule, tmp_path):
 
 
 @pytest.mark.slow
+@needs_chromium
 @pytest.mark.parametrize("suffix", STARTS)
 def test_pictures(rule, suffix, tmp_path):
-    if not any(map(shutil.which, ("chromium", "google-chrome", "chrome"))):
-        pytest.skip("no Chromium")
     path = tmp_path / f"rule.{suffix}"
     rule.export(path, width=900)
     assert path.read_bytes().startswith(STARTS[suffix]) and list(tmp_path.iterdir()) == [path]
