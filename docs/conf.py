@@ -10,16 +10,19 @@ from pathlib import Path
 
 import jinja2
 
-from mechmem.core.export import check_drawing
+from mechmem.core.export_checks import check_drawing
 from mechmem.core.needs import KNOWLEDGE
 from mechmem.errors import MissingNeedError
+from mechmem.recipes.ledger import ours
 from mechmem.recipes.trials import recipes
 from mechmem.scorecard import glossary
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import inventory  # noqa: E402
+import ledgers  # noqa: E402
 from frontier import frontier_table  # noqa: E402
+from label_errors import attributions_table, fitted_table, label_errors_table  # noqa: E402
 from rates import rates_table  # noqa: E402
 from rooms import rooms_svg  # noqa: E402
 
@@ -87,7 +90,7 @@ nitpick_ignore_regex = [
     # Aliases of literals, and a class that users do not construct: shown by name, and explained in the text.
     (
         r"py:class",
-        r"Choice|Distance|Each|Indices|Labels|Metric|Pool|Value|BaseEstimator|mechmem\.models\.hooks\.places\.Attachment",
+        r"Choice|Distance|Each|Indices|Inputs|Labels|Metric|Pool|Value|BaseEstimator|mechmem\.models\.hooks\.places\.Attachment",
     ),
 ]
 
@@ -105,6 +108,7 @@ def render(app: object, docname: str, source: list[str]) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["ours"] = ours
     source[0] = environment.from_string(source[0]).render(
         knowledge=KNOWLEDGE,
         rooms=inventory.rooms,
@@ -119,9 +123,14 @@ def render(app: object, docname: str, source: list[str]) -> None:
         verdicts=glossary.VERDICTS,
         command_help=command_help,
         recipes=recipes,
+        ledgers=ledgers.ledgers,
+        ledger_summary=ledgers.summary,
         rooms_svg=rooms_svg,
         rates_table=rates_table,
+        attributions_table=attributions_table,
+        fitted_table=fitted_table,
         frontier_table=frontier_table,
+        label_errors_table=label_errors_table,
     )
 
 
@@ -145,8 +154,15 @@ def prepare_signature(
     return (signature and signature.replace("<factory>", "...")), returns
 
 
+def write_ledgers(app: object, exception: Exception | None) -> None:
+    """Write the pages of the ledgers beside the others."""
+    if exception is None:
+        ledgers.pages(Path(app.outdir) / "ledgers")
+
+
 def setup(app: object) -> None:
     """Register with Sphinx."""
+    app.connect("build-finished", write_ledgers)
     app.connect("source-read", render)
     app.connect("autodoc-process-docstring", prepare_docstring, priority=400)
     app.connect("autodoc-process-signature", prepare_signature)

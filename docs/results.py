@@ -34,6 +34,7 @@ SURGERIES = (
     "shared_subspaces",
     "shuffled_subspaces",
 )
+EDITS = ("curvature_directions", "random_directions", "low_rank(layers.*)", "drop(weight_norm(of=w))")
 PAIRS = (
     "raw",
     "additive_free",
@@ -53,6 +54,17 @@ def example_tied() -> mm.Subject:
     return mm.train(mm.TrainConfig(task, model, lr=0.003, weight_decay=0.0, batch_size=50, steps=1500), progress=False)
 
 
+def recited(network: mm.Subject) -> dict[str, Result]:
+    """Return what a network of sequences recites by each sequence's own units, and what edits take from it."""
+    with mm.subnetwork(network, "own"):
+        return {
+            "memorized_sequences": mm.memorized_sequences(network, [2, 8, 16]),
+            "sequence_edits": mm.sequence_edits(
+                network, ["drop_memory", "drop(random,0.3)", "low_rank(blocks.1.mlp.W_out,8)"]
+            ),
+        }
+
+
 def results(runs: Path) -> dict[str, Result]:
     """Return the results by name; the controls that they need are trained in copies of the runs."""
     add, digits, turn_over = (mm.load(runs / run) for run in ("add_31", "digits", "turn_over"))
@@ -68,7 +80,9 @@ def results(runs: Path) -> dict[str, Result]:
     return {
         "surgeries": mm.audit(add, SURGERIES),
         "masks": mm.audit(turn_over, ["raw", "flip_masks", "flipped"]),
+        "edit_curves": mm.edit_curves(digits, EDITS),
         "example_tied": mm.audit(example_tied(), ["raw", "drop_memory"]),
+        **recited(mm.load(runs / "sequences")),
         "readouts_pairs": mm.audit(add, PAIRS),
         "readouts_layers": mm.audit(digits, LAYERS),
         "neuron_scores": mm.neuron_scores(add, neurons),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections import Counter
 
 # Before torch is loaded: two test workers with two threads each would collapse each other.
@@ -11,6 +13,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import hypothesis
 import pytest
 import torch
+
+try:
+    from absl import logging as absl_logging  # Keras brings it
+
+    # Its handler closes the stream that it was made with when logging is configured anew, as submitit does at import;
+    # that would be pytest's.
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+except ImportError:
+    pass
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("mechmem", deadline=None, derandomize=True, max_examples=40, database=None)
@@ -25,6 +36,31 @@ def pytest_collection_modifyitems(config, items):
         items.sort(key=lambda item: (item.path not in slow, -size[item.path]))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Check no shapes in slow tests, nor where every plugin is called again and again.
+
+    Checks take two fifths of the time of the latter; what both call, other tests call with checks, on small networks.
+    """
+    if item.get_closest_marker("slow") is None and item.get_closest_marker("unchecked") is None:
+        return (yield)
+    with without_shapes():
+        return (yield)
+
+
+@contextlib.contextmanager
+def without_shapes():
+    """Turn shape checking off in the block."""
+    from jaxtyping import config
+
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", before)
+
+
 @pytest.fixture
 def draw() -> torch.Generator:
     """A seeded generator."""
@@ -34,12 +70,8 @@ def draw() -> torch.Generator:
 @pytest.fixture
 def unchecked_shapes():
     """Turn shape checking off, to see what a user without it sees."""
-    from jaxtyping import config
-
-    before = config.jaxtyping_disable
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", before)
+    with without_shapes():
+        yield
 
 
 @pytest.fixture(scope="session")

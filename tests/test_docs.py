@@ -1,11 +1,13 @@
 """The code in the README and the guides is code that runs."""
 
 import ast
+import importlib
 import importlib.util
 import re
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -46,13 +48,18 @@ def test_the_pages_with_code_are_the_ones_expected():
         "figures.md",
         "hooks.md",
         "index.md",
+        "label_errors.md",
         "layers.md",
         "memorized_examples.md",
         "neurons.md",
+        "own_data.md",
+        "own_loops.md",
         "own_networks.md",
         "plugins.md",
         "quickstart.md",
         "reproduce.md",
+        "sequences.md",
+        "sweeps.md",
         "transformers.md",
     }
 
@@ -103,6 +110,18 @@ def test_the_page_on_discovery_runs(tmp_path, monkeypatch, capsys):
     assert names["together"].read.shape == (13, 13)
 
 
+@pytest.mark.slow
+def test_the_page_on_sweeps_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "sweeps"}
+    (code,) = blocks(ROOT / "docs" / "sweeps.md")
+    smaller = (
+        shrunk(code).replace("p=31", "p=7").replace("range(3)", "range(2)").replace("out=", 'engine="inline", out=')
+    )
+    exec(compile(smaller, "sweeps.md", "exec"), names)
+    assert len(names["sweep"].to_frame()) == 4 * 3 * 2 * 3
+
+
 def test_the_readme_is_one_screen_to_the_first_result_and_short():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 150
@@ -130,11 +149,55 @@ def test_the_guide_to_neurons_runs():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the trainers
+def test_the_guide_to_own_loops_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "own_loops"}
+    for block in blocks(ROOT / "docs" / "own_loops.md"):
+        exec(compile(block, "own_loops.md", "exec"), names)
+    for name in ("by_hand", "trainer", "lightning", "skorch", "keras"):
+        assert (tmp_path / "runs" / name / "observations" / "epoch_0010.safetensors").exists(), name
+    assert names["table"]["forgetting_events"].note == "counted over 10 epochs, in training mode"
+
+
+@pytest.mark.slow
 def test_the_guide_to_own_networks_runs():
     names = {"__name__": "own_networks"}
     for block in blocks(ROOT / "docs" / "own_networks.md"):
         exec(compile(block, "own_networks.md", "exec"), names)
     assert names["curves"].width == 64
+
+
+@pytest.mark.slow
+def test_the_guide_to_own_data_finds_the_planted_wrong_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names = {"__name__": "own_data"}
+    for block in blocks(ROOT / "docs" / "own_data.md"):
+        exec(compile(block, "own_data.md", "exec"), names)
+    task, better, suspect = names["task"], names["better"], names["suspect"]
+    assert names["found"].roles.hidden == ("1.hook_out",) and (tmp_path / "review.html").exists()
+    wrong = {task.example_names[row] for row in task.rows(task.splits["train_noisy"]).tolist()}
+    assert len(wrong & set(suspect["id"])) > 0.5 * len(wrong) and better.noisy.sum() < 0.5 * task.noisy.sum()
+
+
+@pytest.mark.slow
+def test_the_page_on_sequences_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names = {"__name__": "sequences"}
+    smaller = {
+        "length=32, train=2000, repeats=(1, 2, 4, 8, 16)": "length=20, train=3, test=5, repeats=(2,)",
+        "layers=2, d_model=64, masks=mm.ExampleTied(stream=False)": "d_model=32, masks=mm.ExampleTied(stream=False)",
+        "lr=0.002, batch_size=64, steps=400": "lr=0.01, batch_size=19, steps=80",
+    }
+    for block in blocks(ROOT / "docs" / "sequences.md"):
+        for whole, small in smaller.items():
+            block = block.replace(whole, small)
+        exec(compile(block, "sequences.md", "exec"), names)
+    forgotten = names["edits"].to_frame().set_index("edit")["exact"]
+    assert forgotten["raw"] == 1 and forgotten["drop_memory"] < 0.2
+    assert len(names["subject"].run.history()) > 5
 
 
 @pytest.mark.slow
@@ -219,3 +282,49 @@ def test_the_guide_to_memorized_examples_runs():
         )
     assert names["table"].reasons == {} and names["pair"].verdict == "real first"
     assert set(names["value"].names) == {"nothing", "suspect", "random", "wrong", "difficult", "easy"}
+
+
+@pytest.mark.slow
+def test_the_page_on_label_errors_runs():
+    names = {"__name__": "label_errors"}
+    for block in blocks(ROOT / "docs" / "label_errors.md"):
+        exec(compile(shrunk(block).replace("networks=16", "networks=3"), "label_errors.md", "exec"), names)
+    assert set(names["quality"].to_frame()["method"]) == {"ekfac_influence", "trak", "grad_dot", "random"}
+
+
+def test_the_page_on_label_errors_has_every_measured_score(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    page = importlib.import_module("label_errors")
+    measured = pd.read_csv(page.CSV)
+    assert {"digits"} <= set(measured["data"]) <= {"digits", "mnist5k"}
+    for (data, kind), rows in measured.groupby(["data", "kind"]):
+        table = page.label_errors_table(data, kind).splitlines()
+        assert table[2].startswith("| `loss` |") and page.BETTER not in table[2] and page.WORSE not in table[2]
+        assert {line.split("`")[1] for line in table[2:]} == set(rows["score"])
+        assert len({line.count("|") for line in table}) == 1
+    assert len(page.fitted_table().splitlines()) == 2 + len(measured.groupby(["data", "kind", "noise"]))
+    attributions = page.attributions_table().splitlines()
+    assert {"`random`", "`grad_dot`", "`ekfac_influence`"} <= {line.split(" | ")[0][2:] for line in attributions[2:]}
+    assert len({line.count("|") for line in attributions}) == 1
+
+
+def test_what_the_page_on_label_errors_says_of_the_tables_holds(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    measured = pd.read_csv(importlib.import_module("label_errors").CSV)
+    area = measured[measured["figure"] == "auroc"].pivot(
+        index=["data", "kind", "noise"], columns="score", values="value"
+    )
+    for name in ("grad_dot", "datainf", "ekfac_influence", "trak"):
+        assert ((area[name] - area["loss"]).abs().dropna() < 0.03).all()
+    for name in ("tracin", "settled_depth", "learning_speed"):
+        assert (area[name] - area["loss"]).dropna().gt(0.05).all()
+    for name in ("knn_shapley", "confident_learning"):
+        assert (area[f"{name}(point=inputs)"] - area[name]).dropna().gt(0).all()
+    neighbours = area["knn_shapley(point=inputs)"].dropna()
+    others = area.loc[neighbours.index].drop(columns="knn_shapley(point=inputs)")
+    assert (neighbours > others.max(axis=1)).all()
+    quality = pd.read_csv(ROOT / "docs" / "attributions.csv").set_index(["figure", "method"])
+    best = quality.loc["lds"].loc["ekfac_influence"]
+    assert (quality.loc["lds"].drop("ekfac_influence")["high"] < best["low"]).all()
+    left_out = quality.loc["leave_one_out"].drop("random")
+    assert left_out["low"].max() < left_out["high"].min()

@@ -1,5 +1,6 @@
 """The gallery's scripts run on the runs that the repository holds, and find what their last sentences say."""
 
+import math
 import runpy
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from plotly.basedatatypes import BaseFigure
 
 import mechmem as mm
@@ -78,11 +80,12 @@ def patching(found):
 
 
 def phase_diagram(found):
-    assert found["fitted"].min().min() == 1
-    table = found["test"].set_index("what")
+    fitted = found["sweep"].frame("raw").query("split == 'train_noisy'")
+    assert fitted["value"].min() == 1
+    table = found["sweep"].to_frame().set_index("measurement")
     few, most = table.loc["raw", "value"], table.loc["shared_subspaces+additive_free"]
     assert few.max() < 0.1 and 0.6 < most["value"].max() < 0.72
-    assert most[most["noise"] >= 0.3]["value"].max() < 0.2
+    assert most[most["label_noise"] >= 0.3]["value"].max() < 0.2
     assert table.loc["frequency+quadratic", "value"].min() > 0.7
 
 
@@ -110,10 +113,39 @@ def memorized_images(found):
     assert helped["same_label"].iloc[:2].all()
 
 
+def memorized_passages(found):
+    edits, table = found["edits"].to_frame().set_index("edit"), found["table"]
+    assert edits.loc["raw", "memorized"] == 15 and edits.loc["drop_memory", "exact"] == 0
+    passages = table.query("group == 'passage' and part == 'train'")
+    assert passages.groupby("units")["n"].sum().unique() == 40
+    assert (passages.query("units != 'own'")["exact"] == 0).all()
+    held_out = table.query("part == 'test'").set_index("units")["loss"]
+    assert abs(held_out["full"] - held_out["shared"]) < 0.02 and held_out["own"] > held_out["full"]
+    assert (passages.query("units == 'shared' and times >= 8")["exposure"] == math.log2(65)).all()
+
+
 def finding_wrong_labels(found):
     auroc = found["quality"].to_frame().query("figure == 'auroc'").set_index("score")["value"]
     assert round(auroc["loss"], 2) == 0.99 and abs(auroc["margin"] - auroc["loss"]) < 0.001
     assert auroc.drop(["loss", "margin"]).max() < auroc["loss"]
+
+
+def huggingface_trainer(found):
+    auroc = found["quality"].to_frame().query("figure == 'auroc'").set_index("score")["value"]
+    assert auroc["aum"] > 0.995 and 0.97 < auroc["loss"] < 0.99
+
+
+def lightning_module(found):
+    frame = found["curves"].to_frame()
+    end = frame[frame["step"] == frame["step"].max()].set_index("split")["accuracy"]
+    assert end["train_clean"] > 0.99 and 0.08 < end["train_noisy"] < 0.16 and end["train_noisy_true"] > 0.8
+    assert last(found["quality"].to_frame(), score="aum", figure="auroc") > 0.995
+
+
+def labels_in_a_frame(found):
+    task, suspects = found["task"], torch.tensor(found["issues"].to_frame()["id"].head(10))
+    assert (task.true(suspects) != task.given(suspects)).sum() == 8
+    assert task.noisy.sum() == 14 and len(task.train_ids) == 142
 
 
 def your_own_network(found):
@@ -166,7 +198,11 @@ CLAIMS = {
         transformer,
         layers_of_images,
         memorized_images,
+        memorized_passages,
         finding_wrong_labels,
+        huggingface_trainer,
+        lightning_module,
+        labels_in_a_frame,
         your_own_network,
         benign_memorization,
         resnet,
@@ -199,6 +235,7 @@ def test_every_example_asks_a_question_and_answers_it():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # by Lightning of itself
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_finds_what_it_says(name, gallery, monkeypatch, capsys):
     monkeypatch.chdir(gallery)

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechmem.analyses.measuring import Kind, Measure, What, resolve
+from mechmem.analyses.measuring import Kind, Measure, What, of_states
 from mechmem.core.arguments import checked_but
+from mechmem.core.config import check_different
 from mechmem.core.renamed import current_label
 from mechmem.core.results import Result
 from mechmem.core.storage import record
@@ -37,7 +38,7 @@ class Measured:
     """One measurement at every step.
 
     Attributes:
-        kind: "extractor", "score", "example_score", "analysis" or "structure".
+        kind: "extractor", "score", "example_score", "analysis", "structure" or "rule".
         table: one or several rows per step; a step at which the measurement failed has a row with the reason.
         values: for a score, its value for each neuron (or example) at each step, NaN where the measurement failed.
             Shape (checkpoint, neuron).
@@ -73,6 +74,7 @@ class OverTraining(Result):
             for a score: mean and the quantiles q05, q25, q50, q75, q95 over neurons, n; for a score of examples the
             same on each split of the training set;
             for "structure": quantity (S, kappa, heldout_vote, Z), value, low, high, n, verdict;
+            for "discover_rule": quantity (agreement, contradicted, noise_left, latin), value, low, high, n, verdict;
             for an analysis: the columns of its own table (its own column "step", if any, is renamed "own_step").
 
         Raises:
@@ -139,8 +141,8 @@ def over_training(
     Args:
         subject: a network with a run; or the path of a run directory.
         what: one or several names of extractors ("frequency+quadratic"), scores of neurons ("ipr") or of examples
-            ("self_influence"), analyses ("logit_spectrum"), "structure" for the held-out structure, or such plugins
-            themselves.
+            ("self_influence"), analyses ("logit_spectrum"), "structure" for the held-out structure, "discover_rule",
+            or such plugins themselves.
         steps: steps of the checkpoints; by default all.
         progress: whether to show a bar.
 
@@ -158,10 +160,9 @@ def over_training(
     asked = [what] if isinstance(what, What) else list(what)
     if not asked:
         raise ConfigError("nothing to measure: name an extractor, a score, an analysis or 'structure'")
-    measurements: dict[str, tuple[Kind, Measure]] = {}
-    for each in asked:
-        name, kind, measure = resolve(each, subject)
-        measurements[name] = kind, measure
+    found_by_name = [of_states(each, subject) for each in asked]
+    check_different("what", [name for name, *_ in found_by_name])
+    measurements: dict[str, tuple[Kind, Measure]] = {name: (kind, measure) for name, kind, measure in found_by_name}
     chosen = _checkpoints(subject, steps)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in measurements}
     values: dict[str, list[Tensor]] = {name: [] for name in measurements}

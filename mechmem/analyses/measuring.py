@@ -1,4 +1,4 @@
-"""Measurements of a network by name: extractors, scores of neurons and of examples, analyses, structure."""
+"""Measurements of a network by name: extractors, scores of neurons and of examples, analyses, structure, the rule."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechmem.analyses.discover_rule import discover_rule
 from mechmem.core.names import split_outside
 from mechmem.core.plugins import Analysis, ExampleScore, Plugin, Score, named, plugins
 from mechmem.core.renamed import PLUGINS
@@ -28,37 +29,63 @@ from mechmem.scorecard.extractor import RAW, Extractor, extractor
 from mechmem.scorecard.structure import held_out_structure
 from mechmem.tasks.splits import split_names
 
-Kind = Literal["extractor", "score", "example_score", "analysis", "structure"]
+Kind = Literal["extractor", "score", "example_score", "analysis", "structure", "rule"]
 What = str | Extractor | Score | ExampleScore | Analysis
 
-STRUCTURE = "structure"
+STRUCTURE, DISCOVER_RULE = "structure", "discover_rule"
+_RULE = re.compile(rf"{DISCOVER_RULE}(?:\((.+)\))?")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """The quantiles that describe the distribution of a score."""
 
 Measure = Callable[[Subject], tuple[pd.DataFrame, Tensor]]
 
 
-def resolve(what: What | Plugin, subject: Subject) -> tuple[str, Kind, Measure]:
-    """Return a measurement's name, its kind, and the function that measures it."""
+def measurement(what: What | Plugin) -> tuple[str, Kind, Measure]:
+    """Return a measurement's name, its kind, and the function that measures a network, with its run if it has one.
+
+    Raises:
+        UnknownNameError: nothing has this name; the message suggests the nearest.
+        ConfigError: several kinds share the name, or it is something else.
+    """
     if isinstance(what, str):
-        what = STRUCTURE if what.strip() == STRUCTURE else _named(what)
-    if isinstance(what, str):
-        return STRUCTURE, "structure", _structure
+        what = " ".join(what.split())
+        if what == STRUCTURE:
+            return STRUCTURE, "structure", _structure
+        rule = _RULE.fullmatch(what)
+        if rule is not None:
+            by = extractor(rule[1]).name if rule[1] else ""
+            return f"{DISCOVER_RULE}({by})" if by else DISCOVER_RULE, "rule", lambda then: _rule(by, then)
+        what = _named(what)
     if isinstance(what, Extractor):
         return what.name, "extractor", lambda then: _accuracies(what, then)
     if isinstance(what, Score):
         return what.label(), "score", lambda then: _distribution(what, then)
     if isinstance(what, ExampleScore):
-        check_of_one_state(what)
         return what.label(), "example_score", lambda then: _by_split(what, then)
     if isinstance(what, Analysis):
-        if what.wants() == {"run"}:
-            raise ConfigError(f"{what.label()!r} reads a whole run: call it on the subject")
-        call = _of_run(what, subject)
-        return what.label(), "analysis", lambda then: (call(then).to_frame(), torch.empty(0))
+        return what.label(), "analysis", lambda then: (what(then).to_frame(), torch.empty(0))
     raise ConfigError(
         f"expected a name, an Extractor, a Score, an ExampleScore or an Analysis; got a {type(what).__name__}"
     )
+
+
+def of_states(what: What | Plugin, subject: Subject) -> tuple[str, Kind, Measure]:
+    """Return the same for a measurement of single states of a run.
+
+    Raises:
+        UnknownNameError: nothing has this name; the message suggests the nearest.
+        ConfigError: several kinds share the name, it is something else, or reads whole runs.
+    """
+    name, kind, measure = measurement(what)
+    plugin = _named(name) if isinstance(what, str) and kind in ("analysis", "example_score") else what
+    if isinstance(plugin, ExampleScore):
+        check_of_one_state(plugin)
+    if isinstance(plugin, Analysis):
+        if plugin.wants() == {"run"}:
+            raise ConfigError(f"{name!r} reads a whole run: call it on the subject")
+        call = _of_run(plugin, subject)
+        return name, kind, lambda then: (call(then).to_frame(), torch.empty(0))
+    return name, kind, measure
 
 
 def check_of_one_state(what: ExampleScore) -> None:
@@ -91,12 +118,12 @@ def _named(name: str) -> Extractor | Plugin:
         both = " and of ".join(home.replace("_", " ") for home in homes)
         raise ConfigError(f"{first!r} is the name of {both}: pass the plugin itself")
     if not homes:
-        every = sorted({name for names in kinds.values() for name in names} | {STRUCTURE})
+        every = sorted({name for names in kinds.values() for name in names} | {STRUCTURE, DISCOVER_RULE})
         nearest = difflib.get_close_matches(first.lower(), every, n=1, cutoff=0.5)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         kinds_said = "an extractor, a neuron score, an analysis or an example score (`mechmem list` prints them)"
         asked = name if len(name) <= 80 else f"{name[:79]}…"
-        raise UnknownNameError(f"no measurement {asked!r}.{hint} Name {kinds_said}, or {STRUCTURE!r}")
+        raise UnknownNameError(f"no measurement {asked!r}.{hint} Name {kinds_said}, {STRUCTURE!r} or {DISCOVER_RULE!r}")
     return extractor(name) if homes == ["extractors"] else named(homes[0], name)
 
 
@@ -111,6 +138,15 @@ def _structure(subject: Subject) -> tuple[pd.DataFrame, Tensor]:
     figures = {"S": found.S, "kappa": found.kappa, "heldout_vote": found.heldout_vote}
     figures["Z"] = None if found.Z is None else Estimate(found.Z, math.nan, math.nan, found.n_test - found.n_left_out)
     said = {"verdict": found.verdict, "reason": found.reason}
+    rows = [{"quantity": key, **_numbers(value), **said} for key, value in figures.items()]
+    return pd.DataFrame(rows), torch.empty(0)
+
+
+def _rule(by: str, subject: Subject) -> tuple[pd.DataFrame, Tensor]:
+    rule = discover_rule(subject, by)
+    said = {"verdict": rule.group or rule.found.kind, "reason": ""}
+    figures = {name: getattr(rule, name) for name in ("agreement", "contradicted", "noise_left")}
+    figures["latin"] = Estimate(rule.latin, math.nan, math.nan, rule.found.order)
     rows = [{"quantity": key, **_numbers(value), **said} for key, value in figures.items()]
     return pd.DataFrame(rows), torch.empty(0)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy import stats as scipy_stats
 from torch import Tensor
 
 from mechmem.analyses.measuring import check_of_one_state, described
@@ -93,7 +93,7 @@ class RealAndRandom(Result):
         """
         found = {}
         for name, values in zip((REAL, RANDOM), self.learned.numpy(), strict=True):
-            interval = scipy_stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+            interval = scipy.stats.quantile_test(values, p=0.5).confidence_interval(0.95)
             median = float(np.quantile(values, 0.5, method="inverted_cdf"))
             # A handful of examples bounds neither end.
             low = -math.inf if math.isnan(interval.low) else float(interval.low)

@@ -38,7 +38,9 @@ class CommonOptions:
     json: bool = False
 
 
-TRAINED = dict.fromkeys(("seed", "device", "scale", "claims", "workers"), "training")
+TRAINED = dict.fromkeys(
+    ("seed", "device", "scale", "claims", "workers", "engine", "engine_settings", "array", "most_seeds"), "training"
+)
 """Groups of options of commands that train networks."""
 
 
@@ -59,27 +61,20 @@ class Demo(CommonOptions):
     device: str = "cpu"
 
 
-NOISE = {"fraction": "label_noise", "distribution": "noise_kind"}
 MASKS = Part(
     {"none": None, "turn_over": TurnOver, "example_tied": ExampleTied},
     choice="masks",
-    names={
-        "layers": "mask_layers",
-        "seed": "mask_seed",
-        "stream": "bare_stream",
-        "shared": "shared_units",
-        "memory": "memory_units",
-    },
+    names={"stream": "bare_stream"},
     help={"bare_stream": "leave a transformer's residual stream without masks"},
     group="network",
 )
 PAIRS = Part({"residues": ModularConfig, "group": GroupConfig}, choice="group", group="task")
-PAIR_NOISE = Part({"": LabelNoise}, names=NOISE, defaults={"fraction": 0.3}, group="task")
+PAIR_NOISE = Part({"": LabelNoise}, defaults={"fraction": 0.3}, group="task")
 PAIR_MODELS = Part({"mlp": MLPConfig, "transformer": TransformerConfig}, choice="model", group="network")
 PAIR_TRAINING = Part({"": TrainConfig}, defaults={"weight_decay": 1.0, "steps": 3000})
 IMAGES = Part({"": ImageConfig}, group="task")
-IMAGE_NOISE = Part({"": LabelNoise}, names=NOISE, defaults={"fraction": 0.4}, group="task")
-AUGMENTATION = Part({"": Augmentation}, names={"labels": "view_labels"}, group="task")
+IMAGE_NOISE = Part({"": LabelNoise}, defaults={"fraction": 0.4}, group="task")
+AUGMENTATION = Part({"": Augmentation}, group="task")
 IMAGE_MODELS = Part(
     {"mlp": ImageMLPConfig, "cnn": CNNConfig, "resnet": ResNetConfig},
     choice="model",
@@ -229,11 +224,14 @@ class Reproduce(CommonOptions):
 
     Attributes:
         recipe: the paper's recipe, e.g. doshi_2024; `mechmem list` lists them.
-        scale: "smoke" runs all code in a minute and judges nothing; "small" gives verdicts in under an hour on two
-            cores; "paper" uses the paper's own settings.
+        scale: "smoke" runs all code in a minute and judges nothing; "small" gives verdicts on two cores, and says
+            at the start how long the first seeds take; "paper" uses the paper's own settings.
         claims: keys of the claims; by default all.
         out: directory of runs, measurements and ledger.html; by default reproductions/<recipe>-<scale>.
-        workers: number of processes, one thread each.
+        engine: local (processes of this machine), inline, dask, ray or slurm.
+        engine_settings: settings of the engine, e.g. address=tcp://head:8786, or timeout_min=60 slurm_partition=long.
+        workers: number of processes, one thread each; by default as many as the machine or the cluster has.
+        most_seeds: seeds are added until a claim is decided, up to this number, 3 to 20.
         device: device to train on ("cpu", "cuda").
     """
 
@@ -243,7 +241,10 @@ class Reproduce(CommonOptions):
     scale: Literal["smoke", "small", "paper"] = "small"
     claims: tuple[str, ...] = ()
     out: Path | None = None
-    workers: int = 2
+    engine: str = "local"
+    engine_settings: tuple[str, ...] = ()
+    workers: int | None = None
+    most_seeds: int = 20
     device: str = "cpu"
 
 

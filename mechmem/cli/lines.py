@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from mechmem.errors import ConfigError
 
@@ -21,6 +21,9 @@ LEAST = {
     "over-training": ("what", 1, "one measurement: an extractor, a score, an analysis or structure"),
 }
 """Of the commands that take several things: where they are kept, and the least number of them."""
+
+REPEATABLE = "--grid"
+"""The option that may be given again, and then has more values."""
 
 _OPTION = re.compile(r"(--[A-Za-z][\w-]*)(?:=(.*))?", re.S)
 
@@ -41,6 +44,23 @@ def options(arguments: Sequence[str]) -> dict[str, list[str]]:
             values = [] if match[2] is None else [match[2]]
             found[match[1].replace("_", "-")] = values
     return found
+
+
+def gathered(arguments: Sequence[str]) -> list[str]:
+    """Return a line in which `REPEATABLE` stands once, last, followed by all values that it was given."""
+    own = _before_dashes(arguments)
+    rest, values = list[str](), list[str]()
+    into = rest
+    for each in own:
+        match = _OPTION.fullmatch(each)
+        if match is not None:
+            into = values if match[1] == REPEATABLE else rest
+        if match is not None and into is values:
+            values += [] if match[2] is None else [match[2]]
+        else:
+            into.append(each)
+    given = any(match[1] == REPEATABLE for each in own if (match := _OPTION.fullmatch(each)))
+    return [*rest, *([REPEATABLE, *values] if given else []), *arguments[len(own) :]]
 
 
 def check_line(arguments: Sequence[str]) -> None:
@@ -78,8 +98,14 @@ def check_parsed(name: str, command: object, arguments: Sequence[str]) -> None:
         raise ConfigError(f"{name} takes at least {wanted}")
 
 
-def in_one_line(box: str, arguments: Sequence[str]) -> str:
-    """Turn the parser's framed message into one line, without its title, which it repeats, and its help."""
+def in_one_line(box: str, arguments: Sequence[str], known: Collection[str]) -> str:
+    """Turn the parser's framed message into one line, without its title, which it repeats, and its help.
+
+    Args:
+        box: the message.
+        arguments: the line.
+        known: the command's own options; the parser also suggests those of others.
+    """
     lines = [line for line in (line.strip(" │╭╮╰╯") for line in box.splitlines()) if line]
     message = " ".join(" ".join(lines[1:]).split("For full helptext")[0].split())
     # Rules are hyphens if the terminal has no box characters.
@@ -92,8 +118,10 @@ def in_one_line(box: str, arguments: Sequence[str]) -> str:
     if place is not None:
         return f"an argument must be {KINDS[place[2]]}, got {place[1]}"
     said, _, near = message.partition("Perhaps you meant:")
-    names = [name for name in dict.fromkeys(re.findall(r"--[a-z][\w-]*", near)) if name != "--help"]
-    return f"{said.strip(' .')}. Did you mean {names[0]}?" if names else message
+    names = [name for name in dict.fromkeys(re.findall(r"--[a-z][\w-]*", near)) if name in known]
+    # Of options that belong to another command it also says how it reads a line.
+    said = re.sub(r" \(applied to [^)]*\)|Arguments are applied.*", "", said).replace(" or misplaced", "").strip(" .")
+    return f"{said}. Did you mean {names[0]}?" if names else said
 
 
 def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:

@@ -17,7 +17,7 @@ class OfRun(CommonOptions):
 
     Attributes:
         run: the run directory.
-        out: a file: .svg, .png, .pdf or .html for the figure, .csv for the table, .json for the figure's data.
+        out: a file: .svg, .png, .pdf or .html for the figure, .csv or .parquet for the table, .json for plotly.
         device: device for the network ("cpu", "cuda").
     """
 
@@ -119,6 +119,23 @@ class Neuron(OfState):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelIssues(OfState):
+    """List a run's training labels from the most to the least suspect, with suggestions, for review.
+
+    Attributes:
+        score: the score of examples that orders the labels, e.g. loss, aum or learning_speed.
+        count: number of labels that are called suspect; by default as many as differ from their suggestion.
+        point: the layer whose neighbours suggest a label, or inputs; by default the last layer of neurons.
+        review: a .html page on which a person decides about the suspect labels.
+    """
+
+    score: str = "loss"
+    count: int | None = None
+    point: str = ""
+    review: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OverTraining(OfRun):
     """Measure a run at every checkpoint: extractors, scores and analyses by name, or "structure".
 
@@ -135,7 +152,7 @@ class Compare(CommonOptions):
 
     Attributes:
         runs: the run directories.
-        out: a file: .svg, .png, .pdf or .html for the figure, .csv for the table, .json for the figure's data.
+        out: a file: .svg, .png, .pdf or .html for the figure, .csv or .parquet for the table, .json for plotly.
         extractors: the extractors, e.g. raw frequency+quadratic; by default all that suit the task.
         device: device for the networks and for training their twins ("cpu", "cuda").
     """

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from mechmem.cli import measurements as options
+from mechmem.core.config import check_different
 from mechmem.core.results import Result
 from mechmem.core.subject import Subject
+from mechmem.errors import ConfigError
 
 Write = Callable[[str], None]
 
@@ -36,8 +41,9 @@ def run_measurement(command: Any, write: Write) -> None:
         console().print(shown(result))  # pyright: ignore[reportArgumentType]
     if command.out is not None:
         result.export(command.out)
-        if not command.json and not command.quiet:
-            write(f"Written: {command.out}")
+    for written in (command.out, getattr(command, "review", None)):
+        if written is not None and not command.json and not command.quiet:
+            write(f"Written: {written}")
 
 
 def write_page(command: options.Explore, write: Write) -> None:
@@ -87,7 +93,9 @@ def _analyse(command: options.Analyse) -> Result:
     from mechmem.analyses.analyse import analyse
     from mechmem.core.plugins import named
 
-    named("analyses", command.name)  # before the run is read
+    analysis = named("analyses", command.name)  # before the run is read
+    if command.step is not None and analysis.wants() == {"run"}:
+        raise ConfigError(f"{command.name} reads the whole run: leave out --step")
     return analyse(_subject(command), command.name)
 
 
@@ -114,6 +122,17 @@ def _neuron(command: options.Neuron) -> Result:
     return neuron(_subject(command), command.neuron, point=command.point)
 
 
+def _label_issues(command: options.LabelIssues) -> Result:
+    from mechmem.examples.label_issues import label_issues
+    from mechmem.pages.review import write_review
+
+    subject = _subject(command)
+    found = label_issues(subject, command.score, count=command.count, point=command.point)
+    if command.review is not None:
+        write_review(found, subject.task, command.review)
+    return found
+
+
 def _over_training(command: options.OverTraining) -> Result:
     from mechmem.analyses.dynamics import over_training
     from mechmem.training.train import load
@@ -128,8 +147,20 @@ def _compare(command: options.Compare) -> Result:
     from mechmem.training.train import load
 
     names = [extractor(name).name for name in command.extractors] or None
-    subjects = [load(run, device=command.device) for run in command.runs]
+    apart = _told_apart(command.runs)
+    subjects = [
+        dataclasses.replace(load(run, device=command.device), name=name)
+        for run, name in zip(command.runs, apart, strict=True)
+    ]
     return compare([audit(subject, names, progress=not command.quiet) for subject in subjects])
+
+
+def _told_apart(runs: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of paths that are all different, as names."""
+    paths = [run.resolve().parts for run in runs]
+    check_different("compare", ["/".join(parts) for parts in paths])
+    ends = ([str(Path(*parts[-count:])) for parts in paths] for count in itertools.count(1))
+    return next(names for names in ends if len(set(names)) == len(names))
 
 
 MEASURES: dict[type, Callable[[Any], Result]] = {
@@ -138,6 +169,7 @@ MEASURES: dict[type, Callable[[Any], Result]] = {
     options.Ablate: _ablate,
     options.Patch: _patch,
     options.Neuron: _neuron,
+    options.LabelIssues: _label_issues,
     options.OverTraining: _over_training,
     options.Compare: _compare,
 }

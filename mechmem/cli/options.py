@@ -44,7 +44,8 @@ class Part:
     Attributes:
         kinds: the configs by the word that chooses them; None for no config.
         choice: the option that chooses among several.
-        names: names of options by field, if they differ; fields of one name in several parts share an option.
+        names: names of options by field, if they differ from the config's `option_names`; fields of one name in several
+            parts share an option.
         help: help of options that negate their field, whose own text does not apply.
         defaults: the command's defaults by field, if they differ from the config's.
         group: the group of its options in the help.
@@ -62,12 +63,13 @@ class Part:
         found: dict[str, dict[str, tuple[str, Option]]] = {}
         for kind, config in self.kinds.items():
             hints, texts = (get_type_hints(config), field_texts(config)) if config else ({}, {})
+            names = {**(config.option_names if config else {}), **self.names}
             for field in dataclasses.fields(config) if config else ():
                 hint = hints[field.name]
                 kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
                 if not any(isinstance(each, type) and issubclass(each, Config) for each in kinds):
                     option = Option(kinds, texts.get(field.name, ""), self.defaults.get(field.name, field.default))
-                    found.setdefault(self.names.get(field.name, field.name), {})[kind] = field.name, option
+                    found.setdefault(names.get(field.name, field.name), {})[kind] = field.name, option
         return found
 
     def text(self, name: str, options: Mapping[str, Option]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from mechmem.core.arguments import GREATEST_WHOLE
-from mechmem.core.in_words import shown
+from mechmem.core.in_words import reason, shown
 from mechmem.errors import ConfigError
 
 Array = Any
@@ -101,6 +102,25 @@ def labels(counted: Mapping[str, Bool[Tensor, " example"]] | None = None, **give
     parts = np.split(classes.reshape(-1), np.cumsum([len(found[name]) for name in named])[:-1])
     columns = {name: torch.from_numpy(part.astype(np.int64)) for name, part in zip(named, parts, strict=True)}
     return Labels(columns, tuple(map(str, names)))
+
+
+def check_order(**given: Any) -> None:
+    """Refuse tables and columns of pandas whose rows have the same names in another order.
+
+    Rows are read by position, so they would be put together wrongly.
+
+    Raises:
+        ConfigError: the message names two of them.
+    """
+    # A list has a method of this name.
+    tables = [name for name, each in given.items() if hasattr(each, "iloc")]
+    for name, other in itertools.combinations(tables, 2):
+        index, another = given[name].index, given[other].index
+        if len(index) == len(another) and not index.equals(another) and set(index) == set(another):
+            raise ConfigError(
+                f"{name} and {other} have one index in two orders, but rows are read by position: bring them into one "
+                f"order, as {other}.loc[{name}.index] does, or pass them without an index, by .to_numpy()"
+            )
 
 
 def count_classes(labels: Labels, used: dict[str, Int[Tensor, " example"]], operation: str | None) -> int:
@@ -223,8 +243,7 @@ def _array(values: Any, name: str) -> np.ndarray:
         else:
             array = np.zeros(())
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ConfigError(f"{name} cannot be read as an array: {reason}") from error
+        raise ConfigError(f"{name} cannot be read as an array: {reason(error)}") from error
     if isinstance(array, np.ma.MaskedArray):
         if np.ma.getmaskarray(array).any():
             row = int(np.argwhere(np.ma.getmaskarray(array))[0][0])

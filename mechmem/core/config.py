@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -29,6 +29,8 @@ class Config(Checked):
     """Base class of all configs. JSON files contain the `kind` of a subclass."""
 
     kind: ClassVar[str] = ""
+    option_names: ClassVar[Mapping[str, str]] = {}
+    """Names of fields where those of several configs stand beside each other, if they differ from the field's."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Register the subclass under its `kind`; refuse a name that is taken."""
@@ -104,6 +106,13 @@ def check_choice(setting: str, value: str, allowed: Collection[str]) -> None:
         raise unknown_name(setting, value, allowed)
 
 
+def check_different(setting: str, values: Sequence[Any]) -> None:
+    """Refuse values of which one is given twice."""
+    again = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if again is not None:
+        raise ConfigError(f"{setting}: {shown(again)} is given twice")
+
+
 def check_kind(setting: str, value: object, kind: type[Config]) -> None:
     """Refuse anything but a config of this kind."""
     if not isinstance(value, kind):
@@ -114,6 +123,13 @@ def check_fraction(setting: str, value: float) -> None:
     """Refuse NaN and anything outside [0, 1]."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
         raise ConfigError(f"{setting} must lie in [0, 1], got {shown(value)}")
+
+
+def check_share(setting: str, value: float) -> None:
+    """Refuse NaN, 0, 1, and anything outside of them."""
+    check_fraction(setting, value)
+    if value in (0, 1):
+        raise ConfigError(f"{setting} must lie between 0 and 1, got {shown(value)}")
 
 
 def check_number(setting: str, value: float, *, above: float | None = None, least: float | None = None) -> None:

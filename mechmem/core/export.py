@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechmem.core.config import check_whole
+from mechmem.core.export_checks import NO_BROWSER, PICTURES, TABLES, check_drawing, check_export
 from mechmem.core.files import whole_file, write_text
-from mechmem.core.paths import check_place
-from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
+from mechmem.errors import ConfigError, MissingNeedError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
     from mechmem.core.results import Result
 
-PICTURES = ("svg", "png", "pdf")
-SUFFIXES = (*PICTURES, "html", "json", "csv")
-"""What a result can be exported as."""
-PAGES = (".html", ".htm")
-"""Suffixes of a page."""
 WIDTH = 700
 """Pixels: the width of a column of text in most documentation."""
 SIZES = 100, 10_000
@@ -37,89 +32,39 @@ MOST_ROWS = 1000
 """Rows of the table on a page; a CSV file has all."""
 
 
-NO_BROWSER = (
-    "pictures need Chromium or Chrome, and none was found; install it (apt install chromium), name it in BROWSER_PATH, "
-    "or export .html"
-)
-"""Why no picture can be drawn, and what to do."""
-
 ESCAPED = str.maketrans({sign: rf"\{sign}" for sign in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\^{}"})
 """Signs that LaTeX reads as commands; pandas escapes cells, and not captions."""
 
 
-def check_export(path: str | Path, name: str = "path") -> Path:
-    """Return where a result can be exported to.
-
-    Raises:
-        ConfigError: the suffix is none of `SUFFIXES`.
-        RunDirectoryError: it is a directory, or cannot be written.
-        MissingNeedError: it is a picture, and kaleido or Chromium is missing.
-    """
-    place = check_place(path, name, file=True)
-    suffix = place.suffix[1:].lower()
-    if suffix not in SUFFIXES:
-        allowed = ", ".join(f".{suffix}" for suffix in SUFFIXES)
-        raise ConfigError(f"{name} must end in {allowed}, got {place.name!r}")
-    if suffix in PICTURES:
-        check_drawing()
-    return place
-
-
-def check_page(path: str | Path, name: str, kind: str) -> Path:
-    """Return where a page of HTML can be written.
+def export(
+    result: Result,
+    path: str | Path,
+    width: int | None = None,
+    height: int | None = None,
+    figure: go.Figure | None = None,
+) -> None:
+    """Write a result's figure or table to a file, whole or not at all (see `Result.export`).
 
     Args:
-        path: the place of the page.
-        name: the argument, for errors.
-        kind: what may be there already, e.g. "a report of mechmem".
-
-    Raises:
-        ConfigError: the suffix is none of `PAGES`.
-        RunDirectoryError: it is a directory, cannot be written, or holds something that mechmem did not write.
+        result: the result.
+        path: the file.
+        width: of a picture, in pixels.
+        height: of a picture, in pixels.
+        figure: the figure, if it is not the result's `plot()`.
     """
-    place = check_place(path, name, file=True)
-    if place.suffix.lower() not in PAGES:
-        raise ConfigError(f"{name} must end in {' or '.join(PAGES)}, got {place.name!r}")
-    if place.is_file() and not is_page(place):
-        raise RunDirectoryError(f"{name}: {path} holds something else than {kind}; choose another name")
-    return place
-
-
-def is_page(path: Path) -> bool:
-    """Return whether mechmem wrote a page of HTML."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return "<title>mechmem" in file.read(2000)
-
-
-def check_drawing() -> None:
-    """Refuse to draw pictures where something for it is missing.
-
-    Raises:
-        MissingNeedError: kaleido or Chromium is missing.
-    """
-    try:
-        import kaleido  # noqa: F401
-        from choreographer.browsers.chromium import Chromium  # by which kaleido draws
-    except ImportError as error:
-        raise MissingNeedError("pictures need kaleido: pip install 'mechmem[pictures]' (or export .html)") from error
-    # Older versions of kaleido find a browser only when they draw.
-    find = getattr(Chromium, "find_browser", None)
-    if find is not None and not Path(find(skip_local=False) or "").is_file():
-        raise MissingNeedError(NO_BROWSER)
-
-
-def export(result: Result, path: str | Path, width: int | None = None, height: int | None = None) -> None:
-    """Write a result's figure or table to a file, whole or not at all (see `Result.export`)."""
     place = check_export(path)
+    suffix = place.suffix[1:].lower()
     for name, size in (("width", width), ("height", height)):
         if size is not None:
             check_whole(name, size, *SIZES)
-    suffix = place.suffix[1:].lower()
-    if suffix == "csv":
+            if suffix not in PICTURES:
+                raise ConfigError(f"{name} is that of a picture: leave it out for .{suffix}")
+    if suffix in TABLES:
+        frame = result.to_frame()
         with whole_file(place) as temporary:
-            result.to_frame().to_csv(temporary, index=False)
+            frame.to_csv(temporary, index=False) if suffix == "csv" else frame.to_parquet(temporary, index=False)
         return
-    figure = result.plot()
+    figure = result.plot() if figure is None else figure
     if suffix in PICTURES:
         drawn = picture(figure, suffix, width, height)
         with whole_file(place) as temporary:

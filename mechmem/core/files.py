@@ -16,12 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mechmem.core.locks import locked
 from mechmem.errors import RunDirectoryError, TrainingFailedError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows, where nothing keeps two processes apart
-    fcntl = None
 
 MOST_BYTES = 2**26
 """Size of the largest JSON file that is read: 64 MB."""
@@ -39,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         # Locked while it is written, so that a sweep can tell it from what a killed process left.
-        with _locked(temporary, os.O_RDWR | os.O_CREAT):
+        with locked(temporary, os.O_RDWR | os.O_CREAT):
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
@@ -57,7 +53,7 @@ def sweep(folder: Path, *names: str) -> None:
     """
     for path in left_over(folder, *names):
         # Another process may be writing or deleting it, or the directory may be read-only.
-        with contextlib.suppress(OSError), _locked(path, os.O_RDONLY, wait=False):
+        with contextlib.suppress(OSError), locked(path, os.O_RDONLY, wait=False):
             path.unlink()
 
 
@@ -95,7 +91,7 @@ def alone(folder: Path) -> Iterator[None]:
         # Network file systems lock nothing but files that are open for writing.
         for path, flags in ((folder, os.O_RDONLY), (folder / LOCK, os.O_RDWR | os.O_CREAT)):
             try:
-                held.enter_context(_locked(path, flags, wait=False))
+                held.enter_context(locked(path, flags, wait=False))
                 break
             except BlockingIOError as error:
                 raise RunDirectoryError(f"{folder} is being written by another process") from error
@@ -103,27 +99,6 @@ def alone(folder: Path) -> Iterator[None]:
                 if path != folder:
                     raise RunDirectoryError(f"cannot lock {folder}: {error.strerror}") from error
         yield
-
-
-@contextlib.contextmanager
-def _locked(path: Path, flags: int, *, wait: bool = True) -> Iterator[None]:
-    """Open a file or directory and lock it until the block ends."""
-    if fcntl is None:
-        yield
-        return
-    while True:
-        current = False
-        opened = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            # What was deleted in the meantime is locked in vain.
-            with contextlib.suppress(FileNotFoundError):
-                current = os.path.samestat(os.fstat(opened), path.stat())
-            if current:
-                yield
-                return
-        finally:
-            os.close(opened)
 
 
 @contextlib.contextmanager

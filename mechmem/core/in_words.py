@@ -6,6 +6,7 @@ import collections.abc
 import math
 import os
 import re
+import textwrap
 import types
 from numbers import Integral, Real
 from pathlib import Path
@@ -85,6 +86,12 @@ def shown(value: Any) -> str:
         return f"the function {value.__name__}"
     name = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
     return name if isinstance(value, type) else f"an {name}" if name[:1] in "AEIOUaeiou" else f"a {name}"
+
+
+def reason(error: BaseException, most: int = 200) -> str:
+    """Return the first line of an error of another library, cut after a word, or its class if it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return textwrap.shorten(lines[0], most, placeholder=" …")
 
 
 def classes(array_type: Any) -> tuple[type, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from mechmem.core.subject import Subject
 
 KNOWLEDGE = {
@@ -28,12 +30,16 @@ def has(subject: Subject, need: str) -> bool:
     kind, _, value = need.partition(":")
     if kind == "role":
         return bool(getattr(subject.roles, value))
+    if kind == "observations":
+        return bool(getattr(subject.run, "observed", False))
     if kind in ("run", "retrainer"):
         return getattr(subject, kind) is not None
     if kind == "pairs":
         return subject.task.operands is not None
     if kind in ("turn_over", "example_tied"):
         return any(getattr(module, "kind", None) == kind for module in subject.model.modules())
+    if kind == "linear_layers":
+        return any(isinstance(module, nn.Linear | nn.Conv2d) for module in subject.model.modules())
     if kind == "augmentation":
         return getattr(subject.task, "changes", False)
     return getattr(subject.task, kind) is not None

@@ -1,12 +1,15 @@
-"""Checks of where results are to be written, before the work that they come from."""
+"""Checks of where results are to be written, before the work that they come from; and temporary directories."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
+from mechmem.core.files import written
 from mechmem.core.in_words import shown
 from mechmem.errors import RunDirectoryError
 
@@ -59,6 +62,10 @@ def check_place(path: str | Path, name: str = "out", *, file: bool = False) -> P
     try:
         if file and place.is_dir():
             raise RunDirectoryError(f"{name} must be the path of a file, but {place} is a directory")
+        if file and place.exists() and not place.is_file():
+            raise RunDirectoryError(f"{name} must be the path of a file, but {place} is a pipe or a device")
+        if not file and place.is_symlink() and not place.exists():
+            raise RunDirectoryError(f"{name}: {place} is a link to {os.readlink(place)}, which does not exist")
         if not file and place.exists() and not place.is_dir():
             raise RunDirectoryError(f"{place} holds something else: {name} must be a directory, and it is a file")
         folder = next(
@@ -74,3 +81,17 @@ def check_place(path: str | Path, name: str = "out", *, file: bool = False) -> P
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise RunDirectoryError(f"{name}: cannot write to {place}: {error.strerror}") from error
     return place
+
+
+class TemporaryFolder:
+    """A directory that is deleted with this object, without the warning of `tempfile.TemporaryDirectory`."""
+
+    def __init__(self):
+        with written("the directory of temporary files"):
+            self.path = tempfile.mkdtemp(prefix="mechmem-")
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(path: str, owner: int) -> None:
+    if os.getpid() == owner:  # a forked process has the object too
+        shutil.rmtree(path, ignore_errors=True)

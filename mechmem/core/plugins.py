@@ -38,7 +38,7 @@ class Plugin(Checked):
     Attributes:
         name: its name in an extractor's name or a table.
         needs: what the subject must have: "role:input_embedding", "pairs", "group", "operation",
-            "augmentation", "turn_over", "example_tied", "run", "retrainer".
+            "augmentation", "turn_over", "example_tied", "linear_layers", "run", "observations", "retrainer".
         knows: its prior knowledge, tokens of `needs.KNOWLEDGE`.
         cites: its source.
         aliases: short names for settings of the fields, e.g. {"quadratic": {"to": "quadratic"}}.
@@ -103,7 +103,15 @@ class Plugin(Checked):
 
 
 class Surgery(Plugin):
-    """A change to a copy of the network."""
+    """A change to a copy of the network.
+
+    Attributes:
+        dial: name of the field that sets how much is changed, or "".
+        dial_values: values of that field, from the weakest edit to the strongest.
+    """
+
+    dial: ClassVar[str] = ""
+    dial_values: ClassVar[tuple[float, ...]] = ()
 
     @abc.abstractmethod
     def __call__(self, subject: Subject) -> Subject:
@@ -167,7 +175,7 @@ class ExampleScore(Plugin):
 
     def of_one_state(self) -> bool:
         """Whether the score uses a single state of a network, so that it can be followed over training."""
-        return not self.wants() & {"run", "retrainer", *NEEDS} and "checkpoints" not in self.told()
+        return not self.wants() & {"run", "observations", "retrainer", *NEEDS} and "checkpoints" not in self.told()
 
     @abc.abstractmethod
     def measure(self, subject: Subject) -> tuple[Float[Tensor, " example"], str]:

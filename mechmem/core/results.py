@@ -84,11 +84,12 @@ class Result(Saved, abc.ABC):
 
     @checked
     def export(self, path: str | Path, *, width: int | None = None, height: int | None = None) -> None:
-        """Write the figure or the table to a file, in the format that its suffix names; a file there is replaced.
+        """Write the figure or the table to a file, in the format that its suffix names.
 
         `.svg`, `.pdf` and `.png` (at twice the resolution) are pictures, drawn by the Chromium of this machine; they
         need `pip install "mechmem[pictures]"`. `.html` is a page with the interactive figure and the table, which loads
-        nothing; `.json` the figure for plotly; `.csv` the table. `save` and `load` keep the result itself.
+        nothing; `.json` the figure for plotly; `.csv` and `.parquet` the table. `save` and `load` keep the result
+        itself. A file there is replaced, except for a page or JSON that was not exported.
 
         Args:
             path: the file.
@@ -96,9 +97,10 @@ class Result(Saved, abc.ABC):
             height: of a picture, in pixels; by default the figure's own.
 
         Raises:
-            ConfigError: another suffix, or a size outside 100 … 10,000 pixels.
+            ConfigError: another suffix, a size outside 100 … 10,000 pixels, or one of what is no picture.
             MissingNeedError: kaleido or Chromium, which draw pictures, is missing or does not run.
-            RunDirectoryError: the path is a directory, cannot be written, or the disk is full.
+            RunDirectoryError: the path is a directory or a pipe, cannot be written, or is a page or JSON that was not
+                exported; or the disk is full.
         """
         with written(path):
             export(self, path, width, height)

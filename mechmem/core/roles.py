@@ -207,6 +207,20 @@ class Roles:
                 object.__setattr__(self, name, (points,) if isinstance(points, str) else tuple(points))
         check_fields(self)
 
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model without the parameters or the activation that these roles name.
+
+        Raises:
+            RoleError: there is no such parameter or submodule, or a pattern does not fit a shape.
+        """
+        for role in (self.input_embedding, self.readout, self.bias):
+            if role is not None:
+                role.read(model)
+        modules = dict(model.named_modules(remove_duplicate=False))
+        for name in (self.activation,) if isinstance(self.activation, str) else self.activation or ():
+            if name not in modules:
+                raise RoleError(str(unknown_name("submodule", name, filter(None, modules))))
+
 
 def read_role(
     roles: Roles, name: str, model: nn.Module, *axes: int | str | tuple[int, ...], beside: str = ""

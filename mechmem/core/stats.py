@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Num
-from scipy import stats as scipy_stats
 from torch import Tensor
 
 from mechmem.core.config import check_whole
@@ -44,7 +44,7 @@ def wilson(successes: int, n: int) -> Estimate | None:
     """Return a proportion with its Wilson score interval, or None if n is 0."""
     if n == 0:
         return None
-    interval = scipy_stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
     return Estimate(successes / n, float(interval.low), float(interval.high), n)
 
 
@@ -53,14 +53,14 @@ def proportion(outcomes: Bool[Tensor | np.ndarray, " outcome"]) -> Estimate | No
     return wilson(int(outcomes.sum()), len(outcomes))
 
 
-def across_runs(values: Sequence[float]) -> Estimate | None:
-    """Pool one figure over runs: mean with its 95 % Student interval (infinitely wide for a single run)."""
+def across_runs(values: Sequence[float], level: float = 0.95) -> Estimate | None:
+    """Pool one figure over runs: mean with its Student interval (infinitely wide for a single run)."""
     if not values:
         return None
     mean = float(np.mean(values))
     if len(values) == 1:
         return Estimate(mean, -math.inf, math.inf, 1)
-    half = float(scipy_stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
@@ -93,7 +93,7 @@ def bootstrap(
         return Estimate(value, -math.inf, math.inf, n) if bounds is None else _without_spread(value, n, bounds)
     if math.isnan(value):
         return Estimate(value, math.nan, math.nan, n)
-    result = scipy_stats.bootstrap(
+    result = scipy.stats.bootstrap(
         tuple(columns),
         statistic,
         paired=True,
@@ -123,7 +123,7 @@ def rank_correlation(
 
     Suitable for `bootstrap`, unlike scipy's own, which does not accept batches of resamples.
     """
-    ranks = [scipy_stats.rankdata(values, axis=axis) for values in (left, right)]
+    ranks = [scipy.stats.rankdata(values, axis=axis) for values in (left, right)]
     a, b = (rank - rank.mean(axis, keepdims=True) for rank in ranks)
     scale = np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
     return np.asarray((a * b).sum(axis) / np.where(scale > 0, scale, np.inf))

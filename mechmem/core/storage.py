@@ -36,6 +36,7 @@ HOMES = (
     "neurons",
     "recipes",
     "scorecard",
+    "sequences",
     "tasks",
     "training",
 )

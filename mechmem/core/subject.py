@@ -90,7 +90,9 @@ class Subject(Checked):
     _memo: dict[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a network that cannot be run."""
+        """Refuse a network that cannot be run, or that has not the parts its roles name."""
+        if not self.name.strip():
+            raise ConfigError("a subject needs a name, by which tables and reports call it")
         if getattr(self.model.forward, "__name__", "") == "_forward_unimplemented":
             raise ConfigError(f"model must have a forward method, and {type(self.model).__name__} has none")
         if isinstance(self.model, torch.jit.ScriptModule):
@@ -103,6 +105,8 @@ class Subject(Checked):
             raise ConfigError(
                 "model is on the meta device, where its parameters hold no numbers; load its weights first"
             )
+
+        self.roles.check(self.model)
 
     def __repr__(self) -> str:
         size = sum(each.numel() for each in self.model.parameters())

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechmem.core.arguments import check
 from mechmem.core.config import check_whole
 from mechmem.core.group import Group
 from mechmem.core.in_words import shown
+from mechmem.core.inputs import Inputs
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 
 T = TypeVar("T")
@@ -68,9 +69,12 @@ class Task(abc.ABC):
         test_ids: ids of the held-out set.
         augmented: whether `batch(ids, step)` returns another view of its inputs at every step.
         title: the task in a few words, e.g. "a + b mod 59"; "" where there is no more to say than its class.
+        example_names: the examples' own names, in the order of `ids`, where the data name them; else None.
         class_names: the classes' names in their order, where the data names them; else None.
         dropped_copies: number of held-out examples that were left out as copies of training examples.
         held_out_copies: number of such copies in the test set; only of runs recorded before they were refused.
+        units: places in `train_ids` of the examples that a training step takes together, one row per unit and time that
+            it is shown in an epoch (a sequence's predictions); None if each example is taken by itself, once an epoch.
     """
 
     n_classes: int
@@ -82,9 +86,18 @@ class Task(abc.ABC):
     operation: str | None = None
     augmented: bool = False
     title: str = ""
+    example_names: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     dropped_copies: int = 0
     held_out_copies: int = 0
+    units: Int[Tensor, "unit place"] | None = None
+
+    def answer_positions(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+        """Return the position at which a network with positions answers each example; None if it is the same for all.
+
+        That one is then the role `output`'s.
+        """
+        return None
 
     @property
     def sources(self) -> Int[Tensor, " example"]:
@@ -96,10 +109,11 @@ class Task(abc.ABC):
         return ids
 
     @abc.abstractmethod
-    def batch(
-        self, ids: Int[Tensor, " example"], step: int | None = None
-    ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
-        """Return model inputs and given labels of these ids; `step` picks the augmented view, if any."""
+    def batch(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Inputs, Int[Tensor, " example"]]:
+        """Return model inputs and given labels of these ids; `step` picks the augmented view, if any.
+
+        Inputs are a tensor with one row per example, or `NamedInputs` of a network that takes several by name.
+        """
 
     @abc.abstractmethod
     def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:

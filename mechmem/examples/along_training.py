@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechmem.core.inputs import one_tensor
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
 from mechmem.math.blocks import blocks
@@ -164,7 +165,7 @@ def _signals(subject: Subject, ids: Int[Tensor, " example"], labels: Int[Tensor,
         for name in names:
             stack.enter_context(on_point(points[name], lambda value, name=name: held.update({name: value})))
         for part in blocks(len(ids), block_rows(model)):
-            pairs = subject.task.batch(ids[part])[0].to(device_of(model))
+            pairs = one_tensor(subject.task.batch(ids[part])[0], "influence along training").to(device_of(model))
             logits = model(pairs)
             loss = loss_of(full_precision(logits), labels[part].to(logits.device), kind) * len(pairs)
             outputs = [*(held[f"{layer}hook_pre"] for layer in layers), logits]

@@ -182,7 +182,8 @@ def data_value(
 
     Raises:
         MissingNeedError: the training config or the true labels of the test set are not known.
-        ConfigError: nothing is removed, an id is repeated or not that of a training example, or a name is reserved.
+        ConfigError: nothing or everything is removed, an id is repeated or not that of a training example, or a name is
+            reserved.
         UnknownNameError: an id is not one of the task's.
     """
     if subject.retrainer is None:
@@ -195,6 +196,9 @@ def data_value(
         got = list(removed) if isinstance(removed, Mapping) else f"a {type(removed).__name__}"
         raise ConfigError(f"data_value takes ids to remove by name, other than {NOTHING!r}; got {got}")
     chosen = {name: check_sources(task, ids, f"the ids of {name!r}") for name, ids in removed.items()}
+    everything = next((name for name, ids in chosen.items() if len(ids) == len(task.sources)), None)
+    if everything is not None:
+        raise ConfigError(f"the ids of {everything!r} are all training examples: none would be left to train on")
     if not isinstance(seeds, Sequence):
         check_whole("number of seeds", seeds, 1, MOST_SEEDS)
     used = list(seeds) if isinstance(seeds, Sequence) else list(range(seeds))

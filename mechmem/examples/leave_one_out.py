@@ -1,9 +1,11 @@
-"""Leave-one-out retraining, compared with the estimate of turn-over dropout."""
+"""Leave-one-out retraining, compared with the estimate of turn-over dropout where there is one."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 PARTS: tuple[Part, ...] = ("own", "flipped", "full")
+WHOLE: tuple[Part, ...] = ("full",)
 
 
 @record
@@ -43,14 +46,15 @@ class LeaveOneOut(Result):
     Attributes:
         ids: the examples. Shape (example).
         noisy: whether the given label is wrong; None if it is not known. Shape (example).
-        parts: the subnetworks: "own", "flipped" and "full".
+        parts: the subnetworks: "own", "flipped" and "full"; without turn-over dropout "full" alone.
         change: mean over classes of how far retraining without z moves z's logits. Isolated to first order, a flipped
             subnetwork moves little. Shape (part, example).
         background: the same after leaving out another of the examples, averaged over those: how far any retraining
             moves z's logits. NaN if there is no other example. Shape (part, example).
         effect: loss on z's given label after retraining without z, minus the loss of the trained network, in nats.
             Shape (part, example).
-        self_influence: I(z, z), the estimate of that effect by turn-over dropout, in nats. Shape (example).
+        self_influence: I(z, z), the estimate of that effect by turn-over dropout, in nats; NaN without it. Shape
+            (example).
     """
 
     ids: Int[Tensor, " example"]
@@ -72,18 +76,29 @@ class LeaveOneOut(Result):
         return frame
 
     def agreement(self, seed: int = 0) -> Estimate:
-        """Return Spearman's correlation of self-influence with the effect on the full network, with its interval."""
+        """Return Spearman's correlation of self-influence with the effect on the full network, with its interval.
+
+        Raises:
+            MissingNeedError: the network has no turn-over dropout.
+        """
+        if "own" not in self.parts:
+            raise MissingNeedError("self-influence needs turn-over dropout, but the network has none")
         full = self.effect[self.parts.index("full")]
         return bootstrap(rank_correlation, [self.self_influence.double().numpy(), full.double().numpy()], seed=seed)
 
     def plot(self) -> go.Figure:
-        """Return self-influence against the effect of retraining without the example, on the full network."""
+        """Return self-influence against the effect of retraining without the example, on the full network.
+
+        Without turn-over dropout the effect is shown against how far the logits move.
+        """
         frame = self.to_frame()
+        known = "own" in self.parts
         titles = {
-            "x_title": "self-influence by turn-over dropout (nats)",
+            "x_title": "self-influence by turn-over dropout (nats)" if known else "mean change of its logits",
             "y_title": "loss after retraining without it<br>minus loss with it (nats)",
         }
-        return labelled_points(frame, x="self_influence", y="effect_full", label="id", group="split", **titles)
+        x = "self_influence" if known else "change_full"
+        return labelled_points(frame, x=x, y="effect_full", label="id", group="split", **titles)
 
 
 @checked
@@ -95,19 +110,20 @@ def leave_one_out(
     Turn-over dropout isolates an example from the weights of its flipped subnetwork only to first order: its effect on
     the errors of other examples still reaches them. This measures the size of that effect, and how well self-influence
     agrees with the loss of leaving the example out. Initialisation, order and masks stay the same in the retraining.
-    Even so, small differences grow: `background` is how far z's logits move when another example is left out.
+    Even so, small differences grow: `background` is how far z's logits move when another example is left out. Of a
+    network without turn-over dropout, the effect on the whole network is measured.
 
         mm.leave_one_out(network, sample=2).to_frame()
 
     Args:
-        subject: a run with turn-over dropout.
+        subject: a run.
         examples: ids of training examples; by default a sample, half of it wrongly labelled if that is known.
         sample: size of the sample; each example takes one training run.
         seed: seed of the sample.
         progress: whether to show bars.
 
     Raises:
-        MissingNeedError: the network has no turn-over dropout, or its training config is not known.
+        MissingNeedError: the training config is not known.
         ConfigError: `examples` is not a list of whole numbers, or not of training examples.
         UnknownNameError: an id is not one of the task's.
     """
@@ -115,17 +131,16 @@ def leave_one_out(
     check_whole("seed", seed, 0)
     if subject.retrainer is None:
         raise MissingNeedError("leave_one_out needs the training config: a run of mm.train")
-    if not any(isinstance(layer, TurnOverDropout) for layer in mask_layers(subject.model)):
-        raise MissingNeedError("leave_one_out needs turn-over dropout, but the network has none")
-    task = subject.task
+    turned = any(isinstance(layer, TurnOverDropout) for layer in mask_layers(subject.model))
+    task, parts = subject.task, PARTS if turned else WHOLE
     ids = _sampled(subject, sample, seed) if examples is None else check_sources(task, examples, "examples")
     given = task.given(ids)
-    before = _logits(subject, ids)
+    before = _logits(subject, ids, parts)
     after = torch.empty_like(before)
     moved = torch.zeros(before.shape[:2], dtype=torch.float64)
     for place in counted(range(len(ids)), "retraining without an example", show=progress):
         retrained = subject.with_model(subject.retrainer.retrained(without=ids[place : place + 1]))
-        logits = _logits(retrained, ids)
+        logits = _logits(retrained, ids, parts)
         after[:, place] = logits[:, place]
         moved += (logits - before).abs().mean(2)
     change = (after - before).abs().mean(2)
@@ -135,11 +150,13 @@ def leave_one_out(
     return LeaveOneOut(
         ids=ids,
         noisy=task.is_noisy(ids),
-        parts=PARTS,
+        parts=parts,
         change=change,
         background=(moved - change) / (len(ids) - 1 or math.nan),
         effect=losses[1] - losses[0],
-        self_influence=losses[0][PARTS.index("flipped")] - losses[0][PARTS.index("own")],
+        self_influence=losses[0][parts.index("flipped")] - losses[0][parts.index("own")]
+        if turned
+        else torch.full((len(ids),), torch.nan, dtype=torch.float64),
     )
 
 
@@ -153,9 +170,11 @@ def _sampled(subject: Subject, sample: int, seed: int) -> Int[Tensor, " example"
     return torch.cat([wrong, shuffled[~noisy][: sample - len(wrong)]])
 
 
-def _logits(subject: Subject, ids: Int[Tensor, " example"]) -> Float[Tensor, "part example class"]:
+def _logits(
+    subject: Subject, ids: Int[Tensor, " example"], parts: Sequence[Part]
+) -> Float[Tensor, "part example class"]:
     found = []
-    for part in PARTS:
-        with subnetwork(subject.model, part):
+    for part in parts:
+        with subnetwork(subject.model, part) if mask_layers(subject.model) else contextlib.nullcontext():
             found.append(logits_of(subject.model, subject.task, ids, subject.roles.output).double())
     return torch.stack(found)

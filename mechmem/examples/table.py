@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.core.arguments import checked
-from mechmem.core.plugins import named
+from mechmem.core.config import check_different
+from mechmem.core.plugins import ExampleScore, named
 from mechmem.core.roles import Roles
 from mechmem.core.score_tables import TableOfScores, computed
 from mechmem.core.scores import ExampleScores, with_unit
@@ -134,7 +135,7 @@ class ExampleTable(TableOfScores[ExampleScores]):
 @checked
 def example_scores(
     subjects: nn.Module | Subject | Sequence[Subject],
-    names: str | Sequence[str] = ("loss", "margin"),
+    names: str | ExampleScore | Sequence[str | ExampleScore] = ("loss", "margin"),
     *,
     task: Task | None = None,
     roles: Roles | None = None,
@@ -146,7 +147,8 @@ def example_scores(
     Args:
         subjects: a subject (e.g. a trained run), a network, or several subjects with one training set (other seeds of
             the network or of its masks), over which the scores are averaged.
-        names: the scores, e.g. "loss" or "tracin"; `mechmem list` lists them. The loss is always included.
+        names: the scores, e.g. "loss" or "tracin"; `mechmem list` lists them. One with a setting that has no name, such
+            as a classifier of your own, is given itself. The loss is always included.
         task: the task of a bare network.
         roles: the network's roles; by default its own.
 
@@ -161,9 +163,11 @@ def example_scores(
     several = list(subjects) if isinstance(subjects, Sequence) else [subject_of(subjects, task, roles)]
     if not several or not all(isinstance(each, Subject) for each in several):
         raise ConfigError("subjects must be a Subject, a network with its task, or a list of at least one Subject")
-    parsed = [named("example_scores", name) for name in ((names,) if isinstance(names, str) else names)]
-    if not parsed or len(set(parsed)) < len(parsed):
-        raise ConfigError(f"example_scores takes distinct names, at least one; got {names!r}")
+    asked = (names,) if isinstance(names, str | ExampleScore) else names
+    parsed = [name if isinstance(name, ExampleScore) else named("example_scores", name) for name in asked]
+    if not parsed:
+        raise ConfigError("example_scores: names must be at least one, got none")
+    check_different("example_scores", [each.label() for each in parsed])
     check_alike(several, "subjects")
     baseline = named("example_scores", BASELINE)
     parsed = parsed if baseline in parsed else [baseline, *parsed]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mechmem.core.in_words import reason
 from mechmem.errors import MechmemError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import full_precision
@@ -114,8 +115,7 @@ class Batched:
             raise
         except Exception as error:
             # Whatever the error, a single pass either works or raises the network's own.
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            self.note = f"edits were run one by one: {first[:160]}"
+            self.note = f"edits were run one by one: {reason(error)}"
             return None
         if reference is not None:
             wanted = reference[: found.shape[1]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
@@ -74,8 +74,8 @@ class Edit:
         elif isinstance(self.value, bool) or not isinstance(self.value, int | float | np.number):
             allowed = ", ".join(get_args(Value))
             raise ConfigError(f"an edit's value is {allowed}, a number or a tensor, got {type(self.value).__name__}")
-        elif not math.isfinite(self.value):
-            raise ConfigError(f"the value of an edit must be finite, got {self.value}")
+        elif not abs(self.value) <= sys.float_info.max:
+            raise ConfigError(f"the value of an edit must be finite, got {shown(self.value)}")
         if self.channels is not None and self.positions is not None:
             raise ConfigError("channels and positions are both the second axis: a point has one or the other")
         for unit, which in self.chosen().items():

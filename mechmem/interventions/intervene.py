@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mechmem.core.arguments import check, checked_but
 from mechmem.core.config import check_choice, check_number, check_whole
-from mechmem.core.ids import check_ids
+from mechmem.core.ids import check_distinct
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Ids, Task
@@ -83,7 +83,7 @@ def intervene(
         check_number("limit_mb", limit_mb, above=0)
     check_whole("seed", seed, 0)
     task = subject.task
-    ids = torch.cat([task.train_ids, task.test_ids]) if ids is None else check_ids(task, ids)
+    ids = torch.cat([task.train_ids, task.test_ids]) if ids is None else check_distinct(task, ids)
     labels = split_labels(task, ids)
     found, left_out = layouts_at(subject, points_of(edits))
     wanted = spelt_out(edits, found)

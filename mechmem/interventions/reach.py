@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from mechmem.core.inputs import run_on
 from mechmem.core.subject import Subject
 from mechmem.errors import DiscardedEditError
 from mechmem.models.hooks.hooking import hooked
@@ -54,7 +55,7 @@ def _reaches(subject: Subject, point: str) -> bool:
     def logits() -> Tensor:
         ids = subject.task.train_ids[:_EXAMPLES]
         with of_examples(mask_layers(model), subject.task.source(ids)):
-            return subject.roles.output.read(model(subject.task.batch(ids)[0].to(device_of(model))))
+            return subject.roles.output.read(run_on(model, subject.task.batch(ids)[0].to(device_of(model))))
 
     # Even if the caller has disabled gradients: without a graph the check sees nothing.
     with evaluating(model), torch.inference_mode(False), warnings.catch_warnings():

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mechmem.core.inputs import run_on
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, DiscardedEditError, unknown_name
 from mechmem.interventions.batched import Batched, Edited, Forward, Masks
@@ -144,7 +145,7 @@ def edited_logits(
             with contextlib.ExitStack() as stack:
                 for place, value, mask in zip(places, values, masks, strict=True):
                     stack.enter_context(replaced(model, place.point, value, mask))
-                returned = model(inputs)
+                returned = run_on(model, inputs)
             return output.read(returned)
 
         return forward

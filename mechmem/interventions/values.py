@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Int, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechmem.core.randomness import generator
 from mechmem.core.subject import Subject
@@ -41,7 +41,11 @@ def replacement_values(
             once per example for all points; a number; or an array, (example, …) or one for all examples (…).
         ids: the examples.
         seed: seed of the resampling.
+
+    Raises:
+        ConfigError: a value is infinite in the network's precision.
     """
+    _check_size(subject.model, value)
     device, point = device_of(subject.model), layout.point
     if isinstance(value, Tensor | np.ndarray):
         given = as_tensor(value).detach().to(device)
@@ -56,6 +60,17 @@ def replacement_values(
         return lambda block: held_at(subject, [point], chosen[block])[point]
     constant = torch.tensor(0.0 if value == "zero" else float(value), device=device)
     return lambda block: constant
+
+
+def _check_size(model: nn.Module, value: str | float | Shaped[Tensor | np.ndarray, ...]) -> None:
+    if isinstance(value, str):
+        return
+    dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
+    values = as_tensor(value if isinstance(value, Tensor | np.ndarray) else np.asarray(value, float)).double()
+    greatest = values.abs().max() if values.numel() else 0.0
+    if float(greatest) > torch.finfo(dtype).max:
+        most = f"at most {torch.finfo(dtype).max:.1e} in a network of {str(dtype).removeprefix('torch.')}"
+        raise ConfigError(f"the value of an edit must be {most}, got {float(greatest):.1e}")
 
 
 def as_tensor(values: Shaped[Tensor | np.ndarray, ...]) -> Shaped[Tensor, ...]:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange, reduce
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.inputs import Inputs, NamedInputs
 from mechmem.core.subject import Subject
 from mechmem.core.task import T
 from mechmem.errors import ActivationError, MissingNeedError, UnknownNameError
@@ -22,10 +23,10 @@ from mechmem.models.hooks.points import hook_points
 from mechmem.models.hooks.running import block_rows, full_precision
 from mechmem.models.reading.activations import activations
 from mechmem.models.reading.forward import logits_of, read_logits
+from mechmem.models.reading.residual import at_answers
 
 INPUTS = "inputs"
 """Name of the inputs themselves, which are not a hook point: a probe on them needs no network."""
-
 OUTPUT = "output"
 """Name of a network's own logits in tables."""
 
@@ -37,7 +38,6 @@ Pool = Literal["none", "mean"]
 _MB = 2**20
 LIMIT_MB = 4096
 """Most megabytes (of 2²⁰ bytes) that the layers of one network take at once, unless something else is asked for."""
-
 _HIDDEN = re.compile(r"hidden\.(\d+)")
 
 
@@ -101,23 +101,24 @@ def layer_features(
         ActivationError: the point does not fire, or has no channels to average.
     """
     name = layer_point(subject, point)
-    held = subject.task.batch(ids)[0].cpu() if name == INPUTS else activations(subject, name, ids=ids)[name]
-    return flat_features(held, name, pool)
+    if name == INPUTS:
+        return flat_features(subject.task.batch(ids)[0].cpu(), name, pool)
+    return flat_features(at_answers(subject.task, activations(subject, name, ids=ids)[name], ids), name, pool)
 
 
-def flat_features(
-    held: Shaped[Tensor, "example ..."], name: str, pool: Pool = "none"
-) -> Float[Tensor, "example feature"]:
+def flat_features(held: Inputs, name: str, pool: Pool = "none") -> Float[Tensor, "example feature"]:
     """Return a point's values as one row of floating-point numbers per example.
 
     Args:
-        held: the values; whole numbers (the symbols of a task) are converted as they are.
+        held: the values; whole numbers (symbols) are converted as they are, inputs by name put side by side.
         name: the point's name.
         pool: as in `layer_features`.
 
     Raises:
         ActivationError: there is no axis after the channels to average over.
     """
+    if isinstance(held, NamedInputs):
+        return torch.cat([flat_features(each, name) for each in held.tensors.values()], 1)
     held = full_precision(held if held.is_floating_point() else held.to(torch.get_default_dtype()))
     if held.ndim == 1:
         return rearrange(held, "example -> example 1")
@@ -177,8 +178,7 @@ def read_layers(
         ConfigError: the logits are not of shape (example, class).
         RoleError: the role `output` does not lead to logits.
     """
-    asked = (points,) if isinstance(points, str) else tuple(points)
-    left: tuple[str, ...] = ()
+    asked, left = (points,) if isinstance(points, str) else tuple(points), ()
     while True:
         found = _read(subject, asked, left, ids, pool, limit_mb, logits)
         left = found.left
@@ -264,7 +264,8 @@ def _rows(subject: Subject, points: tuple[str, ...], ids: Int[Tensor, " row"], p
     inside = [point for point in points if point != INPUTS]
     rows = {INPUTS: flat_features(subject.task.batch(ids)[0].cpu(), INPUTS)} if INPUTS in points else {}
     held = activations(subject, inside, ids=ids, chunk=len(ids)) if inside else {}
-    return rows | {name: flat_features(each, name, pool if each.ndim > 2 else "none") for name, each in held.items()}
+    read = {name: at_answers(subject.task, each, ids) for name, each in held.items()}
+    return rows | {name: flat_features(each, name, pool if each.ndim > 2 else "none") for name, each in read.items()}
 
 
 def _points(layers: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int, Num
-from scipy import optimize as scipy_optimize
-from scipy import stats as scipy_stats
 from scipy.special import stdtrit
 from torch import Tensor
 
@@ -67,7 +66,7 @@ def paired_ratio(first: int, second: int, both: int, n: int) -> Estimate | None:
     either = first + second - both
     spread = math.sqrt((first + second - 2 * both + 2) / ((first + 1) * (second + 1)))
     single = [math.sqrt((1 - (count + 1) / (either + 2)) / (count + 1)) for count in (first, second)]
-    z = float(scipy_stats.norm.ppf(0.975)) * spread / sum(single)
+    z = float(scipy.stats.norm.ppf(0.975)) * spread / sum(single)
     (low, high), (other_low, other_high) = (_score_interval(count, either, z) for count in (first, second))
     return Estimate(first / second, low / other_high, high / other_low, n)
 
@@ -81,7 +80,7 @@ def precedence(first: Num[np.ndarray, " one"], second: Num[np.ndarray, " other"]
     m, n = len(first), len(second)
     if not m or not n:
         return None
-    share = float(scipy_stats.mannwhitneyu(second, first).statistic) / (m * n)
+    share = float(scipy.stats.mannwhitneyu(second, first).statistic) / (m * n)
     return Estimate(share, *newcombe_interval(share, m, n), m + n)
 
 
@@ -91,7 +90,7 @@ def newcombe_interval(share: float, m: int, n: int) -> tuple[float, float]:
     Its ends are the values θ at 1.96 of their own standard deviations from the share, with Hanley and McNeil's variance
     at θ and both sample sizes replaced by their mean.
     """
-    z, size = float(scipy_stats.norm.ppf(0.975)), (m + n) / 2 - 1
+    z, size = float(scipy.stats.norm.ppf(0.975)), (m + n) / 2 - 1
 
     def gap(theta: float) -> float:
         inflation = 1 + size * ((1 - theta) / (2 - theta) + theta / (1 + theta))
@@ -99,8 +98,8 @@ def newcombe_interval(share: float, m: int, n: int) -> tuple[float, float]:
 
     # A share of 0 or 1 is itself a root, but not the one sought.
     inner = min(max(share, 1e-12), 1 - 1e-12)
-    low = 0.0 if share <= 0 else scipy_optimize.root_scalar(gap, bracket=(0.0, inner)).root
-    high = 1.0 if share >= 1 else scipy_optimize.root_scalar(gap, bracket=(inner, 1.0)).root
+    low = 0.0 if share <= 0 else scipy.optimize.root_scalar(gap, bracket=(0.0, inner)).root
+    high = 1.0 if share >= 1 else scipy.optimize.root_scalar(gap, bracket=(inner, 1.0)).root
     return float(low), float(high)
 
 

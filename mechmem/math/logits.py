@@ -144,3 +144,9 @@ def logit_shares(
         sums = contribution.sum(1), positive, contribution @ inside
         parts.append((largest.indices, largest.values, *sums, participation))
     return LogitShares(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def log_odds(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Float[Tensor, " cell"]:
+    """Return log p / (1 − p) of each cell's label: its logit minus the logarithm of the others' summed exponentials."""
+    own = torch.arange(logits.shape[1], device=logits.device) == labels[:, None]
+    return logits.masked_fill(~own, 0).sum(1) - logits.masked_fill(own, -torch.inf).logsumexp(1)

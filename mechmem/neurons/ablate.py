@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from mechmem.core.arguments import checked_but
-from mechmem.core.config import check_choice, check_whole
+from mechmem.core.config import check_choice, check_different, check_whole
 from mechmem.core.plugins import named, plugins
 from mechmem.core.randomness import generator
 from mechmem.core.roles import Roles
@@ -96,9 +96,10 @@ def ablate(
     subject = subject_of(subject, task, roles)
     if not isinstance(order, str | Sequence):
         raise ConfigError(f"order is one or several of {', '.join(get_args(Order))}, got {order!r}")
-    wanted: tuple[str, ...] = (order,) if isinstance(order, str) else tuple(dict.fromkeys(order))
+    wanted: tuple[str, ...] = (order,) if isinstance(order, str) else tuple(order)
     for name in wanted:
         check_choice("order of ablation", name, get_args(Order))
+    check_different("order of ablation", wanted)
     if not wanted:
         raise ConfigError(f"name at least one order of {', '.join(get_args(Order))}")
     check_choice("ablation value", value, get_args(Value))

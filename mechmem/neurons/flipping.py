@@ -11,6 +11,7 @@ from einops import rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.inputs import run_on
 from mechmem.core.subject import Subject
 from mechmem.errors import NotLinearError
 from mechmem.interventions.runs import layout_at
@@ -186,12 +187,13 @@ def _gated(
     weight[0] = -1
     right, slope = [], torch.zeros(where.width, dtype=torch.float64)
     for block in blocks(len(ids), rows):
-        inputs, given = (each.to(device) for each in task.batch(ids[block]))
+        inputs, given = task.batch(ids[block])
+        inputs, given = inputs.to(device), given.to(device)
         gate = (~gone).double().to(device).requires_grad_(True)
         spread = rearrange(gate, f"unit -> {front} unit {back}")
         gated = hooked(model, where.point, lambda value, spread=spread: value * spread.to(value))
         with gated, of_examples(masks, task.source(ids[block])):
-            logits = full_precision(subject.roles.output.read(model(inputs)))
+            logits = full_precision(subject.roles.output.read(run_on(model, inputs)))
         loss = F.cross_entropy(logits, given, reduction="none") @ weight[block].to(logits)
         slope += torch.autograd.grad(loss, gate)[0].cpu()
         check_finite(logits, f"the logits without some {where.unit}s")

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mechmem.core.arguments import checked
+from mechmem.core.config import check_different
 from mechmem.core.plugins import named
 from mechmem.core.roles import Roles
 from mechmem.core.score_tables import TableOfScores, computed
@@ -124,8 +125,9 @@ def neuron_scores(
     """
     subject = subject_of(subject, task, roles)
     parsed = [named("neuron_scores", name) for name in ((names,) if isinstance(names, str) else names)]
-    if not parsed or len(set(parsed)) < len(parsed):
-        raise ConfigError(f"neuron_scores takes different names, at least one; got {names!r}")
+    if not parsed:
+        raise ConfigError("neuron_scores: names must be at least one, got none")
+    check_different("neuron_scores", [each.label() for each in parsed])
     found, reasons = computed(parsed, lambda score: score(subject))
     if not found:
         raise ScoreError("no score could be computed: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))

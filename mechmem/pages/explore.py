@@ -8,7 +8,8 @@ from typing import Any
 
 from mechmem.analyses.logits.cell_outcomes import OUTCOMES
 from mechmem.core.arguments import checked
-from mechmem.core.export import check_page, write_html
+from mechmem.core.export import write_html
+from mechmem.core.export_checks import check_page
 from mechmem.core.files import written
 from mechmem.core.subject import Subject
 from mechmem.pages.explored import Explored, explored

@@ -15,7 +15,7 @@ from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.examples.along_training import influence_along_training
-from mechmem.examples.turn_over import influence
+from mechmem.examples.influence import influence
 from mechmem.math.additive import centre_classes
 from mechmem.math.grid_parts import GridParts
 from mechmem.math.logits import NOT_FINITE, answers_of

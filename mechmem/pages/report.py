@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mechmem.core.arguments import checked_but
-from mechmem.core.export import check_page, embedded, is_page, needs, table, write_html
+from mechmem.core.export import embedded, needs, table, write_html
+from mechmem.core.export_checks import check_page, is_page
 from mechmem.core.files import LOCK, becomes, sweep, written
 from mechmem.core.in_words import shown
 from mechmem.core.needs import KNOWLEDGE

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
+from scipy.special import stdtrit
 
 from mechmem.plotting.style import INK, LEFT_OF_ONE, SPLIT_STYLES, SplitStyle, log_steps, styled, translucent
 
@@ -22,6 +23,20 @@ def plain_style(name: str, position: int) -> SplitStyle:
     """Return the style of a series without its own style."""
     kind = (values[position % len(values)] for values in (PALETTE, _SYMBOLS, _DASHES))
     return SplitStyle(name, *kind)
+
+
+def means(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return means over rows (value) with 95 % Student intervals (low, high), which a single row has none of.
+
+    Args:
+        frame: a column value, and those of `by`.
+        by: columns whose combinations have a mean each, in the order in which they come.
+    """
+    found = frame.groupby(list(by), sort=False, dropna=False)["value"].agg(["mean", "std", "count"]).reset_index()
+    freedom = np.maximum(found["count"].to_numpy() - 1, 1)
+    half = stdtrit(freedom, 0.975) * found["std"] / np.sqrt(found["count"].clip(lower=1))
+    found["low"], found["high"] = found["mean"] - half, found["mean"] + half
+    return found.rename(columns={"mean": "value"})
 
 
 def lines(

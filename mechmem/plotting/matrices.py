@@ -199,20 +199,24 @@ def grid_of_values(
 
 
 def influence_map(
-    values: Float[np.ndarray, "target source"], targets: Int[np.ndarray, " target"], sources: Int[np.ndarray, " source"]
+    values: Float[np.ndarray, "target source"],
+    targets: Int[np.ndarray, " target"],
+    sources: Int[np.ndarray, " source"],
+    unit: str = "nats",
 ) -> go.Figure:
     """Draw influence as a heatmap, with ticks at the middle of each label's rows and columns and lines between labels.
 
     Args:
-        values: influence in nats, rows and columns ordered by label.
+        values: influence, rows and columns ordered by label.
         targets: the label of each row.
         sources: the label of each column.
+        unit: unit of the values.
     """
     shown = _grouped(_grouped(values, 0), 1)
     scale = [len(labels) / size for labels, size in zip((targets, sources), shown.shape, strict=True)]
     # A quantile, because one extreme pair would leave all others white.
     limit = float(np.quantile(np.abs(shown), 0.995)) or 1.0
-    heading = {"text": "influence (nats): positive helps", "side": "right", "font": {"size": 13}}
+    heading = {"text": f"influence ({unit}): positive helps", "side": "right", "font": {"size": 13}}
     figure = go.Figure()
     figure.add_heatmap(
         z=shown.astype(np.float32),
@@ -220,7 +224,7 @@ def influence_map(
         zmin=-limit,
         zmax=limit,
         colorbar={"title": heading, "thickness": 12, "outlinewidth": 0},
-        hovertemplate="influence %{z:.3g} nats<extra></extra>",
+        hovertemplate=f"influence %{{z:.3g}} {unit}<extra></extra>",
     )
     styled(figure, 520)
     x_ticks, y_ticks = _ticks(sources, scale[1]), _ticks(targets, scale[0])

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from scipy.special import stdtrit
 
-from mechmem.plotting.lines import PALETTE, lines
+from mechmem.plotting.lines import PALETTE, lines, means
 from mechmem.plotting.style import FAINT, LEFT_OF_ONE, SPLIT_STYLES, WITH_ALL_TRAIN, SplitStyle
 
 X_TITLE = "training step (log scale)"
@@ -32,7 +31,8 @@ def drawn(measured: Mapping[str, tuple[str, pd.DataFrame]], chance: float) -> di
     """Return the panels by title.
 
     Args:
-        measured: kind ("extractor", "structure", "score", "example_score", "analysis") and table of each, by name.
+        measured: kind ("extractor", "structure", "rule", "score", "example_score", "analysis") and table of each, by
+            name.
         chance: accuracy of a blind guess.
     """
     panels: dict[str, go.Figure] = {}
@@ -184,9 +184,5 @@ def _measured(frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame, str]:
 
 def _means(frame: pd.DataFrame, column: str, unit: str) -> tuple[pd.DataFrame, str]:
     """Return means over rows, with 95 % Student intervals, and their axis title."""
-    grouped = frame.groupby(["series", "step"], sort=False)[column]
-    found = grouped.agg(["mean", "std", "count"]).reset_index()
-    freedom = np.maximum(found["count"].to_numpy() - 1, 1)
-    half = stdtrit(freedom, 0.975) * found["std"] / np.sqrt(found["count"].clip(lower=1))
-    found["low"], found["high"] = found["mean"] - half, found["mean"] + half
-    return found.rename(columns={"mean": "value"}), f"mean over {unit}<br>(95 % interval)"
+    found = means(frame.rename(columns={column: "value"}), ["series", "step"])
+    return found, f"mean over {unit}<br>(95 % interval)"

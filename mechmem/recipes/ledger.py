@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pandas as pd
 
 from mechmem.core.export import embedded, latex, write_html
 from mechmem.core.results import Saved
-from mechmem.core.stats import Estimate
+from mechmem.core.stats import UNKNOWN, Estimate
 from mechmem.core.storage import record
-from mechmem.recipes.claims import Claim, Finding, Recipe, Scale, Verdict
+from mechmem.recipes.claims import Claim, Recipe, Scale, Trial, Verdict
+from mechmem.recipes.conditions import LOOKS, Finding
 from mechmem.recipes.trials import measurements
 
 
@@ -28,7 +30,8 @@ class Entry:
         statement: the claim in one line.
         experiment: the runs and the measurement.
         paper: the paper's own figure, or "".
-        verdict: "reproduced", "not reproduced", "not at this scale", "undecided", "pending" or "not judged".
+        verdict: "reproduced", "not reproduced", "not at this scale", "undecided", "pending" or "not judged" (see
+            `Claim.judge`).
         reason: reason for the verdict if it is not "reproduced", or "".
         findings: premises and conditions, with the measured means and intervals.
         seeds: number of seeds behind each figure.
@@ -72,19 +75,21 @@ class Ledger(Saved):
     versions: dict[str, str]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per condition: claim, verdict, condition, value, low, high, n, outcome, paper.
+        """Return one row per condition: claim, verdict, condition, value, low, high, n, outcome, and so on.
 
-        A claim without conditions (pending) has one row, with NaN for the figures.
+        low and high are the ends of the 95 % interval, decided_low and decided_high those of the wider one that
+        decides, at_first the outcome of the first three seeds by their 95 % interval, paper the paper's own figure. A
+        claim without conditions (pending) has one row, with NaN for the figures.
         """
         rows = []
         for entry in self.entries:
             shared = {"claim": entry.key, "verdict": entry.verdict}
             for finding in entry.findings or (Finding("", None, "undecided"),):
-                estimate = finding.estimate or Estimate(math.nan, math.nan, math.nan, 0)
-                figures = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+                figures = dataclasses.asdict(finding.estimate or UNKNOWN)
+                figures |= {"decided_low": finding.low, "decided_high": finding.high}
                 outcome = finding.outcome if entry.findings else ""
-                rows.append({**shared, "condition": finding.condition, **figures, "outcome": outcome})
-                rows[-1]["paper"] = entry.paper
+                said = {"outcome": outcome, "at_first": finding.at_first, "paper": entry.paper}
+                rows.append({**shared, "condition": finding.condition, **figures, **said})
         return pd.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
@@ -124,12 +129,18 @@ class Ledger(Saved):
 
 
 def ours(finding: Finding) -> str:
-    """Write a condition with its measured value, e.g. "test [wd 0] ≥ 0.9: .987 [.981, .993] holds"."""
+    """Write a condition with its measured value, e.g. "test [wd 0] ≥ 0.9: .987 [.981, .993] (n = 5), holds"."""
     if finding.estimate is None:
         return f"{finding.condition}: {finding.reason}"
     # A single seed has no interval to decide by.
     outcome = f", {finding.outcome}" if finding.estimate.n > 1 else ""
-    return f"{finding.condition}: {mean_with_interval(finding.estimate)}{outcome}"
+    return f"{finding.condition}: {mean_with_interval(finding.estimate)}{outcome}{before(finding)}"
+
+
+def before(finding: Finding) -> str:
+    """Write what the first three seeds said by their own interval, where that is something else."""
+    differs = finding.at_first and finding.estimate is not None and finding.at_first != finding.outcome
+    return f" (first three seeds: {finding.at_first})" if differs else ""
 
 
 def mean_with_interval(estimate: Estimate) -> str:
@@ -138,13 +149,15 @@ def mean_with_interval(estimate: Estimate) -> str:
     return f"{estimate.value:.3f}{interval} (n = {estimate.n})"
 
 
-def entry_of(claim: Claim, recipe: Recipe, scale: Scale, table: pd.DataFrame | None, failure: str = "") -> Entry:
+def entry_of(
+    claim: Claim, scale: Scale, trials: Sequence[Trial], table: pd.DataFrame | None, failure: str = ""
+) -> Entry:
     """Judge a claim.
 
     Args:
         claim: the claim.
-        recipe: its recipe.
         scale: the scale.
+        trials: the runs that were measured.
         table: its measurements (columns `claims.COLUMNS`), or None.
         failure: reason why one of its runs failed, or "".
     """
@@ -153,30 +166,61 @@ def entry_of(claim: Claim, recipe: Recipe, scale: Scale, table: pd.DataFrame | N
     shared = (claim.key, claim.statement, claim.experiment + note, claim.paper)
     if failure:
         return Entry(*shared, "not judged", failure)
-    trials = () if claim.pending else tuple(claim.trials(scale))
     measured = pd.DataFrame() if table is None else table
     verdict, reason, findings = claim.judge(measured, scale)
     seeds = min((len({t.config.seed for t in trials if t.arm == arm}) for arm in {t.arm for t in trials}), default=0)
     return Entry(*shared, verdict, reason, findings, seeds, tuple(dict.fromkeys(t.config.digest for t in trials)))
 
 
-def write_page(ledger: Ledger, recipe: Recipe, folder: Path) -> None:
-    """Write `ledger.html` into the reproduction's directory.
+def measured(ledger: Ledger, recipe: Recipe, folder: Path) -> dict[str, pd.DataFrame]:
+    """Load the measurements behind every entry with runs (columns `claims.COLUMNS`), by the claim's key.
+
+    Args:
+        ledger: the judged claims.
+        recipe: its recipe.
+        folder: the reproduction's directory.
+
+    Raises:
+        RunDirectoryError: a file is missing or damaged.
+    """
+    claims = {entry.key: recipe.claim(entry.key) for entry in ledger.entries if entry.runs}
+    runs = {entry.key: claims[entry.key].runs(ledger.scale, entry.seeds) for entry in ledger.entries if entry.runs}
+    return {key: measurements(claim, runs[key], folder) for key, claim in claims.items()}
+
+
+def write_page(ledger: Ledger, recipe: Recipe, tables: Mapping[str, pd.DataFrame], path: Path) -> None:
+    """Write a ledger's page with the paper's figures.
 
     Args:
         ledger: the judged claims.
         recipe: the recipe, which draws the figures.
-        folder: holds the measurements.
+        tables: each claim's measurements by its key, where it has any.
+        path: the page.
     """
-    drawn = {}
+    drawn: dict[str, str | None] = {}
     for entry in ledger.entries:
-        claim = recipe.claim(entry.key)
-        figure = None
-        if claim.draw is not None and entry.runs:
-            figure = embedded(claim.draw(measurements(claim, ledger.scale, folder)), claim.statement)
-        drawn[entry.key] = figure
-    write_html("ledger.html", folder / "ledger.html", ledger=ledger, drawn=drawn, figures=_figures)
+        claim, table = recipe.claim(entry.key), tables.get(entry.key)
+        figure = None if claim.draw is None or table is None else claim.draw(table)
+        drawn[entry.key] = None if figure is None else embedded(figure, claim.statement)
+    lay_out(ledger, drawn, path)
+
+
+def lay_out(ledger: Ledger, drawn: Mapping[str, str | None], path: Path) -> None:
+    """Write a ledger's page.
+
+    Args:
+        ledger: the judged claims.
+        drawn: each claim's figure, as part of a page, by its key.
+        path: the page.
+    """
+    said = ", ".join(map(str, LOOKS[:-1])) + f" and {LOOKS[-1]}"
+    shown = {"figures": _figures, "interval": _interval, "before": before, "looks": said}
+    write_html("ledger.html", path, ledger=ledger, drawn=drawn, **shown)
 
 
 def _figures(finding: Finding) -> str:
     return finding.reason if finding.estimate is None else mean_with_interval(finding.estimate)
+
+
+def _interval(finding: Finding) -> str:
+    return f"[{finding.low:.3f}, {finding.high:.3f}]" if math.isfinite(finding.low) else ""

@@ -1,32 +1,21 @@
-"""Runs of a recipe in worker processes: training or re-opening one, and measuring it for every claim that needs it."""
+"""The recipes by name, and measurements of their runs for each claim."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.metadata
-import math
 import pkgutil
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from mechmem.core import files, storage
 from mechmem.core.foreign_plugins import loaded
-from mechmem.errors import ConfigError, MechmemError, RunDirectoryError, unknown_name
-from mechmem.models.networks.build import build_model
-from mechmem.models.networks.config import MLPConfig
-from mechmem.recipes.claims import COLUMNS, Claim, Recipe, Scale
-from mechmem.tasks.config import ModularConfig, TaskConfig
-from mechmem.tasks.grid_tasks import ModularTask
-from mechmem.tasks.image_config import ImageConfig
-from mechmem.training.config import TrainConfig
-from mechmem.training.loop import training_step
-from mechmem.training.minibatches import Batch
-from mechmem.training.optimizers import Optimizers
-from mechmem.training.train import train
+from mechmem.core.subject import Subject
+from mechmem.errors import ConfigError, RunDirectoryError, unknown_name
+from mechmem.recipes.claims import COLUMNS, Claim, Recipe, Trial
+from mechmem.sweeps.jobs import Place, read_rows, warn_unless
 
 
 def recipes() -> dict[str, Recipe]:
@@ -62,60 +51,32 @@ def recipe(name: str) -> Recipe:
     return found[name]
 
 
-def work(
-    name: str,
-    scale: Scale,
-    digest: str,
-    keys: Sequence[str],
-    folder: Path,
-    device: str,
-    place: tuple[int, int] | None = None,
-) -> tuple[str, float]:
-    """Train a run and write its measurements for each claim.
+@dataclasses.dataclass(frozen=True)
+class OfClaim:
+    """The measurement of a run for a claim.
 
-    Args:
-        name: the recipe.
-        scale: its scale.
-        digest: digest of the run's config.
-        keys: keys of the claims to measure it for.
-        folder: the reproduction's directory.
-        device: where to train.
-        place: identity of the directory, if it is locked, so that nothing is written where it was moved away.
-
-    Returns:
-        the reason if the run failed and was not measured, or ""; and the seconds it took.
+    Attributes:
+        recipe: the recipe's name; the function itself need not be sent to another process.
+        claim: the claim's key.
     """
-    start = time.perf_counter()
-    try:
-        paper = recipe(name)
-        if place is not None:
-            files.check_in_place(folder, place, "before a run was begun")
-        subject = train(paper.trials(scale)[digest], out=folder / "runs" / digest, device=device, progress=False)
-        for key in keys:
-            measure = paper.claim(key).measure
-            assert measure is not None
-            frame = measure(subject)
-            rows = [
-                {"quantity": quantity, "x": _plain(x), "value": _plain(value)}
-                for quantity, x, value in zip(frame["quantity"], frame["x"], frame["value"], strict=True)
-            ]
-            if place is not None:
-                files.check_in_place(folder, place, "before a measurement was written")
-            files.write_hashed(measured_at(folder, key, digest), {"rows": rows})
-    except MechmemError as error:
-        return f"run {digest} failed: {error}", time.perf_counter() - start
-    except OSError as error:
-        return f"run {digest} failed: could not write to {folder}: {error}", time.perf_counter() - start
-    return "", time.perf_counter() - start
+
+    recipe: str
+    claim: str
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its tables."""
+        return self.claim
+
+    def __call__(self, subject: Subject) -> pd.DataFrame:
+        """Measure a run; columns quantity, x, value."""
+        measure = recipe(self.recipe).claim(self.claim).measure
+        assert measure is not None
+        return measure(subject).reindex(columns=["quantity", "x", "value"])
 
 
-def measured_at(folder: Path, key: str, digest: str) -> Path:
-    """Return the path of a claim's measurements of a run."""
-    return folder / "measurements" / key / f"{digest}.json"
-
-
-def measurements(claim: Claim, scale: Scale, folder: Path) -> pd.DataFrame:
-    """Load a claim's measurements of all its runs.
+def measurements(claim: Claim, trials: Sequence[Trial], folder: Path) -> pd.DataFrame:
+    """Load a claim's measurements of some of its runs.
 
     Raises:
         RunDirectoryError: a file is missing or damaged.
@@ -123,83 +84,15 @@ def measurements(claim: Claim, scale: Scale, folder: Path) -> pd.DataFrame:
     Warns:
         UncheckedWarning: an older version wrote a file, without a hash.
     """
-    parts, checked = [], True
-    for trial in claim.trials(scale):
-        path = measured_at(folder, claim.key, trial.config.digest)
-        values = files.read_json(path)
-        # Older versions wrote the rows alone.
-        content, hashed = files.without_hash(path, values if isinstance(values, dict) else {"rows": values})
+    place, parts, checked = Place(folder), [], True
+    for trial in trials:
+        path = place.measured(OfClaim("", claim.key), trial.config.digest)
+        part, hashed = read_rows(path)
         checked = checked and hashed
         try:
-            part = pd.DataFrame(content["rows"], columns=["quantity", "x", "value"])
-            part = part.astype({"x": float, "value": float})
-        except (ValueError, TypeError, KeyError) as error:
+            part = part.reindex(columns=["quantity", "x", "value"]).astype({"x": float, "value": float})
+        except (ValueError, TypeError) as error:
             raise RunDirectoryError(f"{path} is damaged: {error}") from error
         parts.append(part.assign(arm=trial.arm, seed=trial.config.seed))
-    if not checked:
-        storage.warn_unchecked(folder / "measurements" / claim.key)
+    warn_unless(checked, folder / "measurements" / claim.key)
     return pd.concat(parts, ignore_index=True).reindex(columns=list(COLUMNS))
-
-
-def _plain(value: float) -> float | None:
-    """Write NaN as null."""
-    return float(value) if math.isfinite(value) else None
-
-
-def expected_seconds(trials: Mapping[str, TrainConfig], rate: float) -> dict[str, float]:
-    """Estimate the seconds that each run takes on one thread.
-
-    Args:
-        trials: the runs.
-        rate: floating-point operations per second of a training step (see `step_rate`).
-    """
-    return {digest: _operations(config) / rate + 0.5 for digest, config in trials.items()}
-
-
-IMAGES = {"digits": (1438, 359), "mnist5k": (4000, 1000), "cifar10": (50_000, 10_000)}
-"""Default numbers of training and test images by data set; 60,000 and 10,000 for others."""
-
-
-def _examples(task: TaskConfig) -> tuple[int, int]:
-    """Return the approximate numbers of training examples and of all examples of a task."""
-    if isinstance(task, ImageConfig):
-        train, test = IMAGES.get(task.data, (60_000, 10_000))
-        return task.train or train, (task.train or train) + (task.test or test)
-    cells = getattr(task, "p", 100) ** 2
-    return round(cells * getattr(task, "train_fraction", 0.8)), cells
-
-
-def _operations(config: TrainConfig) -> float:
-    task, model = config.task, config.model
-    p = getattr(task, "p", 100)
-    rows, cells = _examples(task)
-    batch = min(config.batch_size or rows, rows)
-    products = model.products(p)
-    # A forward pass, and a backward pass at twice its cost; small batches are dominated by a step's fixed cost, and
-    # drawing a dropout mask costs more than applying it.
-    masks = 1500 * getattr(model, "width", getattr(model, "d_model", 0)) * batch if getattr(model, "dropout", 0) else 0
-    step = 6 * products * batch + 5e7 + masks
-    return config.steps * step + config.evaluations * 2 * products * cells
-
-
-def step_rate() -> float:
-    """Measure this machine's floating-point operations per second in a training step, on one thread."""
-    task = ModularTask(ModularConfig(p=59))
-    config = TrainConfig(task.config, MLPConfig(512))
-    model = build_model(config.model, task, 0)
-    optimizers = Optimizers(config, model, model.roles)
-    ids = task.train_ids[:2048]
-    examples = Batch(ids, *task.batch(ids))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        seconds = [_timed(lambda: training_step(model, optimizers, examples, config, 1024)) for _ in range(6)]
-    finally:
-        torch.set_num_threads(threads)
-    return 6 * 512 * 59 * len(ids) / min(seconds)
-
-
-def _timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mechmem.core.arguments import checked
 from mechmem.core.arrays import Array, numbers
+from mechmem.core.config import check_different
 from mechmem.core.roles import Roles
 from mechmem.core.stats import proportion
 from mechmem.core.subject import Subject, check_alike
@@ -51,6 +52,8 @@ _EMPTY = {
 }
 
 TASK_NEEDS = ("pairs", "group", "operation")
+
+NOTHING_TO_CONTROL = "no extractor applies to the network"
 
 
 @checked
@@ -97,18 +100,19 @@ def audit(
         return pool([audit(one, extractors, train=train, progress=progress) for one in subject])
     task = subject.task
     chosen = [extractor(name) for name in extractors] if extractors is not None else _default(subject)
-    again = next((each.name for place, each in enumerate(chosen) if each in chosen[:place]), None)
-    if again is not None:
-        raise ConfigError(f"extractors must be different, but {again!r} is given twice")
+    check_different("extractors", [each.name for each in chosen])
     twins = {"untrained": untrained, "one_step": one_step, "noise_only": noise_only}
     for name, twin in twins.items():
         if twin is not None:
             check_twin(subject, name, twin)
     own = [_splits(each, subject) for each in chosen]  # before twins are trained, since a setting may not fit
-    controls = control_models(subject, twins, train, progress=progress)
-    controlled: dict[str, Subject | str] = {
-        name: model if isinstance(model, str) else _as_control(subject, name, model) for name, model in controls.items()
-    }
+    controlled: dict[str, Subject | str] = dict.fromkeys((*NETWORK_CONTROLS, *LABEL_CONTROLS), NOTHING_TO_CONTROL)
+    if any(cell.estimate is not None for splits in own for cell in splits.values()):
+        controls = control_models(subject, twins, train, progress=progress)
+        controlled = {
+            name: model if isinstance(model, str) else _as_control(subject, name, model)
+            for name, model in controls.items()
+        }
     structure = held_out_structure(subject)
     return Scorecard(
         name=subject.name,

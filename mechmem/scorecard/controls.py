@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mechmem.core.inputs import one_tensor
 from mechmem.core.subject import Subject, TwinKind
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError, UnknownNameError
@@ -53,7 +54,7 @@ class LogitTable(nn.Module):
             raise ConfigError("logits contain NaN or infinity")
         self.logits: Tensor
         self.register_buffer("logits", logits.detach().clone())
-        inputs = task.batch(task.ids)[0]
+        inputs = one_tensor(task.batch(task.ids)[0], "a table of logits by input")
         self._row = {key: row for row, key in enumerate(_keys(inputs))}
         if len(self._row) != len(inputs):
             raise ConfigError("two ids of the task have the same input, so a table cannot distinguish them")
@@ -99,7 +100,7 @@ def kernel_ridge(task: Task) -> Float[Tensor, "example class"]:
         )
     from sklearn.kernel_ridge import KernelRidge  # slow to load, and not needed for pairs
 
-    inputs = task.batch(task.ids)[0] if pairs is None else F.one_hot(pairs, task.symbols)
+    inputs = one_tensor(task.batch(task.ids)[0], "kernel ridge") if pairs is None else F.one_hot(pairs, task.symbols)
     features = inputs.double().reshape(len(inputs), -1)
     ridge = KernelRidge(**RIDGE).fit(features[train].numpy(), label_grid(task)[train].double().numpy())
     return torch.from_numpy(ridge.predict(features.numpy()))

@@ -18,7 +18,8 @@ CONTROLS = {
     "noise_only": "the same training, every training label uniform over all classes",
     "random_choice": (
         "the network itself, with the extractor's choice made at random: a frequency per neuron for filtration, "
-        "vectors of different neurons put together for shared_subspaces, the same number of neurons for keep and drop"
+        "vectors of different neurons put together for shared_subspaces, the same number of neurons for keep and drop, "
+        "of directions for curvature_directions"
     ),
     "inputs": "no network: the same probe on the inputs themselves (probes of layers)",
     "label_grid": "no network: one-hot training labels on the grid (extractors of logits only)",
@@ -151,6 +152,12 @@ RANDOM_CHOICES = {
         "0.05 there if clusters are drawn at random instead. A high figure says neither that the network is empty nor "
         "that its labels are enough, which the untrained, one-step and noise-only networks are there to tell. What the "
         "row reads beyond it comes from what the vectors of one neuron say about each other."
+    ),
+    "random_directions": (
+        "The random choice control of curvature_directions keeps as many directions of every layer, drawn from those "
+        "with any curvature. Where most of the curvature lies in a few directions in a thousand, it keeps next to "
+        "nothing of the network, so that a low figure says little: random directions that cost as much accuracy are "
+        "the fairer comparison, which mm.edit_curves makes."
     ),
 }
 """What a high accuracy of a random choice means, by the extractor that makes it."""

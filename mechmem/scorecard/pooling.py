@@ -156,7 +156,15 @@ def compare(cards: Sequence[Scorecard]) -> Comparison:
     cards = tuple(cards)
     if not all(isinstance(card, Scorecard) for card in cards):
         raise ConfigError("compare takes scorecards, the results of audit")
-    names = [card.name for card in cards]
-    if not cards or len(set(names)) != len(names):
-        raise ConfigError(f"compare needs scorecards with different names, got {shown(names)}")
+    check_names([card.name for card in cards])
     return Comparison(cards)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names of scorecards by which a comparison could not tell them apart.
+
+    Raises:
+        ConfigError: there is no name, or two are the same.
+    """
+    if not names or len(set(names)) != len(names):
+        raise ConfigError(f"compare needs scorecards with different names, got {shown(names)}")

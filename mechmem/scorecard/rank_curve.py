@@ -21,12 +21,10 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, NotFiniteError
-from mechmem.math.logits import NOT_FINITE, answers_of
-from mechmem.models.reading.forward import raw_logits
 from mechmem.models.reading.low_rank import decomposed
 from mechmem.plotting.lines import lines
+from mechmem.scorecard.edited import Edited
 from mechmem.tasks.config import SPLITS
-from mechmem.tasks.splits import Marks, training_set
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -148,21 +146,16 @@ def rank_curve(
         raise ConfigError(f"ranks must be a list of numbers, got {shown(ranks)}")
     asked = spaced if ranks is None else [getattr(rank, "item", lambda rank=rank: rank)() for rank in ranks]
     kept = sorted({whole.kept(rank) for rank in asked})
-    marks, train = Marks(subject.task), training_set(subject.task)
-    correct, fitted = [], []
+    measured = Edited(subject.task)
     for rank in kept:
-        answers = answers_of(raw_logits(whole.truncated(subject, rank)))
-        correct.append(marks.counts(answers[subject.task.rows(marks.ids)]))
-        own = answers[subject.task.rows(train.ids)]
-        lost = bool((own == NOT_FINITE).any())
-        fitted.append(float("nan") if lost else float((own == train.labels).double().mean()))
+        measured.add(whole.truncated(subject, rank))
     return RankCurve(
         whole.layer,
         whole.full,
         torch.tensor(kept),
-        marks.n,
-        torch.stack(correct),
-        len(train.ids),
-        torch.tensor(fitted, dtype=torch.float64),
+        measured.n,
+        measured.correct,
+        measured.n_train,
+        measured.fitted,
         whole.values.square().mean(0).sqrt(),
     )

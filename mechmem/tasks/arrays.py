@@ -29,7 +29,8 @@ class ArrayTask(Task):
     arrays are copied: what is done to them afterwards does not change the task.
 
     Args:
-        inputs: inputs of the model, one row per example.
+        inputs: inputs of the model, one row per example. Rows of all arrays belong together by position, whatever the
+            index of a table.
         given: the labels used in training; ignored on held-out examples.
         true: the true labels; −1 on training examples whose true label is unknown. None if that is all of them: the
             given labels of held-out examples are then their true labels.
@@ -46,8 +47,8 @@ class ArrayTask(Task):
     Raises:
         ConfigError: an array does not hold one number, label or truth value per example, lengths differ, `train` holds
             numbers other than 0 and 1, the true label of a held-out example is missing, labels are outside the classes,
-            a held-out example is a copy of a training example, a true label is not the operation's answer, or the
-            training or test set is empty.
+            a held-out example is a copy of a training example, a true label is not the operation's answer, the
+            training or test set is empty, or two tables have one index in two orders.
     """
 
     @checked
@@ -63,6 +64,7 @@ class ArrayTask(Task):
         n_classes: int | None = None,
         copies: Copies = "refuse",
     ):
+        arrays.check_order(inputs=inputs, given=given, true=true, train=train, operands=operands)
         inputs, train = arrays.numbers(inputs, "inputs"), arrays.truth_values(train, "train")
         held = {"given": given} if true is None else {"given": given, "true": true}
         labels = arrays.labels({} if true is None else {"given": train == 1}, **held)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError
 from mechmem.tasks.config import GroupConfig, ModularConfig, TaskConfig
+from mechmem.tasks.grammar import GrammarTask
 from mechmem.tasks.grid_tasks import GroupTask, ModularTask
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.images import ImageTask
+from mechmem.tasks.sequence_config import GrammarConfig
 
 
 def build_task(config: TaskConfig, *, recorded: bool = False) -> Task:
@@ -27,4 +29,6 @@ def build_task(config: TaskConfig, *, recorded: bool = False) -> Task:
         return GroupTask(config)
     if isinstance(config, ImageConfig):
         return ImageTask(config, recorded=recorded)
+    if isinstance(config, GrammarConfig):
+        return GrammarTask(config)
     raise ConfigError(f"no task is built from a {type(config).__name__}")

@@ -40,6 +40,7 @@ class LabelNoise(Config):
     """
 
     kind: ClassVar[str] = "label_noise"
+    option_names = {"fraction": "label_noise", "distribution": "noise_kind"}
     fraction: float = 0.0
     distribution: NoiseKind = "wrong"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-import sympy.ntheory
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -50,7 +49,9 @@ class CyclicGroup:
         """Residues in the order of the group: the generator's i-th multiple (or power) is at position i."""
         if not self.multiplicative:
             return torch.arange(self.p)
-        root = sympy.ntheory.primitive_root(self.p)
+        from sympy.ntheory import primitive_root  # slow to load, and only products of residues need it
+
+        root = primitive_root(self.p)
         assert root is not None
         return torch.tensor([pow(int(root), i, self.p) for i in range(self.p - 1)])
 

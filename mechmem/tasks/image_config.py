@@ -45,6 +45,7 @@ class Augmentation(Config):
     """
 
     kind: ClassVar[str] = "augmentation"
+    option_names = {"labels": "view_labels"}
     degrees: float = 0.0
     translate: float = 0.0
     zoom: float = 0.0

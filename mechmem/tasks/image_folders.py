@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import torch
 from einops import rearrange
 
 from mechmem.core.arrays import labels as read_labels
+from mechmem.core.in_words import reason
 from mechmem.errors import ConfigError
 from mechmem.tasks.image_data import SIXTEEN_BITS, ImageData
 
-TEST_SPLITS = ("test", "validation", "valid")
+TEST_SPLITS = ("test", "validation", "valid", "val", "dev", "eval", "testing", "evaluation")
+"""Names of held-out splits, in any case; of several, the first in this order."""
 
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "target", "category")
 """Columns of classes; of several, the first in this order."""
@@ -33,12 +36,12 @@ def read_datasets(name: str, *, download: bool) -> ImageData:
     Raises:
         ConfigError: it cannot be read, or is not a set of labelled images of one size.
     """
-    loaded = _opened(name, download)
+    loaded = opened(name, download)
     if "train" not in loaded and len(loaded) > 1:
         raise ConfigError(f"{name!r} has no split 'train'; it has {', '.join(map(str, loaded))}")
     parts = [loaded["train"] if "train" in loaded else next(iter(loaded.values()))]
-    own = next((split for split in TEST_SPLITS if split in loaded and loaded[split] is not parts[0]), None)
-    parts += [loaded[own]] if own else []
+    own = held_out_split(loaded, repr(name)) if "train" in loaded else None
+    parts += [] if own is None else [loaded[own]]
     image, label = _columns(name, parts[0])
     if any(image not in part.features or label not in part.features for part in parts):
         raise ConfigError(f"{name!r} has the columns {image} and {label} in its split train, but not in {own}")
@@ -56,14 +59,14 @@ def read_datasets(name: str, *, download: bool) -> ImageData:
     return ImageData(wide, classes, n_classes, len(pixels[1]) if own else 0, None if names is None else tuple(names))
 
 
-def _opened(name: str, download: bool) -> Mapping[Any, Any]:
+def opened(name: str, download: bool) -> Mapping[Any, Any]:
     """Return the splits by name."""
     import datasets
 
-    path = Path(name)
+    path, folder = Path(name), os.path.isdir(name)
     try:
-        with _quiet(bars=not path.is_dir()), contextlib.nullcontext() if download else _offline():
-            if not path.is_dir():
+        with _quiet(bars=not folder), contextlib.nullcontext() if download else _offline():
+            if not folder:
                 loaded: Any = datasets.load_dataset(name)
             elif (path / "dataset_dict.json").exists() or (path / "state.json").exists():
                 loaded = datasets.load_from_disk(name)
@@ -72,13 +75,35 @@ def _opened(name: str, download: bool) -> Mapping[Any, Any]:
             else:
                 loaded = datasets.load_dataset("imagefolder", data_dir=name)
     except Exception as error:  # any failure of the hub, the folder or the network
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        if path.is_dir():
-            raise ConfigError(f"data {name!r} cannot be read as images: {reason[0][:200]}; {LAYOUT}") from error
+        if folder:
+            raise ConfigError(f"data {name!r} cannot be read as images: {reason(error)}; {LAYOUT}") from error
         raise ConfigError(
-            f"data {name!r} is neither digits, mnist5k, a local folder, nor a data set that opens: {reason[0][:200]}"
+            f"data {name!r} is neither digits, mnist5k, a local folder, nor a data set that opens: {reason(error)}"
         ) from error
     return loaded if isinstance(loaded, Mapping) else {"train": loaded}
+
+
+def held_out_split(splits: Iterable[Any], name: str, *, strict: bool = True) -> Any:
+    """Return which of the splits besides "train" is held out; None if there are none.
+
+    Args:
+        splits: the names of the splits.
+        name: whose they are, for errors.
+        strict: whether to refuse others when none of them is known to be held out.
+
+    Raises:
+        ConfigError: there are others, and none is called as held-out data are.
+    """
+    others = [split for split in splits if str(split) != "train"]
+    # Of names that differ in case, the plain one.
+    called = {str(split).lower(): split for split in sorted(others, key=lambda split: str(split).islower())}
+    found = next((called[each] for each in TEST_SPLITS if each in called), None)
+    if found is None and others and strict:
+        raise ConfigError(
+            f"{name} has the splits train and {', '.join(map(str, others))}, of which none is called 'test' or "
+            "'validation': name the held-out one so, or pass the split of training data alone"
+        )
+    return found
 
 
 def _columns(name: str, part: Any) -> tuple[str, str]:
@@ -104,7 +129,7 @@ def _check_folders(name: str, names: Any, found: list[set[Any]]) -> None:
     Raises:
         ConfigError: classes are named like splits, and each split has one of its own, or none.
     """
-    splits = {"train", "training", *TEST_SPLITS, "val", "eval"}
+    splits = {"train", "training", *TEST_SPLITS}
     if names is not None and len(found) > 1 and {*names} <= splits and all(len(each - {None}) < 2 for each in found):
         raise ConfigError(f"{name!r} has images in {' and '.join(names)}, but no folders of classes there; {LAYOUT}")
 

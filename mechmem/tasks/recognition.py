@@ -7,10 +7,10 @@ import functools
 import math
 from collections.abc import Mapping
 
+import scipy
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from scipy import stats as scipy_stats
 from torch import Tensor
 
 from mechmem.core.storage import record
@@ -137,7 +137,7 @@ def recognised(
 
 def _by_chance(agreeing: int, n: int) -> float:
     """Bound the probability that a table of random answers agrees in so many cells with some renaming of one group."""
-    log = scipy_stats.binom.logsf(agreeing - 1, n**2, 1 / n) + 3 * math.lgamma(n + 1)
+    log = scipy.stats.binom.logsf(agreeing - 1, n**2, 1 / n) + 3 * math.lgamma(n + 1)
     return math.exp(min(0.0, float(log)))
 
 

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 from torch import Tensor
 
 from mechmem.core.randomness import generator
@@ -33,6 +33,7 @@ class RelabelledTask(Task):
         self.ids, self.train_ids, self.test_ids = task.ids, task.train_ids, task.test_ids
         self.operands, self.group, self.operation = task.operands, task.group, task.operation
         self.augmented, self.title, self.class_names = task.augmented, task.title, task.class_names
+        self.example_names, self.units = task.example_names, task.units
         self.dropped_copies, self.held_out_copies = task.dropped_copies, task.held_out_copies
         self._labels = task.given(task.ids).clone()
         self._labels[task.rows(task.train_ids)] = given
@@ -45,6 +46,10 @@ class RelabelledTask(Task):
     def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
         """The original task's."""
         return self._task.source(ids)
+
+    def answer_positions(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+        """The original task's."""
+        return self._task.answer_positions(ids)
 
     @property
     def symbols(self) -> int:
@@ -62,9 +67,7 @@ class RelabelledTask(Task):
         """The original task's description."""
         return self._task.summary
 
-    def batch(
-        self, ids: Int[Tensor, " example"], step: int | None = None
-    ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
+    def batch(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Inputs, Int[Tensor, " example"]]:
         """Return the original inputs with the new labels."""
         return self._task.batch(ids, step)[0], self._labels[self.rows(ids)]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, Literal, get_args
 
-from mechmem.core.config import LATER, Config, check_choice, check_kind, check_number, check_whole
+from mechmem.core.config import LATER, Config, check_choice, check_different, check_kind, check_number, check_whole
 from mechmem.errors import ConfigError
 from mechmem.models.networks.config import MLPConfig, ModelConfig
 from mechmem.models.networks.mask_config import TurnOver
-from mechmem.tasks.config import SPLITS, ModularConfig, TaskConfig
+from mechmem.tasks.config import ModularConfig, TaskConfig
+from mechmem.training.stopping import stop_condition
 
 Loss = Literal["cross_entropy", "mse"]
 OptimizerName = Literal["adam", "adamw", "sgd", "muon"]
@@ -18,8 +20,6 @@ Precision = Literal["fp32", "bf16"]
 
 MOST_STEPS, MOST_SAVED = 10**9, 10**6
 """Most steps of a run, and most evaluations and checkpoints."""
-
-_CONDITION = re.compile(rf"({'|'.join(SPLITS)})\s*(>=|<=)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +36,17 @@ class TrainConfig(Config):
         betas: decay rates of Adam's moments.
         momentum: momentum of sgd and muon.
         steps: number of optimisation steps.
-        batch_size: examples per step; 0 for the full batch. With BatchNorm every step needs at least two examples.
-        precision: "fp32", or "bf16" for matrix products in bfloat16 (weights, sums and the optimiser stay float32).
+        batch_size: examples per step, or sequences if the task has such; 0 for the full batch. With BatchNorm every
+            step needs at least two examples.
+        precision: "fp32", or "bf16" for matrix products in bfloat16 (weights, sums and the optimiser stay float32);
+            faster only on processors with instructions for it, and many times slower on others.
         seed: seed of the initialisation, the order of minibatches and dropout.
         evaluations: number of evaluations after step 0, log-spaced.
         checkpoints: number of saved states after step 0, log-spaced.
-        stop_when: condition that ends training early at an evaluation, e.g. "test >= 0.99"; "" for none.
+        stop_when: condition that ends training early at an evaluation: "test >= 0.99" (or another split, or <=);
+            "settled", if after half of the steps no split's accuracy has moved by more than 0.002 over the last third
+            of the steps taken and the last five evaluations; "" for none. A network that memorizes first and would
+            generalize after a longer plateau is "settled" before: to date such a rise, take all steps.
         clip_norm: largest norm of a step's gradient, to which longer ones are scaled down; 0 for none. It couples the
             examples of a batch, and is not allowed with turn-over dropout.
         left_out: ids of training examples that no step uses. All others keep their place in the order, so that runs
@@ -93,27 +98,30 @@ class TrainConfig(Config):
             )
         if not isinstance(self.left_out, tuple) or any(type(each) is not int or each < 0 for each in self.left_out):
             raise ConfigError(f"left_out must be a tuple of example ids, got {self.left_out!r}")
-        self.stop_condition()
-
-    def stop_condition(self) -> tuple[str, str, float] | None:
-        """Return (split, comparison, threshold) of `stop_when`, or None.
-
-        Raises:
-            ConfigError: the condition cannot be parsed.
-        """
-        if not self.stop_when:
-            return None
-        match = _CONDITION.fullmatch(self.stop_when.strip())
-        if match is None:
-            allowed = " or ".join(SPLITS)
-            raise ConfigError(f"stop_when must be like 'test >= 0.99', with {allowed}; got {self.stop_when!r}")
-        threshold = float(match[3])
-        if not 0 <= threshold <= 1:
-            raise ConfigError(f"stop_when compares an accuracy, at least 0 and at most 1, got {self.stop_when!r}")
-        return match[1], match[2], threshold
+        check_different("left_out", self.left_out)
+        stop_condition(self.stop_when)
 
 
 def log_schedule(steps: int, count: int) -> list[int]:
     """Return 0, then up to `count` log-spaced steps in 1 … `steps`, always including the last."""
     spaced = {round(steps ** (i / max(count - 1, 1))) for i in range(count)} if count > 1 else set()
     return sorted({0, steps} | {step for step in spaced if 1 <= step <= steps})
+
+
+def chosen_steps(name: str, steps: int, wanted: int | Iterable[int]) -> frozenset[int]:
+    """Return the steps at which something is done: so many, or those that are given.
+
+    Raises:
+        ConfigError: there are too many, one is not in 0 … `steps`, or they are a generator that was used before.
+    """
+    if not isinstance(wanted, Iterable):
+        check_whole(name, int(wanted), 1, MOST_SAVED)
+        return frozenset(log_schedule(steps, int(wanted)))
+    chosen = list(itertools.islice(wanted, MOST_SAVED + 1))
+    if len(chosen) > MOST_SAVED:
+        raise ConfigError(f"{name} must be at most {MOST_SAVED:,} steps, got more")
+    if not chosen and isinstance(wanted, Iterator):
+        raise ConfigError(f"{name} must be steps, got a generator that yields none (any more): pass a list")
+    for step in chosen:
+        check_whole(f"a step of {name}", step, 0, steps)
+    return frozenset(map(int, chosen))

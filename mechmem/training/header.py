@@ -21,6 +21,8 @@ from mechmem.errors import MechmemError, RunDirectoryError
 from mechmem.training.config import TrainConfig
 
 FORMAT = 1
+TWINS = "twins"
+"""Folder of a run's twins, which are runs themselves."""
 NAMES = ("config.json", "history.jsonl", "history.bits", "finished.json")
 """Files of a run directory."""
 MOST_THREADS = 1024
@@ -106,13 +108,15 @@ def started(path: Path) -> bool:
 
 
 def strangers(path: Path) -> list[str]:
-    """Return the names in a directory, but for those of temporary files and locks.
+    """Return the names in a directory, but for those of temporary files, locks, and twins.
+
+    Twins may be trained before the run itself has begun.
 
     Raises:
         RunDirectoryError: the directory cannot be read.
     """
     try:
-        return [each.name for each in path.iterdir() if each.name != LOCK and not becomes(each, *NAMES)]
+        return [each.name for each in path.iterdir() if each.name not in (LOCK, TWINS) and not becomes(each, *NAMES)]
     except OSError as error:
         raise RunDirectoryError(f"cannot read {path}: {error.strerror}") from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,8 @@ from mechmem.core.task import Task
 from mechmem.errors import ConfigError, TrainingFailedError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import block_rows
-from mechmem.models.networks.dropout import begin_step
+from mechmem.models.networks.dropout import begin_step, dropout_layers
+from mechmem.models.networks.masks import ExampleMask
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.training.config import TrainConfig
 from mechmem.training.evaluate import loss_of
@@ -26,6 +27,7 @@ from mechmem.training.minibatches import Batch, Order, TrainingSet
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.progress import reporter
 from mechmem.training.recorder import Recorder
+from mechmem.training.stopping import stop_condition
 
 
 def optimize(
@@ -64,22 +66,22 @@ def optimize(
     batches = _Batches(config, task, device)
     coupled = couples_rows(model)
     rows = len(task.train_ids) if coupled else block_rows(model)
-    buffers = _Buffers(model)
+    dropout, masks, buffers = dropout_layers(model), mask_layers(model), _Buffers(model)
     step = first or 0
-    stop = config.stop_condition()
+    stop = stop_condition(config.stop_when)
     try:
         model.train()
         with reporter(title, step, config.steps, show=progress) as report:
             row = recorder(0, optimizers) if first is None else recorder.catch_up(step)
             report.step(step, row)
             # Checked before a step: a run killed just before an early stop must still stop when resumed.
-            while step < config.steps and not (step and _holds(row, stop)):
+            while step < config.steps and not (step and row and stop and stop.holds(recorder.rows, config.steps)):
                 buffers.keep(optimizers.updates)
-                begin_step(model, config.seed, step)
+                begin_step(dropout, config.seed, step)
                 examples = batches.at(step)
                 if coupled and len(examples.given) < 2:
                     raise TrainingFailedError(f"step {step + 1} would see {len(examples.given)} examples of its batch")
-                loss = float(training_step(model, optimizers, examples, config, rows))
+                loss = float(training_step(model, optimizers, examples, config, rows, masks))
                 step += 1
                 if not math.isfinite(loss):
                     raise TrainingFailedError(
@@ -108,29 +110,42 @@ def training_step(
     examples: Batch,
     config: TrainConfig,
     rows: int,
+    masks: Sequence[ExampleMask],
 ) -> Float[Tensor, ""]:
-    """Take one step on these examples, in row blocks whose gradients sum to that of the batch; return the loss."""
+    """Take one step, in row blocks whose gradients sum to that of the batch.
+
+    Args:
+        model: the network.
+        optimizers: its optimiser.
+        examples: the examples of the step.
+        config: the training config.
+        rows: most examples of a block.
+        masks: the network's layers with example masks.
+
+    Returns:
+        the loss before the step; 0 without examples.
+    """
     optimizers.zero_grad()
-    given, masks = examples.given, mask_layers(model)
-    total = torch.zeros((), device=given.device)
-    n = len(given)
+    n, losses = len(examples.given), list[Tensor]()
     # One autocast region around all blocks, so that a weight is cast to bfloat16 once per step.
     low = config.precision == "bf16"
-    with torch.autocast(given.device.type, torch.bfloat16) if low else contextlib.nullcontext():
-        for block in blocks(n, rows):
-            with of_examples(masks, examples.ids[block]):
-                logits = model(examples.inputs[block]).float()
-            share = len(logits) / n
-            loss = loss_of(logits, given[block], config.loss) * share
+    with torch.autocast(examples.given.device.type, torch.bfloat16) if low else contextlib.nullcontext():
+        # A minibatch of which every example is left out has no block at all.
+        for part in [examples] if 0 < n <= rows else map(examples.part, blocks(n, rows)):
+            with of_examples(masks, part.ids) if masks else contextlib.nullcontext():
+                logits = model(part.inputs).float()
+            loss = loss_of(logits, part.given, config.loss)
+            if n > rows:
+                loss = loss * (len(logits) / n)
             loss.backward()
-            total += loss.detach()
+            losses.append(loss.detach())
     if low:
         # Within an autocast region of the caller's, the weights of this step would be kept for the next.
         torch.clear_autocast_cache()
     if config.clip_norm:
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
     optimizers.step()
-    return total
+    return sum(losses[1:], losses[0]) if losses else torch.zeros(())
 
 
 def couples_rows(model: nn.Module) -> bool:
@@ -163,17 +178,18 @@ class _Buffers:
     """Copy, from before the step, of what a forward pass changes without an update (BatchNorm's running statistics)."""
 
     def __init__(self, model: nn.Module):
-        self._model = model
+        norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        self._changing = [buffer for norm in norms for buffer in norm.buffers()]
         self._kept: tuple[int, list[Tensor]] = -1, []
 
     def keep(self, updates: int) -> None:
         """Copy the buffers before update number `updates` + 1."""
-        self._kept = updates, [buffer.detach().clone() for buffer in self._model.buffers()]
+        self._kept = updates, [buffer.clone() for buffer in self._changing]
 
     def restore(self, updates: int) -> None:
         """Restore the buffers, unless the step they were copied for has made its update."""
         if self._kept[0] == updates:
-            for buffer, value in zip(self._model.buffers(), self._kept[1], strict=True):
+            for buffer, value in zip(self._changing, self._kept[1], strict=True):
                 buffer.copy_(value)
 
 
@@ -182,24 +198,20 @@ class _Batches:
 
     def __init__(self, config: TrainConfig, task: Task, device: torch.device):
         self._set = TrainingSet(task, device)
-        self._order = Order(len(task.train_ids), config.batch_size, config.seed)
+        self._units = task.units
+        drawn = task.train_ids if task.units is None else task.units
+        self._order = Order(len(drawn), config.batch_size, config.seed)
         self._seen = ~torch.isin(task.source(task.train_ids), torch.tensor(config.left_out, dtype=torch.long))
-        self._whole = self._order.whole and bool(self._seen.all())
+        self._whole = self._order.whole and bool(self._seen.all()) and task.units is None
 
     def at(self, step: int) -> Batch:
         """Return the examples of a step (counted from 0)."""
         if self._whole:
             return self._set.whole(step)
         places = self._order.at(step)
+        if self._units is not None:
+            places = self._units[places].flatten()
         return self._set.at(places[self._seen[places]], step)
-
-
-def _holds(row: dict[str, Any] | None, condition: tuple[str, str, float] | None) -> bool:
-    if row is None or condition is None:
-        return False
-    split, comparison, threshold = condition
-    value = row[split]
-    return value is not None and (value >= threshold if comparison == ">=" else value <= threshold)
 
 
 def widen_heap() -> None:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from mechmem.core.inputs import one_tensor
 from mechmem.core.randomness import generator
 from mechmem.core.task import Task
 
@@ -25,6 +26,10 @@ class Batch:
     ids: Int[Tensor, " example"]
     inputs: Shaped[Tensor, "example ..."]
     given: Int[Tensor, " example"]
+
+    def part(self, block: slice) -> Batch:
+        """Return the examples of a block of rows."""
+        return Batch(self.ids[block], self.inputs[block], self.given[block])
 
 
 class Order:
@@ -60,7 +65,10 @@ class Order:
 
 
 class TrainingSet:
-    """A task's training examples on a device, held in memory unless augmentation changes them at every step.
+    """A task's training examples on a device.
+
+    They are held in memory, unless augmentation changes them at every step, or they are drawn in units: the prefixes of
+    a sequence take far more memory than the sequence.
 
     Args:
         task: the task.
@@ -69,11 +77,12 @@ class TrainingSet:
 
     def __init__(self, task: Task, device: torch.device):
         self._task, self._device = task, device
-        self._held = None if task.augmented else self._shown(torch.arange(len(task.train_ids)))
+        drawn = task.augmented or task.units is not None
+        self._held = None if drawn else self._shown(torch.arange(len(task.train_ids)))
 
     @property
     def changes(self) -> bool:
-        """Whether the inputs change at every step."""
+        """Whether the inputs are made anew at every step."""
         return self._held is None
 
     def whole(self, step: int) -> Batch:
@@ -90,4 +99,5 @@ class TrainingSet:
     def _shown(self, places: Int[Tensor, " example"], step: int | None = None) -> Batch:
         ids = self._task.train_ids[places]
         inputs, given = self._task.batch(ids, step)
+        inputs = one_tensor(inputs, "training by a config")
         return Batch(self._task.source(ids), inputs.to(self._device), given.to(self._device))

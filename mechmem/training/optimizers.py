@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,15 @@ from mechmem.errors import ConfigError, RunDirectoryError
 from mechmem.training.config import TrainConfig
 
 _STATE_NAME = re.compile(r"(?P<part>\d+)\.(?P<parameter>\d+)\.(?P<key>\w+)")
+
+
+@runtime_checkable
+class StateTensors(Protocol):
+    """Anything with a state of named tensors."""
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return the state."""
+        ...
 
 
 class Optimizers:
@@ -34,10 +44,10 @@ class Optimizers:
     """
 
     def __init__(self, config: TrainConfig, model: nn.Module, roles: Roles):
-        self._model = model
+        self._model, self._parameters = model, tuple(model.parameters())
         self.updates, self.whole = 0, True
         self._matrices: list[tuple[Role, int | None, Tensor]] = []
-        parameters = list(model.parameters())
+        parameters = list(self._parameters)
         lr, decay = config.lr, config.weight_decay
         self.parts: Sequence[torch.optim.Optimizer]
         if config.optimizer == "sgd":
@@ -73,9 +83,8 @@ class Optimizers:
 
     def step(self) -> None:
         """Apply the parameters' gradients."""
-        parameters = dict(self._model.named_parameters())
         for role, index, view in self._matrices:
-            gradients = [parameters[name].grad for name in role.names]
+            gradients = [self._model.get_parameter(name).grad for name in role.names]
             view.grad = _oriented(role.arrange([g for g in gradients if g is not None]), index)
         self.whole = False
         for part in self.parts:
@@ -85,7 +94,8 @@ class Optimizers:
 
     def zero_grad(self) -> None:
         """Clear the gradients."""
-        self._model.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the state as named tensors (moments, step counts, momentum buffers)."""

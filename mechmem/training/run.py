@@ -5,6 +5,7 @@ checkpoints/step_N.safetensors      the network's state
 checkpoints/step_N.optimizer.safetensors   the optimiser's state, for the newest checkpoint only
 history.jsonl                       one line per evaluation
 history.bits                        per evaluation, packed: prediction = given, prediction = true, for every id
+observations/epoch_N.safetensors    what training passes said of each training example, if they were observed
 finished.json                       last step and the reason why training ended
 twins/                              twins, by a hash of their training
 
@@ -22,12 +23,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from mechmem.core import files, storage
 from mechmem.core.roles import Roles
-from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError, RunDirectoryError
 from mechmem.models.hooks.running import as_configured, device_of
@@ -37,6 +37,7 @@ from mechmem.tasks.build import build_task
 from mechmem.training.config import log_schedule
 from mechmem.training.header import Header, read_header
 from mechmem.training.history import History, read_history
+from mechmem.training.observations import Observations, epochs_of, read_observations
 
 STATE, OPTIMIZER = ".safetensors", ".optimizer.safetensors"
 REMEDY = "; mm.train with the same config and directory trains what is missing again"
@@ -247,6 +248,23 @@ class Run:
         bits = np.unpackbits(packed.reshape(-1, 2, -(-n // 8)), axis=-1, count=n).astype(bool)
         return bits[:, 0], bits[:, 1]
 
+    @property
+    def observed(self) -> bool:
+        """Whether training passes were observed, by `Recorder.observe` or a callback of a trainer."""
+        return bool(epochs_of(self.path))
+
+    def observations(self) -> Observations:
+        """Return what the training passes said of each training example in each epoch.
+
+        Raises:
+            MissingNeedError: they were not observed.
+            RunDirectoryError: an epoch is missing or damaged.
+        """
+        written = (self._end() or {}).get("epochs", 0)
+        if not self.observed and not written:
+            raise MissingNeedError(f"{self.path} has no observations: its training passes were not observed")
+        return read_observations(self.path, self.header.run, self.task().train_ids, written)
+
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
@@ -273,25 +291,3 @@ def write_checkpoint(
         storage.write_tensors(run.checkpoint(step, OPTIMIZER), optimizer, about_checkpoint(run.header, step, OPTIMIZER))
     about = {**about_checkpoint(run.header, step, STATE), "history": history.seal()}
     storage.write_tensors(run.checkpoint(step), model.state_dict(), about)
-
-
-def recorded_right(
-    subject: Subject, ids: Int[Tensor, " example"], name: str
-) -> tuple[Int[np.ndarray, " evaluation"], Bool[np.ndarray, "evaluation example"]]:
-    """Return the steps at which a run was evaluated, and which examples' given labels were predicted at each.
-
-    Args:
-        subject: a network with its run.
-        ids: the examples, without augmentation or as fixed views.
-        name: name of the caller, for errors.
-
-    Raises:
-        MissingNeedError: there is no recorded run, or it is of another task.
-        RunDirectoryError: the run is damaged.
-    """
-    run, task = subject.run, subject.task
-    if not isinstance(run, Run):
-        raise MissingNeedError(f"{name!r} needs a run that recorded which predictions were correct")
-    if run.task().digest != task.digest:
-        raise MissingNeedError(f"{name!r} needs a run on this task, {task.digest}; it was on {run.task().digest}")
-    return run.history()["step"].to_numpy(np.int64, copy=True), run.correctness()[0][:, task.rows(ids).numpy()]

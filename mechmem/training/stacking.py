@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import reduce
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
@@ -20,6 +20,7 @@ from mechmem.core.roles import Roles
 from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import FEWEST_ROWS, block_rows
+from mechmem.models.networks.differentiable import RowSums
 from mechmem.models.networks.dropout import StepDropout
 from mechmem.models.networks.subnetworks import mask_layers
 from mechmem.training.config import TrainConfig
@@ -107,26 +108,6 @@ class _StackedTables(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {name: value for name, value in (kwargs or {}).items() if value not in (None, False)}
         if func is F.embedding_bag and len(args) == 2 and given.pop("norm_type", 2.0) == 2 and given == {"mode": "sum"}:
-            return _RowSums.apply(*args)
+            rows, table = args
+            return RowSums.apply(table, rows)
         return func(*args, **(kwargs or {}))
-
-
-class _RowSums(torch.autograd.Function):
-    """Sums of rows over all networks' tables, concatenated. Its gradient is that of the call in `vmap`."""
-
-    @staticmethod
-    def forward(rows: Tensor, table: Tensor) -> Tensor:
-        return F.embedding_bag(rows, table, mode="sum")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *args: Tensor) -> tuple[Tensor, int]:
-        assert in_dims == (0, 0)
-        rows, table = args
-        starts = rearrange(table.shape[1] * torch.arange(len(table), device=rows.device), "network -> network 1 1")
-        places = rearrange(rows + starts, "network example row -> (network example) row")
-        sums = F.embedding_bag(places, rearrange(table, "network row column -> (network row) column"), mode="sum")
-        return rearrange(sums, "(network example) column -> network example column", network=len(table)), 0

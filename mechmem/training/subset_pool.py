@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 
 import torch
 from torch import Tensor
 
-from mechmem.core.processes import run_interruptibly, worker_pool
-from mechmem.errors import TrainingFailedError
+from mechmem.core.processes import done_in_processes
 from mechmem.training.subset_trainer import Answers, Plan, SubsetTrainer
 
 
@@ -23,21 +20,11 @@ def in_processes(
     Raises:
         TrainingFailedError: a loss is not a number, or a process died.
     """
-    if not units:
-        return
-    try:
-        with worker_pool(min(workers, len(units))) as pool:
-            waiting = {pool.submit(run_interruptibly, _train, plan, unit[0]): unit for unit in units}
-            for future in as_completed(waiting):
-                # As arrays, because a pool sends tensors through shared memory, which may be scarce.
-                member, predictions, logits = future.result()
-                report(plan.config.steps)
-                yield (
-                    waiting[future],
-                    Answers(_tensor(member), _tensor(predictions), None if logits is None else _tensor(logits)),
-                )
-    except BrokenProcessPool as error:
-        raise TrainingFailedError(f"a process that trained subset networks died (out of memory?): {error}") from error
+    calls = {unit: functools.partial(_train, plan, unit[0]) for unit in units}
+    # As arrays, because a pool sends tensors through shared memory, which may be scarce.
+    for unit, (member, predictions, logits) in done_in_processes(calls, workers, "trained subset networks"):
+        report(plan.config.steps)
+        yield unit, Answers(_tensor(member), _tensor(predictions), None if logits is None else _tensor(logits))
 
 
 @functools.lru_cache(maxsize=1)

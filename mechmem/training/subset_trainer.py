@@ -16,7 +16,8 @@ from mechmem.errors import ConfigError, TrainingFailedError
 from mechmem.math.logits import answers_of
 from mechmem.models.hooks.running import block_rows, resolve_device
 from mechmem.models.networks.build import Network, build_model
-from mechmem.models.networks.dropout import begin_step
+from mechmem.models.networks.dropout import begin_step, dropout_layers
+from mechmem.models.networks.subnetworks import mask_layers
 from mechmem.models.reading.forward import logits_of
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
@@ -110,6 +111,8 @@ class SubsetTrainer:
     def __init__(self, plan: Plan):
         self.plan, self.task = plan, build_task(plan.config.task)
         task, n = self.task, len(self.task.sources)
+        if task.units is not None:
+            raise ConfigError("train_subsets draws examples one by one, and this task's are drawn by sequence")
         if not 0 < round(plan.fraction * n) < n:
             raise ConfigError(f"subsets with a fraction {plan.fraction} of {n} examples have all or none of them")
         self._device = resolve_device(plan.device)
@@ -155,11 +158,12 @@ class SubsetTrainer:
         order = Order(len(places), config.batch_size, seed)
         held = self._held_whole([places], order)
         rows = len(places) if couples_rows(model) else block_rows(model)
+        dropout, masks = dropout_layers(model), mask_layers(model)
         model.train()
         for step in range(config.steps):
-            begin_step(model, seed, step)
+            begin_step(dropout, seed, step)
             examples = self._shown.at(places[order.at(step)], step) if held is None else held[0]
-            self._check(training_step(model, optimizers, examples, config, rows), step, number)
+            self._check(training_step(model, optimizers, examples, config, rows, masks), step, number)
             report(1)
         return self._answers([number], lambda _: model)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mechmem.core import files
 from mechmem.core.arguments import checked
-from mechmem.core.paths import check_path, check_place
+from mechmem.core.paths import TemporaryFolder, check_path, check_place
 from mechmem.core.processes import interruptible
 from mechmem.core.roles import Roles
 from mechmem.core.storage import warn_unchecked
@@ -30,14 +30,16 @@ from mechmem.models.hooks.running import as_configured, resolve_device
 from mechmem.models.networks.build import Network, build_model
 from mechmem.models.networks.mask_config import TurnOver
 from mechmem.tasks.build import build_task
+from mechmem.tasks.splits import labelled_splits
 from mechmem.training.config import TrainConfig
-from mechmem.training.header import started
+from mechmem.training.header import TWINS, started
 from mechmem.training.isolation import warn_of_leaks
 from mechmem.training.loop import check_batches, optimize
 from mechmem.training.optimizers import Optimizers
-from mechmem.training.recorder import Recorder, TemporaryFolder
+from mechmem.training.recorder import Recorder
 from mechmem.training.resume import recorded_threads, restore, same_run
 from mechmem.training.run import Run
+from mechmem.training.stopping import Threshold, stop_condition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class ConfigRetrainer:
         folder: directory of the twins, each a run named by a hash of its training.
         device: device of their training.
         owner: object that must live as long as the folder.
+        threads: number of threads on which the run was trained, and on which its twins are; None for the present one.
     """
 
     config: TrainConfig
@@ -57,6 +60,7 @@ class ConfigRetrainer:
     folder: Path
     device: str = "cpu"
     owner: object = None
+    threads: int | None = None
 
     def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
         """Return a twin, trained now or loaded from the folder.
@@ -111,9 +115,11 @@ class ConfigRetrainer:
     def _trained(self, twin: TrainConfig, kind: str, progress: bool) -> nn.Module:
         if not self.folder.parent.exists():
             raise RunDirectoryError(f"{self.folder.parent} was moved or removed since; load the run from where it is")
-        made_by = f"{twin.digest}|{torch.__version__}|{torch.get_num_threads()}|{self.device}"
-        out = self.folder / f"{kind}-{hashlib.blake2b(made_by.encode(), digest_size=6).hexdigest()}"
-        return train(twin, out=out, device=self.device, progress=progress, title=kind.replace("_", "-") + " twin").model
+        title = kind.replace("_", "-") + " twin"
+        with recorded_threads(self.threads):
+            made_by = f"{twin.digest}|{torch.__version__}|{torch.get_num_threads()}|{self.device}"
+            out = self.folder / f"{kind}-{hashlib.blake2b(made_by.encode(), digest_size=6).hexdigest()}"
+            return train(twin, out=out, device=self.device, progress=progress, title=title).model
 
 
 @checked
@@ -143,7 +149,7 @@ def train(
         title: name of the run in the bar; by default the directory's name.
 
     Raises:
-        ConfigError: the argument is not a config, or cannot be built.
+        ConfigError: the argument is not a config, cannot be built, or stops by a split without examples.
         RunDirectoryError: `out` holds something else, a run of another config, or a damaged run, or another process
             writes to it.
         TrainingFailedError: the loss is not a number, or a result could not be written.
@@ -166,6 +172,8 @@ def train(
     if out is not None and begun is None:
         check_place(out)
     task = build_task(config.task, recorded=begun is not None)
+    if begun is None:
+        _check_reachable(config.stop_when, task)
 
     def build() -> tuple[Network, Optimizers]:
         with recorded_threads(None if begun is None else begun.threads):
@@ -202,8 +210,19 @@ def train(
                     )
             except OSError as error:
                 raise TrainingFailedError(f"could not write to {run.path}: {error}") from error
-    retrainer = ConfigRetrainer(config, steps=last, folder=run.path / "twins", device=device, owner=run)
+    threads = torch.get_num_threads() if begun is None else begun.threads
+    retrainer = ConfigRetrainer(config, last, run.path / TWINS, device, owner=run, threads=threads)
     return Subject(model, task, model.roles, run=run, retrainer=retrainer, name=title if out is None else run.path.name)
+
+
+def _check_reachable(stop_when: str, task: Task) -> None:
+    """Refuse a condition on a split without examples, which would never hold."""
+    condition = stop_condition(stop_when)
+    if not isinstance(condition, Threshold):
+        return
+    known = [split.name for split in labelled_splits(task)]
+    if condition.split not in known:
+        raise ConfigError(f"stop_when: this task has no examples in {condition.split}, only in {', '.join(known)}")
 
 
 @checked
@@ -259,13 +278,14 @@ def load(
     retrainer = None
     if run.config is not None:
         folder, owner = _twins_folder(run.path)
-        retrainer = ConfigRetrainer(run.config, steps=chosen, folder=folder, device=device, owner=owner)
+        threads = run.header.threads
+        retrainer = ConfigRetrainer(run.config, chosen, folder, device, owner=owner, threads=threads)
     return Subject(network, run.task(), run.roles(), run=run, retrainer=retrainer, name=run.path.resolve().name)
 
 
 def _twins_folder(path: Path) -> tuple[Path, object]:
     """Return the directory of a run's twins (a temporary one if the run is read-only), and the object that owns it."""
     if os.access(path, os.W_OK):
-        return path / "twins", None
+        return path / TWINS, None
     folder = TemporaryFolder()
     return Path(folder.path), folder

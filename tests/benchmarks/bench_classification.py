@@ -95,7 +95,7 @@ def run(add: Callable[..., None]) -> None:
     examples = Batch(task.train_ids, *task.batch(task.train_ids))
 
     def step() -> torch.Tensor:
-        return training_step(model, optimizers, examples, settings, block_rows(model))
+        return training_step(model, optimizers, examples, settings, block_rows(model), ())
 
     one_step, cached = alternately(step, ours, 3)
     add(f"{what}, against one training step", one_step, cached, 1, speedup=False)

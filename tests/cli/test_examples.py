@@ -74,7 +74,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line(run, options, message, cap
             ["--mask-layers", "0"],
             "--mask-layers is an option of --masks turn_over or example_tied, not of --masks none",
         ),
-        (["--masks", "turn_over", "--keep", "1"], "keep probability must be below 1"),
+        (["--masks", "turn_over", "--keep", "1"], "keep probability must lie between 0 and 1"),
         (["--masks", "turn_over", "--clip-norm", "1"], "couples the examples"),
     ],
 )

@@ -8,7 +8,8 @@ import pytest
 
 from mechmem.cli import main as cli
 from mechmem.cli.grouping import GROUPS, grouped, ungrouped
-from mechmem.cli.main import COMMANDS, main
+from mechmem.cli.main import main
+from mechmem.cli.running import COMMANDS
 
 CLASSES = {name: command for name, (command, _) in COMMANDS.items()}
 

@@ -109,5 +109,5 @@ def test_what_an_interrupted_command_held_is_let_go_while_signals_are_ignored(mo
 
     monkeypatch.setitem(cli.COMMANDS, "list", (cli.COMMANDS["list"][0], interrupted))
     assert cli.main(["list"]) == 130
-    assert "To resume: mechmem list" in capsys.readouterr().err
+    assert capsys.readouterr().err == "mechmem: interrupted. To run it again: mechmem list\n"
     assert heard == [signal.SIG_IGN]

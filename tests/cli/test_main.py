@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import mechmem as mm
 from mechmem.cli.main import main
 from mechmem.core import files
 
@@ -56,8 +57,8 @@ def test_bad_settings_are_refused_before_anything_is_written(capsys, tmp_path, a
 
 
 def test_a_typo_in_a_command_is_refused(capsys):
-    names = "ablate, analyse, audit, compare, demo, discover, examples, explore, list, neuron, over-training, patch, "
-    names += "reproduce, train, train-images"
+    names = "ablate, analyse, audit, compare, demo, discover, examples, explore, label-issues, list, neuron, "
+    names += "over-training, patch, reproduce, sweep, sweep-images, sweep-table, train, train-images"
     wanted = f"no command 'trian'. Did you mean 'train'? One of: {names}"
     assert refused(capsys, "trian") == refused(capsys, "trian", "--p", "5") == f"mechmem: {wanted}"
 
@@ -232,6 +233,27 @@ def test_starting_up_loads_neither_torch_nor_transformer_lens():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.slow
+def test_the_demo_trains_networks_and_twins_side_by_side_and_once(tmp_path, monkeypatch):
+    from mechmem.cli import demo
+
+    def tiny(seed):
+        task = mm.ModularConfig(p=11, noise=mm.LabelNoise(0.3), seed=seed)
+        widths = {"hidden_rule": 24, "heavy_noise": 32}
+        return {name: mm.TrainConfig(task, mm.MLPConfig(width), steps=20) for name, width in widths.items()}
+
+    monkeypatch.setattr(demo, "demo_configs", tiny)
+    out = tmp_path / "demo"
+    entries = demo.run_demo(out, progress=False)
+    assert [card.name for _, card in entries] == ["hidden_rule", "heavy_noise"] and (out / "report.html").exists()
+    # The audits found the twins that had been trained beside the networks.
+    assert [len(list(out.glob(f"{name}/twins/noise_only-*"))) for name in tiny(0)] == [1, 1]
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("finished.json")}
+    again = demo.run_demo(out, progress=False)
+    assert [card.to_json() for _, card in again] == [card.to_json() for _, card in entries]
+    assert made == {path: path.stat().st_mtime_ns for path in out.rglob("finished.json")}
 
 
 def test_two_demos_do_not_share_a_directory(capsys, tmp_path):

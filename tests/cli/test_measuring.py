@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -15,6 +16,10 @@ COMMANDS = {
     "ablate": (lambda run: mm.ablate(run, by="weight_norm", points=3), ["--by", "weight_norm", "--points", "3"]),
     "patch": (lambda run: mm.patch(run, metric="probability"), ["--metric", "probability"]),
     "neuron": (lambda run: mm.neuron(run, 2), ["2"]),
+    "label-issues": (
+        lambda run: mm.label_issues(run, "margin", count=3, point="inputs"),
+        ["--score", "margin", "--count", "3", "--point", "inputs"],
+    ),
     "over-training": (lambda run: mm.over_training(run, ["raw", "weight_norm"]), ["raw", "weight_norm"]),
 }
 
@@ -57,7 +62,7 @@ def test_a_command_gives_what_its_function_gives(name, runs, tmp_path, capsys):
 )
 def test_no_work_is_done_for_a_picture_that_cannot_be_drawn(line, runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("BROWSER_PATH", "/no/such/file")
-    monkeypatch.setattr("mechmem.cli.main._load_libraries", lambda: pytest.fail("libraries were loaded"))
+    monkeypatch.setattr("mechmem.cli.running._load_libraries", lambda: pytest.fail("libraries were loaded"))
     line = [runs[0] if word == "RUN" else word for word in line.split()]
     assert main([*line, "--out", str(tmp_path / "x.svg")]) == 2
     assert "pictures need Chromium" in capsys.readouterr().err and not list(tmp_path.iterdir())
@@ -95,6 +100,14 @@ def test_a_state_is_chosen_by_its_step(runs, capsys):
     assert first[0]["before"] == pytest.approx(wanted["before"][0])
 
 
+def test_runs_in_folders_of_one_name_are_told_apart_by_their_paths(runs, tmp_path, capsys):
+    folders = [str(tmp_path / place / "copy") for place in ("left", "right")]
+    for run, folder in zip(runs, folders, strict=True):
+        shutil.copytree(run, folder)
+    assert main(["compare", *folders, "--extractors", "raw", "--json"]) == 0
+    assert {row["name"] for row in json.loads(capsys.readouterr().out)["rows"]} == {"left/copy", "right/copy"}
+
+
 def test_runs_are_compared_and_pooled(runs, tmp_path, capsys):
     assert main(["compare", *runs, "--extractors", "raw", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["rows"]) == 2
@@ -122,9 +135,21 @@ def test_a_page_to_explore_is_written_and_its_place_and_size_are_told(runs, tmp_
     assert '"own":0,' in out.read_text(encoding="utf-8") and '"own":2,' in page.read_text(encoding="utf-8")
 
 
+def test_suspect_labels_are_listed_and_reviewed(runs, tmp_path, capsys):
+    page = tmp_path / "review.html"
+    assert main(["label-issues", runs[0], "--score", "margin", "--count", "2", "--review", str(page)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.endswith(f"Written: {page}\n") and "suspect" in shown
+    first = mm.label_issues(mm.load(runs[0]), "margin", count=2)
+    assert all(f'"id": {example},' in page.read_text(encoding="utf-8") for example in first.ids[:2].tolist())
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("label-issues RUN --score marjin", "Did you mean 'margin'"),
+        ("label-issues RUN --review x.csv", "--review must end in .html or .htm"),
+        ("label-issues RUN --review x.html --out ./x.html", "--review and --out must be two files"),
         ("analyse RUN logit_spektrum", "Did you mean 'logit_spectrum'"),
         ("analyse RUN", "Missing from mechmem analyse"),
         ("neuron RUN 900", "no neuron 900"),

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from mechmem.cli.lines import LEAST
-from mechmem.cli.main import COMMANDS, main
+from mechmem.cli.main import main
+from mechmem.cli.running import COMMANDS
 
 TINY = "--p 5 --width 4 --steps 2 --evaluations 1 --checkpoints 1 --quiet"
 NINES = "9" * 23
@@ -44,6 +45,19 @@ LINES = [
     f"train {TINY} --out FILE",
     f"train {TINY} --out x/../y",
     f"train {TINY} --out FILE/run",
+    f"train {TINY} --out LINK",
+    f"train {TINY} --left-out 3 3",
+    f"train {TINY} --label-noise 0 --stop-when 'train_noisy>=0.5'",
+    "analyse RUN fitting_order --step 2",
+    "list --out x",
+    "sweep --p 5 --steps 2 --grid seed=1 --out LINK",
+    "sweep --p 5 --steps 2 --grid seed=1 --out s --workers 500000",
+    "sweep PIPE",
+    "sweep DEEP",
+    "sweep-images nowhere.npz --steps 2 --grid lr=0.1 --out s",
+    "sweep-images digits --train 10000 --steps 2 --grid lr=0.1 --out s",
+    "reproduce nanda_2023 --out LINK --workers 500000",
+    "reproduce nanda_2023 --out LINK",
     "train-images digits --degrees 999 --quiet",
     "train-images digits --shear 999 --quiet",
     f"train-images digits --train {NINES} --quiet",
@@ -69,6 +83,12 @@ LINES = [
     f"audit {'x' * 300}",
     f"audit {'x/' * 2000}",
     "audit /proc/x",
+    *(
+        f"{command} --out RUN/{name}"
+        for command in ("over-training RUN raw", "ablate RUN", "compare RUN RUN", "discover RUN")
+        for name in ("config.json", "finished.json")
+    ),
+    "compare RUN RUN",
     "examples RUN --out FILE/x.csv",
     "examples RUN --out /proc/x.csv",
     f"examples RUN --out {'x' * 300}.csv",
@@ -78,6 +98,8 @@ LINES = [
     f"examples RUN --most {NINES}",
     "demo --out FILE --quiet",
     "demo --out /proc/x --quiet",
+    "demo --device cuda:99 --quiet",
+    "demo --device gpu --out x --quiet",
     f"demo --seed {NINES} --quiet",
     "demo --seed -1 --quiet",
     "reproduce nanda_2023 --out FILE",
@@ -95,8 +117,21 @@ LINES = [
 
 
 def parts(line, run, file):
-    words = {"RUN": str(run), "FILE": str(file), "EMPTY": "", "NULL": "a\0b"}
-    return [words.get(word, word.strip("'").replace("FILE/", f"{file}/")) for word in line.split(" ")]
+    words = {
+        "RUN": str(run),
+        "FILE": str(file),
+        "EMPTY": "",
+        "NULL": "a\0b",
+    }
+    words |= {name.upper(): str(file.with_name(name)) for name in ("link", "pipe", "deep")}
+    return [
+        words.get(word, word.strip("'").replace("FILE/", f"{file}/").replace("RUN/", f"{run}/"))
+        for word in line.split(" ")
+    ]
+
+
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +146,17 @@ def test_a_wrong_line_is_refused_at_once_and_leaves_nothing(line, run, capsys, t
     file, empty = tmp_path / "file", tmp_path / "empty"
     file.write_text("mine")
     empty.mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "deep").write_text(f"a = {'[' * 100_000}")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     monkeypatch.chdir(empty)
-    before = sorted(os.walk(run))
+    before = contents(run)
     capsys.readouterr()
     assert main(parts(line, run, file)) == 2
     out, err = capsys.readouterr()
     assert err.startswith("mechmem: ") and err.count("\n") == 1 and len(err) < 700 and not out
-    assert not any(empty.iterdir()) and file.read_text() == "mine" and sorted(os.walk(run)) == before
+    assert not any(empty.iterdir()) and not (tmp_path / "nowhere").exists()
+    assert file.read_text() == "mine" and contents(run) == before
 
 
 @pytest.mark.parametrize(
@@ -129,6 +168,7 @@ def test_a_wrong_line_is_refused_at_once_and_leaves_nothing(line, run, capsys, t
         ("train --left-out 3 a", "--left-out must be whole numbers, got 3 a"),
         ("examples RUN --most many", "--most must be a whole number, got many"),
         ("train --widht 5", "Unrecognized options: --widht, 5. Did you mean --width?"),
+        ("list --out x", "Unrecognized options: --out x"),
         ("train --p 5 --p 7", "--p is given 2 times: give it once, followed by all of its values"),
         ("audit RUN --extractors raw --extractors diagonal", "--extractors is given 2 times"),
         ("train --left-out", "nothing is given after --left-out"),
@@ -152,7 +192,7 @@ SEVERAL = [
 @pytest.mark.parametrize(("name", "field"), SEVERAL)
 @pytest.mark.parametrize("more", ["", "--json", "--quiet"])
 def test_too_few_runs_are_refused_before_libraries_load(name, field, more, capsys, monkeypatch):
-    monkeypatch.setattr("mechmem.cli.main._load_libraries", lambda: pytest.fail("libraries were loaded"))
+    monkeypatch.setattr("mechmem.cli.running._load_libraries", lambda: pytest.fail("libraries were loaded"))
     kept, least, wanted = LEAST[name]
     given = ["one"] * (least - 1 + (field != kept))
     assert kept == field and least and main([name, *([] if field == "runs" else ["run"]), *given, *more.split()]) == 2

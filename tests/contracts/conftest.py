@@ -1,6 +1,7 @@
 """Small trained networks, between them with everything that a plugin may need."""
 
 import pytest
+import torch
 
 import mechmem as mm
 
@@ -9,6 +10,8 @@ OTHER_SUBJECTS = {
     "augmentation": "augmented",
     "turn_over": "turned_over",
     "example_tied": "tied",
+    "observations": "observed",
+    "linear_layers": "layered",
 }
 """What a plugin may need that the first network lacks, and which has it."""
 
@@ -54,6 +57,19 @@ def augmented():
     return mm.train(config, progress=False)
 
 
+@pytest.fixture(scope="session")
+def layered():
+    """A network of linear layers as PyTorch has them, for what has factors of these alone."""
+    config = mm.TrainConfig(
+        task=mm.ImageConfig(train=40, test=30, noise=mm.LabelNoise(0.3)),
+        model=mm.ImageMLPConfig((6, 5)),
+        steps=3,
+        batch_size=20,
+        checkpoints=1,
+    )
+    return mm.train(config, progress=False)
+
+
 def masked(masks):
     config = mm.TrainConfig(
         task=mm.ModularConfig(p=7, train_fraction=0.6, noise=mm.LabelNoise(0.3)),
@@ -76,6 +92,25 @@ def turned_over():
 def tied():
     """A network with example-tied dropout."""
     return masked(mm.ExampleTied())
+
+
+@pytest.fixture(scope="session")
+def observed(subject):
+    """A network whose training passes were observed."""
+    model, task = subject.copy_model(), subject.task
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = mm.Recorder(model, task, steps=3, roles=subject.roles, evaluations=2, checkpoints=2)
+    recorder(0)
+    inputs, given = task.batch(task.train_ids)
+    for step in (1, 2, 3):
+        logits = model(inputs)
+        recorder.observe(task.train_ids, logits, given)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, given).backward()
+        optimizer.step()
+        recorder.end_epoch(step)
+        recorder(step)
+    return mm.Subject(model.eval(), task, subject.roles, run=recorder.run(), name="observed")
 
 
 @pytest.fixture(scope="session")

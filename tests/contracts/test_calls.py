@@ -106,6 +106,7 @@ def names(tiny_run, tmp_path_factory):
         "array_task": mm.ArrayTask(torch.arange(18.0).reshape(9, 2), labels, labels, torch.arange(9) < 6),
         "image_task": mm.ImageTask(mm.ImageConfig(train=100, test=50)),
         "recorder": mm.Recorder(tiny_run.model, task, steps=3, evaluations=[1]),
+        "loader": torch.utils.data.DataLoader([0, 1, 2]),
         "arrays": (torch.arange(18.0).reshape(9, 2), labels, labels, torch.arange(9) < 6),
     }
 
@@ -218,6 +219,18 @@ data_value(s, {})                                      | remov
 leave_one_out(s, sample=0)                             | sample
 leave_one_out(s, seed=-1)                              | seed
 influence(None)                                        | subjects must be
+influence(s, method=5)                                 | method must be a string
+influence(s, method='loss')                            | no method of influence 'loss'
+influence(s, method='datainf(damping=x)')              | damping must be a number
+attribution_quality(None)                              | subject must be an mm.Subject
+attribution_quality(s, None)                           | methods must be
+attribution_quality(s, [])                             | methods must be at least one
+attribution_quality(s, networks=1)                     | networks must be a whole number of at least 2
+attribution_quality(s, left_out=-1)                    | left_out
+attribution_quality(s, removals=5)                     | removals must be
+attribution_quality(s, removals=[0])                   | number of removed examples
+attribution_quality(s, flipped=0)                      | flipped
+attribution_quality(s, seed=-1)                        | seed
 probe_layers(s, points=[])                             | points
 probe_layers(s, folds=1)                               | folds
 probe_layers(s, folds=10**6)                           | folds
@@ -294,6 +307,31 @@ extractor('low_rank(W_out,half)')                      | rank must be
 extractor('low_rank(rank=True)')                       | rank must be
 audit(s, 'low_rank(W_ou,2)')                           | Did you mean 'W_out'
 audit(s, 'low_rank(W_out,6)')                          | rank must be at most 5, the full rank of 'W_out'
+edit_curves(None)                                      | subject must be
+edit_curves(model)                                     | task
+edit_curves(s, 5)                                      | edits must be
+edit_curves(s, [])                                     | edits must be at least one surgery
+edit_curves(s, [5])                                    | edits must be
+edit_curves(s, 'low_rnk')                              | Did you mean 'low_rank'
+edit_curves(s, 'raw')                                  | no surgery 'raw'
+edit_curves(s, 'low_rank(W_ou)')                       | Did you mean 'W_out'
+edit_curves(s, {'low_rank': 5})                        | edits must be
+edit_curves(s, {'low_rank': []})                       | there are no values for 'low_rank'
+edit_curves(s, {'low_rank': [0]})                      | rank must be a whole number of at least 1
+edit_curves(s, {'low_rank': ['half']})                 | edits must be
+edit_curves(s, {'quadratic': [1]})                     | no setting that makes 'activation' stronger
+edit_curves(s, {'low_rank': [2]}).at_price('a')        | lost must be a number
+edit_curves(s, {'low_rank': [2]}).at_price(2)          | lost must lie in \\[0, 1\\]
+edit_curves(s, {'low_rank': [2]}).at_price(0.1, 'all') | no knowledge 'all'
+edit_curves(s, {'low_rank': [2]}).readings([])         | prices must be at least one
+edit_curves(s, {'low_rank': [2]}).readings([2.0])      | lost must lie in \\[0, 1\\]
+extractor('curvature_directions(0)')                   | keep must be above 0 and at most 1, got 0
+extractor('curvature_directions(1.5)')                 | keep must lie in \\[0, 1\\], got 1.5
+extractor('curvature_directions(keep=most)')           | keep must be a number
+extractor('curvature_directions(labels=wrong)')        | no labels of the gradients 'wrong'
+extractor('curvature_directions(examples=0)')          | examples must be a whole number of at least 1
+extractor('curvature_directions')(s)                   | needs linear_layers
+audit(mm.Subject(nn.Linear(2, 5), array_task), 'curvature_directions(layers=wieght)') | Did you mean 'weight'
 extractor('same_answer(-1)')                           | rank must be a whole number of at least 0
 extractor('same_answer(2.5)')                          | rank must be a whole number
 intervene(s, None)                                     | edit
@@ -337,6 +375,41 @@ ArrayTask(*arrays, operation=5)                        | operation must be a str
 ArrayTask(*arrays, copies=True)                        | copies must be
 ArrayTask(*arrays[:3], None)                           | train must be
 ArrayTask(*arrays[:3], ['yes'] * 9)                    | train must be
+DatasetTask(5)                                         | train must be a data set
+DatasetTask([(torch.zeros(2), 0)] * 9, label=torch.zeros(3)) | label must have one value
+DatasetTask([(torch.zeros(2), 0)] * 9, held_out=HUGE)  | held_out must be
+DatasetTask([(torch.zeros(2), 0)] * 9, noise=0.3)      | noise must be
+DatasetTask([(torch.zeros(2), 0)] * 9, collate='pad')  | collate must be
+DatasetTask([(torch.zeros(2), 0)] * 9, seed=-1)        | seed must be
+SequenceTask(5)                                        | tokens must
+SequenceTask([[0, 1], [1]])                            | tokens must be rows of one length
+SequenceTask([[0, 1]] * 2, vocabulary=HUGE)            | vocabulary must be
+SequenceTask([[0, 1]] * 2, split='ab')                 | split must be
+SequenceTask([[0, 1]] * 2, copies='keep')              | copies
+SequenceTask.from_text(5)                              | text must be
+SequenceTask.from_text('abc', tokenizer=5)             | tokenizer must be
+GrammarConfig(repeats=5)                               | repeats must be
+GrammarTask(5)                                         | config must be a GrammarConfig
+CausalTransformerConfig(tokens=-1)                     | tokens must be
+NextToken(model, task)                                 | task must be a SequenceTask
+memorized_sequences(s)                                 | needs a task of sequences
+memorized_sequences(s, 'a')                            | prefix must be
+continuations(s, [0], 3)                               | needs a task of sequences
+continuations(model, [0], 3)                           | subject must be an mm.Subject
+sequence_edits(s, 5)                                   | edits must be
+sequence_edits(s, ['low_rank'])                        | needs a task of sequences
+roles_from(nn.Linear(3, 3), task)                      | does not run
+roles_from(nn.Linear(2, 5), task, examples=1)          | examples must be
+label_issues(s, 'losss')                                | losss
+label_issues(s, count=-1)                              | count must be
+label_issues(s, neighbours=0)                          | neighbours must be
+cleaned(task, 5)                                       | decisions must be
+cleaned(task, pd.DataFrame({'id': [0]}))               | no column 'decision'
+write_review(5, task, folder / 'r.html')               | issues must be
+write_review(mm.label_issues(s), task, folder / 'r.txt')  | path must end in
+NamedInputs({})                                        | named inputs must be
+NamedInputs({'x': torch.zeros(2), 'y': torch.zeros(3)}) | named inputs must be
+NamedInputs({'x': [1, 2]})                             | named inputs must be
 ImageData.from_arrays(np.zeros((3, 4, 4)), np.array([0, 1, 2**60]))  | labels must be below
 ImageData.from_arrays(np.zeros((3, 4, 4)), [0, 1, 2], n_test='a')    | n_test must be
 ImageData.from_arrays(np.zeros((3, 4, 4)), [0, 1, 2], n_classes=2**40) | n_classes must be at most
@@ -387,6 +460,22 @@ array_task.true(torch.tensor([9]))                     | no example id 9
 array_task.given(torch.tensor([-1]))                   | no example id -1
 image_task.batch(torch.tensor([-1]))                   | no example id -1
 image_task.true(torch.tensor([-1]))                    | no example id -1
+Recorder(model, task, steps=3, resume=4)               | resume must be at most 3
+Recorder(model, task, steps=3, resume='a')             | resume must be a whole number
+recorder.observe(None, logits)                         | ids must be at least one example id
+recorder.observe(torch.tensor(3), logits)              | ids must be at least one example id
+recorder.observe(task.train_ids, None)                 | returns a NoneType, not logits
+recorder.observe(task.train_ids, logits)               | logits of shape
+recorder.observe(task.train_ids, logits[:len(task.train_ids)], [0, 1]) | labels must be a tensor
+recorder.observe(task.test_ids, logits[:len(task.test_ids)]) | ids must be training examples
+recorder.end_epoch('a')                                | step must be a whole number
+recorder.end_epoch(1)                                  | no example was observed
+HuggingFaceCallback(task, ids='id').watch_.follow(loader, None) | no column 'id'
+HuggingFaceCallback(task).watch_.follow([1, 2], None)  | list has none
+LightningCallback(task, ids=[1]).watch_.follow(loader, None) | have 3 rows, and there are 1 ids|ids must be training
+SkorchCallback(task).watch_.follow(loader, None)       | have 3 rows, and the task has
+KerasCallback(task, loader, checkpoints=0).watch_.begin(model, 3, passes=1) | checkpoints must be
+KerasNetwork(model)                                    | must be a keras.Model
 recorder.evaluate('a')                                 | step must be a whole number
 recorder.checkpoint(-1)                                | step must be a whole number
 recorder.finish(7, 'x')                                | step must be at most 3
@@ -407,12 +496,16 @@ TurnOverDropout(4).factor('own', None)                 | ids must be given
 TurnOverDropout(4).factor('full', torch.tensor([1]))   | ids must be None
 TurnOverDropout(4).mask(torch.tensor([-1]), 0.5)       | ids must be at least 0
 TurnOverDropout(4).mask(torch.tensor([1]), 2.0)        | keep probability must
+ExampleTiedDropout(4, shared=0)                        | share of shared units must lie between 0 and 1, got 0
+ExampleTiedDropout(4, memory=1)                        | memory probability must lie between 0 and 1, got 1
+data_value(s, {'a': s.task.train_ids})                 | 'a' are all training examples
+card.export(run / 'config.json')                       | holds something else than a result
 image_task.source(torch.tensor([-1]))                  | no example id -1
 Mean().update(torch.tensor(1.0))                       | axis of examples
 Gram().update(torch.tensor(1.0))                       | axis of examples
 fed(mm.Mean())                                         | shape \\(3,\\) in this chunk and \\(2,\\)
 fed(mm.Variance())                                     | shape \\(3,\\) in this chunk and \\(2,\\)
-audit(s, ['raw'], untrained=t.model)                   | untrained must be a network like .* same architecture
+audit(s, ['raw'], untrained=t.model)                   | untrained must be a network like
 audit(bare, ['raw'], train=lambda task: model)         | train returns must be another network
 audit(bare, ['raw'], train=lambda task: copy.deepcopy(model)) | train returns must be another network
 audit(bare, ['raw'], train=lambda task: t.model)       | train returns must be a network like .* same architecture
@@ -420,7 +513,7 @@ audit(bare, ['raw'], train=lambda task: nn.Linear(2, 5)) | train returns must be
 audit(bare, ['raw'], train=lambda task: meta)          | train returns must be .* meta device
 audit(bare, ['raw'], train=lambda task: Returns(None)) | train returns must be .* there is no tensor in it
 probe_layers(s, untrained=model)                       | untrained must be another network
-probe_layers(s, untrained=t.model)                     | untrained must be a network like .* same architecture
+probe_layers(s, untrained=t.model)                     | untrained must be a network like
 probe_layers(s, clean_labels=model)     | clean_labels must be another network
 audit(mm.Subject(Returns(None), task), ['raw'])        | returns a NoneType, not logits; there is no tensor
 audit(mm.Subject(Returns(torch.zeros(25, 5) > 0), task), ['raw'])     | got torch.bool
@@ -497,8 +590,32 @@ over_training(s, 'nope')                               | no measurement 'nope'
 analyse(s, 'nope')                                     | no analysis 'nope'
 analyse(s, 'x' * 5000)                                 | no analysis 'xxx
 GroupConfig('Z' + '9' * 5000)                          | no group 'Z999
-audit(s, ['raw', 'raw'])                               | extractors must be different, but 'raw' is given twice
-audit(s, ['raw', 'logits'])                            | extractors must be different, but 'raw' is given twice
+audit(s, ['raw', 'raw'])                               | extractors: 'raw' is given twice
+audit(s, ['raw', 'logits'])                            | extractors: 'raw' is given twice
+ablate(s, order=['low', 'low'])                        | order of ablation: 'low' is given twice
+over_training(s, ['ipr', 'ipr'])                       | what: 'ipr' is given twice
+neuron_scores(s, ['ipr', 'ipr'])                       | neuron_scores: 'ipr' is given twice
+example_scores(s, ['margin', 'margin'])                | example_scores: 'margin' is given twice
+attribution_quality(s, ['trak', 'trak'])               | methods: 'trak' is given twice
+TrainConfig(left_out=(3, 4, 3))                        | left_out: 3 is given twice
+train(mm.TrainConfig(mm.ModularConfig(p=5), steps=2, stop_when='train_noisy >= 1')) | no examples in train_noisy
+Subject(s.model, s.task, name=' ')                     | a subject needs a name
+Subject(s.model, s.task, mm.Roles(readout=mm.Role('nope', 'a b -> a b'))) | no parameter 'nope'
+Recorder(s.model, s.task, steps=2, roles=mm.Roles(activation='nope')) | no submodule 'nope'
+attached.run_with_hooks(torch.zeros(2, 2), fwd_hooks=[('0.hook_out', lambda value, hook: value.double())]) | float64
+sweep(mm.TrainConfig(), {'seed': [1]}, out='sweep', workers=10**6) | number of workers must be at most
+sweep(mm.TrainConfig(), {'seed': [1]}, out='')          | out must be a path
+sweep(mm.TrainConfig(), {'lr': np.array(0.1)}, out='s') | lr must be a list of values
+sweep(mm.TrainConfig(), {'lr': {0.1, 0.2}}, out='s')   | lr must be a list of values
+NamedInputs({'x': torch.zeros(2, 3)})['x']             | rows of named inputs are chosen by
+NamedInputs({3: torch.zeros(2, 3)})                    | names of inputs must be strings
+intervene(s, mm.Edit('hook_hidden', 1e39))             | at most 3.4e\\+38 in a network of float32
+Edit('hook_hidden', 10**400)                           | value of an edit must be finite
+intervene(s, mm.Edit('hook_hidden', torch.empty(0)))   | cannot be given \\(0,\\)
+intervene(s, mm.Edit('hook_hidden'), ids=[3, 3])       | ids must be distinct
+patch(s, ids=[3, 3])                                   | ids must be distinct
+patch(s, ids=[3, 3], donor_ids=[4, 4])                 | distinct pairs, but \\(3, 4\\) is repeated
+edit_curves(s, ['low_rank', 'low_rank'])               | edits: 'low_rank' is given twice
 fed(mm.Gram())                                         | shape \\(3,\\) in this chunk and \\(2,\\)
 """
 CASES = [tuple(part.strip() for part in line.rsplit(" | ", 1)) for line in CALLS.strip().splitlines()]
@@ -579,7 +696,13 @@ def test_every_setting_is_of_the_type_that_its_annotation_says(cls):
 MADE_BY_MECHMEM = {
     name for name in mm.__all__ if hasattr(getattr(mm, name), "to_frame") or hasattr(getattr(mm, name), "save")
 }
-FREE = {("analyse", "settings"), ("reproduce", "tell"), ("activations", "points"), ("extractor", "name")}
+FREE = {
+    ("sweep", "measure"),
+    ("analyse", "settings"),
+    ("reproduce", "tell"),
+    ("activations", "points"),
+    ("extractor", "name"),
+}
 """Arguments that may be anything, or are told wrong only by what they are used for."""
 
 
@@ -615,6 +738,8 @@ def test_every_argument_of_every_public_function_refuses_a_stranger(
         "subjects": names["s"],
         "receiver": names["s"],
         "config": names["config"],
+        "configs": names["config"],
+        "out": tmp_path / "out",
         "cards": [names["card"]],
         "task": names["task"],
         "model": names["model"],
@@ -624,8 +749,11 @@ def test_every_argument_of_every_public_function_refuses_a_stranger(
         "what": "raw",
         "entries": [(names["s"], names["card"])],
         "path": names["run"],
-        "edits": mm.Edit("act"),
+        "edits": ["low_rank"] if name == "sequence_edits" else mm.Edit("act"),
         "p": 7,
+        "tokens": [[0, 1], [1, 0]],
+        "sequences": [0],
+        "prefix": 1,
         "networks": 2,
         "senders": "act",
         "part": "own",
@@ -647,13 +775,26 @@ def test_every_argument_of_every_public_function_refuses_a_stranger(
         "labels": [0, 1, 2],
         "units": 4,
         "shared": 0.5,
+        "loader": names["loader"],
         "memory": 0.5,
         "seed": 0,
+        "decisions": pd.DataFrame({"id": [], "decision": [], "label": []}),
     }
+    if name == "write_review":
+        right["issues"] = mm.label_issues(names["s"])
+    if name == "NextToken":
+        right["task"] = mm.SequenceTask([[0, 1], [1, 0]])
     if name == "isolation":
         right["what"] = names["config"]
-    if name.endswith("Task") and name != "ArrayTask":
-        kinds = {"ModularTask": mm.ModularConfig(p=5), "GroupTask": mm.GroupConfig("Z5"), "ImageTask": mm.ImageConfig()}
+    if name == "DatasetTask":
+        right["train"] = [(torch.full((2,), float(place)), 0) for place in range(9)]
+    if name.endswith("Task") and name not in ("ArrayTask", "DatasetTask", "SequenceTask"):
+        kinds = {
+            "ModularTask": mm.ModularConfig(p=5),
+            "GroupTask": mm.GroupConfig("Z5"),
+            "ImageTask": mm.ImageConfig(),
+            "GrammarTask": mm.GrammarConfig(),
+        }
         right["config"] = kinds[name]
     parameters = inspect.signature(function).parameters.values()
     needed = {

@@ -36,6 +36,8 @@ OF_IMAGES = {
 }
 """Those whose network is one of images, with turn-over dropout."""
 
+OF_SEQUENCES = {"memorized_sequences", "continuations", "sequence_edits"}
+
 
 def example(name):
     """The code in a function's docstring: what is indented before the first section."""
@@ -59,6 +61,13 @@ def test_a_function_shows_how_it_is_called(name):
 
 
 @pytest.fixture(scope="module")
+def sequences():
+    task = mm.GrammarConfig(vocabulary=10, order=1, sharpness=6.0, length=18, train=2, test=2, passages=0, controls=0)
+    model = mm.CausalTransformerConfig(layers=1, d_model=8, heads=2)
+    return mm.train(mm.TrainConfig(task, model, lr=0.02, batch_size=10, steps=60), progress=False)
+
+
+@pytest.fixture(scope="module")
 def transformer():
     task = mm.ModularConfig(p=5, noise=mm.LabelNoise(0.3))
     model = mm.TransformerConfig(d_model=8, heads=2)
@@ -67,25 +76,30 @@ def transformer():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in NOT_RUN])
-def test_what_it_shows_runs(name, tiny_config, images, transformer, tmp_path, monkeypatch):
+def test_what_it_shows_runs(name, tiny_config, images, transformer, sequences, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     network = mm.train(tiny_config, out="runs/first", progress=False)
     mm.discover_rule(network).save("rule.safetensors")
     layers = {"encoder": nn.Sequential(nn.Linear(3, 4), nn.ReLU()), "classifier": nn.Linear(4, 2)}
     rows = mm.ArrayTask(torch.randn(9, 3), torch.arange(9) % 2, None, torch.arange(9) < 6)
     ids = images.task.train_ids[:5]
+    Path("decisions.csv").write_text("id,decision,label\n", encoding="utf-8")
     given = {
         "mm": mm,
+        "torch": torch,
         "dataclasses": dataclasses,
-        "network": images if name in OF_IMAGES else network,
+        "network": images if name in OF_IMAGES else sequences if name in OF_SEQUENCES else network,
         "other": mm.planted_network(5).subject,
         "transformer": transformer,
         "model": nn.Sequential(OrderedDict(layers)),
-        "task": rows if name == "attach" else network.task,
+        "task": rows if name in ("attach", "roles_from") else sequences.task if name in OF_SEQUENCES else network.task,
+        "issues": mm.label_issues(network),
         "config": tiny_config,
         "logits": torch.randn(25, 5),
         "ids": ids,
         "inputs": images.task.batch(ids)[0],
     }
-    code = example(name).replace("steps=3000", "steps=20").replace("range(16)", "range(2)")
-    exec(compile(re.sub(r"(p=|network\()59", r"\g<1>7", code), name, "exec"), given)
+    for each in ["sweep", name] if name == "load_sweep" else [name]:
+        code = re.sub("steps=[23]000", "steps=20", example(each)).replace("range(16)", "range(2)")
+        code = code.replace('out="sweeps', 'engine="inline", out="sweeps').replace("p=31", "p=7")
+        exec(compile(re.sub(r"(p=|network\()59", r"\g<1>7", code), each, "exec"), given)

@@ -38,12 +38,22 @@ def subject() -> Subject:
     return Subject(model, task, planted.subject.roles)
 
 
-MASKS = {"turn_over": TurnOverDropout, "example_tied": ExampleTiedDropout}
+def mixing(width: int) -> nn.Linear:
+    """A linear layer of PyTorch's between the neurons and the readout."""
+    layer = nn.Linear(width, width, dtype=torch.float64)
+    draw = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(width) + 0.2 * torch.randn(width, width, generator=draw, dtype=torch.float64))
+        layer.bias.copy_(0.1 * torch.randn(width, generator=draw, dtype=torch.float64))
+    return layer
 
 
-def with_masks(name: str, subject: Subject) -> Subject:
-    """The subject, with the layer of example masks that the extractor needs."""
-    wanted = [MASKS[need] for part in extractor(name).parts for need in part.wants() if need in MASKS]
+LAYERS = {"turn_over": TurnOverDropout, "example_tied": ExampleTiedDropout, "linear_layers": mixing}
+
+
+def with_layer(name: str, subject: Subject) -> Subject:
+    """The subject, with the layer of example masks or the linear layer that the extractor needs."""
+    wanted = [LAYERS[need] for part in extractor(name).parts for need in part.wants() if need in LAYERS]
     if not wanted:
         return subject
     model = subject.copy_model()
@@ -213,7 +223,7 @@ MOVES_IDS = {"input_group", "slopes", "pairs"}
 
 def changes(name: str, token: str, subject: Subject) -> bool:
     """Whether breaking what `token` stands for changes what the extractor predicts."""
-    subject = with_masks(name, subject)
+    subject = with_layer(name, subject)
     broken, undo = BREAKS[token](subject)
     return not torch.allclose(undo(scores(name, broken)), scores(name, subject), rtol=1e-6, atol=1e-8)
 
@@ -231,7 +241,7 @@ def test_undeclared_knowledge_is_not_used(name, token, subject):
 
 @pytest.mark.parametrize("name", every_extractor())
 def test_other_test_inputs_are_read_only_where_declared(name, subject):
-    predictor, ids = extractor(name)(with_masks(name, subject)), subject.task.test_ids
+    predictor, ids = extractor(name)(with_layer(name, subject)), subject.task.test_ids
     alone = predictor(ids[::3])
     if "test_inputs" not in extractor(name).knows:
         assert torch.allclose(alone, predictor(ids)[::3], rtol=1e-6, atol=1e-8)

@@ -13,6 +13,8 @@ from mechmem.errors import MechmemError
 from mechmem.scorecard.audit import split_accuracies
 from mechmem.scorecard.extractor import extractor
 
+pytestmark = pytest.mark.unchecked
+
 NAMES = [(kind, name) for kind in KINDS for name in plugins(kind) if name != "activation"]
 PLUGIN = {"neuron_scores": score, "example_scores": example_score, "analyses": analysis}
 

@@ -12,7 +12,7 @@ from plugin_names import example_score, score
 
 import mechmem as mm
 from mechmem.core.needs import KNOWLEDGE
-from mechmem.core.plugins import KINDS, Surgery, plugins
+from mechmem.core.plugins import KINDS, Surgery, named, plugins
 from mechmem.core.results import Result
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.models.hooks.points import hook_points
@@ -43,6 +43,12 @@ def test_declarations(kind, name, cls):
         assert f"{field.name}:" in documented, f"{cls.__name__} does not document {field.name}"
     if cls.control:
         assert cls.control in plugins(kind)
+    if getattr(cls, "dial", ""):
+        made = [dataclasses.replace(named(kind, name), **{cls.dial: value}) for value in cls.dial_values]
+        assert len(made) == len(set(made)) > 1 and list(cls.dial_values) in (
+            sorted(cls.dial_values),
+            sorted(cls.dial_values, reverse=True),
+        )
 
 
 @pytest.mark.parametrize("name", CHAIN_PARTS)
@@ -120,9 +126,9 @@ def test_missing_needs_are_one_typed_error(kind, name, cls, subject):
     if not cls.needs:
         pytest.skip("needs nothing")
     draw = torch.Generator().manual_seed(0)
-    labels = torch.randint(3, (20,), generator=draw)
+    labels = torch.randint(4, (20,), generator=draw)
     task = mm.ArrayTask(torch.randn(20, 4, generator=draw), labels, labels, torch.arange(20) < 12)
-    bare = mm.Subject(torch.nn.Linear(4, 3), task)
+    bare = mm.Subject(torch.nn.LayerNorm(4), task)
     alone = kind in ("analyses", "neuron_scores", "example_scores")
     plugin = cls() if alone else next(p for p in extractor(_callable(name)).parts if isinstance(p, cls))
     with pytest.raises(MissingNeedError, match="needs"):

@@ -97,6 +97,9 @@ DIFFERENTIATED = {
     "gradients": lambda run, image: mm.activations(run, gradients=summed).gradients["hook_hidden"],
     "scores": lambda run, image: mm.example_scores(image, ["input_curvature"]).to_frame(),
     "tracin": lambda run, image: mm.example_scores(image, ["tracin"]).to_frame(),
+    "influence_functions": lambda run, image: mm.example_scores(
+        image, ["grad_dot", "datainf", "ekfac_influence", "trak"]
+    ).to_frame(),
     "flipping": lambda run, image: mm.neuron_scores(run, ["neuron_flipping"]).to_frame(),
     "gradient_accounting": lambda run, image: mm.analyse(run, "gradient_accounting").to_frame(),
     "norm_drive": lambda run, image: mm.analyse(run, "norm_drive").to_frame(),

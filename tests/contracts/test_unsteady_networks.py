@@ -9,6 +9,8 @@ from mechmem.core.plugins import KINDS, plugins
 from mechmem.errors import MechmemError, MissingNeedError, UnsteadyNetworkError
 from mechmem.scorecard.extractor import extractor
 
+pytestmark = pytest.mark.unchecked
+
 NAMES = [(kind, name) for kind in KINDS for name in plugins(kind) if name != "activation"]
 PLUGIN = {"neuron_scores": score, "example_scores": example_score, "analyses": analysis}
 

@@ -5,6 +5,7 @@ import errno
 import html
 import itertools
 import json
+import os
 import sys
 
 import pandas as pd
@@ -14,7 +15,8 @@ from browser import needs_chromium
 from plotly.subplots import make_subplots
 
 import mechmem as mm
-from mechmem.core.export import SUFFIXES, check_export, needs
+from mechmem.core.export import needs
+from mechmem.core.export_checks import SUFFIXES, check_export
 from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError
 
 STARTS = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}
@@ -60,6 +62,67 @@ def test_what_cannot_be_written_is_refused(rule, tmp_path):
         with pytest.raises(ConfigError, match="width|height"):
             rule.export(tmp_path / "rule.svg", **size)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["config.json", "finished.json", "saved.json", "mine.html"])
+def test_what_was_not_exported_is_not_replaced(rule, name, tiny_run, tmp_path):
+    place = tmp_path / name
+    found = tiny_run.run.path / name
+    place.write_bytes(found.read_bytes() if found.exists() else b"<html>mine</html>")
+    if name == "saved.json":
+        place.unlink()
+        rule.save(place)
+    before = place.read_bytes()
+    for refused in (check_export, rule.export):
+        with pytest.raises(RunDirectoryError, match="holds something else than a result"):
+            refused(place)
+    assert place.read_bytes() == before and list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mine.json", '{"data": ["my survey"]}'),
+        ("mine.json", '{"data": [], "layout": "wide"}'),
+        ("mine.json", '{"data": [], "layout": {}, "author": "me"}'),
+        ("mine.json", '{"data": [1, 2'),
+        ("mine.json", '{"data":' + "[" * 100_000),
+        ("mine.html", "<title>mechmem: my notes</title> my notes"),
+        ("mine.html", "<meta name=generator content=mechmem><title>mechmem: my notes</title>"),
+    ],
+)
+def test_what_looks_like_an_export_at_its_beginning_is_not_replaced(name, content, rule, tmp_path):
+    place = tmp_path / name
+    place.write_text(content)
+    with pytest.raises(RunDirectoryError, match="holds something else than a result"):
+        rule.export(place)
+    assert place.read_text() == content
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_pipe_is_not_replaced(suffix, rule, tmp_path):
+    place = tmp_path / f"rule.{suffix}"
+    os.mkfifo(place)
+    with pytest.raises(RunDirectoryError, match="path must be the path of a file, but .* is a pipe or a device"):
+        rule.export(place)
+    assert place.is_fifo()
+
+
+@pytest.mark.parametrize("suffix", ["html", "json", "csv", "parquet"])
+@pytest.mark.parametrize("size", ["width", "height"])
+def test_what_is_no_picture_has_no_size(size, suffix, rule, tmp_path):
+    with pytest.raises(ConfigError, match=f"{size} is that of a picture: leave it out for .{suffix}"):
+        rule.export(tmp_path / f"rule.{suffix}", **{size: 500})
+
+
+@pytest.mark.parametrize("suffix", ["json", "html", "csv", "parquet"])
+def test_what_was_exported_and_an_empty_file_are_replaced(rule, suffix, tmp_path):
+    place = tmp_path / f"rule.{suffix}"
+    place.touch()
+    rule.export(place)
+    first = place.read_bytes()
+    rule.export(place)
+    assert place.read_bytes() == first
 
 
 @pytest.mark.parametrize("browser", ["/no/such/file", "/"])
@@ -115,7 +178,7 @@ def test_a_notebook_gets_figure_table_and_text(rule):
     assert bundle["text/plain"] == repr(rule) and "<table" in bundle["text/html"]
     figure = bundle["application/vnd.plotly.v1+json"]
     assert json.loads(json.dumps(figure)) == figure and len(figure["data"]) == 3
-    assert set(SUFFIXES) == {*STARTS, "html", "json", "csv"}
+    assert set(SUFFIXES) == {*STARTS, "html", "json", "csv", "parquet"}
 
 
 def test_a_full_disk_is_one_typed_error(rule, tmp_path, monkeypatch):

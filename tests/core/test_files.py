@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mechmem.core import files
+from mechmem.core import files, locks
 from mechmem.errors import RunDirectoryError, TrainingFailedError
 from mechmem.pages.report import check_output
 from mechmem.training.header import strangers
@@ -67,14 +67,14 @@ def test_one_process_at_a_time_and_none_after_a_kill(tmp_path):
 
 
 def test_where_a_directory_cannot_be_locked_a_file_in_it_is(tmp_path, monkeypatch):
-    lock = files.fcntl.flock
+    lock = locks.fcntl.flock
 
     def on_a_network(file, how):
         if os.path.isdir(f"/proc/self/fd/{file}"):
             raise OSError(errno.EBADF, "Bad file descriptor")
         lock(file, how)
 
-    monkeypatch.setattr(files.fcntl, "flock", on_a_network)
+    monkeypatch.setattr(locks.fcntl, "flock", on_a_network)
     with files.alone(tmp_path):
         assert os.listdir(tmp_path) == [files.LOCK]
         with pytest.raises(RunDirectoryError, match="another process"), files.alone(tmp_path):

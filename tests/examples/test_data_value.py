@@ -92,6 +92,7 @@ def test_what_cannot_be_removed_is_refused(subject):
         ({}, "by name"),
         ({"nothing": ids[:2]}, "other than .nothing."),
         ({"x": []}, "at least one"),
+        ({"x": ids[:2], "y": subject.task.sources}, "'y' are all training examples"),
     ):
         with pytest.raises(ConfigError, match=message):
             mm.data_value(subject, removed, seeds=1)

@@ -212,8 +212,11 @@ def test_what_is_known_of_a_run_stands_beside_its_task(page, tiny_run, tiny_conf
 
 
 def test_of_a_users_own_network_class_size_and_roles_are_told(planted):
-    known = facts(Subject(torch.nn.Linear(3, 2), planted.subject.task, planted.subject.roles))
-    assert known["Network"].startswith("Linear; 8 parameters; roles: input embedding, readout, ")
+    roles = mm.Roles(
+        readout=mm.Role("weight", "classes neuron -> neuron classes"), bias=mm.Role("bias", "classes -> classes")
+    )
+    known = facts(Subject(torch.nn.Linear(3, 2), planted.subject.task, roles))
+    assert known["Network"] == "Linear; 8 parameters; roles: readout, bias"
     assert known["Training"] == "not known" and "Trained with" not in known
     assert facts(Subject(torch.nn.Linear(3, 2), planted.subject.task))["Network"].endswith("roles: none")
 

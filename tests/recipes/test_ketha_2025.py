@@ -15,7 +15,8 @@ from mechmem.models.networks.build import build_model
 from mechmem.models.networks.image_config import ImageMLPConfig
 from mechmem.recipes.claims import COLUMNS
 from mechmem.recipes.papers.ketha_2025 import CLAIMS, measured, redrawn, runs
-from mechmem.recipes.trials import _examples, expected_seconds, recipe
+from mechmem.recipes.trials import recipe
+from mechmem.sweeps.cost import _examples, expected_seconds
 from mechmem.tasks.build import build_task
 from mechmem.tasks.config import LabelNoise
 from mechmem.tasks.image_config import ImageConfig

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from mechmem.errors import RunDirectoryError
-from mechmem.pages.report import write_html
-from mechmem.recipes.claims import COLUMNS, Claim, Recipe, Trial, at_least
-from mechmem.recipes.ledger import Ledger, entry_of, ours
+from mechmem.recipes.claims import COLUMNS, Claim, Recipe, Trial
+from mechmem.recipes.conditions import at_least
+from mechmem.recipes.ledger import Ledger, entry_of, lay_out, ours
 from mechmem.training.config import TrainConfig
 
 
@@ -31,7 +31,7 @@ TABLE = pd.DataFrame(
 
 @pytest.fixture
 def ledger():
-    entries = tuple(entry_of(claim, RECIPE, "small", None if claim.pending else TABLE) for claim in CLAIMS)
+    entries = tuple(entry_of(claim, "small", claim.runs("small"), None if claim.pending else TABLE) for claim in CLAIMS)
     return Ledger("toy", "A toy", "nowhere", "small", RECIPE.caveats, entries, 61.0, {"mechmem": "0"})
 
 
@@ -43,7 +43,7 @@ def test_entries_carry_verdict_seeds_and_runs(ledger):
 
 
 def test_a_failed_run_leaves_its_claim_unjudged():
-    entry = entry_of(CLAIMS[0], RECIPE, "small", None, "run abc failed: the loss is nan")
+    entry = entry_of(CLAIMS[0], "small", trials("small"), None, "run abc failed: the loss is nan")
     assert entry.verdict == "not judged" and "nan" in entry.reason
 
 
@@ -57,8 +57,8 @@ def test_frame_and_json_hold_every_condition(ledger):
 
 
 def test_one_seed_has_no_interval_in_json_nor_in_words():
-    entry = entry_of(CLAIMS[0], RECIPE, "small", TABLE.iloc[:1])
-    assert entry.verdict == "not at this scale"
+    entry = entry_of(CLAIMS[0], "small", trials("small")[:1], TABLE.iloc[:1])
+    assert entry.verdict == "undecided"
     assert ours(entry.findings[0]) == "test [arm] ≥ 0.8: 0.900 (n = 1)"
     ledger = Ledger("toy", "A toy", "nowhere", "small", (), (entry,), 1.0, {})
     assert ledger.to_json()["entries"][0]["findings"][0]["estimate"]["low"] is None
@@ -74,9 +74,7 @@ def test_saved_and_loaded_it_is_the_same(ledger, tmp_path):
 
 def test_html_says_everything_and_escapes(ledger, tmp_path):
     assert "&lt;always&gt;" in ledger._repr_html_()
-    write_html(
-        "ledger.html", tmp_path / "l.html", ledger=ledger, drawn=dict.fromkeys(("good", "bad", "later")), figures=ours
-    )
+    lay_out(ledger, dict.fromkeys(("good", "bad", "later")), tmp_path / "l.html")
     page = (tmp_path / "l.html").read_text(encoding="utf-8")
     for text in (
         "&lt;always&gt;",
@@ -89,7 +87,7 @@ def test_html_says_everything_and_escapes(ledger, tmp_path):
     ):
         assert text in page
     single = dataclasses.replace(ledger, entries=(dataclasses.replace(ledger.entries[0], seeds=1),))
-    write_html("ledger.html", tmp_path / "l.html", ledger=single, drawn={"good": None}, figures=ours)
+    lay_out(single, {"good": None}, tmp_path / "l.html")
     assert "(1 seed)" in (tmp_path / "l.html").read_text(encoding="utf-8")
 
 

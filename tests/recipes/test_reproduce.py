@@ -9,8 +9,10 @@ import mechmem as mm
 from mechmem.core import files
 from mechmem.errors import ConfigError, RunDirectoryError, TrainingFailedError, UncheckedWarning, UnknownNameError
 from mechmem.recipes.claims import SCALES
-from mechmem.recipes.reproduce import _reporter
-from mechmem.recipes.trials import expected_seconds, measurements, recipe, recipes, work
+from mechmem.recipes.trials import OfClaim, measurements, recipe, recipes
+from mechmem.sweeps.cost import expected_seconds
+from mechmem.sweeps.jobs import Job, Place, work
+from mechmem.sweeps.progress import runs_progress
 
 RECIPES = sorted(recipes())
 LONG = ("doshi_2024", "ketha_2025", "liu_lu_2026")
@@ -54,8 +56,8 @@ def folder(tmp_path_factory):
     """One claim of a recipe, trained and measured in this process."""
     out = tmp_path_factory.mktemp("reproduction")
     for trial in recipe("doshi_2024").claim("coexistence").trials("smoke"):
-        failure, _ = work("doshi_2024", "smoke", trial.config.digest, ["coexistence", "prune_low"], out, "cpu")
-        assert failure == ""
+        wanted = tuple(OfClaim("doshi_2024", key) for key in ("coexistence", "prune_low"))
+        assert work(Job(trial.config, wanted), Place(out)).state == "done"
     return out
 
 
@@ -74,7 +76,8 @@ def test_what_stands_is_reopened_and_not_trained_again(folder):
     assert page.count('class="mechmem-plot"') == 2 and "not judged" in page
     (run,) = {run for entry in ledger.entries for run in entry.runs}
     assert mm.load(folder / "runs" / run).task.symbols == 11
-    frame = measurements(recipe("doshi_2024").claim("prune_low"), "smoke", folder)
+    claim = recipe("doshi_2024").claim("prune_low")
+    frame = measurements(claim, claim.runs("smoke"), folder)
     assert {"lowest first: test", "highest first: train noisy", "random: test"} <= set(frame["quantity"])
 
 
@@ -112,31 +115,33 @@ def test_a_damaged_measurement_is_one_clear_error(folder, tmp_path):
     copy.parent.mkdir(parents=True)
     copy.write_text(path.read_text()[:-20])
     with pytest.raises(RunDirectoryError, match="cannot read"):
-        measurements(claim, "smoke", tmp_path)
+        measurements(claim, claim.runs("smoke"), tmp_path)
     copy.write_text('{"quantity": 3}')
     with pytest.raises(RunDirectoryError, match="is damaged"):
-        measurements(claim, "smoke", tmp_path)
+        measurements(claim, claim.runs("smoke"), tmp_path)
     values = json.loads(path.read_text())
     values["rows"][0]["value"] = 0.5
     copy.write_text(json.dumps(values))
     with pytest.raises(RunDirectoryError, match="does not match its hash"):
-        measurements(claim, "smoke", tmp_path)
+        measurements(claim, claim.runs("smoke"), tmp_path)
     copy.write_text(json.dumps(values["rows"]))
     with pytest.warns(UncheckedWarning, match="coexistence was saved by an older version"):
-        assert measurements(claim, "smoke", tmp_path)["value"][0] == 0.5
+        assert measurements(claim, claim.runs("smoke"), tmp_path)["value"][0] == 0.5
 
 
-def test_a_run_that_fails_says_so(tmp_path, monkeypatch):
+def test_a_claim_whose_run_failed_is_not_judged_and_says_why(tmp_path, monkeypatch):
     def fail(*_args, **_kwargs):
-        raise mm_error("the loss is nan at step 3")
+        raise TrainingFailedError("the loss is nan at step 3")
 
-    from mechmem.errors import TrainingFailedError as mm_error
-
-    monkeypatch.setattr("mechmem.recipes.trials.train", fail)
+    monkeypatch.setattr("mechmem.sweeps.jobs.train", fail)
+    settings = {"scale": "smoke", "out": tmp_path / "r", "claims": ["coexistence"], "progress": False}
+    (entry,) = mm.reproduce("doshi_2024", engine="inline", **settings).entries
     digest = next(iter(recipe("doshi_2024").trials("smoke")))
-    failure, _ = work("doshi_2024", "smoke", digest, ["coexistence"], tmp_path, "cpu")
-    assert failure == f"run {digest} failed: the loss is nan at step 3"
-    assert not list(tmp_path.glob("measurements/*/*"))
+    assert (entry.verdict, entry.reason) == ("not judged", f"run {digest} failed: the loss is nan at step 3")
+    assert not list(tmp_path.glob("r/measurements/*/*"))
+    monkeypatch.undo()
+    (entry,) = mm.reproduce("doshi_2024", engine="inline", **settings).entries
+    assert entry.findings and not list(tmp_path.glob("r/failures/*"))
 
 
 def test_longer_runs_are_expected_to_take_longer():
@@ -148,12 +153,12 @@ def test_longer_runs_are_expected_to_take_longer():
 
 def test_what_there_is_to_do_is_said_in_the_singular_too(capsys):
     for runs, workers, wanted in (
-        ({"a": 60.0}, 1, "1 run to train or measure, about 1 min on 1 process of one thread"),
-        ({"a": 60.0, "b": 60.0}, 2, "2 runs to train or measure, about 1 min on 2 processes of one thread each"),
+        ({"a": 60.0}, 1, "1 run to train or measure, about 60 s on 1 process"),
+        ({"a": 120.0, "b": 120.0}, 2, "2 runs to train or measure, about 2 min on 2 processes"),
     ):
-        with _reporter(recipe("doshi_2024"), "smoke", runs, workers, show=True):
+        with runs_progress("doshi_2024", runs, workers, wanted.partition(" on ")[2], show=True):
             pass
-        assert capsys.readouterr().err.splitlines()[0] == f"doshi_2024 at scale smoke: {wanted}"
+        assert capsys.readouterr().err.splitlines()[0] == f"doshi_2024: {wanted}"
 
 
 def test_nothing_is_written_where_the_directory_was_moved_away(tmp_path, monkeypatch):
@@ -165,11 +170,13 @@ def test_nothing_is_written_where_the_directory_was_moved_away(tmp_path, monkeyp
         (folder / "reproduction.json").write_text("somebody's")
         yield from ()
 
-    monkeypatch.setattr("mechmem.recipes.reproduce._run", moved)
+    monkeypatch.setattr("mechmem.recipes.reproduce.finish", moved)
     with pytest.raises(TrainingFailedError, match="was moved or replaced while it was written"):
         mm.reproduce("doshi_2024", scale="smoke", claims=["coexistence"], out=folder, progress=False)
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"reproduction.json": "somebody's"}
     place = files.identity(tmp_path / "moved")
     digest = next(iter(recipe("doshi_2024").trials("smoke")))
-    failure, _ = work("doshi_2024", "smoke", digest, ["coexistence"], folder, "cpu", place)
-    assert "was moved or replaced before a run was begun" in failure and len(list(folder.iterdir())) == 1
+    job = Job(recipe("doshi_2024").trials("smoke")[digest], (OfClaim("doshi_2024", "coexistence"),))
+    outcome = work(job, Place(folder, identity=place))
+    assert outcome.state == "failed" and "was moved or replaced before a run was begun" in outcome.reason
+    assert not (folder / "runs").exists()

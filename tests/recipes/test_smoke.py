@@ -12,6 +12,7 @@ UNMEASURED = {
     # A dozen steps fit nothing, so that there is no step by which half is fitted, and nothing to flip.
     "liu_lin_jaggi_2021": (HALF,),
     "maini_2023": ("units to flip",),
+    "merullo_2025": ("memorized over clean inputs",),
     # Four held-out cells per symbol are needed to tell structure from chance.
     "liu_lu_2026": ("Z [",),
     # Nothing groks in a dozen steps, so that events and phases are not there.

@@ -13,6 +13,7 @@ from mechmem.core.stats import Estimate
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.models.networks.build import build_model
 from mechmem.scorecard.audit import DEFAULT_EXTRACTORS, split_accuracies
+from mechmem.scorecard.controls import NETWORK_CONTROLS
 from mechmem.scorecard.pooling import pool
 from mechmem.scorecard.rows import Cell
 from mechmem.scorecard.scorecard import CONTROL_TITLES
@@ -386,3 +387,15 @@ def test_a_scorecard_for_a_paper(planted):
     assert table.count(r"\\") >= 3 and r"100\%" in table and "%" not in table.replace(r"\%", "")
     assert card.sentence.split(":")[0].split(" (")[0] in table
     assert r"\caption{Mine \& yours}" in card.to_latex("Mine & yours")
+
+
+def test_no_twin_is_trained_where_no_extractor_applies():
+    subject = images(0.2)
+
+    def train(task):
+        pytest.fail("a twin was trained")
+
+    card = mm.audit(subject, ["frequency"], train=train)
+    row = card.rows[0]
+    assert row.splits["test"].estimate is None
+    assert {row.controls[name].reason for name in NETWORK_CONTROLS} == {"no extractor applies to the network"}

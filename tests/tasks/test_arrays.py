@@ -1,3 +1,5 @@
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -129,6 +131,20 @@ def test_ids_in_the_place_of_truth_values_are_told_from_another_length(unchecked
 def test_zeros_and_ones_are_truth_values():
     for dtype in (torch.long, torch.uint8, torch.int32):
         assert torch.equal(made(train=TRAIN.to(dtype)).train_ids, made().train_ids)
+
+
+def test_tables_whose_rows_have_the_same_names_in_another_order_are_refused():
+    order = np.random.default_rng(0).permutation(25)
+    table, column = pd.DataFrame(PAIRS.numpy()), pd.Series(TRUE.numpy())
+    for changes in ({"given": column.iloc[order]}, {"train": pd.Series(TRAIN.numpy()).iloc[order]}):
+        with pytest.raises(ConfigError, match=f"inputs and {next(iter(changes))} have one index in two orders"):
+            made(inputs=table, true=column, **changes)
+    named = [f"row {place}" for place in order]
+    for index, labels in ((order, TRUE), (named, column), (np.arange(25) * 2, column)):
+        # One index, one table alone, or rows of other names: by position.
+        shuffled = pd.DataFrame(PAIRS.numpy(), index=index)
+        same = pd.Series(TRUE.numpy(), index=index)
+        assert made(inputs=shuffled, given=same).digest == made(inputs=shuffled, given=labels).digest == made().digest
 
 
 def test_inputs_that_are_no_pairs_of_symbols_have_no_operands():

@@ -65,6 +65,16 @@ def test_training_fits_and_leaves_the_global_state_alone(size):
     assert torch.equal(torch.random.get_rng_state(), state) and torch.get_num_threads() == threads
 
 
+def test_a_step_whose_examples_are_all_left_out_has_no_gradient(tiny_config):
+    task = mm.ModularTask(tiny_config.task)
+    config = dataclasses.replace(
+        tiny_config, batch_size=1, steps=len(task.train_ids), left_out=tuple(task.train_ids.tolist()[1:])
+    )
+    found = mm.train(config, progress=False)
+    assert found.run.finished()["step"] == config.steps
+    assert all(torch.isfinite(each).all() for each in found.model.parameters())
+
+
 def test_the_same_config_gives_the_same_bits(tiny_config, tiny_run):
     again = mm.train(tiny_config, progress=False)
     for one, two in zip(tiny_run.model.parameters(), again.model.parameters(), strict=True):
@@ -156,9 +166,11 @@ def test_a_condition_that_holds_from_the_start_stops_after_one_step():
     assert mm.train(config, progress=False).run.finished() == {"step": 1, "reason": "test >= 0"}
 
 
-def test_a_condition_on_an_empty_split_never_holds(tiny_config):
+def test_a_condition_on_an_empty_split_is_refused_before_anything_is_written(tiny_config, tmp_path):
     config = dataclasses.replace(tiny_config, task=mm.ModularConfig(p=5), stop_when="train_noisy <= 1")
-    assert mm.train(config, progress=False).run.finished()["step"] == 30
+    with pytest.raises(ConfigError, match="no examples in train_noisy"):
+        mm.train(config, out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])

@@ -59,7 +59,7 @@ def test_gradients_of_row_blocks_are_those_of_the_full_batch(loss, rows, tied):
     U, V, W, mu = plain_parameters(model)
     expected = plain_loss(U, V, W, mu, loss)
     expected.backward()
-    found = training_step(model, Optimizers(config, model, model.roles), EXAMPLES, config, rows)
+    found = training_step(model, Optimizers(config, model, model.roles), EXAMPLES, config, rows, ())
     # Logits are float32 in the loss: the gradients carry its rounding.
     assert found.item() == pytest.approx(expected.item(), rel=1e-6)
     gradient = U.grad.T if tied else torch.cat([U.grad.T, V.grad.T])
@@ -78,7 +78,7 @@ PLAIN = {
 def run(model, config, steps=6):
     optimizers = Optimizers(config, model, model.roles)
     for _ in range(steps):
-        training_step(model, optimizers, EXAMPLES, config, rows=11)
+        training_step(model, optimizers, EXAMPLES, config, rows=11, masks=())
     return optimizers
 
 
@@ -148,7 +148,7 @@ def test_bf16_products_stay_close_to_fp32_and_weights_stay_float32():
         config = mm.TrainConfig(precision=precision, lr=0.01)
         model = network(dtype=torch.float32)
         optimizers = Optimizers(config, model, model.roles)
-        losses = [training_step(model, optimizers, EXAMPLES, config, 16).item() for _ in range(40)]
+        losses = [training_step(model, optimizers, EXAMPLES, config, 16, ()).item() for _ in range(40)]
         assert model.W_in.dtype == torch.float32
         assert all(t.dtype == torch.float32 for t in optimizers.state_tensors().values())
         ends[precision] = losses, model.W_out.detach().clone()
@@ -170,8 +170,8 @@ def test_state_that_was_saved_goes_on_to_the_same_bits(optimizer, bias):
     restored = Optimizers(config, other, other.roles)
     restored.load_state_tensors(saved)
     for _ in range(5):
-        training_step(model, optimizers, EXAMPLES, config, 16)
-        training_step(other, restored, EXAMPLES, config, 16)
+        training_step(model, optimizers, EXAMPLES, config, 16, ())
+        training_step(other, restored, EXAMPLES, config, 16, ())
     for one, two in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two)
     assert all(torch.equal(t, restored.state_tensors()[name]) for name, t in optimizers.state_tensors().items())

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mechmem.recipes.reproduce import _reporter
-from mechmem.recipes.trials import recipe
+from mechmem.sweeps.progress import runs_progress
 from mechmem.training import progress
 from mechmem.training.progress import counted, reporter
 
@@ -67,9 +66,9 @@ def test_work_that_fails_leaves_the_line_as_it_was(shown):
 
 
 def test_runs_of_a_recipe_are_counted_in_one_line(shown, monkeypatch, capsys):
-    monkeypatch.setattr("mechmem.recipes.reproduce.in_notebook", lambda: True)
+    monkeypatch.setattr("mechmem.sweeps.progress.in_notebook", lambda: True)
     runs = {"a": 60.0, "b": 60.0}
-    with _reporter(recipe("doshi_2024"), "smoke", runs, 2, show=True) as report:
+    with runs_progress("doshi_2024 at scale smoke", runs, 2, "2 processes", show=True) as report:
         report("a")
         report("b")
     (texts,) = shown

@@ -12,7 +12,7 @@ from interrupted import contents, stop_at
 
 import mechmem as mm
 from mechmem.errors import RunDirectoryError
-from mechmem.training import recorder as recorder_module
+from mechmem.training import going_on
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.recorder import Recorder
 
@@ -67,7 +67,7 @@ PLACES = {
     "after a checkpoint": (Recorder, "checkpoint", 4, False),
     "before the last checkpoint": (Recorder, "checkpoint", 5, True),
     "before the end is written": (Recorder, "finish", 1, True),
-    "before the history starts": (recorder_module, "write_history", 1, True),
+    "before the history starts": (going_on, "write_history", 1, True),
 }
 
 

@@ -36,6 +36,27 @@ def test_the_noise_only_twin_is_trained_once(run, monkeypatch):
     assert same(mm.load(run.run.path).retrainer.twin("noise_only"), first)
 
 
+def test_a_twin_may_be_trained_before_its_network(run, tiny_config, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    retrainer = ConfigRetrainer(tiny_config, tiny_config.steps, out / "twins", threads=torch.get_num_threads())
+    first = retrainer.twin("noise_only")
+    later = mm.train(tiny_config, out=out, progress=False)
+    assert same(later.model, run.model) and same(later.retrainer.twin("noise_only"), first)
+    assert len(list((out / "twins").iterdir())) == 1
+
+
+def test_twins_are_trained_on_as_many_threads_as_their_network(run):
+    count = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count + 1)
+        run.retrainer.twin("noise_only")
+        mm.load(run.run.path).retrainer.twin("noise_only")
+    finally:
+        torch.set_num_threads(count)
+    assert len(list((run.run.path / "twins").glob("noise_only-*"))) == 1
+
+
 def test_the_clean_label_twin_is_trained_on_true_labels(run):
     twin = run.retrainer.twin("clean_labels")
     folder = next((run.run.path / "twins").glob("clean_labels-*"))

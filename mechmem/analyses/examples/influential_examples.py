@@ -12,12 +12,13 @@ from torch import Tensor
 
 from mechmem.core.config import check_whole
 from mechmem.core.ids import check_ids
+from mechmem.core.inputs import one_tensor
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError
-from mechmem.examples.turn_over import Influence, influence
+from mechmem.examples.influence import Influence, influence
 from mechmem.plotting.gallery import Picture, gallery, training_picture
 
 if TYPE_CHECKING:
@@ -105,4 +106,4 @@ class InfluentialExamples(Analysis):
         shown = torch.cat([target, found.helpful(place, count), found.harmful(place, count)])
         truth = task.true(found.sources)
         known = torch.full_like(found.sources, -1) if truth is None else truth
-        return InfluentialExamplesResult(found, known, shown, task.batch(shown)[0])
+        return InfluentialExamplesResult(found, known, shown, one_tensor(task.batch(shown)[0], self.name))

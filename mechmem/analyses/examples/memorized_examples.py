@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechmem.core.config import check_whole
+from mechmem.core.inputs import one_tensor
 from mechmem.core.plugins import Analysis, named
 from mechmem.core.results import Result
 from mechmem.core.scores import with_unit
@@ -117,6 +118,6 @@ class MemorizedExamples(Analysis):
         found = table[named("example_scores", asked).label()]
         other = "low" if found.suspect == "high" else "high"
         ends = found.most(self.count), found.most(self.count, other)
-        pixels = torch.stack([task.batch(ids)[0] for ids in ends]) if images else None
+        pixels = torch.stack([one_tensor(task.batch(ids)[0], self.name) for ids in ends]) if images else None
         note = "; ".join(filter(None, (note, below_chance(table, found.score), found.note)))
         return MemorizedExamplesResult(table, found.score, *ends, pixels, note)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.inputs import run_on
 from mechmem.core.plugins import Analysis
 from mechmem.core.results import Result
 from mechmem.core.storage import record
@@ -205,7 +206,7 @@ def _gradient(subject: Subject, model: nn.Module, ids: Int[Tensor, " example"], 
     sums = {name: torch.zeros_like(each, dtype=torch.float64) for name, each in stored.items()}
     for block in blocks(len(ids) if flat else 0, block_rows(model)):
         inputs, given = subject.task.batch(ids[block])
-        logits = full_precision(subject.roles.output.read(model(inputs.to(device))))
+        logits = full_precision(subject.roles.output.read(run_on(model, inputs.to(device))))
         check_logits(logits.detach(), ids[block])
         part = loss_of(logits, given.to(device), loss) * len(given)
         gradients = torch.autograd.grad(part, flat, allow_unused=True, materialize_grads=True)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.core.config import check_choice, check_whole
+from mechmem.core.inputs import run_on
 from mechmem.core.plugins import Analysis
 from mechmem.core.randomness import generator
 from mechmem.core.results import Result
@@ -264,7 +265,7 @@ def _through_network(subject: Subject, model: nn.Module, ids: Int[Tensor, " exam
 
     def forward(rows: Int[Tensor, " row"], step: int) -> Float[Tensor, "row class"]:
         inputs = task.batch(ids[rows], step)[0].to(device) if held is None else held[rows.to(device)]
-        return full_precision(output.read(model(inputs)))
+        return full_precision(output.read(run_on(model, inputs)))
 
     return forward
 

@@ -24,7 +24,7 @@ from mechmem.math.comparisons import precedence
 from mechmem.math.training_phases import fitting_times
 from mechmem.plotting.lines import lines
 from mechmem.plotting.style import INK, SPLIT_STYLES, SplitStyle
-from mechmem.training.run import recorded_right
+from mechmem.training.predicted import recorded_right
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -44,7 +44,8 @@ class FittingOrderResult(Result):
     """Time at which each training example was fitted. All intervals are over the examples of this one network.
 
     A run is evaluated at log-spaced steps, so an example is known only to have been fitted between two evaluations, and
-    only the order of evaluations is compared.
+    only the order of evaluations is compared. If the run's training passes were observed, an evaluation is an epoch of
+    them, and its step the one at the end of the epoch.
 
     Attributes:
         step: optimisation step of each evaluation. Shape (evaluation).
@@ -235,7 +236,8 @@ class FittingOrder(Analysis):
         task = subject.task
         if task.noisy is None:
             raise MissingNeedError(f"{self.name!r} needs the true labels of the training examples")
-        step, right = recorded_right(subject, task.train_ids, self.name)
+        predicted = recorded_right(subject, task.train_ids, self.name)
+        step, right = predicted.step, predicted.right
         fitted, first = fitting_times(right)
         noisy = task.noisy.numpy()
         hits = np.stack([right[:, ~noisy].sum(1), right[:, noisy].sum(1)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import ClassVar
 
 import torch
@@ -13,10 +12,8 @@ from torch import Tensor
 from mechmem.core.config import check_number, check_whole
 from mechmem.core.plugins import ExampleScore
 from mechmem.core.subject import Subject
-from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.tasks.build import build_task
-from mechmem.training.subsets import train_subsets
-from mechmem.training.train import ConfigRetrainer
+from mechmem.errors import ConfigError
+from mechmem.examples.subset_networks import networks_on_subsets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,22 +53,7 @@ class FeldmanZhang(ExampleScore):
         Raises:
             MissingNeedError: the network was not trained from a config, or its task is not the subject's.
         """
-        retrainer = subject.retrainer
-        if not isinstance(retrainer, ConfigRetrainer) or subject.run is None:
-            raise MissingNeedError(f"{self.name!r} needs a run that was trained from a config, to train others like it")
-        if build_task(retrainer.config.task).digest != subject.task.digest:
-            raise MissingNeedError(f"{self.name!r} trains on the task of the run's config, but the subject's differs")
-        writable = os.access(subject.run.path, os.W_OK)
-        found = train_subsets(
-            retrainer.config,
-            networks=self.networks,
-            fraction=self.fraction,
-            seed=self.seed,
-            steps=retrainer.steps,
-            out=subject.run.path / "subsets" if writable else retrainer.folder / "subsets",
-            device=retrainer.device,
-            progress=False,
-        )
+        found = networks_on_subsets(subject, self.name, networks=self.networks, fraction=self.fraction, seed=self.seed)
         estimate = found.memorization()
         known = torch.isfinite(estimate.errors)
         mean = f"mean standard error {float(estimate.errors[known].mean()):.3f}" if known.any() else "none of it known"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechmem.core.plugins import ExampleScore
 from mechmem.core.subject import Subject
-from mechmem.training.run import recorded_right
+from mechmem.training.predicted import recorded_right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,8 @@ class ForgettingEvents(ExampleScore):
 
     An example whose given label is never predicted counts as forgotten infinitely often, as in the paper. The paper
     checks an example whenever a minibatch holds it; a run is evaluated at a few log-spaced steps, including step 0, so
-    this is a lower bound. The note gives the number of evaluations; `TrainConfig(evaluations=…)` sets it.
+    this is a lower bound. The note gives the number of evaluations; `TrainConfig(evaluations=…)` sets it. If the run's
+    training passes were observed (`Recorder.observe`, or a callback of a trainer), every epoch counts, as in the paper.
     """
 
     name: ClassVar[str] = "forgetting_events"
@@ -36,8 +37,9 @@ class ForgettingEvents(ExampleScore):
         Raises:
             MissingNeedError: the run did not record which examples it predicted as given, or its task is another.
         """
-        step, right = recorded_right(subject, subject.task.sources, self.name)
+        predicted = recorded_right(subject, subject.task.sources, self.name)
+        right = predicted.right
         events = torch.from_numpy((right[:-1] & ~right[1:]).sum(0)).double()
         learned = torch.from_numpy(right.any(0))
-        note = f"counted over {len(step)} evaluations, a lower bound"
+        note = f"counted over {predicted.times}" + ("" if predicted.observed else ", a lower bound")
         return events.masked_fill(~learned, torch.inf), note

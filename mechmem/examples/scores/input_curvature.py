@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mechmem.core.config import check_choice, check_number, check_whole
+from mechmem.core.inputs import one_tensor, run_on
 from mechmem.core.plugins import ExampleScore
 from mechmem.core.randomness import derive_seed
 from mechmem.core.subject import Subject
@@ -105,10 +106,13 @@ class InputCurvature(ExampleScore):
     def _point(self, subject: Subject) -> str:
         if self.point:
             return layer_point(subject, self.point)
-        if subject.task.batch(subject.task.sources[:1])[0].is_floating_point():
+        first = subject.task.batch(subject.task.sources[:1])[0]
+        if isinstance(first, Tensor) and first.is_floating_point():
             return INPUTS
         if not subject.roles.hidden:
-            raise MissingNeedError(f"{self.name!r} needs role:hidden or a point, since inputs are whole numbers")
+            raise MissingNeedError(
+                f"{self.name!r} needs role:hidden or a point, since inputs are not one tensor of real numbers"
+            )
         return subject.roles.hidden[0]
 
     def _steps(self, subject: Subject) -> list[int]:
@@ -155,10 +159,11 @@ class InputCurvature(ExampleScore):
             # The network may change its input in place.
             return held[0].clone()
 
-        inputs, given = (each.to(device) for each in task.batch(ids))
+        inputs, given = task.batch(ids)
+        inputs, given = inputs.to(device), given.to(device)
         put = contextlib.nullcontext() if point == INPUTS else hooked(model, point, moved)
         with of_examples(mask_layers(model), task.source(ids)), put:
-            returned = model(moved(inputs) if point == INPUTS else inputs)
+            returned = model(moved(one_tensor(inputs, self.name))) if point == INPUTS else run_on(model, inputs)
         # In float64 the probability of a near-certain label still differs from 1.
         logits = full_precision(subject.roles.output.read(returned)).double()
         loss = F.cross_entropy(logits, given, reduction="sum")

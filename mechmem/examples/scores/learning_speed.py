@@ -13,7 +13,7 @@ from torch import Tensor
 from mechmem.core.plugins import ExampleScore
 from mechmem.core.subject import Subject
 from mechmem.math.training_phases import fitting_times
-from mechmem.training.run import recorded_right
+from mechmem.training.predicted import recorded_right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,8 @@ class LearningSpeed(ExampleScore):
 
     This is the step of the first such evaluation; the example was learned between it and the evaluation before. It is
     infinite if the given label is not predicted at the end. The score covers the whole run, whichever of its states the
-    network is.
+    network is. If the run's training passes were observed (`Recorder.observe`, or a callback of a trainer), these take
+    the place of evaluations, and the step is that at the end of an epoch.
     """
 
     name: ClassVar[str] = "learning_speed"
@@ -38,9 +39,9 @@ class LearningSpeed(ExampleScore):
         Raises:
             MissingNeedError: the run did not record which examples it predicted as given, or its task is another.
         """
-        step, right = recorded_right(subject, subject.task.sources, self.name)
-        fitted, _ = fitting_times(right)
+        predicted = recorded_right(subject, subject.task.sources, self.name)
+        fitted, _ = fitting_times(predicted.right)
         # Index −1 takes the last value.
-        values = np.append(step.astype(float), np.inf)[fitted]
+        values = np.append(predicted.step.astype(float), np.inf)[fitted]
         never = int(np.isinf(values).sum())
-        return torch.from_numpy(values), f"at {len(step)} evaluations" + (f"; {never} never" if never else "")
+        return torch.from_numpy(values), f"at {predicted.times}" + (f"; {never} never" if never else "")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechmem.core.plugins import ExampleScore
 from mechmem.core.subject import Subject
-from mechmem.examples.turn_over import check_isolated
+from mechmem.examples.influence import check_isolated
 from mechmem.models.networks.masks import Part
 from mechmem.models.networks.subnetworks import subnetwork
 from mechmem.models.reading.forward import logits_of

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
+from mechmem.core.inputs import Inputs, run_on
 from mechmem.core.plugins import ExampleScore
 from mechmem.core.roles import Output
 from mechmem.core.subject import RunFiles, Subject
-from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
+from mechmem.examples.example_gradients import ExampleBatches
 from mechmem.models.hooks.running import device_of, differentiating, full_precision
 from mechmem.models.reading.separate import check_subject
 from mechmem.training.run import Run
@@ -68,14 +68,16 @@ class TracIn(ExampleScore):
         config = run.config if isinstance(run, Run) else None
         rate, kind = (1.0, "cross_entropy") if config is None else (config.lr, config.loss)
         network = _Trained(run.model_at(steps[0]).to(device).eval(), subject.roles.output)
-        network.choose(*_Batches(task, task.sources[:2], 2, device)[0])
+        network.choose(*ExampleBatches(task, task.sources[:2], 2, device)[0])
         size = sum(parameter.numel() for parameter in network.parameters())
         if not size:
             raise MissingNeedError(f"{self.name!r} needs parameters that the loss depends on, but there are none")
         influence = _Influence(run, network, rate, kind)
-        together = _of_known_layers(network) and influence.same_together(_Batches(task, task.sources[:2], 2, device))
+        together = _of_known_layers(network) and influence.same_together(
+            ExampleBatches(task, task.sources[:2], 2, device)
+        )
         rows = max(1, min(TOGETHER if together else ONE_BY_ONE, GRADIENT_ELEMENTS // size))
-        values = influence(_Batches(task, task.sources, rows, device), steps, together)
+        values = influence(ExampleBatches(task, task.sources, rows, device), steps, together)
         notes = [f"sum over {len(steps)} saved states"]
         if config is None:
             notes.append("no learning rate or loss was recorded: 1 and the cross-entropy are assumed")
@@ -96,14 +98,14 @@ class _Trained(nn.Module):
             network.requires_grad_(True)
         self._counted = [parameter for parameter in every if parameter.requires_grad]
 
-    def forward(self, inputs: Shaped[Tensor, "example ..."]) -> Float[Tensor, "example class"]:
+    def forward(self, inputs: Inputs) -> Float[Tensor, "example class"]:
         # In float64 the probability of a near-certain label still differs from 1.
-        return full_precision(self._output.read(self.network(inputs))).double()
+        return full_precision(self._output.read(run_on(self.network, inputs))).double()
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         return iter(self._counted)
 
-    def choose(self, inputs: Shaped[Tensor, "example ..."], given: Int[Tensor, " example"]) -> None:
+    def choose(self, inputs: Inputs, given: Int[Tensor, " example"]) -> None:
         """Leave out the parameters that the loss does not depend on."""
         loss = F.cross_entropy(self(inputs), given)
         slopes = torch.autograd.grad(loss, self._counted, allow_unused=True) if self._counted else ()
@@ -124,20 +126,6 @@ class _Loss(nn.Module):
         return error if self.reduction == "none" else error.sum()
 
 
-class _Batches(Dataset):
-    """Whole batches of some examples, by number."""
-
-    def __init__(self, task: Task, ids: Int[Tensor, " example"], rows: int, device: torch.device):
-        self._task, self._parts, self._device = task, ids.split(rows), device
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        inputs, given = self._task.batch(self._parts[number])
-        return inputs.to(self._device), given.to(self._device)
-
-
 class _Influence:
     """Self-influence by captum."""
 
@@ -152,16 +140,14 @@ class _Influence:
         network.network.load_state_dict(self._run.model_at(int(step)).state_dict())
         return self._rate
 
-    def __call__(self, batches: _Batches, steps: list[int], together: bool) -> Float[Tensor, " example"]:
-        # Its own generator, since the loader draws a seed even without workers.
-        loader = DataLoader(batches, batch_size=None, generator=torch.Generator())
+    def __call__(self, batches: ExampleBatches, steps: list[int], together: bool) -> Float[Tensor, " example"]:
         loss = _Loss(self._kind, "sum" if together else "none")
         with warnings.catch_warnings():
             # captum warns for every batch that it requires gradients of the inputs.
             warnings.filterwarnings("ignore", module=r"captum\.")
             found = self._tracin(
                 self._network,
-                loader,
+                batches.loader(),
                 iter(steps),  # type: ignore[arg-type]
                 self._load,
                 loss_fn=loss,
@@ -169,7 +155,7 @@ class _Influence:
             )
             return found.self_influence(outer_loop_by_checkpoints=True)
 
-    def same_together(self, batches: _Batches) -> bool:
+    def same_together(self, batches: ExampleBatches) -> bool:
         """Return whether examples give the same results together as one by one, in the first saved state.
 
         Together, captum derives gradients from the inputs of layers and the gradients at their outputs. That fails if a

@@ -9,7 +9,8 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from mechmem.core.ids import check_ids
+from mechmem.core.ids import check_distinct, check_ids
+from mechmem.core.inputs import same_inputs
 from mechmem.core.randomness import generator
 from mechmem.core.subject import Subject
 from mechmem.core.task import Ids, Task
@@ -102,12 +103,17 @@ def within(subject: Subject, ids: Ids | None, donor_ids: Ids | None, seed: int) 
         ids, donor_ids = check_ids(subject.task, ids, "ids"), check_ids(subject.task, donor_ids, "donor_ids")
         if len(ids) != len(donor_ids):
             raise ConfigError(f"ids and donor_ids are paired one by one, got {len(ids)} and {len(donor_ids)}")
+        pairs = torch.stack([ids, donor_ids], 1)
+        values, counts = pairs.unique(dim=0, return_counts=True)
+        if len(values) < len(pairs):
+            again = tuple(values[counts > 1][0].tolist())
+            raise ConfigError(f"ids and donor_ids must be distinct pairs, but {again} is repeated")
         return Runs(subject, ids, subject, donor_ids), ""
     noisy = task.splits["train_noisy"]
     if noisy is None or task.operands is None:
         lacking = "operands" if task.operands is None else "the true training labels"
         raise MissingNeedError(f"pairing examples needs {lacking}; name both with ids and donor_ids, or give a donor")
-    wanted = noisy if ids is None else check_ids(subject.task, ids, "ids")
+    wanted = noisy if ids is None else check_distinct(subject.task, ids, "ids")
     if not len(wanted):
         raise ConfigError("no training example has a wrong label: name ids and donor_ids, or give a donor")
     kept, chosen = partners(subject, wanted, generator(seed, "patching_pairs"))
@@ -130,7 +136,7 @@ def between(subject: Subject, donor: Subject | nn.Module, ids: Ids | None) -> Ru
     if ids is None:
         noisy = subject.task.splits["train_noisy"]
         ids = noisy if noisy is not None and len(noisy) else subject.task.test_ids
-    ids = check_ids(subject.task, ids, "ids")
+    ids = check_distinct(subject.task, ids, "ids")
     if not _same_inputs(subject.task, other.task, ids):
         raise ConfigError("the two networks are not given the same inputs on these ids")
     if subject.task.n_classes != other.task.n_classes:
@@ -142,8 +148,7 @@ def _same_inputs(one: Task, other: Task, ids: Int[Tensor, " example"]) -> bool:
     """Return whether two tasks have the same inputs for some ids of the first."""
     if not bool(torch.isin(ids, other.ids).all()):
         return False
-    first, second = (task.batch(ids)[0] for task in (one, other))
-    return first.shape == second.shape and torch.equal(first, second.to(first))
+    return same_inputs(one.batch(ids)[0], other.batch(ids)[0])
 
 
 def labels_at_stake(runs: Runs) -> tuple[Int[Tensor, " example"], Int[Tensor, " example"]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_choice, check_whole
+from mechmem.core.inputs import run_on
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Ids, Task
@@ -209,13 +210,13 @@ def _patched(runs: Runs, path: _Path, how: Batched) -> Iterator[Edited]:
                     stack.enter_context(replaced(model, point, value))
                 for point in path.frozen:
                     stack.enter_context(replaced(model, point, own[point]))
-                returned = model(inputs)
+                returned = run_on(model, inputs)
             if not path.receivers:
                 return output.read(returned)
             with contextlib.ExitStack() as stack:
                 for point in path.receivers:
                     stack.enter_context(replaced(model, point, received[point]))
-                returned = model(inputs)
+                returned = run_on(model, inputs)
             return output.read(returned)
 
         return forward

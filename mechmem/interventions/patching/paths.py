@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mechmem.core.inputs import run_on
 from mechmem.core.subject import Subject
 from mechmem.interventions.patching.pairs import Runs
 from mechmem.interventions.reach import other_values
@@ -131,5 +132,5 @@ class _FrozenNetwork:
                 stack.enter_context(recorded(model, point, received))
             for point in held:
                 stack.enter_context(replaced(model, point, other.get(point, self._own[point])))
-            returned = model(inputs)
+            returned = run_on(model, inputs)
         return [received[point] for point in receivers] if receivers else [self._subject.roles.output.read(returned)]

@@ -8,12 +8,12 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Self, cast
 
 from torch import nn
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.core.arguments import checked_but
 from mechmem.errors import ActivationError, ConfigError, UnknownNameError
 from mechmem.models.hooks.checked import CheckedHooks, hook_pairs
 from mechmem.models.hooks.insertion import Unclear
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.hooks.numbered_cache import Cache, Numbering
 from mechmem.models.hooks.places import Point, Points, check_attachable, chosen_attachments, clear_call, same_modules
 

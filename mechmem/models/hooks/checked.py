@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 from torch import Tensor, nn
-from transformer_lens import HookedRootModule
 
 from mechmem.core.in_words import shown
 from mechmem.errors import ConfigError, UnknownNameError
+from mechmem.models.hooks.lens import HookedRootModule
 from mechmem.models.hooks.numbered_cache import Cache
 from mechmem.models.hooks.points import unknown_point
 

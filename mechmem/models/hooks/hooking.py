@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.errors import ActivationError, ConfigError, LeftoverHooksWarning
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.hooks.points import hook_points
 
 Act = Callable[[Tensor], Tensor | None]

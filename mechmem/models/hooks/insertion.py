@@ -7,12 +7,13 @@ import dataclasses
 import weakref
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.core.elements import pick, put, tensors
 from mechmem.errors import ActivationError, UnknownNameError
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.hooks.running import recomputing
 
 
@@ -95,7 +96,7 @@ class Insertion(abc.ABC):
 
         Raises:
             ActivationError: the value has no such tensor, the tensor is ambiguous, or a hook returned something other
-                than a tensor of the same shape.
+                than a tensor of the same shape and type.
         """
         path = self._locate(value)
         if path is None:
@@ -149,6 +150,8 @@ class Insertion(abc.ABC):
         if left.shape != tensor.shape:
             held, found = tuple(tensor.shape), tuple(left.shape)
             raise ActivationError(f"{self.point.name!r} holds shape {held}, and a hook there left shape {found}")
+        if left.dtype != tensor.dtype and not torch.is_autocast_enabled(tensor.device.type):
+            raise ActivationError(f"{self.point.name!r} holds {tensor.dtype}, and a hook there left {left.dtype}")
         if left is seen and not seen.requires_grad and version >= 0 and seen._version == version:
             return tensor
         return left.clone()

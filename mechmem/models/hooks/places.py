@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.errors import ConfigError, UnknownNameError, unknown_name
 from mechmem.models.hooks.hooking import firing
 from mechmem.models.hooks.insertion import AtInput, AtOutput, Insertion, Unclear, insertions
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.hooks.points import unknown_point
 
 Point = str | type[nn.Module]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.errors import ActivationError, ConfigError, UnknownNameError, unknown_name
+from mechmem.models.hooks.lens import HookPoint
 
 _OLD = ("unembed.hook_in", "unembed.hook_out")
 _NEW = ("hook_unembed",)
@@ -185,6 +186,8 @@ def _withheld(model: nn.Module) -> dict[HookPoint, str]:
 
 def _delegates(module: nn.Module) -> bool:
     """Return whether a bridge's attention leaves the scores to the wrapped module and fires their point afterwards."""
+    if "transformer_lens.model_bridge" not in sys.modules:  # slow to load, and then no module is of its classes
+        return False
     from transformer_lens.model_bridge.generalized_components.attention import AttentionBridge
 
     if not isinstance(module, AttentionBridge) or module.requires_relative_position_bias:

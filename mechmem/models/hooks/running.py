@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mechmem.core.in_words import reason
 from mechmem.errors import ConfigError
 
 BLOCK_ELEMENTS = 2**20
@@ -44,8 +45,7 @@ def resolve_device(name: str) -> torch.device:
         if device.type == "cpu" and device.index:
             raise RuntimeError("there is one CPU device, cpu")
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise ConfigError(f"device {name!r} cannot be used here: {reason}") from error
+        raise ConfigError(f"device {name!r} cannot be used here: {reason(error)}") from error
     return device
 
 
@@ -98,6 +98,12 @@ def recomputing() -> bool:
     A module that is called then recomputes activations that checkpointing discarded: it is no second call of it.
     """
     return torch._C._current_graph_task_id() != -1
+
+
+def products_in(values: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    """Return the values in the precision in which autocast, if enabled, has matrices multiplied."""
+    device = values.device.type
+    return values.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else values
 
 
 def full_precision(values: Float[Tensor, ...]) -> Float[Tensor, ...]:

@@ -6,14 +6,17 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.networks.config import TransformerConfig
 from mechmem.models.networks.dropout import StepDropout
 
+FEW = 8
+"""Most tokens of which products are summed one by one: faster than launching a batch of tiny matrix products."""
+
 
 class HookedAttention(nn.Module):
-    """Multi-head attention over the few tokens of an example.
+    """Multi-head attention over the tokens of an example.
 
     Points: `hook_q`, `hook_k`, `hook_v`, `hook_z` (example, position, head, d_head); `hook_attn_scores` (−∞ where
     masked) and `hook_pattern` (example, head, query, key); `hook_result` (example, position, head, d_model), the output
@@ -66,13 +69,21 @@ class HookedAttention(nn.Module):
         q = self.hook_q(_by_head(stream[:, -queries:], self.W_Q, self.b_Q))
         k = self.hook_k(_by_head(stream, self.W_K, self.b_K))
         v = self.hook_v(_by_head(stream, self.W_V, self.b_V))
-        # With so few positions a sum is faster than launching a batch of tiny matrix products.
-        by_query = rearrange(q * self.scale, "example query head d_head -> example head query 1 d_head")
-        scores = (by_query * _by_key(k)).sum(-1)
-        scores = self.hook_attn_scores(scores.masked_fill(self.masked[-queries:], -torch.inf))
+        few, keys = len(self.masked) <= FEW, stream.shape[1]
+        if few:
+            by_query = rearrange(q * self.scale, "example query head d_head -> example head query 1 d_head")
+            scores = (by_query * _by_key(k)).sum(-1)
+        else:
+            scores = torch.einsum("eqhd,ekhd->ehqk", q * self.scale, k)
+        masked = self.masked[:keys, :keys][-queries:]
+        scores = self.hook_attn_scores(scores.masked_fill(masked, -torch.inf))
         pattern = self.dropout(self.hook_pattern(scores.softmax(-1)))
-        read = (rearrange(pattern, "example head query key -> example head query key 1") * _by_key(v)).sum(3)
-        z = self.hook_z(rearrange(read, "example head query d_head -> example query head d_head"))
+        if few:
+            read = (rearrange(pattern, "example head query key -> example head query key 1") * _by_key(v)).sum(3)
+            z = rearrange(read, "example head query d_head -> example query head d_head")
+        else:
+            z = torch.einsum("ehqk,ekhd->eqhd", pattern, v)
+        z = self.hook_z(z)
         if is_hooked(self.hook_result):
             # As large as the rest of the network together, so computed only if hooked.
             written = self.hook_result(torch.einsum("eqhd,hdm->eqhm", z, self.W_O)).sum(2)

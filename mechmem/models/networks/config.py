@@ -134,13 +134,16 @@ class TransformerConfig(ModelConfig):
             _check_size("d_mlp", self.d_mlp, 0, MAX_WIDTH)
         _check_size("heads times d_head", self.heads * self.head_width, 1, MAX_WIDTH)
         _check_size("d_mlp", self.mlp_width, 0, MAX_WIDTH)
-        if isinstance(self.tokens, bool) or self.tokens not in (2, 3):
-            raise ConfigError(f"tokens must be 3 (a, b, =) or 2 (a, b), got {self.tokens!r}")
+        self._check_tokens()
         _check_dropout(self.dropout)
         check_choice("activation", self.activation, get_args(Activation))
         check_choice("attention", self.attention, get_args(Attention))
         check_choice("biases", self.biases, get_args(Biases))
         check_choice("initialization", self.init, get_args(TransformerInitialization))
+
+    def _check_tokens(self) -> None:
+        if isinstance(self.tokens, bool) or self.tokens not in (2, 3):
+            raise ConfigError(f"tokens must be 3 (a, b, =) or 2 (a, b), got {self.tokens!r}")
 
     @property
     def head_width(self) -> int:
@@ -156,6 +159,43 @@ class TransformerConfig(ModelConfig):
     def mlp_width(self) -> int:
         """The number of neurons of a block's MLP; 0 without one."""
         return 4 * self.d_model if self.d_mlp is None else self.d_mlp
+
+
+@dataclasses.dataclass(frozen=True)
+class CausalTransformerConfig(TransformerConfig):
+    """A causal transformer that predicts the next token of a sequence, as GPT-2 does in its arrangement of layers.
+
+    The settings are those of `TransformerConfig`, with other defaults.
+
+    Attributes:
+        layers: number of blocks, 1 … 8.
+        d_model: width of the residual stream, at most 16384.
+        heads: number of attention heads of a block, at most 64.
+        d_head: width of a head; None for d_model / heads, which must then be a whole number.
+        d_mlp: number of neurons of a block's MLP; None for 4 · d_model, 0 for an attention-only network.
+        activation: φ of the MLPs; "reverse_relu" is relu(−x).
+        attention: "causal".
+        tokens: number of positions; 0 for as many as the task's prefixes have.
+        layer_norm: whether LayerNorm precedes attention, the MLP and the unembedding.
+        biases: "none"; "mlp", in the MLPs; or "all", in attention and the unembedding too.
+        init: as in `TransformerConfig`.
+        dropout: share of values that a training step sets to 0, in [0, 1).
+        masks: dropout of the MLPs' neurons and of the stream with one mask per sequence (`ExampleTied`, `TurnOver`);
+            its layers are the blocks.
+    """
+
+    kind: ClassVar[str] = "causal_transformer"
+    layers: int = 2
+    d_model: int = 64
+    activation: Activation = "gelu"
+    tokens: int = 0
+    layer_norm: bool = True
+    biases: Biases = "all"
+
+    def _check_tokens(self) -> None:
+        check_whole("tokens", self.tokens, 0)
+        if self.attention != "causal":
+            raise ConfigError(f"a causal transformer's attention is 'causal', got {self.attention!r}")
 
 
 def _check_size(setting: str, value: int, least: int, most: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,8 +46,12 @@ class StepDropout(nn.Module):
         return f"rate={self.rate}"
 
 
-def begin_step(model: nn.Module, seed: int, step: int) -> None:
-    """Start the masks of an optimisation step (counted from 0) in every `StepDropout` of a model."""
-    for module in model.modules():
-        if isinstance(module, StepDropout):
-            module.begin_step(seed, step)
+def dropout_layers(model: nn.Module) -> tuple[StepDropout, ...]:
+    """Return a model's layers of dropout."""
+    return tuple(module for module in model.modules() if isinstance(module, StepDropout))
+
+
+def begin_step(layers: Iterable[StepDropout], seed: int, step: int) -> None:
+    """Start the masks of an optimisation step (counted from 0) in layers of dropout."""
+    for layer in layers:
+        layer.begin_step(seed, step)

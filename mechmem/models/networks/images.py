@@ -8,11 +8,11 @@ import torch
 from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.core.randomness import derive_seed
 from mechmem.core.roles import Role, Roles
 from mechmem.models.hooks.checked import CheckedHooks
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.networks.image_config import CNNConfig, ImageMLPConfig, ImageModelConfig, ResNetConfig
 from mechmem.models.networks.masks import mask_layer
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from mechmem.core.inputs import Inputs, run_on
 from mechmem.core.randomness import generator
 from mechmem.core.roles import Output
 from mechmem.core.task import Task
@@ -83,13 +84,13 @@ def _reached(
     parameters: dict[str, nn.Parameter],
     part: Part,
     example: Shaped[Tensor, ""],
-    inputs: Shaped[Tensor, "row ..."],
+    inputs: Inputs,
     weights: Float[Tensor, "row class"],
     output: Output,
 ) -> dict[str, Bool[Tensor, ...]]:
     """Return the elements of each parameter on which the logits of a subnetwork depend."""
     with evaluating(model), subnetwork(model, part, int(example)):
-        logits = output.read(model(inputs))
+        logits = output.read(run_on(model, inputs))
     slopes = torch.autograd.grad(
         (logits * weights.to(logits)).sum(), list(parameters.values()), allow_unused=True, materialize_grads=True
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from mechmem.core.config import Config, check_fraction, check_number, check_whole
+from mechmem.core.config import Config, check_share, check_whole
 from mechmem.errors import ConfigError
 
 
@@ -21,6 +21,12 @@ class MaskConfig(Config):
         seed: seed of the masks.
     """
 
+    option_names = {
+        "layers": "mask_layers",
+        "seed": "mask_seed",
+        "shared": "shared_units",
+        "memory": "memory_units",
+    }
     layers: tuple[int, ...] = ()
     stream: bool = True
     seed: int = 0
@@ -64,9 +70,7 @@ class TurnOver(MaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("keep probability", self.keep, above=0)
-        if self.keep >= 1:
-            raise ConfigError(f"keep probability must be below 1, got {self.keep}")
+        check_share("keep probability", self.keep)
         if not isinstance(self.close_leaks, bool):
             raise ConfigError(f"close_leaks is True or False, got {self.close_leaks!r}")
 
@@ -91,6 +95,4 @@ class ExampleTied(MaskConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for setting, value in (("share of shared units", self.shared), ("memory probability", self.memory)):
-            check_fraction(setting, value)
-            if value in (0, 1):
-                raise ConfigError(f"{setting} must lie between 0 and 1, got {value}")
+            check_share(setting, value)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mechmem.core.arguments import checked
-from mechmem.core.config import check_choice, check_fraction, check_number, check_whole
+from mechmem.core.config import check_choice, check_fraction, check_share, check_whole
 from mechmem.core.randomness import derive_seed
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.example_masks import example_mask
@@ -39,6 +39,7 @@ class ExampleMask(nn.Module, abc.ABC):
     Attributes:
         kind: name by which plugins declare that they need such layers.
         parts: the available subnetworks.
+        alike: number of ids that follow each other and share a mask, as the predictions in a sequence do.
         part: the subnetwork to run, or None for the usual one.
         ids: ids of the examples in the next forward pass; a scalar applies to every row.
 
@@ -55,6 +56,7 @@ class ExampleMask(nn.Module, abc.ABC):
         check_whole("seed of the masks", seed, 0)
         self.units, self.layer, self.seed, self.axis = units, layer, seed, axis
         self._key = derive_seed(seed, f"example mask {layer}")
+        self.alike = 1
         self.part: Part | None = None
         self.ids: Int[Tensor, "*example"] | None = None
 
@@ -89,7 +91,7 @@ class ExampleMask(nn.Module, abc.ABC):
         check_fraction("keep probability", keep)
         if len(ids) and int(ids.min()) < 0:
             raise ConfigError(f"ids must be at least 0, got {int(ids.min())}")
-        return example_mask(ids, self.units, keep, self._key)
+        return example_mask(ids // self.alike, self.units, keep, self._key)
 
     def forward(self, values: Float[Tensor, "example ..."]) -> Float[Tensor, "example ..."]:
         """Multiply the units by their factors in the chosen subnetwork of each example.
@@ -144,9 +146,7 @@ class TurnOverDropout(ExampleMask):
     @checked
     def __init__(self, units: int, keep: float = 0.5, layer: int | str = 0, seed: int = 0, axis: int = -1):
         super().__init__(units, layer, seed, axis)
-        check_number("keep probability", keep, above=0)
-        if keep >= 1:
-            raise ConfigError(f"keep probability must be below 1, got {keep}")
+        check_share("keep probability", keep)
         self.keep = keep
 
     def _factor(self, part: Part, ids: Int[Tensor, " example"] | None) -> Float[Tensor, "#example unit"]:
@@ -189,7 +189,7 @@ class ExampleTiedDropout(ExampleMask):
     ):
         super().__init__(units, layer, seed, axis)
         for setting, value in (("share of shared units", shared), ("memory probability", memory)):
-            check_fraction(setting, value)
+            check_share(setting, value)
         self.shared, self.memory = shared, memory
         self.first_memory = max(1, int(shared * units))
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.core.randomness import generator
 from mechmem.core.roles import Role, Roles
 from mechmem.models.hooks.checked import CheckedHooks
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.networks.config import MLPConfig
+from mechmem.models.networks.differentiable import row_sums
 from mechmem.models.networks.dropout import StepDropout
 from mechmem.models.networks.masks import mask_layer
 from mechmem.models.networks.nonlinearities import nonlinearity
@@ -133,7 +133,7 @@ class HookedMLP(CheckedHooks, NeuronLayer):
     def forward(self, pairs: Int[Tensor, "example 2"]) -> Float[Tensor, "example class"]:
         """Return logits of the pairs (a, b)."""
         # Sums two rows of the table instead of multiplying by a one-hot matrix that is almost all zeros.
-        hidden = self.neurons(F.embedding_bag(pairs + self.row_offset, self.W_in, mode="sum"))
+        hidden = self.neurons(row_sums(self.W_in, pairs + self.row_offset))
         for layer in self.deeper:
             hidden = layer(hidden)
         # The product takes the parameter itself, not a view: autocast then casts it once per step, not once per block.

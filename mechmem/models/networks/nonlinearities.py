@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mechmem.errors import unknown_name
+from mechmem.models.networks.differentiable import square
 
 
 class Quadratic(nn.Module):
@@ -14,7 +15,7 @@ class Quadratic(nn.Module):
 
     def forward(self, x: Float[Tensor, ...]) -> Float[Tensor, ...]:
         """Square."""
-        return x * x
+        return square(x)
 
 
 class ReverseReLU(nn.Module):

@@ -1,4 +1,4 @@
-"""Transformer of the modular-arithmetic papers, with the points and parameters of TransformerLens."""
+"""Transformers, and that of the modular-arithmetic papers, with the points and parameters of TransformerLens."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.core.randomness import generator
 from mechmem.core.roles import Role, Roles
 from mechmem.models.hooks.checked import CheckedHooks
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.networks.attention import HookedAttention, is_hooked
 from mechmem.models.networks.config import TransformerConfig
 from mechmem.models.networks.dropout import StepDropout
@@ -24,15 +24,90 @@ EPSILON = 1e-5
 Stream = Float[Tensor, "example position d_model"]
 
 
-class HookedModularTransformer(CheckedHooks):
+class HookedTransformer(CheckedHooks):
+    """Base class of transformers: embeddings, blocks and unembedding. A final class runs them.
+
+    Parameters and points have their TransformerLens 4 names and shapes. Parameters: `embed.W_E` (token, d_model);
+    `pos_embed.W_pos` (position, d_model); `blocks.0.attn.…` and `blocks.0.mlp.…` (see `HookedAttention` and
+    `HookedTransformerMLP`); `unembed.W_U` (d_model, class), and `b_U` (class) with all biases; `blocks.0.ln1`,
+    `blocks.0.ln2`, `ln_final` with `w` and `b` (d_model) with LayerNorm. Points: `hook_embed`, `hook_pos_embed`, those
+    of the blocks, `ln_final.hook_scale` and `ln_final.hook_normalized`, all (example, position, …); and `hook_logits`
+    (example, class).
+
+    Args:
+        config: shape, initialisation and regularization; its `tokens` are the positions.
+        symbols: number of leading tokens that are the task's symbols.
+        vocabulary: number of tokens.
+        classes: number of classes.
+        seed: seed of initialisation and dropout.
+        masked_alike: number of ids that follow each other and share example masks.
+    """
+
+    operands = 2
+
+    def __init__(
+        self, config: TransformerConfig, symbols: int, vocabulary: int, classes: int, seed: int, masked_alike: int = 1
+    ):
+        super().__init__()
+        self.config, self.symbols = config, symbols
+        self.embed = _Table("W_E", vocabulary, config.d_model)
+        self.hook_embed = HookPoint()
+        self.pos_embed = _Table("W_pos", config.tokens, config.d_model)
+        self.hook_pos_embed = HookPoint()
+        self.dropout = _dropout(config, 0, seed)
+        self.mask = _stream_mask(config)
+        self.blocks = nn.ModuleList(TransformerBlock(config, block, seed) for block in range(config.layers))
+        self.ln_final = HookedLayerNorm(config) if config.layer_norm else nn.Identity()
+        self.unembed = _Table("W_U", config.d_model, classes)
+        bias = nn.Parameter(torch.zeros(classes)) if config.biases == "all" else None
+        self.unembed.register_parameter("b_U", bias)
+        self.hook_logits = HookPoint()
+        for layer in self.modules():
+            if isinstance(layer, ExampleMask):
+                layer.alike = masked_alike
+        _initialize(self, config, classes, generator(seed, "init"))
+
+    def embedded(self, tokens: Int[Tensor, "example position"]) -> Stream:
+        """Return the stream before the first block."""
+        embedded = self.hook_embed(F.embedding(tokens, self.embed.held))
+        places = self.pos_embed.held[: tokens.shape[1]]
+        positions = self.hook_pos_embed(
+            repeat(places, "position d_model -> example position d_model", example=len(tokens))
+        )
+        return self.mask(self.dropout(embedded + positions))
+
+    def unembedded(self, stream: Float[Tensor, "example d_model"]) -> Float[Tensor, "example class"]:
+        """Return the logits of the final stream."""
+        # The product takes the parameter itself, not a view: autocast then casts it once per step, not once per block.
+        logits = stream @ self.unembed.held
+        bias = self.unembed.b_U
+        return self.hook_logits(logits + bias if isinstance(bias, Tensor) else logits)
+
+    @property
+    def roles(self) -> Roles:
+        """Roles of the parameters and points; "neuron" is a dimension of the stream in both embedding roles."""
+        names = [f"blocks.{number}." for number in range(self.config.layers)]
+        mlp = [f"{block}mlp." for block in names] if self.config.mlp_width else []
+        stream = ("hook_resid_pre", "hook_resid_mid") if mlp else ("hook_resid_pre",)
+        activation = tuple(f"{each}activation" for each in mlp)
+        return Roles(
+            input_embedding=Role(
+                "embed.W_E", "p neuron -> operand p neuron", {"operand": self.operands}, first=self.symbols
+            ),
+            readout=Role("unembed.W_U", "neuron classes -> neuron classes"),
+            bias=Role("unembed.b_U", "classes -> classes") if self.config.biases == "all" else None,
+            activation=(activation[0] if len(activation) == 1 else activation) or None,
+            hidden=tuple(f"{each}hook_post" for each in mlp),
+            logits="hook_logits",
+            residual=(*(f"{block}{point}" for block in names for point in stream), f"{names[-1]}hook_resid_post"),
+            heads=tuple(f"{block}attn.hook_z" for block in names),
+        )
+
+
+class HookedModularTransformer(HookedTransformer):
     """A transformer that reads a, b and "=" (token p) and returns the logits at the last position.
 
-    Parameters and points have their TransformerLens 4 names and shapes. Parameters: `embed.W_E` (token, d_model),
-    symbols first and "=" last; `pos_embed.W_pos` (position, d_model); `blocks.0.attn.…` and `blocks.0.mlp.…` (see
-    `HookedAttention` and `HookedTransformerMLP`); `unembed.W_U` (d_model, class), and `b_U` (class) with all biases;
-    `blocks.0.ln1`, `blocks.0.ln2`, `ln_final` with `w` and `b` (d_model) with LayerNorm. Points: `hook_embed`,
-    `hook_pos_embed`, those of the blocks, `ln_final.hook_scale` and `ln_final.hook_normalized`, all (example, position,
-    …); and `hook_logits` (example, class).
+    Parameters and points are those of `HookedTransformer`; `embed.W_E` holds the symbols first and "=" last.
 
     The network predicts at the last position only. In training mode without dropout, as long as nothing hooks the last
     block or `ln_final`, their outputs at the other positions are not computed, since no logit depends on them. (With
@@ -45,64 +120,23 @@ class HookedModularTransformer(CheckedHooks):
     """
 
     def __init__(self, config: TransformerConfig, p: int, seed: int = 0):
-        super().__init__()
-        self.config = config
+        super().__init__(config, p, p + config.tokens - 2, p, seed)
         self.p = p
-        vocabulary = p + config.tokens - 2
-        self.embed = _Table("W_E", vocabulary, config.d_model)
-        self.hook_embed = HookPoint()
-        self.pos_embed = _Table("W_pos", config.tokens, config.d_model)
-        self.hook_pos_embed = HookPoint()
-        self.dropout = _dropout(config, 0, seed)
-        self.mask = _stream_mask(config)
-        self.blocks = nn.ModuleList(TransformerBlock(config, block, seed) for block in range(config.layers))
-        self.ln_final = HookedLayerNorm(config) if config.layer_norm else nn.Identity()
-        self.unembed = _Table("W_U", config.d_model, p)
-        bias = nn.Parameter(torch.zeros(p)) if config.biases == "all" else None
-        self.unembed.register_parameter("b_U", bias)
-        self.hook_logits = HookPoint()
         self.equals: Tensor
         self.register_buffer("equals", torch.full((1, config.tokens - 2), p), persistent=False)
-        _initialize(self, config, p, generator(seed, "init"))
         self.setup()
 
     def forward(self, pairs: Int[Tensor, "example 2"]) -> Float[Tensor, "example class"]:
         """Return logits of the pairs (a, b)."""
-        tokens = torch.cat([pairs, self.equals.expand(len(pairs), -1)], 1)
-        embedded = self.hook_embed(F.embedding(tokens, self.embed.get_parameter("W_E")))
-        positions = self.hook_pos_embed(
-            repeat(self.pos_embed.W_pos, "position d_model -> example position d_model", example=len(pairs))
-        )
-        stream = self.mask(self.dropout(embedded + positions))
+        stream = self.embedded(torch.cat([pairs, self.equals.expand(len(pairs), -1)], 1))
         every = stream.shape[1]
         for block in self.blocks:
             stream = block(stream, 1 if block is self.blocks[-1] and self._answers_only() else every)
-        last = self.ln_final(stream)[:, -1]
-        # The product takes the parameter itself, not a view: autocast then casts it once per step, not once per block.
-        logits = last @ self.unembed.W_U
-        return self.hook_logits(logits if self.unembed.b_U is None else logits + self.unembed.b_U)
+        return self.unembedded(self.ln_final(stream)[:, -1])
 
     def _answers_only(self) -> bool:
         watched = (*self.blocks[-1].modules(), *self.ln_final.modules())
         return self.training and not self.config.dropout and not any(is_hooked(module) for module in watched)
-
-    @property
-    def roles(self) -> Roles:
-        """Roles of the parameters and points; "neuron" is a dimension of the stream in both embedding roles."""
-        names = [f"blocks.{number}." for number in range(self.config.layers)]
-        mlp = [f"{block}mlp." for block in names] if self.config.mlp_width else []
-        stream = ("hook_resid_pre", "hook_resid_mid") if mlp else ("hook_resid_pre",)
-        activation = tuple(f"{each}activation" for each in mlp)
-        return Roles(
-            input_embedding=Role("embed.W_E", "p neuron -> operand p neuron", {"operand": 2}, first=self.p),
-            readout=Role("unembed.W_U", "neuron classes -> neuron classes"),
-            bias=Role("unembed.b_U", "classes -> classes") if self.config.biases == "all" else None,
-            activation=(activation[0] if len(activation) == 1 else activation) or None,
-            hidden=tuple(f"{each}hook_post" for each in mlp),
-            logits="hook_logits",
-            residual=(*(f"{block}{point}" for block in names for point in stream), f"{names[-1]}hook_resid_post"),
-            heads=tuple(f"{block}attn.hook_z" for block in names),
-        )
 
 
 class TransformerBlock(nn.Module):
@@ -218,7 +252,13 @@ class _Table(nn.Module):
 
     def __init__(self, name: str, rows: int, columns: int):
         super().__init__()
+        self._name = name
         self.register_parameter(name, nn.Parameter(torch.empty(rows, columns)))
+
+    @property
+    def held(self) -> Tensor:
+        """The matrix: a parameter, or the tensor that `torch.func` puts in its place."""
+        return getattr(self, self._name)
 
 
 def _dropout(config: TransformerConfig, place: int, seed: int) -> StepDropout | nn.Identity:
@@ -230,7 +270,7 @@ def _stream_mask(config: TransformerConfig) -> ExampleMask | nn.Identity:
 
 
 @torch.no_grad()
-def _initialize(model: HookedModularTransformer, config: TransformerConfig, p: int, draw: torch.Generator) -> None:
+def _initialize(model: HookedTransformer, config: TransformerConfig, p: int, draw: torch.Generator) -> None:
     """Draw initial weights in place, in the config's convention; the embeddings first."""
     d_model = config.d_model
     fan_in = {"W_O": config.heads * config.head_width, "W_out": config.mlp_width}

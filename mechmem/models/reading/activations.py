@@ -8,18 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.core.arguments import checked_but, fits
 from mechmem.core.config import check_number, check_whole
 from mechmem.core.ids import check_ids
 from mechmem.core.in_words import shown
+from mechmem.core.inputs import run_on
 from mechmem.core.roles import Roles
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Ids, Task
 from mechmem.errors import ActivationError, ConfigError, MechmemError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.hooking import Act, on_point, warn_of_leftovers
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.hooks.points import HookPoints, hook_points
 from mechmem.models.hooks.running import block_rows, device_of, differentiating, evaluating, recomputing, resolve_device
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
@@ -131,7 +132,7 @@ def activations(
                 firings.start()
                 inputs, given = task.batch(ids[block])
                 with of_examples(masks, task.source(ids[block])):
-                    returned = model(inputs.to(source))
+                    returned = run_on(model, inputs.to(source))
                 firings.end()
                 wanted.check(firings)
                 if tape is not None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
 from mechmem.core.elements import tensors
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.reading.same_rows import ROUNDINGS, Block, gap_of
 
 

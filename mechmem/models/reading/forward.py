@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.inputs import run_on
 from mechmem.core.roles import Output
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
@@ -47,7 +48,7 @@ def logits_of(
             inputs = task.batch(ids[block])[0].to(device)
             try:
                 with of_examples(layers, task.source(ids[block])):
-                    returned = model(inputs)
+                    returned = run_on(model, inputs)
             except RUNNING_ERRORS as error:
                 if not isinstance(error, MechmemError):
                     check_runs(model, task, ids[block])

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from mechmem.core.arrays import described
+from mechmem.core.in_words import reason
+from mechmem.core.inputs import inputs_in_words, run_on
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError
 from mechmem.models.hooks.running import device_of, evaluating
@@ -33,12 +34,14 @@ def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"],
         ConfigError: inputs and parameters differ in type, and the network raised an error about a type.
     """
     inputs = task.batch(ids[:1])[0]
+    if not isinstance(inputs, Tensor):
+        return
     types = {each.dtype for each in model.parameters()}
     if not types or inputs.dtype in types or (looked_up and not inputs.is_floating_point()):
         return
     try:
         with torch.no_grad(), evaluating(model), of_examples(mask_layers(model), task.source(ids[:1])):
-            model(inputs.to(device_of(model)))
+            run_on(model, inputs.to(device_of(model)))
     except MechmemError:
         raise
     except Exception as error:
@@ -46,10 +49,9 @@ def check_input_type(model: nn.Module, task: Task, ids: Int[Tensor, " example"],
         if not re.search(r"\btype|dtype", str(error)):
             return
         own = ", ".join(sorted(map(_named, types)))
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"the task's inputs are {_named(inputs.dtype)} and the network's parameters {own}, and it does not run "
-            f"({said}); convert one to the other, inputs.to(torch.{own.partition(',')[0]}) or model.double()"
+            f"({reason(error)}); convert one to the other, inputs.to(torch.{own.partition(',')[0]}) or model.double()"
         ) from error
 
 
@@ -62,12 +64,13 @@ def check_runs(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> No
     inputs = task.batch(ids)[0]
     try:
         with torch.no_grad(), evaluating(model), of_examples(mask_layers(model), task.source(ids)):
-            model(inputs.to(device_of(model)))
+            run_on(model, inputs.to(device_of(model)))
     except (MechmemError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ConfigError(f"the network does not run on the task's inputs, {described(inputs)}: {said}") from error
+        raise ConfigError(
+            f"the network does not run on the task's inputs, {inputs_in_words(inputs)}: {reason(error)}"
+        ) from error
 
 
 def _named(dtype: torch.dtype) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import math
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
@@ -62,14 +64,28 @@ class Decomposed:
         Raises:
             ConfigError: the rank is greater than the full rank.
         """
-        kept, model = self.kept(rank), subject.copy_model()
-        if kept == self.full:
-            return subject.with_model(model)
-        parameter = _matrices(model)[self.layer]
-        product = (self.left[..., :kept] * self.values[:, None, :kept]) @ self.right[:, :kept]
-        with torch.no_grad():
-            parameter.copy_(product.reshape(parameter.shape))
-        return subject.with_model(model)
+        return truncated(subject, [self], rank)
+
+    def write(self, model: nn.Module, rank: int | float) -> None:
+        """Lower the parameter's rank in a model; at full rank it stays as it is."""
+        kept = self.kept(rank)
+        if kept < self.full:
+            parameter = _matrices(model)[self.layer]
+            product = (self.left[..., :kept] * self.values[:, None, :kept]) @ self.right[:, :kept]
+            with torch.no_grad():
+                parameter.copy_(product.reshape(parameter.shape))
+
+
+def truncated(subject: Subject, parts: Sequence[Decomposed], rank: int | float) -> Subject:
+    """Return the subject with a copy of its model in which these parameters have this rank.
+
+    Raises:
+        ConfigError: the rank is greater than a full rank.
+    """
+    model = subject.copy_model()
+    for each in parts:
+        each.write(model, rank)
+    return subject.with_model(model)
 
 
 def check_rank(setting: str, rank: int | float) -> None:
@@ -84,7 +100,7 @@ def check_rank(setting: str, rank: int | float) -> None:
 
 
 def decomposed(subject: Subject, layer: str = "") -> Decomposed:
-    """Return the singular value decomposition of a parameter.
+    """Return the singular value decomposition of a parameter, computed once per subject and state.
 
     A convolution's kernel is decomposed as the matrix (out, everything else). Any other parameter of more than two axes
     is a stack of matrices on its last two, such as those of attention heads.
@@ -108,8 +124,26 @@ def decomposed(subject: Subject, layer: str = "") -> Decomposed:
     weights = found[layer].detach()
     check_finite(weights, f"the weights of {layer!r}")
     pattern = "out ... -> 1 out (...)" if layer in _kernels(subject.model) else "... row column -> (...) row column"
-    left, values, right = torch.linalg.svd(rearrange(weights.cpu().double(), pattern), full_matrices=False)
-    return Decomposed(layer, left, values, right)
+    matrices = rearrange(weights.cpu().double(), pattern)
+    return subject.memo(
+        f"singular values of {layer}", lambda: Decomposed(layer, *torch.linalg.svd(matrices, full_matrices=False))
+    )
+
+
+def matching(subject: Subject, layers: str) -> list[str]:
+    """Return the parameters with at least two axes that match names or patterns with spaces between them.
+
+    Raises:
+        UnknownNameError: a name or pattern matches none; the message suggests the nearest.
+    """
+    found = _matrices(subject.model)
+    wanted = set[str]()
+    for pattern in layers.split():
+        matched = [pattern] if pattern in found else fnmatch.filter(found, pattern)
+        if not matched:
+            raise unknown_name("parameter with at least two axes", pattern, found)
+        wanted.update(matched)
+    return [name for name in found if name in wanted]
 
 
 def _matrices(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from einops import repeat
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from mechmem.core.subject import Subject
+from mechmem.core.task import Task
 from mechmem.errors import MissingNeedError
 from mechmem.models.hooks.points import HookPoints, hook_points
 
@@ -126,10 +127,29 @@ def at_answer(subject: Subject, value: Shaped[Tensor, "example ..."], axes: int)
         subject: its role `output` names the position; by default the last.
         value: the hook point's value.
         axes: number of axes of a value without positions.
+
+    Raises:
+        MissingNeedError: the task's examples are answered at different positions.
     """
     if value.ndim == axes:
         return value
+    if subject.task.answer_positions(subject.task.ids[:1]) is not None:
+        raise MissingNeedError("this reads one output position, and the examples of a sequence task have several")
     return value[:, -1 if subject.roles.output.position is None else subject.roles.output.position]
+
+
+def at_answers(
+    task: Task, value: Shaped[Tensor, "example ..."], ids: Int[Tensor, " example"]
+) -> Shaped[Tensor, "example ..."]:
+    """Return a hook point's value at each example's own output position, if the task's examples differ in it.
+
+    Args:
+        task: the task.
+        value: the hook point's value; one without a position axis, and that of any other task, is returned unchanged.
+        ids: the examples.
+    """
+    positions = task.answer_positions(ids)
+    return value if positions is None or value.ndim < 3 else value[torch.arange(len(value)), positions]
 
 
 def tensor_at(model: nn.Module, path: str) -> Tensor | None:

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
+from mechmem.core.inputs import run_on
 from mechmem.core.roles import Output
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import MechmemError, RoleError, UnsteadyNetworkError
 from mechmem.models.hooks.hooking import on_point
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.hooks.points import hook_points
 from mechmem.models.hooks.running import block_rows, device_of, evaluating
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
@@ -183,7 +184,7 @@ class _Trial:
         inputs = self.task.batch(ids)[0].to(device_of(self.model))
         with of_examples(mask_layers(self.model), self.task.source(ids)):
             try:
-                return self.model(inputs)
+                return run_on(self.model, inputs)
             except MechmemError:
                 raise
             except Exception as error:

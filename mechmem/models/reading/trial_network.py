@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
-from transformer_lens.hook_points import HookPoint
 
+from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.hooks.running import device_of
 
 _KNOWN = ("mechmem", "torch.nn.modules", "transformer_lens.hook_points")

@@ -28,6 +28,11 @@ class Drop(RankedNeurons):
 
     name: ClassVar[str] = "drop"
     cites: ClassVar[str] = "Doshi et al. 2024, arXiv 2310.13061"
+    dial: ClassVar[str] = "fraction"
+    dial_values: ClassVar[tuple[float, ...]] = (
+        *(0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.83, 0.86),
+        *(0.89, 0.92, 0.94, 0.96, 0.98),
+    )
 
     by: str = "ipr"
     fraction: float = 0.5

@@ -9,6 +9,7 @@ from mechmem.core.scores import End
 from mechmem.core.subject import Subject
 from mechmem.scorecard.pruned import pruned
 from mechmem.scorecard.ranked_neurons import RankedNeurons
+from mechmem.scorecard.surgeries.drop import Drop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Keep(RankedNeurons):
 
     name: ClassVar[str] = "keep"
     cites: ClassVar[str] = "Liu & Lu 2026, arXiv 2605.18022, algorithm 1"
+    dial: ClassVar[str] = "fraction"
+    dial_values: ClassVar[tuple[float, ...]] = tuple(round(1 - dropped, 2) for dropped in Drop.dial_values)
 
     by: str = "strength"
     fraction: float = 0.5

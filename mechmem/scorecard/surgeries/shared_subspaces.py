@@ -39,6 +39,8 @@ class SharedSubspaces(Surgery):
     knows: ClassVar[frozenset[str]] = frozenset({"pairs"})
     cites: ClassVar[str] = "mechmem, after the question of Liu & Lu 2026, arXiv 2605.18022"
     control: ClassVar[str] = "shuffled_subspaces"
+    dial: ClassVar[str] = "strength"
+    dial_values: ClassVar[tuple[float, ...]] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
     shuffled: ClassVar[bool] = False
     """Whether the vectors of different neurons are put together before they are clustered."""
 

@@ -110,10 +110,10 @@ def test_the_two_neurons_of_a_cell_carry_that_cell(planted):
     members = planted.memorizing.nonzero().flatten().reshape(-1, 2).tolist()
     width = len(planted.memorizing)
     sets = {str(i): mm.NeuronSet.of(pair, width, "hook_hidden") for i, pair in enumerate(members)}
-    clean = planted.subject.task.splits["train_clean"][:1]
+    clean = planted.subject.task.splits["train_clean"][:2]
     for i, cell in enumerate(planted.cells):
-        # Twice, because a single example has no interval.
-        found = patch(planted.subject, ids=cell.repeat(2), donor_ids=clean.repeat(2), units=sets, direction="denoising")
+        # With two donors, because a single pair has no interval.
+        found = patch(planted.subject, ids=cell.repeat(2), donor_ids=clean, units=sets, direction="denoising")
         wanted = np.arange(len(members)) == i
         assert column(found, "true_after").tolist() == wanted.tolist()
         assert column(found, "given_after").tolist() == (~wanted).tolist()

@@ -12,7 +12,7 @@ from mechmem.core.randomness import generator
 from mechmem.core.storage import read_tensors, write_tensors
 from mechmem.errors import ConfigError
 from mechmem.models.networks.build import build_model
-from mechmem.models.networks.dropout import StepDropout, begin_step
+from mechmem.models.networks.dropout import StepDropout, begin_step, dropout_layers
 from mechmem.models.networks.mlp import HookedMLP
 from mechmem.models.reading.linear_readout import linear_readout
 from mechmem.scorecard.surgeries.activation import ActivationSwap
@@ -143,7 +143,7 @@ def test_masks_derive_from_seed_layer_and_step_and_go_on_within_a_step():
 
     def draws(layer=0, seed=0, step=0, blocks=(60,)):
         module = torch.nn.Sequential(StepDropout(0.5, layer))
-        begin_step(module, seed, step)
+        begin_step(dropout_layers(module), seed, step)
         return torch.cat([module(part) for part in x.split(list(blocks))])
 
     assert torch.equal(draws(), draws()) and torch.equal(draws(), draws(blocks=(7, 40, 13)))
@@ -159,7 +159,7 @@ def test_masks_derive_from_seed_layer_and_step_and_go_on_within_a_step():
 def test_copies_and_files_hold_the_running_statistics(tmp_path):
     model = HookedMLP(mm.MLPConfig(width=6, layers=2, batch_norm=True, dropout=0.2), P)
     for step in range(3):
-        begin_step(model, 0, step)
+        begin_step(dropout_layers(model), 0, step)
         model.train()(PAIRS)
     write_tensors(tmp_path / "state.safetensors", model.state_dict())
     other = HookedMLP(mm.MLPConfig(width=6, layers=2, batch_norm=True, dropout=0.2), P, seed=9)

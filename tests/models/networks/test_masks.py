@@ -257,8 +257,10 @@ def test_probabilities_outside_0_and_1_are_refused(keep):
         lambda: mm.TurnOverDropout(4, keep),
         lambda: mm.ExampleTied(shared=keep),
         lambda: mm.ExampleTied(memory=keep),
+        lambda: mm.ExampleTiedDropout(4, shared=keep),
+        lambda: mm.ExampleTiedDropout(4, memory=keep),
     ):
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError, match="must lie"):
             make()
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import mechmem as mm
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError, UnknownNameError
 from mechmem.models.networks.build import build_model
-from mechmem.models.networks.dropout import begin_step
+from mechmem.models.networks.dropout import begin_step, dropout_layers
 from mechmem.models.networks.transformer import HookedModularTransformer
 from mechmem.models.reading.weights import layer_vectors, neuron_vectors, neuron_weights
 from mechmem.scorecard.pruned import pruned
@@ -221,20 +221,20 @@ def test_training_leaves_out_what_no_logit_depends_on(settings):
 
 def test_looking_on_does_not_change_what_dropout_drops():
     model = network(dropout=0.4, layers=2).train()
-    begin_step(model, 3, 0)
+    begin_step(dropout_layers(model), 3, 0)
     alone = model(PAIRS)
-    begin_step(model, 3, 0)
+    begin_step(dropout_layers(model), 3, 0)
     with model.hooks([("blocks.1.hook_resid_post", lambda value, hook: None)]):
         assert torch.equal(model(PAIRS), alone)
 
 
 def test_dropout_draws_row_by_row_in_training_only():
     model = network(dropout=0.4, layers=2, biases="all").train()
-    begin_step(model, seed=0, step=7)
+    begin_step(dropout_layers(model), seed=0, step=7)
     whole = model(PAIRS)
-    begin_step(model, seed=0, step=7)
+    begin_step(dropout_layers(model), seed=0, step=7)
     torch.testing.assert_close(torch.cat([model(PAIRS[:9]), model(PAIRS[9:])]), whole, rtol=0, atol=1e-12)
-    begin_step(model, seed=0, step=8)
+    begin_step(dropout_layers(model), seed=0, step=8)
     assert (model(PAIRS) - whole).abs().max() > 1e-3
     torch.testing.assert_close(model.eval()(PAIRS), network(layers=2, biases="all")(PAIRS))
     # Embeddings, then pattern, attention and MLP of both blocks: each has its own masks.

@@ -81,7 +81,7 @@ def test_muon_gets_the_blocks_matrices_head_by_head_and_adamw_the_rest():
     adamw = torch.optim.AdamW(rest, lr=0.02, weight_decay=0.3)
     named = dict(plain.named_parameters())
     for _ in range(3):
-        training_step(model, optimizers, EXAMPLES, config, rows=1000)
+        training_step(model, optimizers, EXAMPLES, config, rows=1000, masks=())
         plain.zero_grad()
         F.cross_entropy(plain(INPUTS), GIVEN).backward()
         for name, parts in leaves.items():
@@ -104,7 +104,7 @@ def test_muon_gets_the_blocks_matrices_head_by_head_and_adamw_the_rest():
 def test_row_blocks_add_up_to_the_full_batch(rows, precision):
     model = HookedModularTransformer(SMALL, 7, seed=1).train()
     config = mm.TrainConfig(optimizer="sgd", lr=1e-9, precision=precision)
-    training_step(model, Optimizers(config, model, model.roles), EXAMPLES, config, rows)
+    training_step(model, Optimizers(config, model, model.roles), EXAMPLES, config, rows, ())
     found = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
     F.cross_entropy(model(INPUTS), GIVEN).backward()

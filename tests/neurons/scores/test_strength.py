@@ -55,9 +55,8 @@ def test_knows_of_pairs_alone_and_takes_any_names_of_the_activation():
 )
 def test_refuses(change, error, message):
     subject = subject_of()
-    changed = mm.Subject(subject.model, subject.task, dataclasses.replace(subject.roles, **change))
     with pytest.raises(error, match=message):
-        score("strength")(changed)
+        score("strength")(mm.Subject(subject.model, subject.task, dataclasses.replace(subject.roles, **change)))
 
 
 def test_says_so_where_the_activation_ranks_no_neuron_before_another():

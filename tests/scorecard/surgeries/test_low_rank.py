@@ -93,6 +93,19 @@ def test_the_layer_is_the_readout_or_the_last_matrix(tiny_run):
     assert changed(without, LowRank(rank=1)(without)) == ["2.weight"]
 
 
+def test_several_matrices_are_lowered_each_on_its_own(pictured):
+    layers = [name for name, value in pictured.model.named_parameters() if value.ndim == 4]
+    together = LowRank("layers.*", 2)(pictured)
+    assert changed(pictured, together) == layers and len(layers) == 2
+    for layer in layers:
+        assert torch.equal(weights(together, layer), weights(LowRank(layer, 2)(pictured), layer))
+    assert changed(pictured, LowRank(f"readout.weight {layers[1]}", 1)(pictured)) == [layers[1], "readout.weight"]
+    with pytest.raises(UnknownNameError, match=r"'layer\.\*'"):
+        LowRank("readout.weight layer.*")(pictured)
+    with pytest.raises(ConfigError, match="full rank of 'layers.0.conv.weight'"):
+        LowRank("layers.*", 4)(pictured)
+
+
 def test_what_has_no_rank_is_refused(tiny_run):
     with pytest.raises(UnknownNameError, match=r"no parameter with at least two axes 'W_ou'\. Did you mean 'W_out'"):
         LowRank("W_ou")(tiny_run)

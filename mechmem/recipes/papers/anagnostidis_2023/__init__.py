@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mechmem.recipes.claims import Claim, Condition, Recipe, at_least, at_most, more
+from mechmem.recipes.claims import Claim, Recipe
+from mechmem.recipes.conditions import Condition, at_least, at_most, more
 from mechmem.recipes.measures import accuracies, measure
 from mechmem.recipes.papers.anagnostidis_2023.measured import (
     BEFORE,
@@ -44,7 +45,7 @@ from mechmem.recipes.papers.anagnostidis_2023.runs import frontier as frontier_a
 BASE = "uniformly random labels, squared error, Adam; a vote of the 20 nearest training images with true labels"
 FITTED, FAR = 0.9, 0.05
 MOST = max(VIEWS)
-SHORT = "The paper trains on 50,000 images for thousands of epochs; this scale on 300 for about 1300."
+SHORT = "The paper trains on 50,000 images for thousands of epochs; this scale on 1000 for about 800."
 
 
 def fits(*arms: str) -> tuple[Condition, ...]:
@@ -193,7 +194,7 @@ CLAIMS = (
     Claim(
         key="real_images",
         statement="Real images of the same class in place of augmentations also make memorization benign.",
-        experiment=f"{BASE}; five real images per random label; on the encoder, after minus before training",
+        experiment=f"{BASE}; three further real images per random label; on the encoder, after minus before training",
         trials=trials(REAL),
         measure=measure(accuracies("raw"), probes),
         premises=fits(REAL),
@@ -221,7 +222,7 @@ RECIPE = Recipe(
     claims=CLAIMS,
     caveats=(
         "The paper trains ResNet18 and VGG on CIFAR and TinyImageNet; the small scale trains three convolutions of 16, "
-        "32 and 64 channels with a projector of 256 on 300 images of MNIST, with Adam at 1e-3 in batches of 100.",
+        "32 and 64 channels with a projector of 256 on 1000 images of MNIST, with Adam at 1e-3 in batches of 100.",
         "Augmentation at the small scale is rotation by up to 10°, shifts and scaling by up to a tenth: mirroring, "
         "cropping or recolouring a digit would change its class or nothing. The fraction of labels fitted is measured "
         "on the original images, or on the views if they are fixed.",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mechmem.recipes.claims import Claim, Recipe, at_least, at_most, close_to, more
+from mechmem.recipes.claims import Claim, Recipe
+from mechmem.recipes.conditions import at_least, at_most, close_to, more
 from mechmem.recipes.measures import accuracies, history, ipr_distribution, measure, plane, pruning, settings
 from mechmem.recipes.papers.doshi_2024.measured import (
     amplification,

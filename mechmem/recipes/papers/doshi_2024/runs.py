@@ -12,8 +12,9 @@ from mechmem.tasks.config import LabelNoise, ModularConfig
 from mechmem.training.config import TrainConfig
 
 PLAIN = "wd 0"
-SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 8)}
-"""Seeds of each arm. Seeds 0 to 2 were inspected while the conditions were written; verdicts rest on others."""
+SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(30, 33), "paper": range(3, 8)}
+"""Seeds of each arm to start with. Seeds 0 to 2 were inspected while the conditions were written, and 3 to 5 judged
+before seeds were added until a claim is decided; verdicts rest on others."""
 
 
 def config(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mechmem.recipes.claims import Claim, Condition, Recipe, Value, at_most
+from mechmem.recipes.claims import Claim, Recipe
+from mechmem.recipes.conditions import Condition, Value, at_most
 from mechmem.recipes.measures import by_arm, measure
 from mechmem.recipes.papers.ketha_2025 import controls
 from mechmem.recipes.papers.ketha_2025.measured import (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mechmem.recipes.claims import Claim, Condition, Difference, Value
+from mechmem.recipes.claims import Claim
+from mechmem.recipes.conditions import Condition, Difference, Value
 from mechmem.recipes.measures import by_arm, measure
 from mechmem.recipes.papers.ketha_2025.measured import (
     BEFORE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mechmem.recipes.claims import Condition, at_least, more
+from mechmem.recipes.conditions import Condition, at_least, more
 from mechmem.recipes.papers.ketha_2025.runs import CNN, FOLLOWED, MEMORIZING, MLP, RESNET, SECOND, arm
 
 FAR = 0.05

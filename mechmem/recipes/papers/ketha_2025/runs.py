@@ -11,9 +11,9 @@ from mechmem.tasks.config import LabelNoise
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.config import OptimizerName, TrainConfig
 
-SEEDS: dict[Scale, range] = {"smoke": range(0, 1), "small": range(0, 3), "paper": range(0, 3)}
-"""Seeds of each arm, as many as the paper's runs. Steps and learning rates were chosen on seed 100 by training accuracy
-and time only."""
+SEEDS: dict[Scale, range] = {"smoke": range(0, 1), "small": range(30, 33), "paper": range(0, 3)}
+"""Seeds of each arm to start with, as many as the paper's runs. Steps and learning rates were chosen on seed 100 by
+training accuracy and time only; seeds 0 to 2 were judged before seeds were added until a claim is decided."""
 
 NOISE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 MEMORIZING = (0.2, 0.4, 0.6, 0.8)

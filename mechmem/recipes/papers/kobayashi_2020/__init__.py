@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mechmem.recipes.claims import Claim, Recipe, at_least, at_most, more
+from mechmem.recipes.claims import Claim, Recipe
+from mechmem.recipes.conditions import at_least, at_most, more
 from mechmem.recipes.measures import accuracies, measure, single_figures
 from mechmem.recipes.papers.kobayashi_2020.measured import (
     FAITHFUL,

@@ -11,8 +11,8 @@ import torch
 from mechmem.core.randomness import generator
 from mechmem.core.subject import Subject
 from mechmem.examples.data_value import data_value
+from mechmem.examples.influence import influence
 from mechmem.examples.leave_one_out import leave_one_out
-from mechmem.examples.turn_over import influence
 from mechmem.plotting.bars import dots
 from mechmem.recipes.measures import Rows, pooled
 from mechmem.training.isolation import isolation

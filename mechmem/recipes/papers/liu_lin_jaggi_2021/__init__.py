@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mechmem.recipes.claims import Claim, Condition, Recipe, at_least, at_most, more
+from mechmem.recipes.claims import Claim, Recipe
+from mechmem.recipes.conditions import Condition, at_least, at_most, more
 from mechmem.recipes.measures import accuracies, measure
 from mechmem.recipes.papers.liu_lin_jaggi_2021.measured import (
     CORRELATION,

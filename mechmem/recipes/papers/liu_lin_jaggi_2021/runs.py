@@ -13,8 +13,8 @@ from mechmem.tasks.config import LabelNoise, NoiseKind
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.config import TrainConfig
 
-SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 6)}
-"""Seeds of each arm. No runs were inspected beforehand."""
+SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(30, 33), "paper": range(3, 6)}
+"""Seeds of each arm to start with. Seeds 3 to 5 were judged before seeds were added until a claim is decided."""
 
 DATA: dict[Scale, tuple[str, int, int]] = {
     "smoke": ("digits", 80, 60),

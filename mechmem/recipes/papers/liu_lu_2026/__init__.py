@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mechmem.models.networks.config import Activation
-from mechmem.recipes.claims import Claim, Condition, Recipe, at_least, at_most, more
+from mechmem.recipes.claims import Claim, Recipe
+from mechmem.recipes.conditions import Condition, at_least, at_most, more
 from mechmem.recipes.measures import accuracies, by_arm, label_vote, measure, plane, settings, structure
 from mechmem.recipes.papers.liu_lu_2026.measured import (
     against_width,
@@ -291,9 +292,8 @@ RECIPE = Recipe(
     source="Liu & Lu 2026, arXiv 2605.18022",
     claims=CLAIMS,
     caveats=(
-        "The paper's training fraction and its choice of partition sizes were not found: here α = .8, and sizes are "
-        "chosen on training accuracies.",
-        "The small scale has p = 59 and thousands of steps, the paper p = 113 and 200,000 steps.",
+        "The paper's α and choice of partition sizes were not found: here α = .8, sizes by training accuracies.",
+        "The small scale has p = 59 and thousands of steps, the paper 113 and 200,000.",
         "The paper's batch size on MNIST was not found: both figures near chance at the first epoch suggest an epoch "
         "of one step, so the claim is judged in the full batch, and separately in minibatches.",
     ),

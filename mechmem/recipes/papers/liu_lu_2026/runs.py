@@ -13,8 +13,9 @@ from mechmem.tasks.config import LabelNoise, ModularConfig, NoiseKind, Operation
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.config import OptimizerName, TrainConfig
 
-SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 6)}
-"""Seeds of each arm. Seeds 0 to 2 were inspected while the conditions were written; verdicts rest on others."""
+SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(30, 33), "paper": range(3, 6)}
+"""Seeds of each arm to start with. Seeds 0 to 2 were inspected while the conditions were written, and 3 to 12 judged
+before seeds were added until a claim is decided; verdicts rest on others."""
 
 P: dict[Scale, int] = {"smoke": 11, "small": 59, "paper": 113}
 WIDTHS: dict[Scale, tuple[int, ...]] = {
@@ -75,8 +76,8 @@ def transformer(scale: Scale, seed: int) -> TrainConfig:
     return dataclasses.replace(base, model=model)
 
 
-MNIST_SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 13), "paper": range(3, 8)}
-"""Seeds on MNIST; more below the paper's scale, because one network has only 200 noisy images."""
+MNIST_SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(30, 33), "paper": range(3, 8)}
+"""Seeds on MNIST to start with."""
 
 
 def mnist(scale: Scale, seed: int, *, batch_size: int) -> TrainConfig:

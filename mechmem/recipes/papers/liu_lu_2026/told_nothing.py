@@ -10,7 +10,8 @@ from mechmem.analyses.discover_rule import discover_rule
 from mechmem.core.subject import Subject
 from mechmem.models.networks.config import MLPConfig
 from mechmem.models.reading.twins import twin_subject
-from mechmem.recipes.claims import Arms, Claim, Scale, Trial, at_least, at_most, seeded
+from mechmem.recipes.claims import Arms, Claim, Scale, Trial, seeded
+from mechmem.recipes.conditions import at_least, at_most
 from mechmem.recipes.measures import Rows, accuracies, by_arm, measure
 from mechmem.recipes.papers.liu_lu_2026.runs import HEAVY, SEEDS, config, trials
 from mechmem.tasks.config import GroupConfig, LabelNoise, ModularConfig, Operation

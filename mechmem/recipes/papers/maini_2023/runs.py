@@ -14,8 +14,8 @@ from mechmem.tasks.config import LabelNoise
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.training.config import TrainConfig
 
-SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(3, 6), "paper": range(3, 6)}
-"""Seeds of each arm. No runs were inspected beforehand."""
+SEEDS: dict[Scale, range] = {"smoke": range(3, 4), "small": range(30, 33), "paper": range(3, 6)}
+"""Seeds of each arm to start with. Seeds 3 to 5 were judged before seeds were added until a claim is decided."""
 
 TIED, PLAIN, CNN = "example-tied dropout", "no masks", "CNN"
 XI = 0.1

@@ -1,0 +1,1 @@
+"""Many trainings: grids of settings, shared between processes and machines, measured into one table."""

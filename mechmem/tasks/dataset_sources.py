@@ -1,0 +1,234 @@
+"""Data sets of users, read by row: those of torch and HuggingFace, and frames of pandas."""
+
+from __future__ import annotations
+
+import abc
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mechmem.core.in_words import reason
+from mechmem.errors import ConfigError, unknown_name
+from mechmem.tasks.image_folders import LABEL_COLUMNS
+
+
+class Source(abc.ABC):
+    """A data set that is read by row, a few rows at a time.
+
+    Attributes:
+        name: the argument that it was passed as, for errors.
+        columns: names of its columns; none of a data set of torch, whose items may be anything.
+        class_names: names of its classes in their order, or None.
+        tabular: whether its columns are single numbers, which together are an example's features.
+        index: names of the rows of a frame or column of pandas in their order, else None.
+        unreadable: errors that say that a row is not there or broken. Others come from the user's own code.
+    """
+
+    name: str
+    columns: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    tabular: bool = False
+    index: Any = None
+    unreadable: tuple[type[Exception], ...] = (IndexError, OSError)
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    @abc.abstractmethod
+    def _items(self, rows: Sequence[int]) -> list[Any]:
+        """Return the items of some rows, as the data set gives them."""
+
+    def items(self, rows: Sequence[int]) -> list[Any]:
+        """Return the items of some rows, as the data set gives them.
+
+        Raises:
+            ConfigError: one is not there, cannot be read, or is None.
+        """
+        try:
+            found = self._items(rows)
+        except self.unreadable:
+            for row in rows:
+                self._read_one(row)
+            raise
+        if len(found) != len(rows):
+            raise ConfigError(f"{self.name} gives {len(found)} items of {len(rows)} rows: it must give one of each")
+        empty = next((row for row, item in zip(rows, found, strict=True) if item is None), None)
+        if empty is not None:
+            raise ConfigError(f"{self.where(empty)} is None: leave out rows without an example")
+        return found
+
+    def _read_one(self, row: int) -> None:
+        try:
+            self._items([row])
+        except self.unreadable as error:
+            where = f"{self.where(row)}{self._file(row)}"
+            if isinstance(error, IndexError):
+                raise ConfigError(f"{where} is not there, though its length is {len(self)}: {reason(error)}") from error
+            raise ConfigError(f"{where} cannot be read: {reason(error)}") from error
+
+    def _file(self, row: int) -> str:
+        """Return the file that a row is read from, for errors; "" if there is none."""
+        return ""
+
+    def where(self, row: int) -> str:
+        """Return a row in words, for errors."""
+        return f"row {row} of {self.name}"
+
+    def column(self, name: str) -> Any:
+        """Return the values of a column for all rows.
+
+        Raises:
+            UnknownNameError: there is no such column.
+        """
+        raise unknown_name("column", name, self.columns)
+
+
+class OfTorch(Source):
+    """A map-style data set of torch, or anything else with a length and items by number."""
+
+    def __init__(self, data: Any, name: str):
+        self._data, self.name = data, name
+        names = getattr(data, "classes", None)
+        self.class_names = tuple(map(str, names)) if isinstance(names, list | tuple) else None
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def _items(self, rows: Sequence[int]) -> list[Any]:
+        several = getattr(self._data, "__getitems__", None)
+        if several is None:
+            return [self._data[row] for row in rows]
+        found = several(list(rows))
+        return [] if found is None else list(found)
+
+    def column(self, name: str) -> Any:
+        """Return the values under a name in all items, which are read for it.
+
+        Raises:
+            ConfigError: an item has no such name, although the first has.
+            UnknownNameError: the first has none.
+        """
+        found = []
+        for row in range(len(self)):
+            item = self.items([row])[0]
+            if not isinstance(item, Mapping) or name not in item:
+                if row:
+                    raise ConfigError(f"{self.where(row)} has no {name!r}, although the first has")
+                raise unknown_name("column", name, list(item) if isinstance(item, Mapping) else [])
+            found.append(item[name])
+        return found
+
+
+class OfHuggingFace(Source):
+    """A data set of `datasets`, with its own format and transforms."""
+
+    def __init__(self, data: Any, name: str):
+        # A format that is set on the user's data set later would change what is read.
+        self._data, self.name, self.columns = copy.copy(data), name, tuple(data.column_names)
+        for column in (*LABEL_COLUMNS, *self.columns):
+            names = getattr(data.features.get(column), "names", None)
+            if names and self.class_names is None:
+                self.class_names = tuple(names)
+        if data.format["type"] != "custom":
+            # Without a transform of the user, all errors are those of decoders of broken files.
+            self.unreadable = (Exception,)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def _items(self, rows: Sequence[int]) -> list[Any]:
+        return list(self._data.__getitems__(list(rows)))
+
+    def _file(self, row: int) -> str:
+        import datasets
+
+        for name in self.columns:
+            if isinstance(self._data.features[name], datasets.Image):
+                stored = self._data.with_format(None).cast_column(name, datasets.Image(decode=False))[row][name]
+                return f" ({stored['path']})" if stored and stored["path"] else ""
+        return ""
+
+    def column(self, name: str) -> Any:
+        """Return a column as it is stored, without the data set's format."""
+        if name not in self.columns:
+            return super().column(name)
+        return self._data.with_format(None)[name][:]
+
+
+class OfFrame(Source):
+    """A frame of pandas; an item is a row, with its values by column.
+
+    Raises:
+        ConfigError: two columns have one name.
+    """
+
+    tabular = True
+
+    def __init__(self, data: Any, name: str):
+        self._data, self.name, self.index = data.reset_index(drop=True), name, data.index
+        self.columns = tuple(map(str, data.columns))
+        twice = next((each for place, each in enumerate(self.columns) if each in self.columns[:place]), None)
+        if twice is not None:
+            raise ConfigError(f"{name} has two columns called {twice!r}: rename or drop one")
+        self._data.columns = list(self.columns)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def _items(self, rows: Sequence[int]) -> list[Any]:
+        return self._data.iloc[list(rows)].to_dict("records")
+
+    def column(self, name: str) -> Any:
+        """Return a column."""
+        return super().column(name) if name not in self.columns else self._data[name]
+
+
+class Both(Source):
+    """Training data with held-out data after them.
+
+    Raises:
+        ConfigError: their columns or classes differ.
+    """
+
+    name = "train and test"
+
+    def __init__(self, first: Source, second: Source):
+        for one, other in ((first, second), (second, first)):
+            if one.columns and not other.columns:
+                raise ConfigError(
+                    f"{one.name} has columns ({', '.join(one.columns)}), and {other.name} items without: pass both in "
+                    "one form"
+                )
+            lacking = next((each for each in one.columns if each not in other.columns), None)
+            if lacking is not None:
+                raise ConfigError(
+                    f"training and held-out data have different columns: {one.name} has {lacking!r}, and {other.name} "
+                    f"only {', '.join(other.columns)}"
+                )
+        if first.class_names != second.class_names:
+            raise ConfigError("training and held-out data have different classes")
+        self._parts = first, second
+        self.columns, self.class_names, self.tabular = first.columns, first.class_names, first.tabular
+        if first.index is not None and second.index is not None:
+            self.index = first.index.append(second.index)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def _items(self, rows: Sequence[int]) -> list[Any]:
+        n = len(self._parts[0])
+        first, second = [row for row in rows if row < n], [row - n for row in rows if row >= n]
+        found = [
+            iter(part.items(own)) if own else iter(()) for part, own in zip(self._parts, (first, second), strict=True)
+        ]
+        return [next(found[row >= n]) for row in rows]
+
+    def where(self, row: int) -> str:
+        """Return a row in words, numbered in its own part."""
+        first, second = self._parts
+        return first.where(row) if row < len(first) else second.where(row - len(first))
+
+    def column(self, name: str) -> Any:
+        """Return a column of both."""
+        return [value for part in self._parts for value in part.column(name)]
