@@ -33,6 +33,8 @@ class CommonOptions:
         **dict.fromkeys(("step", "device"), "network"),
     }
     """The group of an option in the help, one of `grouping.GROUPS`; of others it is "measurement"."""
+    keeps: ClassVar[bool] = False
+    """Whether the same line goes on where it was interrupted: networks that the command trained are kept."""
 
     quiet: bool = False
     json: bool = False
@@ -55,6 +57,7 @@ class Demo(CommonOptions):
     """
 
     groups = CommonOptions.groups | TRAINED
+    keeps = True
 
     seed: int = 0
     out: Path = Path("mechmem-demo")
@@ -100,6 +103,7 @@ class Training(CommonOptions):
     """
 
     groups = CommonOptions.groups | TRAINED
+    keeps = True
 
     masks: Literal["none", "turn_over", "example_tied"] = "none"
     device: str = "cpu"
@@ -192,6 +196,8 @@ class Audit(CommonOptions):
         device: device for the network and for training its twins ("cpu", "cuda").
     """
 
+    keeps = True
+
     runs: tyro.conf.Positional[tuple[Path, ...]]
     out: Path | None = None
     extractors: tuple[str, ...] = ()
@@ -210,6 +216,8 @@ class Examples(CommonOptions):
         most: number of most suspect examples to list for each score.
         device: device for the network ("cpu", "cuda").
     """
+
+    keeps = True
 
     run: tyro.conf.Positional[Path]
     scores: tuple[str, ...] = ("margin", "learning_speed", "forgetting_events")
@@ -236,6 +244,7 @@ class Reproduce(CommonOptions):
     """
 
     groups = CommonOptions.groups | TRAINED
+    keeps = True
 
     recipe: tyro.conf.Positional[str]
     scale: Literal["smoke", "small", "paper"] = "small"

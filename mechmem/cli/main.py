@@ -23,8 +23,6 @@ from mechmem.core.files import is_full
 from mechmem.core.processes import TERMINATED, Terminated, deaf, interruptible
 from mechmem.errors import ConfigError, MechmemError, TrainingFailedError, unknown_name
 
-KEEPING = ("audit", "compare", "demo", "examples", "reproduce", "sweep", "sweep-images", "train", "train-images")
-"""Commands that go on where they were interrupted: networks that they train are kept."""
 REFUSED, FAILED, INTERRUPTED, UNREAD = 2, 1, 128 + signal.SIGINT, 128 + 13
 
 DESCRIPTION = """Measure what a trained network memorized, what it generalized, and whether hidden accuracy is in the
@@ -94,7 +92,7 @@ def _guard(run: Callable[[], None], arguments: list[str]) -> int:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt as interrupt:
         how, status = ("ended", TERMINATED) if isinstance(interrupt, Terminated) else ("interrupted", INTERRUPTED)
-        kept = "; progress is saved. To resume" if arguments[0] in KEEPING else ". To run it again"
+        kept = "; progress is saved. To resume" if COMMANDS[arguments[0]][0].keeps else ". To run it again"
         again = shlex.join(["mechmem", *arguments])
         with deaf():
             # What the command held is let go here: a second interrupt in a finalizer would be printed with a traceback.

@@ -157,6 +157,8 @@ class Compare(CommonOptions):
         device: device for the networks and for training their twins ("cpu", "cuda").
     """
 
+    keeps = True
+
     runs: tyro.conf.Positional[tuple[Path, ...]]
     out: Path | None = None
     extractors: tuple[str, ...] = ()

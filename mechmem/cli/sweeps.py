@@ -52,6 +52,7 @@ class Sweeping(CommonOptions):
     """
 
     groups = CommonOptions.groups | TRAINED
+    keeps = True
     training: ClassVar[type[Any]]
     table: ClassVar[str]
 
@@ -79,7 +80,7 @@ class Sweeping(CommonOptions):
                 raise ConfigError(f"--grid takes name=values, e.g. label_noise=0.1,0.3, got {each!r}")
             setting = name.strip("-").replace("-", "_")
             if setting in grid:
-                raise ConfigError(f"--grid: {name} is given twice")
+                raise ConfigError(f"grid: {name} is given twice")
             grid[setting] = self.values_of(setting, parsed(values))
         return cells_of(grid, lambda values: self.one(values))
 
@@ -95,12 +96,11 @@ class Sweeping(CommonOptions):
             UnknownNameError: the training has no such option.
             ConfigError: it is given as an option, too, takes several values, or values of another kind.
         """
-        option = f"--{name.replace('_', '-')}"
-        found = [typed(self.training, name, value, f"--grid: {option}") for value in values]
+        found = [typed(self.training, name, value, f"grid: {name}") for value in values]
         default = settings(self.training)[name]
         # A positional argument, which has no default, is a setting like any other.
         if default is not dataclasses.MISSING and getattr(self, name) != default:
-            raise ConfigError(f"{option} is given, and varied by --grid too: leave one of them out")
+            raise ConfigError(f"{name} is set for all cells, and varied by the grid too: leave one of them out")
         return found
 
 

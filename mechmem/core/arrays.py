@@ -265,7 +265,7 @@ def _of_objects(array: np.ndarray, name: str, *, names: bool) -> np.ndarray:
     width, kinds = max(1, array[:1].size), list[type]()
     for place, each in enumerate(found):
         where = f"row {place // width}"
-        if each is None or each != each or type(each).__name__ in ("NAType", "NaTType"):
+        if each is None or type(each).__name__ in ("NAType", "NaTType") or (isinstance(each, Real) and each != each):
             raise ConfigError(f"{name} must have no missing values, but {where} is {shown(each)}")
         kind = next((kind for kind in DTYPES if isinstance(each, kind)), None)
         if kind is None or (kind is str and not names):
