@@ -86,7 +86,7 @@ def test_hooks_see_every_prefix_and_change_it_alone():
             return value.clone().index_fill_(0, torch.tensor([4]), 0)
 
         edited = model.run_with_hooks(prefixes, fwd_hooks=[("blocks.1.hook_resid_post", cleared)])
-    changed = (edited - logits).abs().amax(1) > 1e-6
+    changed = (edited - logits).abs().amax(1) > 1e-4
     assert changed.nonzero().flatten().tolist() == [4]
 
 
