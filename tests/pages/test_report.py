@@ -256,7 +256,7 @@ def test_arrays_are_stored_as_numbers_in_binary(page):
 
 @pytest.mark.slow
 def test_figures_of_a_network_stay_small(planted, tmp_path):
-    wide = planted.subject.with_model(mm.planted_network(7, width=6000).subject.model)
+    wide = planted.subject.with_model(mm.planted_network(7, width=3000).subject.model)
     write_report([entry(wide, "wide")], tmp_path / "r.html")
     found = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert sum(len(script) for script in found.scripts if script.startswith("{")) < 150_000

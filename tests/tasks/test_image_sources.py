@@ -23,6 +23,15 @@ LEFT_OPEN = ("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptio
 pytestmark = [pytest.mark.filterwarnings(each) for each in LEFT_OPEN]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def what_stood_before_is_not_searched():
+    """Make collecting garbage quick: everything that other tests left is passed over."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def no_bars_and_no_open_files():
     datasets.disable_progress_bars()
