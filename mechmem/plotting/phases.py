@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechmem.errors import ConfigError
-from mechmem.plotting.lines import lines, means
+from mechmem.plotting.lines import PALETTE, lines, means
 from mechmem.plotting.style import styled
 
 DECADES = 30
@@ -38,16 +39,19 @@ def phase_diagrams(
     title: str,
     bounds: tuple[float, float] | None,
 ) -> go.Figure:
-    """Draw heatmaps of means over seeds; cells that are not measured are grey.
+    """Draw heatmaps of means over seeds, or of the word that most seeds have; cells that are not measured are grey.
 
     Args:
         cells: all cells, with the settings as columns.
-        rows: the measured ones, with a column value.
+        rows: the measured ones, with a column value: numbers, or words such as the names of phases.
         x: setting along the x axes.
         y: setting along the y axes.
         panels: settings whose combinations have a panel each.
         title: title of the colour bar.
         bounds: ends of the colour scale; by default the least and the largest mean.
+
+    Raises:
+        ConfigError: there are more panels, or more different words, than can be read.
     """
     xs, ys = _ordered(cells[x]), _ordered(cells[y])
     shown = _panels(cells, panels)
@@ -57,18 +61,22 @@ def phase_diagrams(
     titles = [_wrapped(title, wide, ", ") for title in shown]
     gaps: dict[str, Any] = {"horizontal_spacing": 0.06, "vertical_spacing": 0.5 / (count + 3)}
     figure = make_subplots(count, columns, subplot_titles=titles, shared_xaxes=True, shared_yaxes=True, **gaps)
-    hover = f"{x} %{{customdata[0]}}<br>{y} %{{customdata[1]}}<br>{title} %{{z:.3f}} (n = %{{customdata[2]}})"
+    words = sorted({value for value in rows["value"] if isinstance(value, str)})
     drawn: list[np.ndarray] = []
     for place, chosen in enumerate(shown.values()):
         found = _matching(rows, chosen).dropna(subset=["value"])
-        values: dict[tuple[str, str], list[float]] = {}
+        values: dict[tuple[str, str], list[Any]] = {}
         for a, b, value in zip(found[x], found[y], found["value"], strict=True):
-            values.setdefault((_text(a), _text(b)), []).append(float(value))
+            values.setdefault((_text(a), _text(b)), []).append(value)
         keys = [[(_text(a), _text(b)) for a in xs] for b in ys]
-        z = np.array([[np.mean(values.get(key, [math.nan])) for key in row] for row in keys], dtype=float)
-        details = [[(*key, len(values.get(key, ()))) for key in row] for row in keys]
+        told = [[_cell(values.get(key, []), words) for key in row] for row in keys]
+        z = np.array([[value for value, _ in row] for row in told], dtype=float)
+        details = [
+            [(*key, said) for key, (_, said) in zip(*both, strict=True)] for both in zip(keys, told, strict=True)
+        ]
         drawn.append(z)
         at = {"row": place // columns + 1, "col": place % columns + 1}
+        hover = f"{x} %{{customdata[0]}}<br>{y} %{{customdata[1]}}<br>{title} %{{customdata[2]}}"
         look = {
             "coloraxis": "coloraxis",
             "hovertemplate": f"{hover}<extra></extra>",
@@ -76,12 +84,9 @@ def phase_diagrams(
             "hoverongaps": False,
         }
         figure.add_heatmap(z=z, x=np.arange(len(xs)), y=np.arange(len(ys)), **look, **at)
-    finite = np.concatenate([z[np.isfinite(z)] for z in drawn]) if drawn else np.zeros(0)
-    low, high = bounds or ((float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0))
     height = 420 if count == 1 else 110 + 240 * count
     styled(figure, height)
-    bar: dict[str, Any] = {"title": {"text": title, "side": "right", "font": {"size": 13}}, "thickness": 12}
-    scale = {"colorscale": "Viridis", "cmin": low, "cmax": max(high, low + 1e-9), "colorbar": bar | {"outlinewidth": 0}}
+    scale = _legend(figure, words, height) if words else _colour_bar(drawn, title, bounds)
     figure.update_layout(coloraxis=scale, plot_bgcolor="#dcdcdc")
     # With a range, cells without a value at the edges are shown too.
     figure.update_xaxes(**_ticks(xs, wide), range=[-0.5, len(xs) - 0.5], showgrid=False)
@@ -92,6 +97,43 @@ def phase_diagrams(
             figure.update_xaxes(title_text=_words(x), showticklabels=True, row=count - 1, col=column)
     figure.update_yaxes(title_text=_words(y), col=1)
     return figure
+
+
+def _cell(values: Sequence[Any], words: Sequence[str]) -> tuple[float, str]:
+    """Return the colour of a cell, as a number, and what is said of it: the mean over seeds, or the commonest word."""
+    if not values:
+        return math.nan, ""
+    if not words:
+        return float(np.mean(values)), f"{np.mean(values):.3f} (n = {len(values)})"
+    (word, count), *_ = Counter(sorted(values)).most_common()
+    return words.index(word), f"{word} ({count} of {len(values)})"
+
+
+def _colour_bar(drawn: Sequence[np.ndarray], title: str, bounds: tuple[float, float] | None) -> dict[str, Any]:
+    finite = np.concatenate([z[np.isfinite(z)] for z in drawn]) if drawn else np.zeros(0)
+    low, high = bounds or ((float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0))
+    bar: dict[str, Any] = {"title": {"text": title, "side": "right", "font": {"size": 13}}, "thickness": 12}
+    return {"colorscale": "Viridis", "cmin": low, "cmax": max(high, low + 1e-9), "colorbar": bar | {"outlinewidth": 0}}
+
+
+def _legend(figure: go.Figure, words: Sequence[str], height: int) -> dict[str, Any]:
+    """Add a legend with a colour for each word, and return the colour scale.
+
+    Raises:
+        ConfigError: there are more words than colours that can be told apart.
+    """
+    if len(words) > len(PALETTE):
+        raise ConfigError(
+            f"{len(words)} different words cannot be told apart by colour, {len(PALETTE)} can: use frame()"
+        )
+    for word, color in zip(words, PALETTE, strict=False):
+        look = {"symbol": "square", "size": 12, "color": color}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=look, name=word)
+    # Above the titles of the panels.
+    figure.update_layout(legend_y=1 + 30 / (height - 140), margin_t=90)
+    ends = [place / len(words) for place in range(len(words) + 1)]
+    scale = [[end, color] for low, high, color in zip(ends, ends[1:], PALETTE, strict=False) for end in (low, high)]
+    return {"colorscale": scale, "cmin": -0.5, "cmax": len(words) - 0.5, "showscale": False}
 
 
 def lines_over(

@@ -118,6 +118,8 @@ HEADLINES = {"extractor": "test", "structure": "kappa", "rule": "agreement"}
 """The number that stands for a measurement in the table, by kind; of others it is the first."""
 ENDS = ("low", "high")
 """Columns of the interval of the number before them."""
+SAID = ("verdict", "phase")
+"""Columns that may say something of the whole network in words."""
 ASIDE = frozenset({"n", "reason", "note", "own_step", "step"})
 """Columns that hold no measured number of their own."""
 
@@ -126,9 +128,11 @@ def numbers_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the numbers in a table, each with its name, and its interval if it has one, in order.
 
     The name of a number is that of its row (the entries of the columns with words, joined by ".") and of its column; a
-    column called "value" adds nothing. A row without words has its number, if there are several.
+    column called "value" adds nothing, nor does what is said of the whole network. A row without words has its number,
+    if there are several.
     """
-    words = [c for c in frame.columns if c not in ASIDE | {"verdict"} and not _is_numeric(frame[c])]
+    aside = ASIDE.union(said_in(frame))
+    words = [c for c in frame.columns if c not in aside and not _is_numeric(frame[c])]
     measured = [c for c in frame.columns if c not in ASIDE and c not in ENDS and _is_numeric(frame[c])]
     columns = list(frame.columns)
     found = []
@@ -141,6 +145,12 @@ def numbers_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
                 {"quantity": ".".join([*parts, *([] if c == "value" else [c])]) or "value"} | {"value": row[c]} | ends
             )
     return found
+
+
+def said_in(frame: pd.DataFrame) -> dict[str, str]:
+    """Return what a table says of the whole network, in every row, by column."""
+    found = {name: set(frame[name].dropna()) for name in SAID if name in frame}
+    return {name: str(next(iter(words))) for name, words in found.items() if len(words) == 1}
 
 
 def _is_numeric(column: Any) -> bool:

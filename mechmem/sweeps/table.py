@@ -19,7 +19,7 @@ from mechmem.errors import ConfigError, unknown_name
 from mechmem.plotting.phases import lines_over, phase_diagrams
 from mechmem.sweeps.directory import Listing
 from mechmem.sweeps.jobs import Place, read_rows, warn_unless
-from mechmem.sweeps.measurements import HEADLINES, numbers_of
+from mechmem.sweeps.measurements import HEADLINES, numbers_of, said_in
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -87,13 +87,14 @@ class Sweep(Result):
 
     @checked
     def quantities(self, measurement: str) -> list[str]:
-        """Return the names of the numbers of a measurement, e.g. "test" of an extractor.
+        """Return the names of what a measurement found, e.g. "test" of an extractor, or "verdict" of "structure".
 
         Raises:
             UnknownNameError: it was not measured.
         """
         numbers = self.numbers.frame()
-        return list(dict.fromkeys(numbers.loc[numbers["measurement"] == self._known(measurement), "quantity"]))
+        found = numbers.loc[numbers["measurement"] == self._known(measurement), "quantity"]
+        return [*dict.fromkeys(found), *self._words(measurement)]
 
     def _known(self, measurement: str) -> str:
         if measurement not in self.kinds:
@@ -105,17 +106,18 @@ class Sweep(Result):
         """Return a phase diagram, or lines; settings that vary besides are panels, and seeds are averaged over.
 
             sweep.plot(x="label_noise", y="weight_decay", color="raw")
+            sweep.plot(x="label_noise", y="weight_decay", color="structure:verdict")
             sweep.plot(x="label_noise", y="structure:S", color="weight_decay")
 
         Args:
             x: a name of the grid; by default the first that varies and is not the seed.
             y: another one, for a phase diagram; or a measurement (or "measurement:quantity"), for lines.
-            color: for a phase diagram the measurement (or "measurement:quantity"), by default the first; for lines a
-                name of the grid.
+            color: for a phase diagram the measurement (or "measurement:quantity"), by default the first, also in words
+                ("structure:verdict", "inversion_phase:phase"); for lines a name of the grid.
 
         Raises:
             UnknownNameError: there is no such name; the message suggests the nearest.
-            ConfigError: there is nothing to draw along x, or more panels than can be read.
+            ConfigError: there is nothing to draw along x, lines of words, or more panels or words than can be read.
         """
         cells = self.cells.frame()
         varied = [name for name in self.grid if len(set(cells[name])) > 1] or list(self.grid)
@@ -144,7 +146,10 @@ class Sweep(Result):
                 f"one of y and color is a name of the grid, the other a measurement; got {y!r} and {color!r}"
             )
         measured, series = (color, y) if diagram else (y, color)
-        rows = self._numbers(measured).merge(cells, on="run", sort=False)
+        rows = self._values(measured)
+        if not diagram and rows["value"].dtype == object:
+            raise ConfigError(f"{measured!r} is in words, which have no lines: give two settings for x and y")
+        rows = rows.merge(cells, on="run", sort=False)
         panels = [name for name in settings if name not in (x, series)]
         draw = phase_diagrams if diagram else lines_over
         kind = self.kinds[measured.partition(":")[0]]
@@ -161,10 +166,20 @@ class Sweep(Result):
         if quantity not in (names := self.quantities(measurement)):
             raise unknown_name(f"quantity of {measurement!r}", quantity, names)
 
-    def _numbers(self, measured: str) -> pd.DataFrame:
+    def _words(self, measurement: str) -> dict[str, dict[str, str]]:
+        """Return what a measurement says in words of each run, by column and run."""
+        words: dict[str, dict[str, str]] = {}
+        for run, table in self.tables[measurement].frame().groupby("run", sort=False):
+            for name, word in said_in(table).items():
+                words.setdefault(name, {})[str(run)] = word
+        return words
+
+    def _values(self, measured: str) -> pd.DataFrame:
         measurement, _, quantity = measured.partition(":")
         numbers = self.numbers.frame()
         numbers = numbers.loc[numbers["measurement"] == measurement]
+        if quantity in (words := self._words(measurement) if quantity else {}):
+            return pd.DataFrame(words[quantity].items(), columns=["run", "value"], dtype=object)
         if quantity:
             return numbers.loc[numbers["quantity"] == quantity, ["run", "value"]]
         found = _headlines(numbers, self.kinds)

@@ -5,6 +5,7 @@ import itertools
 import pandas as pd
 import pytest
 
+from mechmem.errors import ConfigError
 from mechmem.plotting.phases import lines_over, phase_diagrams
 
 
@@ -63,3 +64,22 @@ def test_intervals_are_named_only_where_there_are_some():
     assert over({"noise": NOISE}).layout.yaxis.title.text == "t"
     repeated = over({"noise": NOISE, "seed": [0, 1]})
     assert repeated.layout.yaxis.title.text == "t<br>(mean, 95 % interval)"
+
+
+def test_a_cell_has_the_word_of_most_seeds():
+    cells, _ = grid({"noise": [0.1, 0.2], "decay": [1, 2], "seed": [0, 1, 2]})
+    words = ["b", "a", "b", "a", "a", "a", "b", "a", None, "b", "b", None]
+    figure = phase_diagrams(cells, cells.assign(value=words), "noise", "decay", [], title="t", bounds=None)
+    heat, *legend = figure.data
+    # With as many of one as of the other, the first in alphabetical order.
+    assert heat.z.tolist() == [[1, 0], [0, 1]] and heat.customdata[1][1][2] == "b (2 of 2)"
+    shown = dict(zip(*zip(*figure.layout.coloraxis.colorscale, strict=True), strict=True))
+    assert [trace.name for trace in legend] == ["a", "b"]
+    assert [trace.marker.color for trace in legend] == [shown[0], shown[1]]
+
+
+def test_more_words_than_colours_are_refused():
+    cells, rows = grid({"noise": list(range(8)), "decay": [1, 2]})
+    rows["value"] = [f"word {noise}" for noise in rows["noise"]]
+    with pytest.raises(ConfigError, match="8 different words cannot be told apart by colour, 7 can"):
+        phase_diagrams(cells, rows, "noise", "decay", [], title="t", bounds=None)

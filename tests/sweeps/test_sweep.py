@@ -64,7 +64,7 @@ def test_whole_tables_and_all_numbers_can_be_had(done, tmp_path):
     _, found = done
     splits = found.frame("raw")
     assert set(splits["split"]) == {"train_clean", "train_noisy", "train_noisy_true", "test"} and len(splits) == 32
-    assert found.quantities("structure") == ["S", "kappa", "heldout_vote", "Z"]
+    assert found.quantities("structure") == ["S", "kappa", "heldout_vote", "Z", "verdict"]
     assert found.quantities("discover_rule")[0] == "agreement"
     with pytest.raises(UnknownNameError, match="no measurement 'rw'. Did you mean 'raw'"):
         found.frame("rw")
@@ -80,7 +80,8 @@ def test_phase_diagrams_and_lines_are_means_over_seeds(done):
     assert [list(row) for row in heat.z] == [
         [pytest.approx(numbers[width, noise]) for noise in (0.0, 0.3)] for width in (12, 16)
     ]
-    assert {int(cell[2]) for row in heat.customdata for cell in row} == {2}
+    said = [cell[2] for row in heat.customdata for cell in row]
+    assert said == [f"{mean:.3f} (n = 2)" for mean in heat.z.flatten()]
     lines = found.plot(x="label_noise", y="raw:train_clean", color="width")
     assert {trace.name for trace in lines.data if trace.showlegend is not False} == {"width 12", "width 16"}
     assert "train clean accuracy" in lines.layout.yaxis.title.text
@@ -94,6 +95,22 @@ def test_phase_diagrams_and_lines_are_means_over_seeds(done):
     ):
         with pytest.raises((ConfigError, UnknownNameError), match=error):
             found.plot(**wrong)
+
+
+def test_a_phase_diagram_of_words_has_a_colour_for_each(tmp_path):
+    def sized(subject):
+        wide = subject.run.config.model.width > 12
+        return pd.DataFrame({"side": ["a", "b"], "value": [1.0, 2.0], "phase": "wide" if wide else "narrow"})
+
+    found = sweep(tmp_path / "s", measure=[sized, "inversion_phase", "structure"])
+    assert found.quantities("sized") == ["a", "b", "phase"]
+    assert {"train", "train_noisy", "phase"} <= set(found.quantities("inversion_phase"))
+    heat, *legend = found.plot(x="label_noise", y="width", color="sized:phase").data
+    assert [trace.name for trace in legend] == ["narrow", "wide"] and heat.z.tolist() == [[0, 0], [1, 1]]
+    assert heat.customdata[1][0].tolist() == ["0", "16", "wide (2 of 2)"]
+    assert [trace.name for trace in found.plot(color="structure:verdict").data[1:]] == ["refused"]
+    with pytest.raises(ConfigError, match="'sized:phase' is in words, which have no lines"):
+        found.plot(x="width", y="sized:phase")
 
 
 def test_what_stands_is_not_done_again_and_more_can_be_added(tmp_path, monkeypatch):
