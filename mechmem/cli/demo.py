@@ -22,7 +22,7 @@ from mechmem.models.networks.config import MLPConfig
 from mechmem.pages.report import check_output, write_report
 from mechmem.scorecard.audit import audit
 from mechmem.scorecard.scorecard import Scorecard
-from mechmem.sweeps.cost import expected_seconds, step_rate
+from mechmem.sweeps.cost import expected_seconds
 from mechmem.sweeps.progress import runs_progress
 from mechmem.tasks.config import LabelNoise, ModularConfig
 from mechmem.training.config import Precision, TrainConfig
@@ -104,8 +104,8 @@ def run_demo(
 def _train_all(configs: Mapping[str, TrainConfig], out: Path, device: str, *, progress: bool) -> None:
     """Train the networks and their noise-only twins, each in a process of one thread, unless they stand already."""
     missing = {name: config for name, config in configs.items() if not (out / name / "scorecard.json").exists()}
-    rate, workers = step_rate(), min(2, joblib.cpu_count())
-    each = expected_seconds(missing, rate)
+    workers = min(2, joblib.cpu_count())
+    each = expected_seconds(missing)
     # Long ones first, so that none of them is trained alone at the end; a twin takes as long as its network.
     order = sorted(missing, key=lambda name: -each[name])
     calls = {

@@ -23,7 +23,7 @@ from mechmem.recipes.claims import SCALES, Claim, Recipe, Scale, Trial
 from mechmem.recipes.conditions import LOOKS, looks
 from mechmem.recipes.ledger import Entry, Ledger, entry_of, measured, write_page
 from mechmem.recipes.trials import OfClaim, measurements, recipe
-from mechmem.sweeps.cost import expected_seconds, step_rate
+from mechmem.sweeps.cost import expected_seconds
 from mechmem.sweeps.engine import Engine
 from mechmem.sweeps.engine import engine as engine_of
 from mechmem.sweeps.jobs import Job, Place
@@ -132,12 +132,11 @@ def _reproduced(
                     tell(standing.entry)
 
     try:
-        rate = step_rate()
         with contextlib.ExitStack() as shown:
             report = None
             while open_ := [standing for standing in standings if standing.entry is None]:
                 jobs = {job.digest: job for job in _jobs(paper, open_, place) if job.digest not in failures}
-                expected = expected_seconds({digest: job.config for digest, job in jobs.items()}, rate)
+                expected = expected_seconds({digest: job.config for digest, job in jobs.items()})
                 if report is None:
                     name = f"{paper.name} at scale {scale}"
                     settings = (name, expected, runner.workers, runner.in_words())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 
@@ -15,20 +16,47 @@ from mechmem.tasks.config import ModularConfig, TaskConfig
 from mechmem.tasks.grid_tasks import ModularTask
 from mechmem.tasks.image_config import ImageConfig
 from mechmem.tasks.sequence_config import GrammarConfig
-from mechmem.training.config import TrainConfig
+from mechmem.training.config import Precision, TrainConfig
 from mechmem.training.loop import training_step
 from mechmem.training.minibatches import Batch
 from mechmem.training.optimizers import Optimizers
 
 
-def expected_seconds(trials: Mapping[str, TrainConfig], rate: float) -> dict[str, float]:
+@functools.cache
+@as_configured()
+def step_rate(precision: Precision) -> float:
+    """Measure this machine's floating-point operations per second in a training step, once, on one thread."""
+    task = ModularTask(ModularConfig(p=59))
+    config = TrainConfig(task.config, MLPConfig(512), precision=precision)
+    model = build_model(config.model, task, 0)
+    optimizers = Optimizers(config, model, model.roles)
+    ids = task.train_ids[:2048]
+    examples = Batch(ids, *task.batch(ids))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds = [_timed(lambda: training_step(model, optimizers, examples, config, 1024, ())) for _ in range(6)]
+    finally:
+        torch.set_num_threads(threads)
+    return 6 * 512 * 59 * len(ids) / min(seconds)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def expected_seconds(
+    trials: Mapping[str, TrainConfig], rate: Callable[[Precision], float] = step_rate
+) -> dict[str, float]:
     """Estimate the seconds that each run takes on one thread.
 
     Args:
         trials: the runs.
-        rate: floating-point operations per second of a training step (see `step_rate`).
+        rate: floating-point operations per second of a training step at a precision.
     """
-    return {digest: _operations(config) / rate + 0.5 for digest, config in trials.items()}
+    return {digest: _operations(config) / rate(config.precision) + 0.5 for digest, config in trials.items()}
 
 
 IMAGES = {"digits": (1438, 359), "mnist5k": (4000, 1000), "cifar10": (50_000, 10_000)}
@@ -61,27 +89,3 @@ def _operations(config: TrainConfig) -> float:
     masks = 1500 * getattr(model, "width", getattr(model, "d_model", 0)) * batch if getattr(model, "dropout", 0) else 0
     step = 6 * products * batch + 5e7 + masks
     return config.steps * step + config.evaluations * 2 * products * cells
-
-
-@as_configured()
-def step_rate() -> float:
-    """Measure this machine's floating-point operations per second in a training step, on one thread."""
-    task = ModularTask(ModularConfig(p=59))
-    config = TrainConfig(task.config, MLPConfig(512))
-    model = build_model(config.model, task, 0)
-    optimizers = Optimizers(config, model, model.roles)
-    ids = task.train_ids[:2048]
-    examples = Batch(ids, *task.batch(ids))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        seconds = [_timed(lambda: training_step(model, optimizers, examples, config, 1024, ())) for _ in range(6)]
-    finally:
-        torch.set_num_threads(threads)
-    return 6 * 512 * 59 * len(ids) / min(seconds)
-
-
-def _timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

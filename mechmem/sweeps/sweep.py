@@ -19,7 +19,7 @@ from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import interruptible
 from mechmem.errors import ConfigError, MechmemError, TrainingFailedError
 from mechmem.models.hooks.running import resolve_device
-from mechmem.sweeps.cost import expected_seconds, step_rate
+from mechmem.sweeps.cost import expected_seconds
 from mechmem.sweeps.directory import Listing, check_directory, open_directory
 from mechmem.sweeps.engine import engine as engine_of
 from mechmem.sweeps.grid import Cell, cells_of, given_cells, varied
@@ -152,7 +152,7 @@ def run_cells(
             own = every if share is None else every[share[0] % share[1] :: share[1]]
             jobs = [job for job in own if not place.done(job)]
             if jobs:
-                expected = expected_seconds({job.digest: job.config for job in jobs}, step_rate())
+                expected = expected_seconds({job.digest: job.config for job in jobs})
                 # Long runs first, so that none of them runs alone at the end.
                 jobs.sort(key=lambda job: -expected[job.digest])
                 progress_bar = runs_progress(out.name, expected, runner.workers, runner.in_words(), show=progress)

@@ -146,7 +146,7 @@ def test_a_claim_whose_run_failed_is_not_judged_and_says_why(tmp_path, monkeypat
 
 def test_longer_runs_are_expected_to_take_longer():
     trials = recipe("doshi_2024").trials("small")
-    seconds = expected_seconds(trials, 5e10)
+    seconds = expected_seconds(trials, lambda _: 5e10)
     by_steps = {trials[digest].steps: value for digest, value in seconds.items() if not trials[digest].batch_size}
     assert by_steps[5000] > 2 * by_steps[1000] > 0
 

@@ -125,7 +125,9 @@ def test_what_each_sequence_stored_in_its_own_units_is_forgotten_without_them():
 
 def test_the_cost_of_a_run_is_that_of_its_tokens():
     (one, other) = (
-        expected_seconds({"": dataclasses.replace(CONFIG, task=dataclasses.replace(TASK, length=length))}, 1.0)[""]
+        expected_seconds(
+            {"": dataclasses.replace(CONFIG, task=dataclasses.replace(TASK, length=length))}, lambda _: 1.0
+        )[""]
         for length in (10, 19)
     )
     fixed = CONFIG.steps * 5e7
