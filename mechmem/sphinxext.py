@@ -12,6 +12,7 @@ import ast
 import contextlib
 import importlib.metadata
 import importlib.resources
+import inspect
 import os
 import shutil
 from pathlib import Path
@@ -29,8 +30,9 @@ from mechmem.analyses.analyse import analyse
 from mechmem.core.export import embedded, needs, one_browser, picture, table, title
 from mechmem.core.files import hash_of
 from mechmem.core.results import Result, load_result
-from mechmem.errors import ConfigError, MechmemError, MissingNeedError
+from mechmem.errors import ConfigError, MechmemError, MissingNeedError, unknown_name
 from mechmem.plotting.style import layout_of
+from mechmem.sweeps.table import load_sweep
 from mechmem.training.train import load
 
 STYLE = """\
@@ -62,11 +64,12 @@ class MechmemFigure(SphinxDirective):
         ```
 
     The argument is a file that a result's `save` wrote, relative to the page; or a run directory, with `analysis` for
-    what is measured of it; or a plotly figure as JSON, which has no table. The content is the caption. A picture of the
-    same name beside the file (`spectrum.svg`, and `spectrum.pdf` for LaTeX) is what readers without JavaScript see;
-    where there is none, Chromium draws one.
+    what is measured of it; or the directory of a sweep; or a plotly figure as JSON, which has no table. The content is
+    the caption. A picture of the same name beside the file (`spectrum.svg`, and `spectrum.pdf` for LaTeX) is what
+    readers without JavaScript see; where there is none, Chromium draws one.
 
-    Options: `alt`, text in place of the figure; `name`, for references; `analysis`, with a run directory; `no-table`.
+    Options: `alt`, text in place of the figure; `name`, for references; `analysis`, with a run directory; `plot`, the
+    arguments of the result's method `plot`, e.g. `x=label_noise color=structure:verdict` of a sweep; `no-table`.
     """
 
     required_arguments = 1
@@ -76,6 +79,7 @@ class MechmemFigure(SphinxDirective):
         "alt": directives.unchanged,
         "name": directives.unchanged,
         "analysis": directives.unchanged,
+        "plot": directives.unchanged,
         "no-table": directives.flag,
     }
 
@@ -87,7 +91,7 @@ class MechmemFigure(SphinxDirective):
             raise self.error(f"mechmem-figure: there is no {relative}")
         try:
             result = None if path.suffix == ".json" else self._result(path)
-            drawn = read_figure(path) if result is None else result.plot()
+            drawn = read_figure(path) if result is None else self._plot(result)
         except MechmemError as error:
             raise self.error(f"mechmem-figure: {error}") from error
         for each in [path] if path.is_file() else sorted(path.glob("*.json*")):
@@ -116,15 +120,27 @@ class MechmemFigure(SphinxDirective):
 
     def _result(self, path: Path) -> Result:
         analysis = self.options.get("analysis")
+        if (path / "sweep.json").exists():
+            return load_sweep(path)
         if path.is_dir() and not analysis:
             raise self.error(f"mechmem-figure: {path.name} is a directory; name an :analysis: of the run in it")
         return analyse(load(path), analysis) if path.is_dir() and analysis else load_result(path)
+
+    def _plot(self, result: Result) -> Any:
+        words = self.options.get("plot", "").split()
+        if wrong := [word for word in words if "=" not in word]:
+            raise self.error(f"mechmem-figure: plot takes name=value, e.g. color=structure:verdict, got {wrong[0]!r}")
+        arguments = dict(word.split("=", 1) for word in words)
+        known = inspect.signature(result.plot).parameters
+        if other := next((name for name in arguments if name not in known), None):
+            raise unknown_name("argument of plot", other, known)
+        return result.plot(**arguments)
 
     def _picture(self, path: Path, drawn: Any) -> Path | None:
         """Return the static picture: the one beside the file, or one that is drawn now and kept with the doctrees."""
         suffix = SUFFIXES.get(self.env.app.builder.format, "png")
         beside = path.with_suffix(f".{suffix}")
-        if beside.is_file():
+        if beside.is_file() and "plot" not in self.options:  # it may be drawn in several ways
             self.env.note_dependency(str(beside))
             return beside
         kept = Path(self.env.app.doctreedir) / "mechmem" / f"{hash_of(drawn.to_json())}.{suffix}"

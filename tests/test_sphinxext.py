@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -82,9 +83,21 @@ def test_an_analysis_of_a_run(site, tiny_run):
     assert "mechmem-plot" in (site / "html" / "figures.html").read_text()
 
 
+@needs_chromium
+def test_a_sweep_drawn_along_other_settings(site):
+    (site / "sweep").symlink_to(Path(__file__).parents[1] / "examples" / "runs" / "phases")
+    drawn = ":plot: x=label_noise y=train_fraction color=raw:train_noisy\n:no-table:"
+    (site / "figures.md").write_text(f"# Phases\n\n```{{mechmem-figure}} sweep\n{drawn}\n```\n")
+    done = build(site)
+    assert done.returncode == 0, done.stderr
+    assert "raw: train noisy accuracy" in (site / "html" / "figures.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
+        ("results/rule.safetensors\n:plot: x=a", "no argument of plot 'x'"),
+        ("results/rule.safetensors\n:plot: x", "plot takes name=value, e.g. color=structure:verdict, got 'x'"),
         ("results/rul.safetensors", "there is no results/rul.safetensors"),
         ("results", "name an :analysis: of the run in it"),
         ("conf.py", "cannot read"),
