@@ -69,19 +69,26 @@ def truth_values(values: Any, name: str) -> Shaped[Tensor, " example"]:
     return found
 
 
-def labels(counted: Mapping[str, Bool[Tensor, " example"]] | None = None, **given: Any) -> Labels:
+def labels(
+    counted: Mapping[str, Bool[Tensor, " example"]] | None = None, order: Sequence[str] | None = None, **given: Any
+) -> Labels:
     """Return class labels from several arguments, which share their classes.
 
-    Whole numbers are classes as they stand; names (strings) become classes in alphabetical order; rows with a single 1
+    Whole numbers are classes as they stand; names (strings) become classes in the order of pandas' categories if they
+    are of that type, else in alphabetical order, or as numbers if they all are ("2" before "10"); rows with a single 1
     among zeros are one-hot.
 
     Args:
         counted: the rows of an argument that count, if not all; names in other rows are no classes.
+        order: names of the classes in their order, if it is declared; by default that of categories.
         given: the labels by argument.
 
     Raises:
-        ConfigError: a label is missing, no whole number, or too large; or some arguments have names and others numbers.
+        ConfigError: a label is missing, no whole number, too large, or no declared category; some arguments have names
+            and others numbers; or categories have two orders.
     """
+    for values in given.values():
+        order = one_order(order, categories(values))
     found = {name: _labels(values, name) for name, values in given.items()}
     named = [name for name, each in found.items() if isinstance(each, np.ndarray)]
     if not named:
@@ -99,15 +106,50 @@ def labels(counted: Mapping[str, Bool[Tensor, " example"]] | None = None, **give
             names = np.asarray(found[name])
             found[name] = np.where(rows.cpu().numpy(), names, names[int(rows.nonzero()[0])])
     names, classes = np.unique(np.concatenate([np.asarray(found[name]) for name in named]), return_inverse=True)
-    parts = np.split(classes.reshape(-1), np.cumsum([len(found[name]) for name in named])[:-1])
+    plain = [*map(str, names)]
+    ordered = sorted(plain, key=int) if order is None and all(map(_is_whole, plain)) else [*(order or plain)]
+    place = {name: number for number, name in enumerate(ordered)}
+    if stranger := next((name for name in plain if name not in place), None):
+        raise ConfigError(f"{' and '.join(named)} hold {shown(stranger)}, which is none of the categories")
+    numbers = np.array([place[name] for name in plain])[classes.reshape(-1)]
+    parts = np.split(numbers, np.cumsum([len(found[name]) for name in named])[:-1])
     columns = {name: torch.from_numpy(part.astype(np.int64)) for name, part in zip(named, parts, strict=True)}
-    return Labels(columns, tuple(map(str, names)))
+    return Labels(columns, tuple(ordered))
+
+
+def categories(values: Any) -> tuple[str, ...] | None:
+    """Return the names of a pandas column's categories in their order; None of other values, and of numbers."""
+    declared = getattr(getattr(values, "dtype", None), "categories", None)
+    names = None if declared is None else tuple(declared)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def one_order(first: Sequence[str] | None, second: Sequence[str] | None) -> Sequence[str] | None:
+    """Return the order of classes that is declared by either or both; one may lack some classes of the other.
+
+    Raises:
+        ConfigError: their orders differ.
+    """
+    if first is None or second is None:
+        return second if first is None else first
+    more, less = (first, second) if len(first) >= len(second) else (second, first)
+    if [name for name in more if name in {*less}] != [*less]:
+        raise ConfigError(
+            f"labels have categories in two orders, {', '.join(first)} and {', '.join(second)}: give all of them the "
+            "same, as .cat.set_categories does"
+        )
+    return more
+
+
+def _is_whole(name: str) -> bool:
+    return name.isascii() and name.removeprefix("-").isdigit()
 
 
 def check_order(**given: Any) -> None:
-    """Refuse tables and columns of pandas whose rows have the same names in another order.
+    """Refuse tables and columns of pandas whose indexes say that their rows are not the same, in one order.
 
-    Rows are read by position, so they would be put together wrongly.
+    Rows are read by position, so they would be put together wrongly. An index 0, 1, 2 … beside one with other names
+    says nothing: it may have been made anew.
 
     Raises:
         ConfigError: the message names two of them.
@@ -116,11 +158,25 @@ def check_order(**given: Any) -> None:
     tables = [name for name, each in given.items() if hasattr(each, "iloc")]
     for name, other in itertools.combinations(tables, 2):
         index, another = given[name].index, given[other].index
-        if len(index) == len(another) and not index.equals(another) and set(index) == set(another):
+        if len(index) != len(another) or index.equals(another):
+            continue
+        names, others = set(index), set(another)
+        if names == others:
             raise ConfigError(
                 f"{name} and {other} have one index in two orders, but rows are read by position: bring them into one "
                 f"order, as {other}.loc[{name}.index] does, or pass them without an index, by .to_numpy()"
             )
+        if names & others and not (_counts(index) or _counts(another)):
+            alone = next(each for each in index if each not in others)
+            raise ConfigError(
+                f"{name} and {other} have other rows: {shown(alone)} is in the index of {name} alone. Choose the "
+                "same rows of both, or pass them without an index, by .to_numpy()"
+            )
+
+
+def _counts(index: Any) -> bool:
+    """Return whether an index of pandas only counts the rows."""
+    return np.array_equal(np.asarray(index), np.arange(len(index)))
 
 
 def count_classes(labels: Labels, used: dict[str, Int[Tensor, " example"]], operation: str | None) -> int:

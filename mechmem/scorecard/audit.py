@@ -144,8 +144,10 @@ def audit_logits(
         name: the network's name.
 
     Raises:
-        ConfigError: the shape does not fit the task, or a value is not finite.
+        ConfigError: the shape does not fit the task, or a value is not finite; or columns or rows of a frame have the
+            names of classes or examples in another order.
     """
+    _check_names(logits, task)
     table = numbers(logits, "logits")
     if table.dtype == torch.bool:
         raise ConfigError("logits must be numbers, got truth values")
@@ -158,6 +160,21 @@ def audit_logits(
     subject = Subject(LogitTable(table, task), task, name=name)
     chosen = [e.name for e in _default(subject) if not e.missing(subject)] if extractors is None else extractors
     return audit(subject, chosen)
+
+
+def _check_names(logits: Array, task: Task) -> None:
+    """Refuse a frame of pandas whose columns or rows have the task's names in another order; they count by position."""
+    if not hasattr(logits, "iloc"):
+        return
+    classes, examples = task.class_names or range(task.n_classes), task.example_names or task.ids.tolist()
+    for what, axis, names in (("classes", logits.columns, classes), ("examples", logits.index, examples)):
+        found, wanted = [*map(str, axis)], [*map(str, names)]
+        if found != wanted and sorted(found) == sorted(wanted):
+            place = next(place for place, name in enumerate(found) if name != wanted[place])
+            raise ConfigError(
+                f"logits have the {what} of the task in another order: {found[place]!r} stands where "
+                f"{wanted[place]!r} belongs. Choose them by name, in the order {', '.join(wanted[:3])} …"
+            )
 
 
 def _stopped(subject: Subject) -> dict[str, str]:

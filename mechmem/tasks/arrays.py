@@ -25,8 +25,9 @@ class ArrayTask(Task):
     """A task from a user's arrays (inputs, given, true, split). Ids are rows of the arrays.
 
     Arrays are tensors, numpy arrays, lists, or columns and tables of pandas, which are read by position. Labels are
-    whole numbers from 0 on; names, which become classes in alphabetical order (`class_names`); or one-hot rows. All
-    arrays are copied: what is done to them afterwards does not change the task.
+    whole numbers from 0 on; names, which become classes in the order of pandas' categories, or else in alphabetical
+    order (`class_names`); or one-hot rows. All arrays are copied: what is done to them afterwards does not change the
+    task.
 
     Args:
         inputs: inputs of the model, one row per example. Rows of all arrays belong together by position, whatever the

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from mechmem.core.arrays import categories
 from mechmem.core.config import check_different
 from mechmem.core.in_words import reason, shown
 from mechmem.core.inputs import Inputs, NamedInputs
@@ -68,6 +69,7 @@ class Reader:
         if given is None and self.key in source.columns:
             given = [plain_value(each) for each in source.column(self.key)]
         self._labels = given
+        self.order = categories(label) if self.key is None else source.order_of(str(self.key))
         self._seen = np.zeros(0, dtype=np.uint64)
 
     def _check_inputs(self, apart: Sequence[str]) -> None:

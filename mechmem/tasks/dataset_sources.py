@@ -7,6 +7,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mechmem.core.arrays import categories, one_order
 from mechmem.core.in_words import reason
 from mechmem.errors import ConfigError, unknown_name
 from mechmem.tasks.image_folders import LABEL_COLUMNS
@@ -82,6 +83,14 @@ class Source(abc.ABC):
             UnknownNameError: there is no such column.
         """
         raise unknown_name("column", name, self.columns)
+
+    def order_of(self, name: str) -> Sequence[str] | None:
+        """Return the classes in a column in their order, where the column's type declares it; else None.
+
+        Raises:
+            ConfigError: training and held-out data have two orders.
+        """
+        return None
 
 
 class OfTorch(Source):
@@ -183,6 +192,10 @@ class OfFrame(Source):
         """Return a column."""
         return super().column(name) if name not in self.columns else self._data[name]
 
+    def order_of(self, name: str) -> Sequence[str] | None:
+        """Return the order of the categories of a column."""
+        return categories(self._data[name])
+
 
 class Both(Source):
     """Training data with held-out data after them.
@@ -232,3 +245,8 @@ class Both(Source):
     def column(self, name: str) -> Any:
         """Return a column of both."""
         return [value for part in self._parts for value in part.column(name)]
+
+    def order_of(self, name: str) -> Sequence[str] | None:
+        """Return the order that either part declares, or both alike."""
+        first, second = (part.order_of(name) for part in self._parts)
+        return one_order(first, second)

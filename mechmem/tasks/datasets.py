@@ -47,7 +47,7 @@ class DatasetTask(Task):
             training data with splits, and a part of the training data if there are no splits.
         label: the label: a column; the place in items that are tuples (by default the last); or one label per row of
             the training data (and of the held-out data after them). By default the first column called "label",
-            "labels", … Labels are whole numbers from 0 on, names, or one-hot rows.
+            "labels", … Labels are whole numbers from 0 on, names (see `ArrayTask`), or one-hot rows.
         inputs: what the network is run on: a name for one tensor; several names for inputs by name, `model(**inputs)`.
             By default everything that the batch holds besides the label, by name if the batch has names. Of a frame:
             the columns of features, by default all others.
@@ -113,7 +113,9 @@ class DatasetTask(Task):
             return None if values is None else [values[row] for row in order]
 
         held = {"label": given} | ({} if true is None else {"true": reader.along(true, "true")})
-        found = arrays.labels(None, **{name: ordered(values) for name, values in held.items()})
+        of_truth = source.order_of(true) if isinstance(true, str) else arrays.categories(true)
+        declared = arrays.one_order(reader.order, of_truth)
+        found = arrays.labels(None, declared, **{name: ordered(values) for name, values in held.items()})
         labels = found.columns["label"]
         self.class_names, self._label_names = found.names or source.class_names, found.names
         self.n_classes = self._classes(found, n_classes)

@@ -76,8 +76,8 @@ class ImageData(Checked):
         Args:
             images: whole numbers 0 … 255 (0 … 65535 in an array of uint16), or fractions 0 … 1. Shape (image, row,
                 column), (image, channel, row, column) or (image, row, column, channel), with 1 or 3 channels.
-            labels: class of each image: whole numbers from 0 on; names, which become classes in alphabetical order; or
-                one-hot rows. Shape (image) or (image, class).
+            labels: class of each image: whole numbers from 0 on; names, which become classes in the order of pandas'
+                categories, or else in alphabetical order; or one-hot rows. Shape (image) or (image, class).
             n_test: number of images, at the end, that form a test split.
             n_classes: number of classes; by default one more than the largest label.
 

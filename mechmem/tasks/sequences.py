@@ -88,6 +88,7 @@ class SequenceTask(Task):
         check_fraction("held_out", held_out)
         check_whole("seed", seed, 0)
         check_choice("copies", copies, get_args(Copies))
+        arrays.check_order(tokens=tokens, split=split, groups=groups, best=best)
         rows = whole_rows(tokens, "tokens")
         if rows.shape[1] < 2:
             raise ConfigError(f"sequences must have at least 2 tokens, got {rows.shape[1]}")

@@ -182,3 +182,21 @@ def test_truth_values_are_one_per_example():
     for wrong in ([0.0, 1.0], ["yes", "no"], [[True, False]], None):
         with pytest.raises(ConfigError, match="train must be"):
             truth_values(wrong, "train")
+
+
+def test_names_have_the_order_of_their_categories():
+    sizes = pd.Series(["mid", "low", "mid"], dtype=pd.CategoricalDtype(["low", "mid", "high"], ordered=True))
+    found = labels(given=sizes, true=["low", "high", "low"])
+    assert found.names == ("low", "mid", "high")
+    assert found.columns["given"].tolist() == [1, 0, 1] and found.columns["true"].tolist() == [0, 2, 0]
+    assert labels(given=sizes, true=sizes.cat.remove_unused_categories()).names == ("low", "mid", "high")
+    assert labels(given=pd.Series([3, 1], dtype="category")).columns["given"].tolist() == [3, 1]
+    with pytest.raises(ConfigError, match="given and true hold 'huge', which is none of the categories"):
+        labels(given=sizes, true=["low", "huge", "low"])
+    with pytest.raises(ConfigError, match="categories in two orders, low, mid, high and high, low"):
+        labels(given=sizes, true=sizes.cat.remove_unused_categories().cat.set_categories(["high", "low"]))
+
+
+def test_names_that_are_numbers_are_ordered_as_such():
+    assert labels(given=["10", "9", "-1"]).names == ("-1", "9", "10")
+    assert labels(given=["10", "9", "x"]).names == ("10", "9", "x")

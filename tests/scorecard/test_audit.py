@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -399,3 +401,22 @@ def test_no_twin_is_trained_where_no_extractor_applies():
     row = card.rows[0]
     assert row.splits["test"].estimate is None
     assert {row.controls[name].reason for name in NETWORK_CONTROLS} == {"no extractor applies to the network"}
+
+
+def test_a_frame_of_logits_whose_names_are_in_another_order_is_refused():
+    true = torch.arange(60) % 3
+    names = np.array(["ant", "bee", "cat"])[true]
+    inputs = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+    task = mm.ArrayTask(inputs, names, names, torch.arange(60) < 40)
+    table = pd.DataFrame(torch.nn.functional.one_hot(true).double().numpy(), columns=["ant", "bee", "cat"])
+    assert value(mm.audit_logits(table, task), "raw", "test") == 1
+    with pytest.raises(
+        ConfigError, match="logits have the classes of the task in another order: 'cat' stands where 'ant'"
+    ):
+        mm.audit_logits(table[["cat", "ant", "bee"]], task)
+    with pytest.raises(
+        ConfigError, match="logits have the examples of the task in another order: '1' stands where '0'"
+    ):
+        mm.audit_logits(table.iloc[[1, 0, *range(2, 60)]], task)
+    plain = table.set_axis(["x", "y", "z"], axis=1).set_axis(range(100, 160))
+    assert value(mm.audit_logits(plain, task), "raw", "test") == 1  # other names say nothing

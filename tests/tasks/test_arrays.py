@@ -139,6 +139,12 @@ def test_tables_whose_rows_have_the_same_names_in_another_order_are_refused():
     for changes in ({"given": column.iloc[order]}, {"train": pd.Series(TRAIN.numpy()).iloc[order]}):
         with pytest.raises(ConfigError, match=f"inputs and {next(iter(changes))} have one index in two orders"):
             made(inputs=table, true=column, **changes)
+    with pytest.raises(ConfigError, match="inputs and train have other rows: 1 is in the index of inputs alone"):
+        made(
+            inputs=table.set_axis(range(1, 26)),
+            true=TRUE,
+            train=pd.Series(TRAIN.numpy(), index=[*range(2, 25), 30, 31]),
+        )
     named = [f"row {place}" for place in order]
     for index, labels in ((order, TRUE), (named, column), (np.arange(25) * 2, column)):
         # One index, one table alone, or rows of other names: by position.

@@ -85,6 +85,15 @@ def test_every_source_gives_the_same_examples(name):
 
 def test_names_of_classes_come_from_the_data():
     assert mm.DatasetTask(FRAME, label="species", inputs=COLUMNS).class_names == ("cat", "dog", "eel")
+    # The order of categories is that of the codes that people train on.
+    sized = FRAME.assign(species=FRAME["species"].astype(pd.CategoricalDtype(["eel", "dog", "cat", "ant"])))
+    for made in (
+        mm.DatasetTask(sized, label="species", inputs=COLUMNS),
+        mm.DatasetTask(sized[:30], sized[30:], label="species", inputs=COLUMNS),
+        mm.DatasetTask(FRAME[COLUMNS], label=sized["species"]),
+    ):
+        assert made.class_names == ("eel", "dog", "cat", "ant")
+        assert made.given(made.train_ids).tolist() == sized["species"].cat.codes[made.train_ids.numpy()].tolist()
     assert mm.DatasetTask(Items(pairs(), classes=["no", "one", "both"])).class_names == ("no", "one", "both")
     kinds = datasets.ClassLabel(names=["no", "one", "both"])
     assert mm.DatasetTask(words().cast_column("label", kinds), copies="drop").class_names == ("no", "one", "both")

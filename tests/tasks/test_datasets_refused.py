@@ -84,6 +84,16 @@ REFUSED = {
         lambda: mm.DatasetTask(FRAME["a"], label=SHUFFLED),
         "train and label have one index in two orders",
     ),
+    "other-rows": (
+        lambda: mm.DatasetTask(FEATURES.drop(index=5), label=FRAME["label"].drop(index=7)),
+        "train and label have other rows: 7 is in the index of train alone",
+    ),
+    "order-of-categories": (
+        lambda: mm.DatasetTask(
+            *(FEATURES.assign(label=pd.Categorical(["a", "b"] * 20, [*each])) for each in ("ab", "ba"))
+        ),
+        "categories in two orders, a, b and b, a",
+    ),
     # Which part is held out.
     "unknown-split": (
         lambda: mm.DatasetTask({"train": TORCH, "holdout": OTHER}),
