@@ -258,8 +258,9 @@ def _tensor(values: Any, name: str) -> Tensor:
     if isinstance(values, Tensor):
         if values.device.type == "meta":
             raise ConfigError(f"{name} is on the meta device, where tensors hold no numbers")
-        if values.layout != torch.strided or values.is_quantized:
-            raise ConfigError(f"{name} must be an ordinary (dense) tensor, got one of layout {values.layout}")
+        if values.layout != torch.strided or values.is_quantized or values.is_nested:
+            kind = "a nested one" if values.is_nested else f"one of layout {values.layout}"
+            raise ConfigError(f"{name} must be an ordinary (dense) tensor, got {kind}")
         if values.dtype in (torch.uint16, torch.uint32, torch.uint64):  # which torch hardly computes with
             return _tensor(values.numpy(force=True), name)
         return values.float() if values.is_floating_point() and values.dtype.itemsize == 1 else values

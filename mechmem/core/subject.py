@@ -97,6 +97,10 @@ class Subject(Checked):
             raise ConfigError(f"model must have a forward method, and {type(self.model).__name__} has none")
         if isinstance(self.model, torch.jit.ScriptModule):
             raise ConfigError("model is compiled by torch.jit, which takes no hooks; pass the network it was made from")
+        if isinstance(self.model, torch.fx.GraphModule) and "eval" in vars(self.model):
+            raise ConfigError(
+                "model is exported by torch.export, which has no evaluation mode; pass the network it was made from"
+            )
         if any(is_lazy(each) for each in (*self.model.parameters(), *self.model.buffers())):
             raise ConfigError(
                 "model has lazy parameters without a shape; run it once on an input, and load its weights"

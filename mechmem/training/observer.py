@@ -20,13 +20,11 @@ from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError, TrainingFailedError
 from mechmem.math.logits import all_finite, answers_of, at_label
 from mechmem.models.hooks.running import full_precision
-from mechmem.models.reading.forward import read_logits
+from mechmem.models.reading.forward import read_logits, refuse_probabilities
 from mechmem.training.observations import Epoch, epochs_of
 
 HELD = 2**23
 """Bytes of logits that are kept before they are worked out together: a step costs a copy, and nothing waits for it."""
-SUMS_TO_ONE = 1e-3
-"""Largest difference from 1 of the sum of an example's probabilities, in bfloat16 too."""
 
 
 class Observer:
@@ -104,7 +102,7 @@ class Observer:
             lost = (~logits.isfinite()).any(1).nonzero().flatten()
             raise TrainingFailedError(f"a logit of example {int(ids[lost[0]])} is NaN or infinite in a training pass")
         if not self._begun:
-            _refuse_probabilities(logits)
+            refuse_probabilities(logits)
         self._begun = True
         found = _said(logits, self._given[places].to(logits.device)).cpu()
         epoch = self._epoch
@@ -161,11 +159,3 @@ def _said(logits: Float[Tensor, "example class"], given: Int[Tensor, " example"]
     tied = (margin == 0).nonzero().flatten()
     right[tied] = answers_of(logits[tied]) == given[tied]
     return torch.stack([right.double(), F.cross_entropy(logits, given, reduction="none").double(), margin.double()])
-
-
-def _refuse_probabilities(values: Float[Tensor, "example class"]) -> None:
-    if bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < SUMS_TO_ONE).all()):
-        raise ConfigError(
-            "the model returns probabilities (none is negative, and those of an example sum to 1): margins are those "
-            "of logits; let it return what it has before its softmax, or log-probabilities"
-        )

@@ -1,4 +1,4 @@
-"""NaN logits are no answer: what is measured of a network that has some is refused, or reported as unknown."""
+"""Logits that say nothing: NaN, and probabilities in their place. What depends on them is refused, or unknown."""
 
 import functools
 
@@ -41,6 +41,17 @@ def at_two_examples(subject):
     return subject.with_model(model)
 
 
+def of_probabilities(subject):
+    """The subject with a network that returns the softmax of its logits."""
+    model = subject.copy_model()
+
+    def forward(self, x):
+        return type(self).__base__.forward(self, x).softmax(1)
+
+    model.__class__ = type("OfProbabilities", (type(model),), {"forward": forward})
+    return subject.with_model(model)
+
+
 def measured(plugin, kind, subject):
     """What the plugin finds, as a table; of an extractor the four accuracies."""
     if kind in PLUGIN:
@@ -54,7 +65,7 @@ def of_whole(plugin, kind, subject):
     return measured(plugin, kind, subject)
 
 
-@pytest.mark.parametrize("lost", [everywhere, at_two_examples])
+@pytest.mark.parametrize("lost", [everywhere, at_two_examples, of_probabilities])
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_what_depends_on_it_is_refused_or_unknown(kind, name, lost, chosen):
     plugin = PLUGIN[kind](name) if kind in PLUGIN else extractor(name)

@@ -200,3 +200,9 @@ def test_names_have_the_order_of_their_categories():
 def test_names_that_are_numbers_are_ordered_as_such():
     assert labels(given=["10", "9", "-1"]).names == ("-1", "9", "10")
     assert labels(given=["10", "9", "x"]).names == ("10", "9", "x")
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_is_refused():
+    with pytest.raises(ConfigError, match="given must be an ordinary .dense. tensor, got a nested one"):
+        labels(given=torch.nested.nested_tensor([torch.zeros(2), torch.ones(1)]))

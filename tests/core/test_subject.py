@@ -202,3 +202,11 @@ def test_ids_may_be_unsigned(dtype, tiny_run, unchecked_shapes):
     ids, task = np.arange(3, dtype=dtype), tiny_run.task
     for read in (task.given, task.true, lambda chosen: task.batch(chosen)[0]):
         assert torch.equal(read(ids), read(torch.arange(3)))
+
+
+def test_a_network_without_an_evaluation_mode_is_refused():
+    network = nn.Sequential(nn.Linear(1, 3), nn.ReLU())
+    exported = torch.export.export(network, (torch.zeros(2, 1),)).module()
+    with pytest.raises(ConfigError, match=r"model is exported by torch\.export, which has no evaluation mode"):
+        mm.Subject(exported, Permuted())
+    mm.Subject(torch.fx.symbolic_trace(network), Permuted())

@@ -21,6 +21,11 @@ from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.input_types import RUNNING_ERRORS, check_runs
 from mechmem.models.reading.separate import check_separate
 
+SUMS_TO_ONE = 1e-3
+"""Largest difference from 1 of the sum of an example's probabilities, in bfloat16 too."""
+ENOUGH = 8
+"""Fewest examples that tell probabilities from logits."""
+
 
 def logits_of(
     model: nn.Module,
@@ -31,8 +36,8 @@ def logits_of(
     """Return the model's logits on these ids, on the CPU, computed in row blocks in the model's evaluation mode.
 
     Raises:
-        ConfigError: the model does not run on the inputs, or the logits are not one row per example, one column per
-            class.
+        ConfigError: the model does not run on the inputs, the logits are not one row per example and one column per
+            class, or they are probabilities.
         RoleError: there are no logits where `output` says.
         UnsteadyNetworkError: the model is random in evaluation mode, or examples act on each other in it.
 
@@ -58,6 +63,7 @@ def logits_of(
                 # Filled block by block: at large p, concatenating a list of blocks would need the memory twice.
                 logits = torch.empty(len(ids), task.n_classes, dtype=found.dtype)
             logits[block] = found
+    refuse_probabilities(logits)
     return logits
 
 
@@ -94,18 +100,40 @@ def all_logits(subject: Subject) -> Float[Tensor, "example class"]:
 
 
 def check_logits(logits: Float[Tensor, "example class"], ids: Int[Tensor, " example"]) -> None:
-    """Refuse logits that are not finite.
+    """Refuse logits that are not finite, and probabilities.
 
     Raises:
         NotFiniteError: a logit is NaN or infinite; the message names the first example.
+        ConfigError: they are probabilities.
     """
     if all_finite(logits):
-        return
+        return refuse_probabilities(logits)
     lost = ids[(~logits.isfinite()).any(1)]
     raise NotFiniteError(
         f"the logits of {len(lost)} of {len(ids)} examples are NaN or infinite (the first is example {int(lost[0])}): "
         "there is no answer to count"
     )
+
+
+def refuse_probabilities(values: Float[Tensor, "example class"]) -> None:
+    """Refuse what a softmax returned, whose losses, margins and gradients are not those of the network.
+
+    Taken are fewer than `ENOUGH` examples, whose logits may sum to 1 by chance, and rows of zeros with a single 1,
+    which nobody's softmax returns for every example.
+
+    Raises:
+        ConfigError: no value is negative, and those of every example sum to 1.
+    """
+    if len(values) < ENOUGH:
+        return
+    for part in (values[:ENOUGH], values):  # of nearly all logits, the first few say it
+        if bool((part < 0).any()) or bool(((part.sum(1) - 1).abs() >= SUMS_TO_ONE).any()):
+            return
+    if bool(((values > 0) & (values < 1)).any()):
+        raise ConfigError(
+            "the model returns probabilities (none is negative, and those of an example sum to 1), and losses and "
+            "margins are those of logits: let it return what it has before its softmax, or log-probabilities"
+        )
 
 
 def raw_logits(subject: Subject) -> Float[Tensor, "example class"]:
