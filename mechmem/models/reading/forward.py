@@ -21,7 +21,7 @@ from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.input_types import RUNNING_ERRORS, check_runs
 from mechmem.models.reading.separate import check_separate
 
-SUMS_TO_ONE = 1e-3
+SUMS_TO_ONE = 1e-2
 """Largest difference from 1 of the sum of an example's probabilities, in bfloat16 too."""
 ENOUGH = 8
 """Fewest examples that tell probabilities from logits."""
