@@ -231,6 +231,8 @@ def _labels(values: Any, name: str) -> Shaped[Tensor, "example *class"] | np.nda
             f"{name} must be one class per example, or rows with a single 1 among zeros (one-hot); got "
             f"{described(found)}, of which row {int(odd.nonzero()[0])} is neither"
         )
+    if found.ndim == 1 and found.is_floating_point() and bool((found.isfinite() & (found == found.round())).all()):
+        found = found.long()  # pandas has such columns where a value was missing once
     if found.ndim != 1 or found.is_floating_point() or found.is_complex():
         raise ConfigError(f"{name} must be one whole number or boolean per example, got {described(found)}")
     return found
@@ -328,7 +330,8 @@ def _of_objects(array: np.ndarray, name: str, *, names: bool) -> np.ndarray:
         if kind is None or (kind is str and not names):
             raise ConfigError(f"{name} must be numbers{' or names' * names}, but {where} holds {shown(each)}")
         kinds.append(kind)
-        if kind is not kinds[0] and {kind, kinds[0]} != {Integral, Real}:
+        alike = {Integral, Real} if names else {bool, Integral, Real}
+        if kind is not kinds[0] and not {kind, kinds[0]} <= alike:
             raise ConfigError(f"{name} must be of one kind, but {where} holds {shown(each)}, row 0 {shown(found[0])}")
     try:
         return np.array(found, dtype=DTYPES[max(kinds, key=list(DTYPES).index)] if kinds else None).reshape(array.shape)

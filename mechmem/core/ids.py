@@ -8,7 +8,7 @@ from einops import reduce
 from jaxtyping import Int
 from torch import Tensor
 
-from mechmem.core.task import Ids, Task, signed
+from mechmem.core.task import Ids, Task, whole_ids
 from mechmem.errors import ConfigError
 
 
@@ -30,19 +30,7 @@ def as_ids(ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
     Raises:
         ConfigError: it is not a one-dimensional list of at least one whole number. A mask is refused too.
     """
-    if isinstance(ids, Tensor) and ids.device.type == "meta":
-        raise ConfigError(f"{name} is on the meta device, where tensors hold no numbers")
-    try:
-        found = ids if isinstance(ids, Tensor) else torch.tensor(np.asarray(ids))
-    except (TypeError, ValueError, RuntimeError):
-        found = torch.empty(0)
-    if found.dtype == torch.bool and found.ndim == 1:
-        raise ConfigError(f"{name} must be example ids, got a mask of {len(found)} values: task.ids[mask] are its ids")
-    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
-    if found.ndim != 1 or not len(found) or not whole:
-        seen = f"{type(ids).__name__} of shape {tuple(found.shape)}" if found.numel() else type(ids).__name__
-        raise ConfigError(f"{name} must be at least one example id, whole numbers in one dimension; got a {seen}")
-    return found.long().cpu()
+    return whole_ids(ids, name, some=True)
 
 
 def check_distinct(task: Task, ids: Ids, name: str = "ids") -> Int[Tensor, " example"]:
@@ -80,11 +68,12 @@ def one_or_more(ids: Ids | int) -> Int[Tensor, "*example"]:
         ConfigError: they are not whole numbers ≥ 0.
     """
     try:
-        found = torch.as_tensor(signed(ids))
+        found = ids if isinstance(ids, Tensor) else torch.tensor(np.asarray(ids))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"example ids are whole numbers, got a {type(ids).__name__}") from error
     if found.dtype == torch.bool or found.is_floating_point() or found.is_complex() or found.ndim > 1:
         raise ConfigError(f"example ids are whole numbers, got {found.dtype} of shape {tuple(found.shape)}")
+    found = found.long()
     if found.numel() and int(reduce(found.reshape(-1), "example ->", "min")) < 0:
         raise ConfigError(f"example ids are at least 0, got {int(found.min())}")
-    return found.long()
+    return found

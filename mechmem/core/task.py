@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechmem.core.arguments import check
+from mechmem.core.arrays import described
 from mechmem.core.config import check_whole
 from mechmem.core.group import Group
 from mechmem.core.in_words import shown
@@ -25,38 +25,56 @@ NAMES_SHOWN = 10
 """Most names of classes in a task's repr."""
 
 Ids = Int[Tensor, " _"] | Sequence[int | np.integer] | Int[np.ndarray, " _"]
-"""A list of ids as `mechmem.core.ids` accepts it: a tensor, a list, a range or an array of whole numbers."""
+"""Example ids as every function accepts them: a tensor, a list, a tuple, a range or an array of whole numbers."""
 
 Predictor = Callable[[Int[Tensor, " example"]], Float[Tensor, "example class"]]
 """Logits of examples by id. It is called once with all training ids and once with all test ids, never with one split
 of the training set: the choice of ids must not reveal which labels are wrong."""
 
 
-def signed(ids: Any) -> Any:
-    """Return an array of unsigned integers, with which torch can hardly do anything, as a tensor; all else as it is."""
-    unsigned = isinstance(ids, np.ndarray) and ids.dtype.kind == "u"
-    return torch.from_numpy(ids.astype(np.int64)) if unsigned else ids
+def whole_ids(ids: Ids, name: str = "ids", *, some: bool = False) -> Int[Tensor, " example"]:
+    """Return example ids, in whatever form they are given, as a tensor on the CPU.
+
+    Args:
+        ids: the ids.
+        name: the caller's name for the argument.
+        some: whether there must be at least one.
+
+    Raises:
+        ConfigError: they are not whole numbers in one dimension, are a mask, or there is none although there must be.
+    """
+    if isinstance(ids, Tensor) and ids.device.type == "meta":
+        raise ConfigError(f"{name} is on the meta device, where tensors hold no numbers")
+    try:
+        found = ids if isinstance(ids, Tensor) else torch.tensor(np.asarray(ids))
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(())
+    if found.dtype == torch.bool and found.ndim == 1:
+        raise ConfigError(
+            f"{name} must be whole numbers, got a mask of {len(found)} values: task.ids[mask] are its ids"
+        )
+    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+    if found.ndim != 1 or (some and not len(found)) or (len(found) and not whole):
+        wanted = "at least one example id, whole numbers in one dimension" if some else "whole numbers, one per example"
+        array = isinstance(ids, Tensor | np.ndarray)
+        raise ConfigError(f"{name} must be {wanted}, got {described(found) if array else shown(ids)}")
+    return found.long().cpu()
 
 
-def check_places(ids: Int[Tensor, " example"], n: int) -> Int[Tensor, " example"]:
+def check_places(ids: Ids, n: int) -> Int[Tensor, " example"]:
     """Return ids that are the places 0 … n − 1 of a task's arrays; a negative one would be read from their end.
 
     Raises:
         ConfigError: they are not whole numbers.
         UnknownNameError: an id is not one of the task's.
     """
-    ids = signed(ids)
-    found = torch.as_tensor(ids) if isinstance(ids, Tensor | np.ndarray | list | tuple | range) else None
-    if found is not None and found.dtype == torch.bool:
-        raise ConfigError(f"ids must be whole numbers, got a mask of {found.numel()} values: use task.ids[mask]")
-    if found is None or found.ndim != 1 or (len(found) and found.dtype.is_floating_point):
-        raise ConfigError(f"ids must be whole numbers, one per example, got {shown(ids)}")
+    found = whole_ids(ids)
     if len(found):
         least, greatest = found.aminmax()
         if least < 0 or greatest >= n:
             wrong = int(least if least < 0 else greatest)
             raise UnknownNameError(f"no example id {wrong}: this task's lie in 0 … {n - 1}")
-    return ids
+    return found
 
 
 class Task(abc.ABC):
@@ -92,7 +110,7 @@ class Task(abc.ABC):
     held_out_copies: int = 0
     units: Int[Tensor, "unit place"] | None = None
 
-    def answer_positions(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+    def answer_positions(self, ids: Ids) -> Int[Tensor, " example"] | None:
         """Return the position at which a network with positions answers each example; None if it is the same for all.
 
         That one is then the role `output`'s.
@@ -104,19 +122,19 @@ class Task(abc.ABC):
         """Ids of the training examples without augmentation, to which probes are fitted."""
         return self.train_ids
 
-    def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def source(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the ids of the examples of which these are fixed views; other examples have their own id."""
-        return ids
+        return whole_ids(ids)
 
     @abc.abstractmethod
-    def batch(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Inputs, Int[Tensor, " example"]]:
+    def batch(self, ids: Ids, step: int | None = None) -> tuple[Inputs, Int[Tensor, " example"]]:
         """Return model inputs and given labels of these ids; `step` picks the augmented view, if any.
 
         Inputs are a tensor with one row per example, or `NamedInputs` of a network that takes several by name.
         """
 
     @abc.abstractmethod
-    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+    def true(self, ids: Ids) -> Int[Tensor, " example"] | None:
         """Return true labels of these ids, or None if they are not known for all of them."""
 
     @property
@@ -152,7 +170,7 @@ class Task(abc.ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.description})"
 
-    def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def given(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the labels given in training (on test ids, the true ones)."""
         return self.batch(ids)[1]
 
@@ -160,15 +178,14 @@ class Task(abc.ABC):
     def _order(self) -> torch.Tensor:
         return torch.argsort(self.ids)
 
-    def rows(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def rows(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the positions of these ids in `ids` (and so in `operands`).
 
         Raises:
+            ConfigError: they are not whole numbers.
             UnknownNameError: an id is not one of the task's.
         """
-        check("ids", ids, Tensor)
-        if ids.dtype == torch.bool:
-            raise ConfigError(f"ids must be whole numbers, got a mask of {ids.numel()} values")
+        ids = whole_ids(ids)
         place = torch.searchsorted(self.ids[self._order], ids.contiguous()).clamp(max=len(self.ids) - 1)
         rows = self._order[place]
         other = ids[self.ids[rows] != ids]
@@ -181,7 +198,7 @@ class Task(abc.ABC):
         """Which training examples have a wrong label, in the order of `train_ids`; None if not known."""
         return self.is_noisy(self.train_ids)
 
-    def is_noisy(self, ids: Int[Tensor, " example"]) -> Bool[Tensor, " example"] | None:
+    def is_noisy(self, ids: Ids) -> Bool[Tensor, " example"] | None:
         """Return which of these examples have a wrong label; None if the truth of any is not known."""
         truth = self.true(ids)
         return None if truth is None else truth != self.given(ids)

@@ -22,10 +22,10 @@ from mechmem.core.storage import record
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
-from mechmem.models.reading.forward import logits_of
 from mechmem.plotting.lines import lines
 from mechmem.scorecard.extractor import RAW, extractor
-from mechmem.sequences.memorized import MemorizedSequences, memorized_sequences, sequence_task
+from mechmem.sequences.memorized import MemorizedSequences, memorized_sequences
+from mechmem.sequences.reading import columns_of, logits_in, sequence_task
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -154,14 +154,14 @@ def sequence_edits(
             f"the network continues no training sequence{among} exactly from its first {prefix} tokens: there is "
             "nothing to be forgotten"
         )
-    held_out = own.sequences("test")
+    held_out, columns = own.sequences("test"), columns_of(subject, own)
     found, accuracies = list[MemorizedSequences](), list[float]()
     for name, chain in chains.items():
         edited = subject
         for surgery in chain:
             edited = surgery(edited)
         found.append(before if name == RAW else memorized_sequences(edited, prefix))
-        predicted = logits_of(edited.model, own, own.test_ids, edited.roles.output).argmax(1)
+        predicted = logits_in(columns, edited, own, own.test_ids).argmax(1)
         accuracies.append(float((predicted == own.given(own.test_ids)).double().mean()))
     return SequenceEdits(
         tuple(chains),

@@ -20,12 +20,12 @@ from mechmem.core.roles import Roles
 from mechmem.core.stats import across_runs, proportion
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject, subject_of
-from mechmem.core.task import Ids, Task
-from mechmem.errors import ConfigError, MissingNeedError
+from mechmem.core.task import Ids, Task, check_places
+from mechmem.errors import ConfigError
 from mechmem.math.blocks import blocks
-from mechmem.models.networks.causal import NextToken, check_causal
-from mechmem.models.reading.forward import check_logits, logits_of
+from mechmem.models.reading.forward import check_logits
 from mechmem.plotting.lines import lines
+from mechmem.sequences.reading import columns_of, logits_in, sequence_task
 from mechmem.tasks.sequences import AFTER, SequenceTask
 
 if TYPE_CHECKING:
@@ -51,9 +51,10 @@ class MemorizedSequences(Result):
         groups: the group of each.
         parts: of each "train", "test" or "control".
         prefixes: numbers of tokens from which sequences are continued.
-        right: whether each token but the first is the most probable one after those before it. Shape (sequence,
-            position).
-        loss: −ln of the probability of each token but the first, in nats. Shape (sequence, position).
+        right: whether each token but the first is the most probable one after those before it, among all tokens of the
+            network. Shape (sequence, position).
+        loss: −ln of the probability of each token but the first, in nats; as the network gives it, also to tokens that
+            the task does not have (see `NextToken`). Shape (sequence, position).
     """
 
     sequences: Int[Tensor, " sequence"]
@@ -204,14 +205,12 @@ def memorized_sequences(
     if not asked:
         raise ConfigError("prefix must be at least one number of tokens, got none")
     check_different("prefix", asked)
-    for module in subject.model.modules():
-        if isinstance(module, NextToken):
-            check_causal(module, own)
+    columns = columns_of(subject, own)
     right = torch.empty(len(own.tokens), own.positions, dtype=torch.bool)
     loss = torch.empty(len(own.tokens), own.positions)
-    for part in blocks(len(own.tokens), max(1, BLOCK_LOGITS // (own.positions * own.n_classes))):
+    for part in blocks(len(own.tokens), max(1, BLOCK_LOGITS // (own.positions * columns))):
         ids = own.ids_of(torch.arange(part.start, part.stop))
-        logits = logits_of(subject.model, own, ids, subject.roles.output)
+        logits = logits_in(columns, subject, own, ids)
         check_logits(logits, ids)
         following = own.tokens[part, 1:].flatten()
         nats = -logits.double().log_softmax(1).gather(1, rearrange(following, "example -> example 1"))[:, 0]
@@ -233,7 +232,8 @@ def continuations(subject: Subject, sequences: Ids, prefix: int) -> Int[Tensor, 
         prefix: number of tokens that are given.
 
     Returns:
-        the sequences, each with its first tokens and what the network appends to them.
+        the sequences, each with its first tokens and what the network appends to them; with tokens that the task does
+        not have, if a model with further columns (see `NextToken`) says them.
 
     Raises:
         MissingNeedError: the task is not one of sequences.
@@ -244,10 +244,11 @@ def continuations(subject: Subject, sequences: Ids, prefix: int) -> Int[Tensor, 
     check_whole("prefix", prefix, 1)
     if prefix >= task.tokens.shape[1]:
         raise ConfigError(f"prefix must be shorter than the sequences of {task.tokens.shape[1]} tokens, got {prefix}")
+    columns = columns_of(subject, task)
     found = task.tokens[task.sequence_of(task.ids_of(sequences)[:: task.positions])].clone()
     for place in range(prefix, found.shape[1]):
         given = _Given(task, found[:, : task.positions].masked_fill(torch.arange(task.positions) >= place, AFTER))
-        found[:, place] = logits_of(subject.model, given, given.ids, subject.roles.output).argmax(1)
+        found[:, place] = logits_in(columns, subject, given, given.ids).argmax(1)
     return found
 
 
@@ -259,30 +260,16 @@ class _Given(Task):
         self.ids = self.train_ids = self.test_ids = torch.arange(len(prefixes))
 
     def batch(
-        self, ids: Int[Tensor, " example"], step: int | None = None
+        self, ids: Ids, step: int | None = None
     ) -> tuple[Int[Tensor, "example position"], Int[Tensor, " example"]]:
         """Return prefixes; the labels say nothing."""
+        ids = check_places(ids, len(self._prefixes))
         return self._prefixes[ids], torch.zeros_like(ids)
 
-    def true(self, ids: Int[Tensor, " example"]) -> None:
+    def true(self, ids: Ids) -> None:
         """Return None."""
 
     @property
     def digest(self) -> str:
         """The task's."""
         return self._digest
-
-
-def sequence_task(subject: Subject, what: str) -> SequenceTask:
-    """Return a subject's task of sequences.
-
-    Args:
-        subject: the subject.
-        what: what needs it, for the error.
-
-    Raises:
-        MissingNeedError: it has another task.
-    """
-    if not isinstance(subject.task, SequenceTask):
-        raise MissingNeedError(f"{what} needs a task of sequences, and this is a {type(subject.task).__name__}")
-    return subject.task

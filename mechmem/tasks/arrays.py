@@ -12,8 +12,9 @@ from mechmem.core import arrays
 from mechmem.core.arguments import checked
 from mechmem.core.arrays import Array
 from mechmem.core.config import check_whole
-from mechmem.core.task import Task, check_places
+from mechmem.core.task import Ids, Task, check_places
 from mechmem.errors import ConfigError
+from mechmem.tasks.classes import check_from_zero, check_known, check_range
 from mechmem.tasks.config import SPELLED, is_prime
 from mechmem.tasks.copies import without_copies
 from mechmem.tasks.grid_tasks import answers
@@ -90,8 +91,8 @@ class ArrayTask(Task):
             raise ConfigError(f"inputs, given, true and train must have one length, got {sorted(lengths)}")
         if not train.any() or train.all():
             raise ConfigError(f"{'the test' if train.all() else 'the training'} set is empty")
-        if (truth[~train] < 0).any():
-            raise ConfigError("the true label of every held-out example must be known")
+        check_from_zero(given if true is None else given[train], "given")
+        check_known(truth[~train])
         # Copies, so that the task stays what its digest says when the user's arrays are changed in place.
         self.inputs = inputs = inputs.detach().clone()
         operands = None if operands is None else operands.clone()
@@ -102,8 +103,7 @@ class ArrayTask(Task):
         self.class_names = labels.names
         used = {"given": self._given, "true": self._true}
         self.n_classes = n_classes or arrays.count_classes(labels, used, operation)
-        if int(self._given.min()) < 0 or max(int(self._given.max()), int(self._true.max())) >= self.n_classes:
-            raise ConfigError(f"labels must lie in 0 … {self.n_classes - 1}")
+        check_range(self._given, self._true, self.n_classes)
         if operands is None and inputs.ndim == 2 and inputs.shape[1] == 2 and not inputs.is_floating_point():
             operands = inputs.long() if int(inputs.min()) >= 0 or operation else None
         if operands is not None and operands.shape != (len(inputs), 2):
@@ -172,18 +172,16 @@ class ArrayTask(Task):
         """Hash of all arrays."""
         return self._digest
 
-    def batch(
-        self, ids: Int[Tensor, " example"], step: int | None = None
-    ) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
+    def batch(self, ids: Ids, step: int | None = None) -> tuple[Shaped[Tensor, "example ..."], Int[Tensor, " example"]]:
         """Return rows of the inputs and the given labels."""
         ids = check_places(ids, len(self._given))
         return self.inputs[ids], self._given[ids]
 
-    def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def given(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the given labels (for test ids, the true labels), without copying the inputs."""
         return self._given[check_places(ids, len(self._given))]
 
-    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+    def true(self, ids: Ids) -> Int[Tensor, " example"] | None:
         """Return the true labels, or None if one of them is unknown."""
         labels = self._true[check_places(ids, len(self._true))]
         return None if (labels < 0).any() else labels

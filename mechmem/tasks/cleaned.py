@@ -29,6 +29,8 @@ LEFT_OUT = "leave out"
 DECISIONS = ("keep", "relabel", LEFT_OUT)
 """What a person can decide about a label."""
 COLUMNS = ("id", "decision", "label")
+OTHER_MARKS = (";", "\t", "|")
+"""What separates columns in tables of other programs."""
 
 
 class CleanedTask(RelabelledTask):
@@ -98,7 +100,8 @@ def cleaned(task: Task, decisions: str | Path | pd.DataFrame) -> CleanedTask:
     Args:
         task: the task.
         decisions: a file, or a table: `id` (a name where the task's examples have names), `decision` ("keep", "relabel"
-            or "leave out") and `label`, the new class of those that are relabelled, by number or by name.
+            or "leave out") and `label`, the new class of those that are relabelled, by number or by name. Columns may
+            be written in capitals, and whole numbers as 2.0; in a file, they are separated by commas.
 
     Raises:
         RunDirectoryError: the file cannot be read, or is not a regular file.
@@ -106,10 +109,16 @@ def cleaned(task: Task, decisions: str | Path | pd.DataFrame) -> CleanedTask:
             or a class is none.
         UnknownNameError: an id is not that of a training example.
     """
-    table = decisions if isinstance(decisions, pd.DataFrame) else _read(decisions)
+    table = _headed(decisions if isinstance(decisions, pd.DataFrame) else _read(decisions))
     missing = [name for name in COLUMNS if name not in table]
     if missing:
-        raise ConfigError(f"decisions have no column {missing[0]!r}; they have {', '.join(map(str, table.columns))}")
+        names = [str(name) for name in table.columns]
+        mark = next((each for each in OTHER_MARKS if len(names) == 1 and each in names[0]), None)
+        read = f"pd.read_csv(path, sep={mark!r}, dtype=str, keep_default_na=False)"
+        hint = (
+            "" if mark is None else f". Columns are separated by commas, not by {mark!r}: save them so, or pass {read}"
+        )
+        raise ConfigError(f"decisions have no column {missing[0]!r}; they have {', '.join(names)}{hint}")
     double = [name for name in COLUMNS if list(table.columns).count(name) > 1]
     if double:
         raise ConfigError(f"decisions have the column {double[0]!r} twice: leave one")
@@ -121,7 +130,7 @@ def cleaned(task: Task, decisions: str | Path | pd.DataFrame) -> CleanedTask:
                 f"decisions have no id in row {row}; pandas reads an id such as NA as missing: pass the file's path, "
                 "or read it with dtype=str, keep_default_na=False"
             )
-        place = _named(places, name)
+        place = _named(places, name, numbered=task.example_names is None)
         if place is None:
             raise UnknownNameError(f"no training example has the id {shown(name)}")
         if place in seen:
@@ -134,9 +143,7 @@ def cleaned(task: Task, decisions: str | Path | pd.DataFrame) -> CleanedTask:
         if decision == LEFT_OUT:
             left_out.append(int(task.train_ids[place]))
         elif decision == "relabel":
-            number = None if _is_missing(label) else _named(classes, label)
-            if number is None and task.class_names is None:
-                number = _number(label, task.n_classes)
+            number = None if _is_missing(label) else _named(classes, label, numbered=task.class_names is None)
             if number is None:
                 allowed = ", ".join(classes) if task.class_names else f"0 … {task.n_classes - 1}"
                 raise ConfigError(f"the new label of {shown(name)} is {shown(label)}, which is no class: {allowed}")
@@ -156,6 +163,14 @@ def _read(path: str | Path) -> pd.DataFrame:
     return cells.iloc[1:].set_axis(cells.iloc[0].tolist(), axis=1)
 
 
+def _headed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with the columns that are read by their names, in whatever case these are written."""
+    plain = [str(name).strip().lower() for name in table.columns]
+    return table.set_axis(
+        [own if own in COLUMNS else name for name, own in zip(table.columns, plain, strict=True)], axis=1
+    )
+
+
 def _places(task: Task) -> dict[str, int]:
     """Return the place of each training example by its id, or its own name, as text."""
     names = task.example_names
@@ -173,13 +188,20 @@ def _is_missing(value: Any) -> bool:
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
-def _named(known: Mapping[str, int], value: Any) -> int | None:
-    """Return what a cell names; pandas makes whole numbers 2.0 where a cell of their column is missing."""
-    found = known.get(str(value))
-    return known.get(str(int(value))) if found is None and isinstance(value, float) and value.is_integer() else found
+def _named(known: Mapping[str, int], value: Any, *, numbered: bool) -> int | None:
+    """Return what a cell names, or is the number of.
+
+    Args:
+        known: places by name.
+        value: the cell.
+        numbered: whether the names are whole numbers, of which tables also write 2 as 2.0 or 02.
+    """
+    found, number = known.get(str(value)), _number(value)
+    own = isinstance(value, float) or numbered
+    return known.get(str(number)) if found is None and own and number is not None else found
 
 
-def _number(label: Any, n_classes: int) -> int | None:
-    """Return the class that a text such as "02" or "2.0" is the number of."""
-    match = re.fullmatch(r"\s*\+?(\d{1,18})(\.0*)?\s*", str(label), re.ASCII)
-    return int(match[1]) if match and int(match[1]) < n_classes else None
+def _number(cell: Any) -> int | None:
+    """Return the whole number that a cell such as "02" or "2.0" is."""
+    match = re.fullmatch(r"\s*\+?(\d{1,18})(\.0*)?\s*", str(cell), re.ASCII)
+    return int(match[1]) if match else None

@@ -54,7 +54,7 @@ def source_of(data: Any, argument: str) -> Source:
         )
     try:
         empty = not len(found)
-    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+    except Exception as error:  # any failure of the user's own code
         raise ConfigError(f"{argument} has no length that can be used: {reason(error)}") from error
     if empty:
         raise ConfigError(f"{argument} has no examples")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from torch import Tensor
 from mechmem.core.arrays import categories
 from mechmem.core.config import check_different
 from mechmem.core.in_words import reason, shown
-from mechmem.core.inputs import Inputs, NamedInputs
+from mechmem.core.inputs import Inputs
 from mechmem.errors import ConfigError, unknown_name
 from mechmem.math.blocks import blocks
-from mechmem.tasks.dataset_batches import batch_of, features_of, rows_of
+from mechmem.tasks.dataset_batches import Batches, check_leak
+from mechmem.tasks.dataset_collate import SAMPLE, check_separate, same_label
 from mechmem.tasks.dataset_hashes import digest_of, fingerprint, plain, within
 from mechmem.tasks.dataset_sources import Source
-from mechmem.tasks.dataset_splits import is_missing, plain_value
+from mechmem.tasks.dataset_splits import plain_value
 from mechmem.tasks.image_folders import LABEL_COLUMNS
 
 ROWS = 256
@@ -32,8 +33,6 @@ FIXED = (
     "Figures are of fixed examples; pass the data set without random transforms (augmentation belongs in your training "
     "loop)"
 )
-RENAMED = {"label": "labels", "label_ids": "labels"}
-"""Names that the collators of HuggingFace change."""
 
 
 class Reader:
@@ -66,6 +65,7 @@ class Reader:
         self.key, given = self._found(label)
         self._apart = {*apart, *([self.key] if isinstance(self.key, str) else [])}
         self._check_inputs(apart)
+        self._batches = Batches(source, self.key, inputs, self._apart, collate)
         if given is None and self.key in source.columns:
             given = [plain_value(each) for each in source.column(self.key)]
         self._labels = given
@@ -90,16 +90,7 @@ class Reader:
         elif names and not {*names} - self._apart:
             raise ConfigError(f"{self._source.name} has no inputs besides {', '.join(names)}: add columns of inputs")
         elif self._collate is None:
-            self._check_leak(names)
-
-    def _check_leak(self, names: Iterable[str]) -> None:
-        """Refuse a column of labels among inputs that nobody named, where the labels are given apart."""
-        leaked = next((name for name in LABEL_COLUMNS if name in names and name not in self._apart), None)
-        if self.key is None and leaked is not None:
-            raise ConfigError(
-                f"label is given apart, so that {leaked!r} of {self._source.name} would be an input: name the inputs "
-                "by inputs=[…], or drop it"
-            )
+            check_leak(names, self.key, self._apart, self._source.name)
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -162,16 +153,19 @@ class Reader:
 
         Raises:
             ConfigError: a row cannot be read, has no label or other names than the first, or differs at a second
-                reading.
+                reading; a feature is no number; or the data set's length has changed.
         """
         hashes, labels, seen = [], [], []
         for block in blocks(len(self._source), ROWS):
             rows = range(block.start, block.stop)
-            for row, item in zip(rows, self._source.items(rows), strict=True):
+            items = self._source.items(rows)
+            self._batches.check_columns(items, rows)
+            for row, item in zip(rows, items, strict=True):
                 labels += [] if self.key is None else [self._label_of(item, row)]
                 part, where = self._part(item, row), self._source.where(row)
                 hashes.append(digest_of(part, where))
                 seen.append(fingerprint(part, where))
+        self._source.check_length()
         self._labels = labels if self._labels is None else self._labels
         again = np.linspace(0, len(hashes) - 1, min(READ_TWICE, len(hashes))).round().astype(int).tolist()
         self._seen = np.asarray(seen, dtype=np.uint64)
@@ -195,7 +189,7 @@ class Reader:
             where = self._source.where(row)
             if fingerprint(self._part(item, row), where) != self._seen[row]:
                 raise ConfigError(f"{where} {changed}. {FIXED}")
-            if self.key is not None and not _same(found := self._label_of(item, row), labels[row]):
+            if self.key is not None and not same_label(found := self._label_of(item, row), labels[row]):
                 raise ConfigError(
                     f"the label of {where} is {shown(found)}, and was {shown(labels[row])} when the task was "
                     "made: labels must not change between readings"
@@ -247,52 +241,28 @@ class Reader:
         """Return the inputs of some rows.
 
         Raises:
-            ConfigError: the batch has another number of rows, or no inputs; or an input or label is another than at
-                first.
+            ConfigError: the batch has another number of rows, other labels, or no inputs; or an input or label is
+                another than at first.
         """
         if not rows:
             return self.batch([0])[:0]  # with the shape and names of every batch
-        items = self._read(rows)
-        if self._source.tabular and self._collate is None:
-            left = [name for name in self._source.columns if name not in self._apart]
-            return features_of(items, left if self._wanted is None else self._wanted)
-        batch = (self._collate or batch_of)(items)
-        if (found := rows_of(batch)) != len(rows):
-            made = "no tensors" if found < 0 else f"{found} rows"
-            raise ConfigError(f"collate made {made} of {len(rows)} items: it must keep every example, and each once")
-        return self._inputs_of(batch)
+        labels = [] if self.key is None else [(self._labels or ())[row] for row in rows]
+        return self._batches.of(self._read(rows), labels, rows)
 
-    def _inputs_of(self, batch: Any) -> Inputs:
-        names = self._inputs
-        if isinstance(batch, Mapping):
-            left_out = self._apart | {RENAMED.get(name, name) for name in self._apart}
-            chosen = [key for key in batch if key not in left_out] if self._wanted is None else self._wanted
-            if names is None:
-                self._check_leak(chosen)
-            for name in chosen:
-                if name not in batch:
-                    raise unknown_name("input of the batch", name, list(batch))
-                if not isinstance(batch[name], Tensor):
-                    raise ConfigError(
-                        f"the batch holds {name!r} as {shown(batch[name])}, which is no tensor: pass a collate "
-                        "function that makes tensors of items, e.g. with a tokenizer, or leave it out by inputs=[…]"
-                    )
-            found = {name: batch[name].detach() for name in chosen}
-            return found[names] if isinstance(names, str) else NamedInputs(found)
-        parts = list(batch) if isinstance(batch, tuple | list) else [batch]
-        if isinstance(self.key, int) and len(parts) > 1:
-            del parts[self.key]
-        if len(parts) == 1 and isinstance(parts[0], Tensor) and (names is None or isinstance(names, str)):
-            return parts[0].detach()
-        several = self._wanted or []
-        if len(several) != len(parts) or not all(isinstance(each, Tensor) for each in parts):
+    def check_collate(self) -> None:
+        """Refuse a collate function that sorts or changes items, is random, or has them act on each other.
+
+        Raises:
+            ConfigError: it does, or makes no batch.
+        """
+        if self._collate is None:
+            return
+        rows = np.linspace(0, len(self._source) - 1, min(SAMPLE, len(self._source))).round().astype(int).tolist()
+        self.batch(rows)
+        try:
+            self._read(rows)
+        except ConfigError as error:
             raise ConfigError(
-                f"a batch has {len(parts)} inputs besides the label, {', '.join(map(shown, parts))}: name them by "
-                "inputs=[…], as the network's arguments are called"
-            )
-        return NamedInputs({name: part.detach() for name, part in zip(several, parts, strict=True)})
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Return whether two labels are the same; missing ones are, and are refused elsewhere."""
-    return is_missing(one) and is_missing(other) if is_missing(one) or is_missing(other) else one == other
+                f"collate changes the items that it is given, which the data set holds: copy them in it ({error})"
+            ) from error
+        check_separate(self.batch, rows, self._source.where)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import abc
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mechmem.core.arrays import categories, one_order
 from mechmem.core.in_words import reason
-from mechmem.errors import ConfigError, unknown_name
+from mechmem.errors import ConfigError, MechmemError, unknown_name
 from mechmem.tasks.image_folders import LABEL_COLUMNS
 
 
@@ -22,7 +23,6 @@ class Source(abc.ABC):
         class_names: names of its classes in their order, or None.
         tabular: whether its columns are single numbers, which together are an example's features.
         index: names of the rows of a frame or column of pandas in their order, else None.
-        unreadable: errors that say that a row is not there or broken. Others come from the user's own code.
     """
 
     name: str
@@ -30,11 +30,17 @@ class Source(abc.ABC):
     class_names: tuple[str, ...] | None = None
     tabular: bool = False
     index: Any = None
-    unreadable: tuple[type[Exception], ...] = (IndexError, OSError)
+
+    @functools.cached_property
+    def _length(self) -> int:
+        return self._count()
+
+    def __len__(self) -> int:
+        return self._length
 
     @abc.abstractmethod
-    def __len__(self) -> int:
-        """Return the number of rows."""
+    def _count(self) -> int:
+        """Return the number of rows that the data set says it has."""
 
     @abc.abstractmethod
     def _items(self, rows: Sequence[int]) -> list[Any]:
@@ -48,10 +54,13 @@ class Source(abc.ABC):
         """
         try:
             found = self._items(rows)
-        except self.unreadable:
+        except MechmemError:
+            raise
+        except Exception as error:  # any failure of the user's own code
             for row in rows:
                 self._read_one(row)
-            raise
+            first, last = self.where(rows[0]), self.where(rows[-1])
+            raise ConfigError(f"{first} to {last} cannot be read together: {_said(error)}") from error
         if len(found) != len(rows):
             raise ConfigError(f"{self.name} gives {len(found)} items of {len(rows)} rows: it must give one of each")
         empty = next((row for row, item in zip(rows, found, strict=True) if item is None), None)
@@ -62,15 +71,28 @@ class Source(abc.ABC):
     def _read_one(self, row: int) -> None:
         try:
             self._items([row])
-        except self.unreadable as error:
+        except MechmemError:
+            raise
+        except Exception as error:
             where = f"{self.where(row)}{self._file(row)}"
             if isinstance(error, IndexError):
                 raise ConfigError(f"{where} is not there, though its length is {len(self)}: {reason(error)}") from error
-            raise ConfigError(f"{where} cannot be read: {reason(error)}") from error
+            raise ConfigError(f"{where} cannot be read: {_said(error)}") from error
 
     def _file(self, row: int) -> str:
         """Return the file that a row is read from, for errors; "" if there is none."""
         return ""
+
+    def check_length(self) -> None:
+        """Refuse a data set that has another length than at first.
+
+        Raises:
+            ConfigError: it has.
+        """
+        now, before = self._count(), len(self)
+        if now != before:
+            told = f"{self.where(min(now, before))} is {'new' if now > before else 'gone'}"
+            raise ConfigError(f"{told}: there were {before} rows, and now {now}. A data set must keep its length")
 
     def where(self, row: int) -> str:
         """Return a row in words, for errors."""
@@ -93,6 +115,11 @@ class Source(abc.ABC):
         return None
 
 
+def _said(error: Exception) -> str:
+    """Return an error in words, with its class if that alone says what is wrong with a row."""
+    return reason(error) if isinstance(error, OSError) else f"{type(error).__name__}: {reason(error)}"
+
+
 class OfTorch(Source):
     """A map-style data set of torch, or anything else with a length and items by number."""
 
@@ -101,7 +128,7 @@ class OfTorch(Source):
         names = getattr(data, "classes", None)
         self.class_names = tuple(map(str, names)) if isinstance(names, list | tuple) else None
 
-    def __len__(self) -> int:
+    def _count(self) -> int:
         return len(self._data)
 
     def _items(self, rows: Sequence[int]) -> list[Any]:
@@ -139,11 +166,8 @@ class OfHuggingFace(Source):
             names = getattr(data.features.get(column), "names", None)
             if names and self.class_names is None:
                 self.class_names = tuple(names)
-        if data.format["type"] != "custom":
-            # Without a transform of the user, all errors are those of decoders of broken files.
-            self.unreadable = (Exception,)
 
-    def __len__(self) -> int:
+    def _count(self) -> int:
         return len(self._data)
 
     def _items(self, rows: Sequence[int]) -> list[Any]:
@@ -182,7 +206,7 @@ class OfFrame(Source):
             raise ConfigError(f"{name} has two columns called {twice!r}: rename or drop one")
         self._data.columns = list(self.columns)
 
-    def __len__(self) -> int:
+    def _count(self) -> int:
         return len(self._data)
 
     def _items(self, rows: Sequence[int]) -> list[Any]:
@@ -226,7 +250,7 @@ class Both(Source):
         if first.index is not None and second.index is not None:
             self.index = first.index.append(second.index)
 
-    def __len__(self) -> int:
+    def _count(self) -> int:
         return sum(map(len, self._parts))
 
     def _items(self, rows: Sequence[int]) -> list[Any]:
@@ -236,6 +260,11 @@ class Both(Source):
             iter(part.items(own)) if own else iter(()) for part, own in zip(self._parts, (first, second), strict=True)
         ]
         return [next(found[row >= n]) for row in rows]
+
+    def check_length(self) -> None:
+        """Refuse data of which a part has another length than at first."""
+        for part in self._parts:
+            part.check_length()
 
     def where(self, row: int) -> str:
         """Return a row in words, numbered in its own part."""

@@ -16,10 +16,10 @@ from mechmem.core import arrays
 from mechmem.core.arguments import checked
 from mechmem.core.arrays import Array
 from mechmem.core.config import check_choice, check_fraction, check_whole
-from mechmem.core.in_words import shown
 from mechmem.core.inputs import Inputs
-from mechmem.core.task import Task, signed
+from mechmem.core.task import Ids, Task, whole_ids
 from mechmem.errors import ConfigError
+from mechmem.tasks.classes import check_from_zero, check_known, check_range
 from mechmem.tasks.config import LabelNoise
 from mechmem.tasks.copies import without_copies
 from mechmem.tasks.dataset_parts import parts_of
@@ -61,7 +61,8 @@ class DatasetTask(Task):
         held_out: fraction of the training data that is held out, by class where it can be; by default 0.2. Only if
             neither `test` nor `split` says what is held out.
         noise: label noise put on the training labels; the labels as they are then count as true.
-        collate: makes a batch from a list of items, as for a data loader; by default torch's own.
+        collate: makes a batch from a list of items, as for a data loader; by default torch's own. Row i must be item i,
+            and the same beside any other items, up to padding; this is tried on a few items here.
         n_classes: number of classes; by default that of the data set's names, or one more than the largest label. The
             names are kept only if there is one for each class.
         seed: seed of the held-out part and of the noise.
@@ -69,7 +70,8 @@ class DatasetTask(Task):
 
     Raises:
         ConfigError: the data can only be read from their beginning, are empty, or give another input at a second
-            reading; a row is not there, cannot be read, or has other names than the first; two columns have one name;
+            reading; a row is not there, cannot be read, or has other names than the first; a feature is no number of
+            float32; `collate` is random, sorts items or has them act on each other; two columns have one name;
             there are no inputs, or the label is among them; a label is missing or no class; labels given apart are in
             another order than the rows; ids are repeated; a row has no value of `group` or `split`; a group is on both
             sides; it is unclear which split is held out, or it is said twice; a held-out example is a copy of a
@@ -118,7 +120,6 @@ class DatasetTask(Task):
         found = arrays.labels(None, declared, **{name: ordered(values) for name, values in held.items()})
         labels = found.columns["label"]
         self.class_names, self._label_names = found.names or source.class_names, found.names
-        self.n_classes = self._classes(found, n_classes)
         rows = torch.arange(len(source))
         own = None if second is None else (rows >= len(first))[self._rows].numpy()
         said, groups = (
@@ -126,6 +127,8 @@ class DatasetTask(Task):
             for argument, name in (("split", split), ("group", group))
         )
         out = held_out_places(labels.numpy(), own=own, split=said, groups=groups, fraction=held_out, seed=seed)
+        check_from_zero(labels if true is None else labels[~out], "label")
+        self.n_classes = self._classes(found, n_classes)
         truth = labels if noise is not None and noise.fraction else torch.where(out, labels, -1)
         self._true = found.columns["true"] if true is not None else truth
         self._given = torch.where(out, self._true, labels)
@@ -137,6 +140,7 @@ class DatasetTask(Task):
         self._digest = self._hashed(hashes[self._rows], out)
         if len(kept.dropped):
             self._keep(~torch.isin(rows, kept.dropped))
+        reader.check_collate()
 
     def _classes(self, found: arrays.Labels, n_classes: int | None) -> int:
         """Return the number of classes."""
@@ -147,13 +151,19 @@ class DatasetTask(Task):
             return len(self.class_names)
         return arrays.count_classes(found, found.columns, None)
 
+    def _classes_of(self, labels: Any, count: int) -> Int[Tensor, " example"]:
+        """Return as many of the task's classes as there are examples."""
+        found = whole_ids(labels, "labels")
+        if len(found) != count:
+            raise ConfigError(f"labels must be one class for each of {count} ids, got {len(found)}")
+        if count:
+            check_range(found, found, self.n_classes)
+        return found
+
     def _check_labels(self, out: Bool[Tensor, " example"]) -> None:
         """Refuse labels that are no classes, and held-out examples without one."""
-        if (self._true[out] < 0).any():
-            raise ConfigError("the true label of every held-out example must be known")
-        if int(self._given.min()) < 0 or max(int(self._given.max()), int(self._true.max())) >= self.n_classes:
-            low, high = int(self._given.min()), max(int(self._given.max()), int(self._true.max()))
-            raise ConfigError(f"labels must lie in 0 … {self.n_classes - 1}, got {low} … {high}")
+        check_known(self._true[out])
+        check_range(self._given, self._true, self.n_classes)
         if self.class_names is not None and len(self.class_names) != self.n_classes:
             self.class_names = None
 
@@ -191,24 +201,24 @@ class DatasetTask(Task):
         rows = self._rows[self.rows(self.train_ids)]
         return self.train_ids[rows.argsort()]
 
-    def batch(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Inputs, Int[Tensor, " example"]]:
+    def batch(self, ids: Ids, step: int | None = None) -> tuple[Inputs, Int[Tensor, " example"]]:
         """Read the inputs of these examples, and return them with the given labels.
 
         Raises:
             ConfigError: the data set does not give the inputs and labels that it gave when the task was made; the items
-                make no batch, or one with another number of rows; a feature is no number of float32.
+                make no batch, or one with another number of rows or other labels.
             UnknownNameError: an id is not one of the task's.
         """
-        places = self._places(ids)
+        places = self.rows(ids)
         return self._reader.batch(self._rows[places].tolist()), self._given[places]
 
-    def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def given(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the given labels (for test ids, the true labels); nothing is read."""
-        return self._given[self._places(ids)]
+        return self._given[self.rows(ids)]
 
-    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+    def true(self, ids: Ids) -> Int[Tensor, " example"] | None:
         """Return the true labels, or None if one of them is unknown."""
-        labels = self._true[self._places(ids)]
+        labels = self._true[self.rows(ids)]
         return None if (labels < 0).any() else labels
 
     def data(self, part: Literal["train", "test"] = "train") -> Dataset:
@@ -222,27 +232,19 @@ class DatasetTask(Task):
         check_choice("part", part, ("train", "test"))
         return _Items(self, self.train_ids if part == "train" else self.test_ids)
 
-    def items(self, ids: Int[Tensor, " example"], labels: Int[Tensor, " example"] | None = None) -> list[Any]:
+    def items(self, ids: Ids, labels: Sequence[int] | Int[Tensor, " example"] | None = None) -> list[Any]:
         """Return the items of these examples as the data set gives them, each with its given label or another one.
 
         Raises:
-            ConfigError: the data set does not give the inputs and labels that it gave when the task was made, or its
-                labels are names, and a class has none (of an `n_classes` larger than their number).
+            ConfigError: the data set does not give the inputs and labels that it gave when the task was made; there is
+                not one class of the task for each id; or labels are names, and a class has none (of an `n_classes`
+                larger than their number).
         """
-        places, names = self._places(ids), self._label_names
-        found = (self._given[places] if labels is None else labels).tolist()
+        places, names = self.rows(ids), self._label_names
+        found = (self._given[places] if labels is None else self._classes_of(labels, len(places))).tolist()
         if names and found and max(found) >= len(names):
             raise ConfigError(f"labels are names, but class {max(found)} has none: there are {len(names)} names")
         return self._reader.relabelled(self._rows[places].tolist(), [names[each] if names else each for each in found])
-
-    def _places(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
-        try:
-            found = torch.as_tensor(signed(ids))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"ids must be whole numbers, one per example, got {shown(ids)}") from error
-        if found.ndim != 1 or (len(found) and found.is_floating_point()):
-            raise ConfigError(f"ids must be whole numbers, one per example, got {arrays.described(found)}")
-        return self.rows(found) if len(found) else found.long()
 
 
 class _Items(Dataset):

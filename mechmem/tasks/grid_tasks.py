@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechmem.core.arguments import check, checked
 from mechmem.core.randomness import generator
-from mechmem.core.task import Task, check_places
+from mechmem.core.task import Ids, Task, check_places
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.config import GroupConfig, ModularConfig, SplitKind, TaskConfig, is_prime
 from mechmem.tasks.groups import CyclicGroup, FiniteGroup, group_named
@@ -74,14 +74,12 @@ class GridTask(ConfiguredTask):
         """Number of symbols n."""
         return self.n_classes
 
-    def batch(
-        self, ids: Int[Tensor, " example"], step: int | None = None
-    ) -> tuple[Int[Tensor, "example 2"], Int[Tensor, " example"]]:
+    def batch(self, ids: Ids, step: int | None = None) -> tuple[Int[Tensor, "example 2"], Int[Tensor, " example"]]:
         """Return the pairs and the given labels; without augmentation `step` has no effect."""
         ids = check_places(ids, len(self._given))
         return self._pairs[ids], self._given[ids]
 
-    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def true(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the true answers."""
         return self._true[check_places(ids, len(self._true))]
 

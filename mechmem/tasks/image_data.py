@@ -22,6 +22,7 @@ from mechmem.core.config import check_whole
 from mechmem.core.files import whole_file, written
 from mechmem.core.paths import check_place
 from mechmem.errors import ConfigError, RunDirectoryError
+from mechmem.tasks.classes import check_from_zero
 
 CHANNELS = (1, 3)
 
@@ -90,8 +91,7 @@ class ImageData(Checked):
         classes = found.columns["labels"]
         if len(classes) != len(pixels):
             raise ConfigError(f"labels must be one whole number for each of {len(pixels)} images, got {len(classes)}")
-        if int(classes.min()) < 0:
-            raise ConfigError(f"labels must lie in 0 … n_classes − 1, got {int(classes.min())}")
+        check_from_zero(classes, "labels")
         count = max(int(classes.max()) + 1, found.n_classes) if n_classes is None else n_classes
         check_whole("n_classes", count, 1, MOST_CLASSES)
         if count > len(classes):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mechmem.core.arguments import checked
 from mechmem.core.randomness import derive_seed, generator
-from mechmem.core.task import check_places
+from mechmem.core.task import Ids, check_places
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.augmentation import augmented, check_possible
 from mechmem.tasks.copies import without_copies
@@ -98,31 +98,32 @@ class ImageTask(ConfiguredTask):
         """Ids of the original training images."""
         return self._sources
 
-    def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def source(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the ids of the images that these are views of; an image is its own source."""
-        return torch.as_tensor(check_places(ids, len(self._given))) % len(self._pixels)
+        return check_places(ids, len(self._given)) % len(self._pixels)
 
     @property
     def digest(self) -> str:
         """Hash of the config, and of the images unless they ship with a library."""
         return self.config.digest if self._read else f"{self.config.digest}-{self._data.digest}"
 
-    def batch(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Images, Int[Tensor, " example"]]:
+    def batch(self, ids: Ids, step: int | None = None) -> tuple[Images, Int[Tensor, " example"]]:
         """Return images and given labels; with `step`, images are augmented as at that step unless views are fixed."""
-        pixels = self._shown(check_places(ids, len(self._given)))
+        ids = check_places(ids, len(self._given))
+        pixels = self._shown(ids)
         if step is not None and self.augmented:
             pixels = augmented(pixels, self._augmentation, "step", step)
         return self._scaled(pixels), self._given[ids]
 
-    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def true(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the true labels."""
         return self._true[check_places(ids, len(self._true))]
 
-    def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def given(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the given labels (for test ids, the true labels)."""
         return self._given[check_places(ids, len(self._given))]
 
-    def views(self, ids: Int[Tensor, " example"], count: int) -> Float[Tensor, "view example channel row column"]:
+    def views(self, ids: Ids, count: int) -> Float[Tensor, "view example channel row column"]:
         """Return new augmented views of training or test images, different from those in training.
 
         Args:

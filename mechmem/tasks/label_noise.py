@@ -30,7 +30,7 @@ def apply_noise(
         operands: the input pairs, needed for symmetric and bijective noise.
 
     Raises:
-        ConfigError: the noise needs pairs, but the task has none.
+        ConfigError: the noise needs pairs, but the task has none; or it makes labels wrong, and there is one class.
     """
     if noise.distribution in ("symmetric", "symmetric_any", "bijective") and operands is None:
         raise ConfigError(f"{noise.distribution} label noise needs inputs that are pairs")
@@ -40,6 +40,10 @@ def apply_noise(
     else:
         unit = torch.arange(len(true))
     replaced = _choose(unit, noise.fraction, seed)
+    if not replaced.any():
+        return true.clone()
+    if n_classes < 2 and not noise.distribution.endswith("any"):
+        raise ConfigError(f"label noise {noise.distribution!r} needs at least two classes, and there is {n_classes}")
     shift = _per_unit(unit, n_classes, seed, wrong_only=not noise.distribution.endswith("any"))
     if noise.distribution == "bijective" and operands is not None:
         new = latin_square(operands, n_classes)

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mechmem.core.randomness import generator
-from mechmem.core.task import Task
+from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError
 
 
@@ -43,11 +43,11 @@ class RelabelledTask(Task):
         """The original task's."""
         return self._task.sources
 
-    def source(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def source(self, ids: Ids) -> Int[Tensor, " example"]:
         """The original task's."""
         return self._task.source(ids)
 
-    def answer_positions(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+    def answer_positions(self, ids: Ids) -> Int[Tensor, " example"] | None:
         """The original task's."""
         return self._task.answer_positions(ids)
 
@@ -67,11 +67,11 @@ class RelabelledTask(Task):
         """The original task's description."""
         return self._task.summary
 
-    def batch(self, ids: Int[Tensor, " example"], step: int | None = None) -> tuple[Inputs, Int[Tensor, " example"]]:
+    def batch(self, ids: Ids, step: int | None = None) -> tuple[Inputs, Int[Tensor, " example"]]:
         """Return the original inputs with the new labels."""
         return self._task.batch(ids, step)[0], self._labels[self.rows(ids)]
 
-    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+    def true(self, ids: Ids) -> Int[Tensor, " example"] | None:
         """Return the original truth."""
         return self._task.true(ids)
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Int
@@ -17,7 +18,7 @@ from mechmem.core.arrays import Array
 from mechmem.core.config import check_choice, check_fraction, check_whole
 from mechmem.core.ids import as_ids
 from mechmem.core.randomness import generator
-from mechmem.core.task import Ids, Task, check_places
+from mechmem.core.task import Ids, Task, check_places, whole_ids
 from mechmem.errors import ConfigError, UnknownNameError
 from mechmem.tasks.copies import without_copies
 from mechmem.tasks.image_config import Copies
@@ -221,19 +222,27 @@ class SequenceTask(Task):
         """Return the number of each example's sequence."""
         return check_places(as_ids(ids), len(self.ids)) // self.positions
 
-    def answer_positions(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def answer_positions(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the position of the last token of each prefix."""
         return check_places(ids, len(self.ids)) % self.positions
 
     @checked
-    def text(self, tokens: Int[Tensor, " token"] | int) -> str:
-        """Return tokens, or a sequence by its number, as text; numbers, if the task was not made from a text."""
-        if isinstance(tokens, int):
-            check_whole("sequence", tokens, 0)
+    def text(self, tokens: Ids | int) -> str:
+        """Return tokens, or a sequence by its number, as text; numbers, if the task was not made from a text.
+
+        Raises:
+            ConfigError: the tokens are no whole numbers, or not in the vocabulary.
+            UnknownNameError: there is no such sequence.
+        """
+        if isinstance(tokens, int | np.integer):
+            check_whole("sequence", int(tokens), 0)
             if tokens >= len(self.tokens):
                 raise UnknownNameError(f"no sequence {tokens}: this task's lie in 0 … {len(self.tokens) - 1}")
             tokens = self.tokens[tokens]
-        numbers = tokens.tolist()
+        numbers = whole_ids(tokens, "tokens").tolist()
+        wrong = next((each for each in numbers if not 0 <= each < self.n_classes), None)
+        if wrong is not None:
+            raise ConfigError(f"tokens must lie in 0 … {self.n_classes - 1}, got {wrong}")
         return " ".join(map(str, numbers)) if self.text_of is None else self.text_of.decode(numbers)
 
     @property
@@ -253,7 +262,7 @@ class SequenceTask(Task):
         return state.hexdigest()
 
     def batch(
-        self, ids: Int[Tensor, " example"], step: int | None = None
+        self, ids: Ids, step: int | None = None
     ) -> tuple[Int[Tensor, "example position"], Int[Tensor, " example"]]:
         """Return the prefixes, with −1 after them, and the given labels."""
         ids = check_places(ids, len(self.ids))
@@ -261,11 +270,11 @@ class SequenceTask(Task):
         after = torch.arange(self.positions) > rearrange(ids % self.positions, "example -> example 1")
         return rows.masked_fill(after, AFTER), self._given[ids]
 
-    def given(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"]:
+    def given(self, ids: Ids) -> Int[Tensor, " example"]:
         """Return the next tokens; on held-out sequences the most probable ones, if these are known."""
         return self._given[check_places(ids, len(self.ids))]
 
-    def true(self, ids: Int[Tensor, " example"]) -> Int[Tensor, " example"] | None:
+    def true(self, ids: Ids) -> Int[Tensor, " example"] | None:
         """Return the most probable next tokens if they are known; else the next tokens of held-out sequences alone."""
         labels = self._true[check_places(ids, len(self.ids))]
         return None if (labels < 0).any() else labels

@@ -435,7 +435,7 @@ activations(s, reduce='mean')                          | reduce is called to cre
 activations(s)[5]                                      | name must be a string
 compare([card] * 200)                                  | different names
 extractor('(' * 5000)                                  | cannot read extractor
-extractor('raw')(s)([0, 1])                            | ids must be a tensor
+extractor('raw')(s)('ab')                              | ids must be whole numbers
 ExampleScores('a', torch.tensor([0, 0]), torch.zeros(2)) | two scores for one example
 NeuronScores('a', torch.zeros(3, 2), 'act')            | one value per neuron
 NeuronSet.of([1], 12, 'act') & 5                       | mm.NeuronSet, got 5
@@ -554,7 +554,7 @@ ImageData(pixels, torch.arange(3), 2, 0)               | labels must lie in 0 â€
 ImageData(pixels, torch.arange(3), 3, 3)               | n_test must be less than
 ImageData(pixels, torch.arange(3), 3, -1)              | n_test
 ImageData(pixels, torch.arange(3), 3, 0, ('a',))       | class_names must be 3 names
-ImageData.from_arrays(np.zeros((3, 4, 4)), [-1, -2, -3]) | labels must lie in .* got -3
+ImageData.from_arrays(np.zeros((3, 4, 4)), [-1, -2, -3]) | labels must be classes, .* holds -3
 ImageTask(mm.ImageConfig('x' * 5000))                  | cannot read images from 'xxx.*too long
 NeuronScores('a', [1.0, 2.0], 'act')                   | values must be a tensor
 NeuronScores(5, torch.zeros(3), 'act')                 | score must be a string

@@ -41,6 +41,9 @@ FORMS = {
         kind: lambda values, kind=kind: np.array(values, dtype=kind) for kind in ("uint8", "uint16", "uint32", "uint64")
     },
     "column of a table": lambda values: pd.DataFrame({"label": values}),
+    "fractional numbers": lambda values: np.array(values, dtype=float),
+    "fractional objects": lambda values: np.array([float(each) for each in values], dtype=object),
+    "half precision": lambda values: torch.tensor(values, dtype=torch.bfloat16),
     "one-hot": lambda values: np.eye(3)[list(values)],
     "one-hot table": lambda values: pd.get_dummies(pd.Series(values)),
 }
@@ -107,6 +110,7 @@ def test_names_in_rows_that_do_not_count_are_no_classes():
         (np.ma.array([0, 1], mask=[False, True]), "given must have no missing values, but row 1 is masked"),
         (torch.tensor([0.0, torch.nan]), "row 1 is missing"),
         (["a", 1], "given must be of one kind, but row 1 holds 1, row 0 'a'"),
+        ([0.0, np.inf], "given must be one whole number or boolean per example, got torch.float"),
         ([0.5, 0.5], "given must be one whole number or boolean per example, got torch.float64"),
         (np.array([0, 1j]), "given must be one whole number .*complex128"),
         (np.array([[0.5, 0.5], [1, 0]]), r"one-hot\); got torch.float64 of shape \(2, 2\), of which row 0 is neither"),
@@ -157,6 +161,9 @@ def test_a_table_keeps_its_rows():
     assert torch.equal(numbers(pd.DataFrame(square, index=[2, 0, 1]), "inputs"), torch.from_numpy(square))
     mixed = pd.DataFrame({"whole": [1, 2], "part": [0.5, 1.5], "yes": pd.array([3, 4], dtype="Int64")})
     assert numbers(mixed, "inputs").tolist() == [[1, 0.5, 3], [2, 1.5, 4]]
+    for values, dtype in (([0.5, 1.5], torch.float64), ([7, 8], torch.int64)):
+        told = numbers(pd.DataFrame({"yes": [True, False], "value": values}), "inputs")
+        assert told.tolist() == [[1, values[0]], [0, values[1]]] and told.dtype == dtype
 
 
 def test_tensors_and_arrays_are_not_copied():

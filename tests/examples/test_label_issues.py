@@ -174,6 +174,25 @@ def test_a_class_without_a_name_is_named_by_its_number(label, found):
         assert int(clean.given(torch.tensor([6]))) == found and clean.left_out.tolist() == [9]
 
 
+@pytest.mark.parametrize("number", ["6", "6.0", " 6", "06"])
+@pytest.mark.parametrize("header", ["id,decision,label", "Id, Decision ,LABEL", "note,ID,decision, label"])
+def test_a_file_that_a_spreadsheet_wrote_is_read(header, number, tmp_path):
+    before = "kept," if header.startswith("note") else ""
+    (tmp_path / "d.csv").write_text(f"{header}\n{before}{number},relabel,2.0\n{before}9.0,leave out,\n")
+    clean = mm.cleaned(PLAIN, tmp_path / "d.csv")
+    assert clean.given(torch.tensor([6])).tolist() == [2] and clean.left_out.tolist() == [9]
+
+
+def test_names_that_look_like_numbers_are_names(tmp_path):
+    named = FRAME.assign(key=[f"{row}.0" if row % 2 else f"{row}" for row in range(N)])
+    task = mm.DatasetTask(named, label="kind", id="key", held_out=0.1)
+    known = [task.example_names[row] for row in task.rows(task.train_ids).tolist()]
+    odd = next(name for name in known if name.endswith(".0"))
+    mm.cleaned(task, pd.DataFrame({"id": [odd], "decision": ["keep"], "label": [""]}))
+    with pytest.raises(UnknownNameError, match="no training example has the id"):
+        mm.cleaned(task, pd.DataFrame({"id": [odd.removesuffix(".0")], "decision": ["keep"], "label": [""]}))
+
+
 @pytest.mark.parametrize("task_names", [["NA", "nan", "None"], ["nan", "None", "NA"]])
 def test_an_id_that_pandas_takes_for_missing_is_that_of_its_example_in_a_file(task_names, tmp_path):
     named = FRAME.assign(key=task_names + FRAME["key"].tolist()[3:])
@@ -190,6 +209,13 @@ def test_an_id_that_pandas_takes_for_missing_is_that_of_its_example_in_a_file(ta
     [
         ("id,decision,label,label\n0,keep,,\n", ConfigError, "decisions have the column 'label' twice: leave one"),
         ("id,decision,label\n0,relabel,1,sure\n", RunDirectoryError, "cannot read decisions from .*Expected 3 fields"),
+        (
+            "id;decision;label\n0;keep;\n",
+            ConfigError,
+            "separated by commas, not by ';': save them so, or pass pd.read_csv",
+        ),
+        ("id\tdecision\tlabel\n0\tkeep\t\n", ConfigError, r"separated by commas, not by '\\t'"),
+        ("ID,id,decision,label\n0,0,keep,\n", ConfigError, "decisions have the column 'id' twice: leave one"),
         ("", RunDirectoryError, "cannot read decisions"),
         (None, RunDirectoryError, "it is not a regular file"),
     ],
@@ -199,7 +225,7 @@ def test_a_file_that_holds_no_decisions_is_refused(text, error, said, tmp_path):
     os.mkfifo(place) if text is None else place.write_text(text)
     with pytest.raises(error, match=said):
         mm.cleaned(PLAIN, place)
-    if error is ConfigError:
+    if "'label' twice" in said:
         with pytest.raises(error, match=said):
             mm.cleaned(PLAIN, pd.read_csv(place).set_axis(["id", "decision", "label", "label"], axis=1))
 

@@ -173,6 +173,57 @@ def test_other_subjects_are_refused():
         mm.memorized_sequences(mm.Subject(Lost(), TASK), 2)
 
 
+class Table(nn.Module):
+    """The logits of the next token follow from the last one; `columns` of them."""
+
+    def __init__(self, columns):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Embedding(columns, columns)
+
+    def forward(self, tokens):
+        return self.head(tokens)
+
+
+def test_losses_are_those_of_a_model_with_more_tokens_than_the_task():
+    model = Table(11)
+    subject = mm.Subject(mm.NextToken(model, TASK), TASK)
+    found = mm.memorized_sequences(subject, 2)
+    logits = model.head(TASK.tokens[:, :-1]).detach()
+    expected = nn.functional.cross_entropy(logits.flatten(0, 1), TASK.tokens[:, 1:].flatten(), reduction="none")
+    torch.testing.assert_close(found.loss.flatten(), expected)
+    assert torch.equal(found.right, logits.argmax(2) == TASK.tokens[:, 1:])
+    # Elsewhere only the task's tokens count.
+    assert subject.model(TASK.batch(TASK.ids[:3])[0]).shape == (3, 8)
+    among = nn.functional.cross_entropy(logits[..., :8].flatten(0, 1), TASK.tokens[:, 1:].flatten(), reduction="none")
+    scores = mm.example_scores(subject, ["loss"]).scores["loss"]
+    torch.testing.assert_close(scores.values.float(), among[TASK.train_ids])
+    # A token that only the model knows is a wrong continuation.
+    with torch.no_grad():
+        model.head.weight[:, 9] = 50.0
+    assert not mm.memorized_sequences(subject, 2).right.any()
+    said = mm.continuations(subject, [0], 2)
+    assert (said[0, 2:] == 9).all()
+
+
+def test_a_language_model_by_itself_is_told_its_wrapper():
+    with pytest.raises(
+        ConfigError, match=r"index out of range in self; .* of this task as mm.NextToken\(model, task\)"
+    ):
+        mm.memorized_sequences(Table(8), 2, TASK)
+
+
+def test_a_task_with_all_of_the_models_tokens_has_the_same_losses_everywhere():
+    whole = mm.SequenceTask(TASK.tokens, split=TASK.parts, vocabulary=11)
+    subject = mm.Subject(mm.NextToken(Table(11), whole), whole)
+    narrow = mm.Subject(mm.NextToken(Table(11), TASK), TASK)
+    found, other = mm.memorized_sequences(subject, 2), mm.memorized_sequences(narrow, 2)
+    torch.testing.assert_close(found.loss, other.loss)
+    torch.testing.assert_close(
+        mm.example_scores(subject, ["loss"]).scores["loss"].values.float(), found.loss.flatten()[whole.train_ids]
+    )
+
+
 def test_a_model_that_learned_to_look_ahead_is_refused():
     class Mixed(nn.Module):
         """Adds what it makes of the next token, which counts for nothing at first."""

@@ -60,6 +60,9 @@ SOURCES = {
     "labels-apart": lambda: mm.DatasetTask(Items(X), label=Y),
     "names": lambda: mm.DatasetTask(Items(pairs(NAMES))),
     "frame": lambda: mm.DatasetTask(FRAME, label="species", inputs=COLUMNS),
+    "frame-with-fractional-labels": lambda: mm.DatasetTask(
+        FRAME[COLUMNS].assign(kind=Y.double().numpy()), label="kind"
+    ),
     "frame-the-rest": lambda: mm.DatasetTask(FRAME.drop(columns="patient"), label="species", id="sample"),
     "huggingface": lambda: mm.DatasetTask(
         datasets.Dataset.from_pandas(FRAME), label="species", inputs=COLUMNS, collate=together
@@ -274,10 +277,10 @@ BAD = {
     "typo-group": (lambda: mm.DatasetTask(FRAME, label="species", group="patiant"), "patient"),
     "typo-inputs": (lambda: mm.DatasetTask(FRAME, label="species", inputs=["a", "f"]), "'f'"),
     "few-labels": (lambda: mm.DatasetTask(Items(X), label=Y[:7]), "label must have one value for each of 120 rows"),
-    "words": (lambda: mm.DatasetTask(FRAME, label="species").batch(torch.tensor([0])), "column 'sample' holds"),
+    "words": (lambda: mm.DatasetTask(FRAME, label="species"), "column 'sample' holds 's000' in row 0 of train"),
     "missing": (
-        lambda: mm.DatasetTask(FRAME.assign(a=np.nan), label="species", inputs=COLUMNS).batch(torch.tensor([0])),
-        "column 'a' holds a number that is missing",
+        lambda: mm.DatasetTask(FRAME.assign(a=np.nan), label="species", inputs=COLUMNS),
+        "column 'a' holds a number that is missing, infinite or too large for float32, nan, in row 0 of train",
     ),
     "ids-twice": (
         lambda: mm.DatasetTask(FRAME.assign(sample="s1"), label="species", id="sample", group="patient"),
@@ -298,7 +301,7 @@ BAD = {
         "the test set is empty; the column of splits holds train",
     ),
     "twice-held-out": (
-        lambda: mm.DatasetTask(FRAME, FRAME, label="species", split="patient"),
+        lambda: mm.DatasetTask(FRAME, FRAME, label="species", inputs=COLUMNS, split="patient"),
         "split divides the training data, but held-out data were given too",
     ),
     "copies": (
@@ -306,16 +309,12 @@ BAD = {
         "5 of 5 held-out examples have the input of a training example",
     ),
     "drops": (
-        lambda: mm.DatasetTask(Items(pairs()), collate=lambda items: torch.stack([x for x, _ in items[1:]])).batch(
-            torch.arange(4)
-        ),
-        "collate made 3 rows of 4 items",
+        lambda: mm.DatasetTask(Items(pairs()), collate=lambda items: torch.stack([x for x, _ in items[1:]])),
+        "collate made 7 rows of 8 items",
     ),
     "repeats": (
-        lambda: mm.DatasetTask(Items(pairs()), collate=lambda items: torch.stack([x for x, _ in items * 2])).batch(
-            torch.arange(4)
-        ),
-        "collate made 8 rows of 4 items",
+        lambda: mm.DatasetTask(Items(pairs()), collate=lambda items: torch.stack([x for x, _ in items * 2])),
+        "collate made 16 rows of 8 items",
     ),
     "text": (
         lambda: mm.DatasetTask(Items({"text": str(x), "label": y} for x, y in pairs())).batch(torch.arange(2)),

@@ -38,6 +38,30 @@ class Several(Length):
         return self.made([self[row] for row in rows])
 
 
+class Broken(Length):
+    """Row 5 cannot be read, for whatever reason."""
+
+    def __init__(self, error):
+        super().__init__(N)
+        self.error = error
+
+    def __getitem__(self, row):
+        if row == 5:
+            raise self.error
+        return super().__getitem__(row)
+
+
+class Growing(Length):
+    """Has another length whenever it is asked."""
+
+    def __init__(self, *lengths):
+        super().__init__(N)
+        self.lengths = list(lengths)
+
+    def __len__(self):
+        return self.lengths.pop(0) if len(self.lengths) > 1 else self.lengths[0]
+
+
 class Flipped(Length):
     """Flips inputs at random, one in two."""
 
@@ -170,6 +194,45 @@ REFUSED = {
     # Rows that are not there, or none.
     "too-long": (lambda: mm.DatasetTask(Length(45)), "row 40 of train is not there, though its length is 45"),
     "too-long-test": (lambda: mm.DatasetTask(OTHER, Length(45)), "row 40 of test is not there"),
+    "key": (lambda: mm.DatasetTask(Broken(KeyError(5))), "row 5 of train cannot be read: KeyError: 5"),
+    "value": (
+        lambda: mm.DatasetTask(OTHER, Broken(ValueError("bad"))),
+        "row 5 of test cannot be read: ValueError: bad",
+    ),
+    "own-error": (
+        lambda: mm.DatasetTask(Broken(ZeroDivisionError())),
+        "row 5 of train cannot be read: ZeroDivisionError",
+    ),
+    "together": (
+        lambda: mm.DatasetTask(Several(lambda items: items if len(items) < 2 else 1 / 0)),
+        "row 0 of train to row 39 of train cannot be read together: ZeroDivisionError: division by zero",
+    ),
+    "shrinks": (lambda: mm.DatasetTask(Growing(40, 39)), "row 39 of train is gone: there were 40 rows, and now 39"),
+    "grows": (lambda: mm.DatasetTask(Growing(38, 40)), "row 38 of train is new: there were 38 rows, and now 40"),
+    "shrinks-test": (lambda: mm.DatasetTask(OTHER, Growing(30, 29)), "row 29 of test is gone: there were 30 rows"),
+    "no-length": (lambda: mm.DatasetTask(Growing()), "train has no length that can be used: list index out of range"),
+    "plus-minus": (
+        lambda: mm.DatasetTask(FRAME.assign(label=np.arange(N) % 2 * 2 - 1)),
+        "label must be classes, numbered from 0 on, and holds -1, which is no class",
+    ),
+    "plus-minus-classes": (
+        lambda: mm.DatasetTask(FRAME.assign(label=np.arange(N) % 2 * 2 - 1), n_classes=2, true=[0, 1] * (N // 2)),
+        "label must be classes, numbered from 0 on, and holds -1, which is no class",
+    ),
+    "word-among-numbers": (
+        lambda: mm.DatasetTask(FRAME.assign(a=[1.5] * (N - 1) + ["high"])),
+        f"column 'a' holds 'high' in row {N - 1} of train, which is no number",
+    ),
+    "one-class-noise": (
+        lambda: mm.DatasetTask(FRAME.assign(label="cat"), noise=mm.LabelNoise(0.1)),
+        "label noise 'wrong' needs at least two classes, and there is 1",
+    ),
+    "few-labels-of-items": (
+        lambda: mm.DatasetTask(TORCH).items(IDS, torch.tensor([1])),
+        "labels must be one class for each of 4 ids, got 1",
+    ),
+    "no-class-of-items": (lambda: mm.DatasetTask(TORCH).items(IDS, IDS + 90), "labels must lie in 0 … 3, got 90 … 93"),
+    "half-a-class": (lambda: mm.DatasetTask(TORCH).items(IDS, IDS + 0.5), "labels must be whole numbers"),
     "negative": (lambda: mm.DatasetTask(Length(-1)), "train has no length that can be used"),
     "word": (lambda: mm.DatasetTask(Length("many")), "train has no length that can be used"),
     "fewer": (lambda: mm.DatasetTask(Several(lambda items: items[:-1])), "train gives 0 items of 1 rows"),
@@ -212,9 +275,9 @@ REFUSED = {
         lambda: mm.DatasetTask(FRAME, true=FRAME["label"].astype("Int64").where(FRAME.index > 3)),
         "true must be one label per example, but row 0 is missing",
     ),
-    "half-an-id": (lambda: mm.DatasetTask(TORCH).batch([0.5]), "ids must be whole numbers, one per example, got torch"),
-    "nested-ids": (lambda: mm.DatasetTask(TORCH).batch([[1]]), "one per example, got torch.int64 of shape (1, 1)"),
-    "one-id": (lambda: mm.DatasetTask(TORCH).given(3), "one per example, got torch.int64 of shape ()"),
+    "half-an-id": (lambda: mm.DatasetTask(TORCH).batch([0.5]), "ids must be whole numbers, one per example, got [0.5]"),
+    "nested-ids": (lambda: mm.DatasetTask(TORCH).batch([[1]]), "one per example, got [[1]]"),
+    "one-id": (lambda: mm.DatasetTask(TORCH).given(3), "one per example, got 3"),
     "word-for-ids": (lambda: mm.DatasetTask(TORCH).batch("all"), "one per example, got 'all'"),
     "half-an-id-true": (lambda: mm.DatasetTask(TORCH).true(torch.tensor([0.0])), "ids must be whole numbers"),
 }

@@ -218,8 +218,8 @@ def test_arrays_of_images_are_what_a_network_for_images_takes():
         (np.zeros((4, 2, 5, 5), np.uint8), np.arange(4), "1 or 3 channels"),
         (np.zeros((4, 9), np.uint8), np.arange(4), "1 or 3 channels"),
         (np.zeros((4, 3, 3), np.uint8), np.arange(3), "one whole number"),
-        (np.zeros((4, 3, 3), np.uint8), np.arange(4) - 1, "labels must lie"),
-        (np.zeros((4, 3, 3), np.uint8), np.arange(4.0), "one whole number"),
+        (np.zeros((4, 3, 3), np.uint8), np.arange(4) - 1, "holds -1, which is no class"),
+        (np.zeros((4, 3, 3), np.uint8), np.arange(4) / 2, "one whole number"),
     ],
 )
 def test_arrays_that_are_no_images_are_refused(images, labels, said):

@@ -130,3 +130,15 @@ def test_seeds_decide_which_and_what(kind):
 def test_subtraction_has_no_symmetric_noise(kind):
     with pytest.raises(ConfigError, match="one label, and subtraction does not"):
         mm.ModularConfig(op="subtract", p=7, noise=mm.LabelNoise(0.3, kind))
+
+
+def test_a_single_class_has_no_wrong_label():
+    one = torch.zeros(8, dtype=torch.long)
+    assert torch.equal(apply_noise(mm.LabelNoise(0.0), one, 1, seed=0), one)
+    assert torch.equal(apply_noise(mm.LabelNoise(0.5, "any"), one, 1, seed=0), one)
+    with pytest.raises(ConfigError, match="label noise 'wrong' needs at least two classes, and there is 1"):
+        apply_noise(mm.LabelNoise(0.5), one, 1, seed=0)
+    data = mm.ImageData.from_arrays(torch.arange(16 * 9).reshape(9, 4, 4).numpy().astype("uint8"), [0] * 9)
+    mm.ImageTask(mm.ImageConfig(), data)
+    with pytest.raises(ConfigError, match="needs at least two classes"):
+        mm.ImageTask(mm.ImageConfig(noise=mm.LabelNoise(0.5)), data)

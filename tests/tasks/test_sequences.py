@@ -239,3 +239,17 @@ def test_the_planted_grammar_is_that_of_its_seed():
 def test_impossible_grammars_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         mm.GrammarConfig(**settings)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_tokens_that_are_none_have_no_text(own, task, unchecked_shapes):
+    made = mm.SequenceTask.from_text("abcabdabe", length=3, held_out=0.4) if own else task
+    largest = made.n_classes - 1
+    assert made.text([0, 1]) == made.text((0, 1)) == made.text(np.array([0, 1])) == made.text(torch.tensor([0, 1]))
+    assert made.text(np.int64(0)) == made.text(0)
+    for tokens in (torch.tensor([99]), [-1], torch.tensor([0, largest + 1])):
+        with pytest.raises(ConfigError, match=rf"tokens must lie in 0 … {largest}, got (99|-1|{largest + 1})"):
+            made.text(tokens)
+    for tokens in (torch.tensor([0.5]), [0.5], torch.tensor([[0]]), torch.tensor([True])):
+        with pytest.raises(ConfigError, match="tokens must be"):
+            made.text(tokens)

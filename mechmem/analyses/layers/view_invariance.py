@@ -19,7 +19,7 @@ from mechmem.core.results import Result
 from mechmem.core.stats import across_runs
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
-from mechmem.core.task import Task
+from mechmem.core.task import Ids, Task, check_places
 from mechmem.layers.analysis import LayerAnalysis, some
 from mechmem.layers.features import INPUTS, NETWORKS, over_layers
 from mechmem.math.blocks import blocks
@@ -67,14 +67,15 @@ class Views(Task):
         return f"{self._task.digest}-views"
 
     def batch(
-        self, ids: Int[Tensor, " view"], step: int | None = None
+        self, ids: Ids, step: int | None = None
     ) -> tuple[Float[Tensor, "view channel row column"], Int[Tensor, " view"]]:
         """Return the views and the true labels."""
+        ids = check_places(ids, len(self._labels))
         return self._inputs[ids], self._labels[ids]
 
-    def true(self, ids: Int[Tensor, " view"]) -> Int[Tensor, " view"]:
+    def true(self, ids: Ids) -> Int[Tensor, " view"]:
         """Return the true labels."""
-        return self._labels[ids]
+        return self._labels[check_places(ids, len(self._labels))]
 
 
 @record

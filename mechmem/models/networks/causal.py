@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -77,14 +77,21 @@ class NextToken(nn.Module):
     sees what is after it. That this is so is tried here on some of the task's sequences. Put `mm.attach` around this,
     not inside: while a point has a hook, each prefix then goes through the model by itself.
 
+    The model's logits may have further columns, of tokens that the task does not have. This network leaves them out, so
+    that probabilities and losses of recorders, audits and scores are among the task's tokens, and smaller than the
+    model's own losses. `mm.memorized_sequences`, `mm.continuations` and `mm.sequence_edits` take all columns, as the
+    model does. With `mm.SequenceTask(tokens, vocabulary=model.config.vocab_size)` there are no further columns.
+
     Args:
         model: returns logits (row, position, token), or an object with `logits` of this shape, for rows of tokens.
-        task: the task; its tokens are the model's, whose logits may have further columns.
+        task: the task; its tokens are the model's.
 
     Raises:
         ConfigError: the model does not run on the task's tokens, returns something else, or its logits depend on later
             tokens.
     """
+
+    whole: bool = False
 
     @checked_but("model")
     def __init__(self, model: nn.Module, task: SequenceTask):
@@ -96,10 +103,11 @@ class NextToken(nn.Module):
 
     def forward(self, prefixes: Prefixes) -> Float[Tensor, "example class"]:
         """Return logits of the token after each prefix."""
-        return _after_prefixes(self, self.every_position, prefixes)
+        logits = _after_prefixes(self, self.every_position, prefixes)
+        return logits if self.whole else logits[:, : self.classes]
 
-    def every_position(self, tokens: Int[Tensor, "row position"]) -> Float[Tensor, "row position class"]:
-        """Return the model's logits after every token.
+    def every_position(self, tokens: Int[Tensor, "row position"]) -> Float[Tensor, "row position column"]:
+        """Return the model's logits after every token, in all of its columns.
 
         Raises:
             ConfigError: they have another shape.
@@ -112,11 +120,24 @@ class NextToken(nn.Module):
             raise ConfigError(f"the model must return logits (row, position, token), {wanted}, and returned {seen}")
         if logits.shape[2] < self.classes:
             raise ConfigError(f"the task has {self.classes} tokens, and the model only {logits.shape[2]} logits")
-        return logits[:, :, : self.classes]
+        return logits
 
 
-def check_causal(network: NextToken, task: SequenceTask) -> None:
-    """Refuse a model whose logits at a position depend on the tokens after it.
+@contextlib.contextmanager
+def all_columns(model: nn.Module) -> Iterator[None]:
+    """Have every `NextToken` in a network return all columns of its model, also of tokens that are not the task's."""
+    before = {module: module.whole for module in model.modules() if isinstance(module, NextToken)}
+    try:
+        for module in before:
+            module.whole = True
+        yield
+    finally:
+        for module, whole in before.items():
+            module.whole = whole
+
+
+def check_causal(network: NextToken, task: SequenceTask) -> int:
+    """Refuse a model whose logits at a position depend on the tokens after it; return the number of its columns.
 
     Raises:
         ConfigError: they do, or the model does not run on the task's tokens.
@@ -137,6 +158,7 @@ def check_causal(network: NextToken, task: SequenceTask) -> None:
                     )
     except (RuntimeError, TypeError, IndexError, AttributeError) as error:
         raise ConfigError(f"the model must run on rows of tokens, and does not: {reason(error)}") from error
+    return before.shape[2]
 
 
 def _after_prefixes(

@@ -14,6 +14,7 @@ from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError
 from mechmem.models.hooks.running import device_of, evaluating
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
+from mechmem.tasks.sequences import SequenceTask
 
 RUNNING_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError)
 """What torch and networks raise on inputs that do not fit."""
@@ -68,8 +69,10 @@ def check_runs(model: nn.Module, task: Task, ids: Int[Tensor, " example"]) -> No
     except (MechmemError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        hint = "; a language model is the network of this task as mm.NextToken(model, task)"
         raise ConfigError(
             f"the network does not run on the task's inputs, {inputs_in_words(inputs)}: {reason(error)}"
+            f"{hint if isinstance(task, SequenceTask) else ''}"
         ) from error
 
 

@@ -358,7 +358,7 @@ WRONG = {
     "limit_mb": ({"limit_mb": "1"}, "limit_mb must be finite and at least 0, got '1'"),
     "a class": ({"points": nn.Conv2d}, "points is a name, a pattern or a list of them, .* classes of modules are for"),
     "classes": ({"points": [nn.Conv2d]}, "points is a name, a pattern or a list of them"),
-    "a mask": ({"ids": torch.ones(23).bool()}, r"ids must be example ids, got a mask of 23 values: task.ids\[mask\]"),
+    "a mask": ({"ids": torch.ones(23).bool()}, r"ids must be whole numbers, got a mask of 23 values: task.ids\[mask\]"),
 }
 
 

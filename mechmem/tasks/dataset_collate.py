@@ -1,0 +1,138 @@
+"""Checks of a user's collate function: row i of a batch is item i, and depends on no other item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mechmem.core.in_words import shown
+from mechmem.core.inputs import Inputs, NamedInputs
+from mechmem.errors import ConfigError
+from mechmem.tasks.dataset_splits import is_missing, plain_value
+
+SAMPLE = 8
+"""Items that are collated together and each alone, when the task is made."""
+ROUNDING = 1e-4
+"""Largest difference between two readings of one row that is still rounding, as a share of its largest number."""
+RENAMED = {"label": "labels", "label_ids": "labels"}
+"""Names that the collators of HuggingFace change."""
+Row = dict[str, Tensor]
+"""The inputs of one example of a batch, by name."""
+
+
+def same_label(one: Any, other: Any) -> bool:
+    """Return whether two labels are the same; missing ones are, and are refused elsewhere."""
+    return is_missing(one) and is_missing(other) if is_missing(one) or is_missing(other) else one == other
+
+
+def place_of_label(key: str | int | None, batch: Any) -> str | int | None:
+    """Return where the labels are in a batch, or None if it holds none.
+
+    Args:
+        key: where the label is in an item.
+        batch: what collate returned.
+    """
+    if isinstance(batch, Mapping):
+        return next((name for name in (key, RENAMED.get(str(key))) if name is not None and name in batch), None)
+    if not isinstance(key, int) or not isinstance(batch, tuple | list) or len(batch) < 2:
+        return None
+    return min(key, len(batch) - 1)  # a function that joins inputs leaves the label last
+
+
+def check_labels(batch: Any, key: str | int | None, labels: Sequence[Any], where: Callable[[int], str]) -> None:
+    """Refuse a batch whose labels are not those of its items, in their order.
+
+    Labels in another form (one-hot rows, numbers for names) are compared as far as they can be.
+
+    Args:
+        batch: what collate returned.
+        key: where the label is in an item.
+        labels: the items' labels.
+        where: returns an item in words, by its place.
+
+    Raises:
+        ConfigError: one is another.
+    """
+    place = place_of_label(key, batch)
+    if place is None:
+        return
+    under = f"under {place!r}" if isinstance(place, str) else f"at place {place}"
+    found = plain_value(batch[place].detach() if isinstance(batch[place], Tensor) else batch[place])
+    found = [plain_value(each) for each in found] if isinstance(found, list | tuple) else [found]
+    if len(found) != len(labels):
+        raise ConfigError(f"collate made {len(found)} labels of {len(labels)} items, {under}: give each its own")
+    forms = dict[Any, Any]()
+    for row, (own, each) in enumerate(zip(labels, found, strict=True)):
+        one = each[0] if isinstance(each, list) and len(each) == 1 else each
+        if same_label(own, one) or isinstance(own, list) or isinstance(one, list):
+            continue
+        if isinstance(own, str) == isinstance(one, str) or not same_label(forms.setdefault(own, one), one):
+            raise ConfigError(
+                f"collate puts {shown(one)} {under} for {where(row)}, whose label is {shown(own)}: it must "
+                "keep the items' order and labels, and its row i must be item i (sorting, shuffling and mixing belong "
+                "in your training loop)"
+            )
+
+
+def check_separate(make: Callable[[Sequence[int]], Inputs], rows: Sequence[int], where: Callable[[int], str]) -> None:
+    """Refuse a collate function that sorts items, is random, or has items act on each other.
+
+    Padding to the longest item is none of these: an item is compared with itself alone if it has one shape there.
+
+    Args:
+        make: reads rows and collates them.
+        rows: some rows.
+        where: returns a row in words.
+
+    Raises:
+        ConfigError: it does one of these.
+    """
+    together, backward = _rows_in(make(rows)), _rows_in(make(rows[::-1]))[::-1]
+    for row, one, other in zip(rows, together, backward, strict=True):
+        if _shapes(one) != _shapes(other) or _differ(one, other):
+            pairs = zip(together, _rows_in(make(rows)), strict=True)
+            if any(_shapes(one) != _shapes(again) or _differ(one, again) for one, again in pairs):
+                raise ConfigError(
+                    f"collate makes another input of {where(row)} at every call: it must not be random (augmentation "
+                    "belongs in your training loop)"
+                )
+            raise ConfigError(
+                f"collate makes another input of {where(row)} if the items come in another order: its row i must be "
+                "item i, so it must not sort them (pack_padded_sequence takes enforce_sorted=False)"
+            )
+    for row, one in zip(rows, together, strict=True):
+        alone = _rows_in(make([row]))[0]
+        if _shapes(one) == _shapes(alone) and _differ(one, alone):
+            raise ConfigError(
+                f"collate makes another input of {where(row)} beside other items than alone: an example's input must "
+                "not depend on its batch, so normalise by numbers of the whole training set (padding to the longest "
+                "item is allowed)"
+            )
+
+
+def _rows_in(inputs: Inputs) -> list[Row]:
+    tensors = inputs.tensors if isinstance(inputs, NamedInputs) else {"": inputs}
+    dense = {name: each if each.layout == torch.strided else each.to_dense() for name, each in tensors.items()}
+    return [{name: each[place] for name, each in dense.items()} for place in range(len(inputs))]
+
+
+def _shapes(row: Row) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(each.shape) for name, each in row.items()}
+
+
+def _differ(one: Row, other: Row) -> bool:
+    """Return whether two rows of one shape differ by more than rounding."""
+    return any(not _close(each, other[name]) for name, each in one.items())
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    if torch.equal(one, other):
+        return True
+    if not one.is_floating_point() or not other.is_floating_point():
+        return False
+    one, other = one.double(), other.double()
+    largest = float(one[one.isfinite()].abs().max()) if one.isfinite().any() else 0.0
+    return torch.allclose(one, other, rtol=0, atol=ROUNDING * largest, equal_nan=True)
