@@ -12,6 +12,8 @@ from mechmem.core import arrays
 from mechmem.core.arguments import checked
 from mechmem.core.arrays import Array
 from mechmem.core.config import check_whole
+from mechmem.core.labels import MOST_CLASSES, count_classes
+from mechmem.core.labels import labels as read_labels
 from mechmem.core.task import Ids, Task, check_places
 from mechmem.errors import ConfigError
 from mechmem.tasks.classes import check_from_zero, check_known, check_range
@@ -69,7 +71,7 @@ class ArrayTask(Task):
         arrays.check_order(inputs=inputs, given=given, true=true, train=train, operands=operands)
         inputs, train = arrays.numbers(inputs, "inputs"), arrays.truth_values(train, "train")
         held = {"given": given} if true is None else {"given": given, "true": true}
-        labels = arrays.labels({} if true is None else {"given": train == 1}, **held)
+        labels = read_labels({} if true is None else {"given": train == 1}, **held)
         given = labels.columns["given"]
         truth = labels.columns["given" if true is None else "true"]
         if true is None and len(truth) == len(train):
@@ -79,7 +81,7 @@ class ArrayTask(Task):
         if operands is not None and (operands.is_floating_point() or operands.dtype == torch.bool):
             raise ConfigError(f"operands must be pairs of whole numbers, got {arrays.described(operands)}")
         if n_classes is not None:
-            check_whole("n_classes", n_classes, 1, arrays.MOST_CLASSES)
+            check_whole("n_classes", n_classes, 1, MOST_CLASSES)
         if train.dtype != torch.bool and not ((train == 0) | (train == 1)).all():
             raise ConfigError(
                 f"train must be True for training examples and False for others; got whole numbers {int(train.min())} "
@@ -102,7 +104,7 @@ class ArrayTask(Task):
         self._given = torch.where(train, given.long(), self._true)
         self.class_names = labels.names
         used = {"given": self._given, "true": self._true}
-        self.n_classes = n_classes or arrays.count_classes(labels, used, operation)
+        self.n_classes = n_classes or count_classes(labels, used, operation)
         check_range(self._given, self._true, self.n_classes)
         if operands is None and inputs.ndim == 2 and inputs.shape[1] == 2 and not inputs.is_floating_point():
             operands = inputs.long() if int(inputs.min()) >= 0 or operation else None
@@ -110,8 +112,8 @@ class ArrayTask(Task):
             raise ConfigError(f"operands must be one pair per example, got shape {tuple(operands.shape)}")
         if operands is not None and int(operands.min()) < 0:
             raise ConfigError(f"operands must lie in 0 … {self.n_classes - 1}, got {int(operands.min())}")
-        if operands is not None and int(operands.max()) >= arrays.MOST_CLASSES:
-            most, got = f"{arrays.MOST_CLASSES:,}", int(operands.max())
+        if operands is not None and int(operands.max()) >= MOST_CLASSES:
+            most, got = f"{MOST_CLASSES:,}", int(operands.max())
             raise ConfigError(f"operands must be below {most} (a symbol each), got {got}")
         parts = {"input row": inputs} | ({} if operands is None else {"pair": operands})
         held_out = without_copies(self.ids[~train], self.train_ids, parts, copies)

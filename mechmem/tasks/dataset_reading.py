@@ -10,10 +10,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from mechmem.core.arrays import categories
 from mechmem.core.config import check_different
 from mechmem.core.in_words import reason, shown
 from mechmem.core.inputs import Inputs
+from mechmem.core.labels import categories
 from mechmem.errors import ConfigError, unknown_name
 from mechmem.math.blocks import blocks
 from mechmem.tasks.dataset_batches import Batches, check_leak

@@ -8,8 +8,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mechmem.core.arrays import categories, one_order
 from mechmem.core.in_words import reason
+from mechmem.core.labels import categories, one_order
 from mechmem.errors import ConfigError, MechmemError, unknown_name
 from mechmem.tasks.image_folders import LABEL_COLUMNS
 

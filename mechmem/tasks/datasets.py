@@ -17,6 +17,8 @@ from mechmem.core.arguments import checked
 from mechmem.core.arrays import Array
 from mechmem.core.config import check_choice, check_fraction, check_whole
 from mechmem.core.inputs import Inputs
+from mechmem.core.labels import MOST_CLASSES, Labels, categories, count_classes, one_order
+from mechmem.core.labels import labels as read_labels
 from mechmem.core.task import Ids, Task, whole_ids
 from mechmem.errors import ConfigError
 from mechmem.tasks.classes import check_from_zero, check_known, check_range
@@ -115,9 +117,9 @@ class DatasetTask(Task):
             return None if values is None else [values[row] for row in order]
 
         held = {"label": given} | ({} if true is None else {"true": reader.along(true, "true")})
-        of_truth = source.order_of(true) if isinstance(true, str) else arrays.categories(true)
-        declared = arrays.one_order(reader.order, of_truth)
-        found = arrays.labels(None, declared, **{name: ordered(values) for name, values in held.items()})
+        of_truth = source.order_of(true) if isinstance(true, str) else categories(true)
+        declared = one_order(reader.order, of_truth)
+        found = read_labels(None, declared, **{name: ordered(values) for name, values in held.items()})
         labels = found.columns["label"]
         self.class_names, self._label_names = found.names or source.class_names, found.names
         rows = torch.arange(len(source))
@@ -142,14 +144,14 @@ class DatasetTask(Task):
             self._keep(~torch.isin(rows, kept.dropped))
         reader.check_collate()
 
-    def _classes(self, found: arrays.Labels, n_classes: int | None) -> int:
+    def _classes(self, found: Labels, n_classes: int | None) -> int:
         """Return the number of classes."""
         if n_classes is not None:
-            check_whole("n_classes", n_classes, 1, arrays.MOST_CLASSES)
+            check_whole("n_classes", n_classes, 1, MOST_CLASSES)
             return n_classes
         if self.class_names is not None:
             return len(self.class_names)
-        return arrays.count_classes(found, found.columns, None)
+        return count_classes(found, found.columns, None)
 
     def _classes_of(self, labels: Any, count: int) -> Int[Tensor, " example"]:
         """Return as many of the task's classes as there are examples."""

@@ -16,10 +16,11 @@ from jaxtyping import Int, Int32, UInt8
 from torch import Tensor
 
 from mechmem.core.arguments import Checked, checked
-from mechmem.core.arrays import MOST_CLASSES, Array, described, numbers
-from mechmem.core.arrays import labels as read_labels
+from mechmem.core.arrays import Array, described, numbers
 from mechmem.core.config import check_whole
 from mechmem.core.files import whole_file, written
+from mechmem.core.labels import MOST_CLASSES
+from mechmem.core.labels import labels as read_labels
 from mechmem.core.paths import check_place
 from mechmem.errors import ConfigError, RunDirectoryError
 from mechmem.tasks.classes import check_from_zero

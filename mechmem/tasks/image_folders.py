@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from mechmem.core.arrays import labels as read_labels
 from mechmem.core.in_words import reason
+from mechmem.core.labels import labels as read_labels
 from mechmem.errors import ConfigError
 from mechmem.tasks.image_data import SIXTEEN_BITS, ImageData
 

@@ -17,6 +17,7 @@ from mechmem.core.arguments import checked
 from mechmem.core.arrays import Array
 from mechmem.core.config import check_choice, check_fraction, check_whole
 from mechmem.core.ids import as_ids
+from mechmem.core.labels import MOST_CLASSES
 from mechmem.core.randomness import generator
 from mechmem.core.task import Ids, Task, check_places, whole_ids
 from mechmem.errors import ConfigError, UnknownNameError
@@ -94,7 +95,7 @@ class SequenceTask(Task):
         if rows.shape[1] < 2:
             raise ConfigError(f"sequences must have at least 2 tokens, got {rows.shape[1]}")
         if vocabulary is not None:
-            check_whole("vocabulary", vocabulary, 1, arrays.MOST_CLASSES)
+            check_whole("vocabulary", vocabulary, 1, MOST_CLASSES)
         self.n_classes = int(rows.max()) + 1 if vocabulary is None else vocabulary
         if int(rows.min()) < 0 or int(rows.max()) >= self.n_classes:
             raise ConfigError(f"tokens must lie in 0 … {self.n_classes - 1}, got {int(rows.min())} … {int(rows.max())}")

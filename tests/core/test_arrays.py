@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from mechmem.core.arrays import count_classes, labels, numbers, truth_values
+from mechmem.core.arrays import numbers, truth_values
+from mechmem.core.labels import count_classes, labels
 from mechmem.errors import ConfigError
 
 WHOLE = [2, 0, 1, 1, 0, 2]
