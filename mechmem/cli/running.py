@@ -102,7 +102,7 @@ def _audit(command: Audit) -> None:
     _load_libraries()
     from mechmem.cli.terminal import console
     from mechmem.core import files
-    from mechmem.core.subject import check_alike
+    from mechmem.core.alike import check_alike
     from mechmem.pages.report import check_output, write_report
     from mechmem.scorecard.audit import audit
     from mechmem.scorecard.extractor import extractor

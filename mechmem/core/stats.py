@@ -64,6 +64,15 @@ def across_runs(values: Sequence[float], level: float = 0.95) -> Estimate | None
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
+def check_resamples(resamples: int) -> None:
+    """Refuse a number of resamples that gives no interval, or would take for ever.
+
+    Raises:
+        ConfigError: it is below 2, or above `MOST_RESAMPLES`.
+    """
+    check_whole("resamples", resamples, 2, MOST_RESAMPLES)
+
+
 def bootstrap(
     statistic: Callable[..., Float[np.ndarray, ...]],
     columns: Sequence[Num[np.ndarray, " unit"]],
@@ -86,7 +95,7 @@ def bootstrap(
         bounds: least and largest possible value of a mean; None for other statistics.
     """
     check_whole("seed", seed, 0)
-    check_whole("resamples", resamples, 1, MOST_RESAMPLES)
+    check_resamples(resamples)
     value = float(statistic(*columns, axis=-1))
     n = len(columns[0])
     if n < 2:

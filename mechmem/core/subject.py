@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -149,75 +149,6 @@ class Subject(Checked):
         # In inference mode a copy could not be trained or differentiated.
         with torch.inference_mode(False):
             return copy.deepcopy(self.model, computed)
-
-
-def check_alike(subjects: Sequence[Subject], name: str) -> None:
-    """Refuse networks whose figures cannot be averaged: of one training, another architecture, or another task.
-
-    Args:
-        subjects: the networks, as trained with several seeds.
-        name: the argument, for errors.
-
-    Raises:
-        ConfigError: one differs from the first in more than its seeds, or two are states of one training.
-    """
-    first, *others = subjects
-    for place, subject in enumerate(subjects):
-        same = next((each for each in subjects[:place] if _one_network(each, subject)), None)
-        if same is not None:
-            raise ConfigError(f"{name} must be different networks, but {same.name!r} is given twice")
-        state = next((each for each in subjects[:place] if _one_training(each, subject)), None)
-        if state is not None:
-            raise ConfigError(
-                f"{name} must be networks of several trainings, but {state.name!r} and {subject.name!r} are of one "
-                "(the same config and seed); mm.over_training measures a run at its checkpoints"
-            )
-    shapes = [{key: each.shape for key, each in subject.model.named_parameters()} for subject in subjects]
-    for subject, found in zip(others, shapes[1:], strict=True):
-        if type(subject.model) is not type(first.model) or found != shapes[0]:
-            raise ConfigError(
-                f"{name} must be networks of one architecture, but {subject.name!r} and {first.name!r} differ"
-            )
-        found_settings = [_settings(each) for each in (first, subject)]
-        tasks = [(each.task.title, each.task.n_classes, each.task.operation) for each in (first, subject)]
-        if tasks[0] != tasks[1]:
-            raise ConfigError(f"{name} must be of one task, but {subject.name!r} and {first.name!r} differ in theirs")
-        changed = [key for key in found_settings[0] if found_settings[0][key] != found_settings[1].get(key)]
-        if changed:
-            raise ConfigError(
-                f"{name} must be trained alike, with several seeds, but {subject.name!r} and {first.name!r} differ in "
-                f"{', '.join(changed)}"
-            )
-
-
-def _one_network(one: Subject, other: Subject) -> bool:
-    """Return whether two subjects are the same network, or copies of it."""
-    held, others = one.model.state_dict(), other.model.state_dict()
-    alike = held.keys() == others.keys() and all(torch.equal(held[name], others[name]) for name in held)
-    return one.model is other.model or (bool(held) and alike)
-
-
-def _one_training(one: Subject, other: Subject) -> bool:
-    """Return whether two subjects are states of one training: of the same run, or of runs of the same settings."""
-    if one.run is None or other.run is None:
-        return False
-    same_run = one.run.path.resolve() == other.run.path.resolve()
-    first, second = (_settings(each, seeds=True) for each in (one, other))
-    return same_run or (bool(first) and first == second)
-
-
-def _settings(subject: Subject, *, seeds: bool = False) -> dict[str, Any]:
-    """Return the settings of a run's training by dotted name, with or without seeds, but for when it was looked at."""
-    config = getattr(subject.run, "config", None)
-    return {} if config is None else dict(_flat(config.to_dict(), seeds))
-
-
-def _flat(settings: Mapping[str, Any], seeds: bool, before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, seeds, f"{before}{name}.")
-        elif name not in ("evaluations", "checkpoints") and (seeds or name != "seed"):
-            yield f"{before}{name}", value
 
 
 def subject_of(model: nn.Module | Subject, task: Task | None = None, roles: Roles | None = None) -> Subject:

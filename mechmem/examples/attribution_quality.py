@@ -17,7 +17,7 @@ from mechmem.core.config import check_different, check_whole
 from mechmem.core.ids import check_distinct
 from mechmem.core.randomness import derive_seed, generator
 from mechmem.core.results import Result
-from mechmem.core.stats import UNKNOWN, Estimate, bootstrap, proportion, rank_correlation
+from mechmem.core.stats import UNKNOWN, Estimate, bootstrap, check_resamples, proportion, rank_correlation
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject
 from mechmem.core.tables import Table
@@ -119,11 +119,12 @@ def attribution_quality(
         targets: ids of test examples; by default at most 100, drawn with the seed.
         networks: number of networks trained on subsets.
         fraction: share of the training examples in each subset.
-        left_out: number of training examples to leave out, one at a time; one training each, none if 0.
+        left_out: number of training examples to leave out, one at a time; one training each, none if 0. At least 3, as
+            two always correlate.
         removals: numbers of most helpful examples to remove at once; one training per method, number and target.
         flipped: number of correctly predicted targets for which examples are removed.
         seed: seed of all draws.
-        resamples: number of bootstrap resamples.
+        resamples: number of bootstrap resamples; at least 2.
         progress: whether to show bars.
 
     Raises:
@@ -131,10 +132,13 @@ def attribution_quality(
         ConfigError: methods are repeated, targets are not test examples, or a number is not allowed.
         UnknownNameError: there is no such method, or an id is not one of the task's.
     """
-    for what, value, least in (("networks", networks, 2), ("left_out", left_out, 0), ("flipped", flipped, 1)):
-        check_whole(what, value, least)
-    check_whole("seed", seed, 0)
     task = subject.task
+    for what, value, least in (("networks", networks, 2), ("flipped", flipped, 1), ("seed", seed, 0)):
+        check_whole(what, value, least)
+    check_whole("left_out", left_out, 0, len(task.sources))
+    if left_out in (1, 2):
+        raise ConfigError(f"left_out must be 0, or at least 3 for a correlation; got {left_out}")
+    check_resamples(resamples)
     for count in removals:
         check_whole("number of removed examples", count, 1, len(task.sources) - 1)
     asked = [methods] if isinstance(methods, str) else list(methods)

@@ -15,7 +15,7 @@ from mechmem.core.arguments import checked
 from mechmem.core.config import check_whole
 from mechmem.core.randomness import derive_seed
 from mechmem.core.results import Result
-from mechmem.core.stats import MOST_RESAMPLES
+from mechmem.core.stats import check_resamples
 from mechmem.core.storage import record
 from mechmem.core.tables import Table
 from mechmem.errors import MissingNeedError
@@ -80,13 +80,14 @@ def detect_label_noise(table: ExampleTable, *, resamples: int = 1000, seed: int 
 
     Args:
         table: the scores.
-        resamples: number of bootstrap resamples.
+        resamples: number of bootstrap resamples; at least 2.
         seed: seed of the resampling.
 
     Raises:
+        ConfigError: the number of resamples or the seed is not allowed.
         MissingNeedError: the wrong labels are not known, or all or none of the labels are wrong.
     """
-    check_whole("resamples", resamples, 1, MOST_RESAMPLES)
+    check_resamples(resamples)
     check_whole("seed", seed, 0)
     if table.true is None:
         raise MissingNeedError("detection needs to know which labels are wrong")

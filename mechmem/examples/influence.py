@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mechmem.core.alike import check_alike, check_same_examples
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_whole
 from mechmem.core.ids import check_distinct, check_sources
@@ -20,9 +21,9 @@ from mechmem.core.inputs import Inputs, run_on
 from mechmem.core.plugins import named
 from mechmem.core.results import Result
 from mechmem.core.storage import record
-from mechmem.core.subject import Subject, check_alike
+from mechmem.core.subject import Subject
 from mechmem.core.task import Ids
-from mechmem.errors import ConfigError, LeakError, unknown_name
+from mechmem.errors import ConfigError, LeakError, NotFiniteError, unknown_name
 from mechmem.examples.influence_score import InfluenceScore, influence_scores
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
@@ -153,9 +154,10 @@ def influence(
         MissingNeedError: a network lacks what the method needs, such as turn-over dropout.
         LeakError: a network is not isolated, and `accept_leaks` is false.
         ConfigError: ids are not a list of distinct whole numbers, or sources are not training examples; or the networks
-            differ in examples or labels.
+            differ in examples, inputs or labels.
         UnknownNameError: an id is not one of the task's, or there is no such method.
         UnsteadyNetworkError: a network is random in evaluation mode, or examples act on each other in it.
+        NotFiniteError: an influence is NaN or infinite.
     """
     several = list(subjects) if isinstance(subjects, Sequence) else [subjects]
     if not several or not all(isinstance(each, Subject) for each in several):
@@ -165,13 +167,11 @@ def influence(
     task = several[0].task
     source_ids = check_sources(task, task.sources if sources is None else sources, "sources")
     target_ids = check_distinct(task, task.test_ids if targets is None else targets, "targets")
+    check_same_examples(several, "subjects", target_ids)
     source_labels, target_labels = task.given(source_ids), task.given(target_ids)
     notes: list[str] = []
     found: list[Tensor] = []
     for number, subject in enumerate(several):
-        same = torch.equal(subject.task.given(source_ids), source_labels)
-        if not same or not torch.equal(subject.task.given(target_ids), target_labels):
-            raise ConfigError(f"{subject.name!r} and {several[0].name!r} differ in their labels")
         if estimate is None:
             notes += check_isolated(subject, accept_leaks=accept_leaks)
             check_subject(subject)
@@ -181,6 +181,12 @@ def influence(
             one, note = estimate.on_targets(subject, source_ids, target_ids)
             found, notes = [*found, one], [*notes, note]
     values = torch.stack(found)
+    if len(lost := (~values.isfinite()).any(0).nonzero()):
+        target, source = int(target_ids[lost[0, 0]]), int(source_ids[lost[0, 1]])
+        raise NotFiniteError(
+            f"influence by {method!r} is NaN or infinite for {len(lost):,} of {values[0].numel():,} pairs, as for "
+            f"target {target} and source {source}: losses or gradients are no numbers, or too large for them"
+        )
     return Influence(
         sources=source_ids,
         targets=target_ids,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mechmem.core.plugins import ExampleScore, plugins
 from mechmem.core.subject import Subject
+from mechmem.errors import NotFiniteError
 from mechmem.examples.example_gradients import AT_ONCE, ExampleGradients
 from mechmem.math.blocks import blocks
 
@@ -82,12 +83,16 @@ class GradientInfluence(InfluenceScore):
             MissingNeedError: the network has no trained parameters, or the method cannot treat one of its layers.
             UnknownNameError: a pattern matches no parameter.
             UnsteadyNetworkError: the network is random in evaluation mode, or examples act on each other in it.
+            NotFiniteError: a squared gradient is too large for a number.
         """
         (gradients, note), sources = self.gradients(subject), subject.task.sources
         curvature = self.curvature(gradients)
         values = torch.empty(len(sources), dtype=torch.float64)
         for block, rows in gradients.blocks(sources):
             values[block] = curvature.squares(rows).double().cpu() / len(sources)
+        if values.isinf().any():
+            example = int(sources[values.isinf()][0])
+            raise NotFiniteError(f"{self.label()!r} is infinite, as for example {example}: its gradients are too large")
         return values, "; ".join(filter(None, [curvature.note, note]))
 
     def on_targets(

@@ -12,15 +12,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mechmem.core.alike import check_alike, check_same_examples
 from mechmem.core.arguments import checked
 from mechmem.core.config import check_different
 from mechmem.core.plugins import ExampleScore, named
 from mechmem.core.roles import Roles
 from mechmem.core.score_tables import TableOfScores, computed
 from mechmem.core.scores import ExampleScores, with_unit
-from mechmem.core.stats import bootstrap, rank_correlation
+from mechmem.core.stats import bootstrap, check_resamples, rank_correlation
 from mechmem.core.storage import record
-from mechmem.core.subject import Subject, check_alike, subject_of
+from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
 from mechmem.plotting.matrices import grid_of_values
@@ -97,6 +98,7 @@ class ExampleTable(TableOfScores[ExampleScores]):
             ScoreError: the reference could not be computed.
             UnknownNameError: it was not asked for.
         """
+        check_resamples(resamples)
         truth = self._ranked(self[reference])
         rows = []
         for name, each in self.scores.items():
@@ -157,7 +159,8 @@ def example_scores(
 
     Raises:
         UnknownNameError: there is no such score or setting.
-        ConfigError: a name cannot be parsed or is repeated, or the networks differ in examples or given labels.
+        ConfigError: a name cannot be parsed or is repeated, or the networks differ in examples, inputs or given
+            labels.
         ScoreError: the loss could not be computed.
     """
     several = list(subjects) if isinstance(subjects, Sequence) else [subject_of(subjects, task, roles)]
@@ -169,13 +172,11 @@ def example_scores(
         raise ConfigError("example_scores: names must be at least one, got none")
     check_different("example_scores", [each.label() for each in parsed])
     check_alike(several, "subjects")
+    check_same_examples(several, "subjects")
     baseline = named("example_scores", BASELINE)
     parsed = parsed if baseline in parsed else [baseline, *parsed]
     task = several[0].task
     ids, given = task.sources, task.given(task.sources)
-    for other in several[1:]:
-        if not torch.equal(other.task.sources, ids) or not torch.equal(other.task.given(ids), given):
-            raise ConfigError(f"{other.name!r} and {several[0].name!r} differ in training examples or labels")
     found, reasons = computed(parsed, lambda score: _pooled([score(subject) for subject in several]))
     if BASELINE not in found:
         raise ScoreError(f"not even the loss could be computed: {reasons[BASELINE]}")

@@ -19,6 +19,7 @@ from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError
 from mechmem.loggers.batches import NotingBatchSampler, as_labels, bare_loader, ids_of_rows
 from mechmem.training.config import MOST_SAVED
+from mechmem.training.going_on import step_of
 from mechmem.training.recorder import Recorder
 from mechmem.training.run import Run
 
@@ -139,7 +140,7 @@ class Watch:
             roles=self.roles,
             evaluations=evaluations,
             checkpoints=self.checkpoints,
-            resume=at or None,
+            resume=step_of(self.out, at),
         )
         self.run = self.recorder.run()
         self._passes, self._step, self._seen = 0, -1, False

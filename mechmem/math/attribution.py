@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechmem.core.config import check_whole
-from mechmem.core.stats import MOST_RESAMPLES, Estimate, rank_correlation
+from mechmem.core.stats import Estimate, check_resamples, rank_correlation
 
 
 def knn_shapley(
@@ -69,7 +68,7 @@ def datamodeling_score(
 
     Targets and networks are resampled together, so that the interval covers other targets and other subsets.
     """
-    check_whole("resamples", resamples, 1, MOST_RESAMPLES)
+    check_resamples(resamples)
     predicted = attributions @ member.T.astype(float)
     value = float(rank_correlation(predicted, outputs.T).mean())
     draw = np.random.default_rng(seed)

@@ -18,7 +18,7 @@ from mechmem.core.plugins import named
 from mechmem.core.roles import Roles
 from mechmem.core.score_tables import TableOfScores, computed
 from mechmem.core.scores import NeuronScores
-from mechmem.core.stats import bootstrap, rank_correlation
+from mechmem.core.stats import bootstrap, check_resamples, rank_correlation
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Task
@@ -77,6 +77,7 @@ class NeuronTable(TableOfScores[NeuronScores]):
             (neurons) and reason (why there is no correlation, or ""). The neurons of one network were trained together:
             the interval covers the sampling of neurons, not another training run.
         """
+        check_resamples(resamples)
         rows = []
         values = self.values.double().numpy()
         for left, right in itertools.combinations(range(len(self.names)), 2):

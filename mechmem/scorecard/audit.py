@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from mechmem.core.alike import check_alike
 from mechmem.core.arguments import checked
 from mechmem.core.arrays import Array, numbers
 from mechmem.core.config import check_different
 from mechmem.core.roles import Roles
 from mechmem.core.stats import proportion
-from mechmem.core.subject import Subject, check_alike
+from mechmem.core.subject import Subject
 from mechmem.core.task import Predictor, Task
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.layers.features import INPUTS

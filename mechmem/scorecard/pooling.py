@@ -64,7 +64,7 @@ def _pool_rows(rows: Sequence[Row]) -> Row:
     first = rows[0]
     splits = {name: _pool_cells([row.splits[name] for row in rows]) for name in first.splits}
     controls = {name: _pool_cells([row.controls[name] for row in rows]) for name in first.controls}
-    return dataclasses.replace(first, splits=splits, controls=controls)
+    return dataclasses.replace(first, splits=splits, controls=controls, n_test=min(row.n_test for row in rows))
 
 
 def _pool_cells(cells: Sequence[Cell]) -> Cell:

@@ -35,7 +35,7 @@ class Row:
         splits: a cell for each of the four splits; and `test_in_group`, the test cells without a factor of 0, if some
             symbol is not in the task's group.
         controls: test accuracy of the same extractor on each control that applies to it.
-        n_test: number of test examples.
+        n_test: number of test examples; of several runs, the least.
     """
 
     extractor: str

@@ -21,7 +21,7 @@ from mechmem.core.stats import across_runs, proportion
 from mechmem.core.storage import record
 from mechmem.core.subject import Subject, subject_of
 from mechmem.core.task import Ids, Task, check_places
-from mechmem.errors import ConfigError
+from mechmem.errors import ConfigError, unknown_name
 from mechmem.math.blocks import blocks
 from mechmem.models.reading.forward import check_logits
 from mechmem.plotting.lines import lines
@@ -82,7 +82,13 @@ class MemorizedSequences(Result):
         return prefix - 1
 
     def others(self, group: str) -> Bool[Tensor, " sequence"]:
-        """Return the never-shown sequences of a group: its controls, or else its held-out sequences."""
+        """Return the never-shown sequences of a group: its controls, or else its held-out sequences.
+
+        Raises:
+            UnknownNameError: there is no such group.
+        """
+        if group not in self.groups:
+            raise unknown_name("group of sequences", group, set(self.groups))
         own = [each == group for each in self.groups]
         found = {
             part: torch.tensor([here and each == part for here, each in zip(own, self.parts, strict=True)])

@@ -28,17 +28,27 @@ class Kept:
         folder: its folder in `measurements/`.
         kind: its kind.
         code: hash of a function's code; "" of everything that has a name of its own, and of older sweeps.
+        values: hash of what a function reads besides the network; "" likewise.
     """
 
     name: str
     folder: str
     kind: str
     code: str = ""
+    values: str = ""
 
-    def same(self, other: Kept) -> bool:
-        """Return whether two measurements of one name are the same, as far as is known."""
-        same_python = self.code.partition(":")[0] == other.code.partition(":")[0]
-        return self.kind == other.kind and (not same_python or self.code == other.code)
+    def differs(self, other: Kept) -> str:
+        """Return in what another measurement of this name differs, as far as is known; "" if in nothing."""
+        if self.kind != other.kind:
+            return f"of the kind {self.kind}"
+        if _differ(self.code, other.code):
+            return "with other code"
+        if _differ(self.values, other.values):
+            return (
+                "which read other values (its default arguments, what it closes over, the state of its object, or "
+                "globals and functions that it uses)"
+            )
+        return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Listing:
     @classmethod
     def of(cls, cells: Sequence[Cell], measurements: Sequence[Named]) -> Listing:
         """Return what a directory of these cells and measurements is of."""
-        kept = tuple(Kept(each.name, each.folder, each.kind, each.code) for each in measurements)
+        kept = tuple(Kept(each.name, each.folder, each.kind, each.code, each.values) for each in measurements)
         return cls(tuple(cells[0].values), {cell.config.digest: cell.values for cell in cells}, kept)
 
     @classmethod
@@ -87,6 +97,11 @@ class Listing:
         return {"format": FORMAT, "grid": list(self.grid), "cells": cells, "measurements": kept}
 
 
+def _differ(one: str, other: str) -> bool:
+    """Return whether two hashes of one version of Python differ; those of several say nothing."""
+    return one != other and one.partition(":")[0] == other.partition(":")[0]
+
+
 def check_directory(folder: Path, listing: Listing) -> None:
     """Refuse a directory that holds something else, or a sweep with other cells. Nothing is written.
 
@@ -110,8 +125,8 @@ def check_directory(folder: Path, listing: Listing) -> None:
     before = {each.name: each for each in found.measurements}
     for each in listing.measurements:
         measured = any((folder / "measurements" / each.folder).glob("*.json"))
-        if measured and each.name in before and not before[each.name].same(each):
-            other = f"{folder} holds another measurement {each.name!r}"
+        if measured and each.name in before and (how := before[each.name].differs(each)):
+            other = f"{folder} holds another measurement {each.name!r}, {how}"
             raise RunDirectoryError(f"{other}: give this one another name, or choose another directory")
     strange = [values for digest, values in found.cells.items() if digest not in listing.cells]
     if strange:

@@ -71,12 +71,18 @@ def check_distinct(cells: Sequence[Cell]) -> None:
     Raises:
         ConfigError: the message names both.
     """
-    seen: dict[str, Cell] = {}
-    for cell in cells:
-        before = seen.setdefault(cell.config.digest, cell)
-        if before is not cell:
-            both = f"{where(before.values)} and {where(cell.values)}"
+    seen: dict[str, int] = {}
+    for number, cell in enumerate(cells):
+        before = seen.setdefault(cell.config.digest, number)
+        if before != number:
+            one, other = where(cells[before].values), where(cell.values)
+            places = f"the {_th(before + 1)} and the {_th(number + 1)}"
+            both = f"{one} and {other}" if one != other else places + (f", both {one}" if one else "")
             raise ConfigError(f"two cells are the same training: {both}")
+
+
+def _th(number: int) -> str:
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def in_words(grid: Mapping[str, Sequence[Any]]) -> str:

@@ -7,8 +7,6 @@ import dataclasses
 import hashlib
 import numbers
 import re
-import sys
-import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,6 +16,7 @@ from mechmem.analyses.measuring import Kind, What, measurement
 from mechmem.core.config import check_different
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError, ScoreError
+from mechmem.sweeps.functions import code_of, values_of
 
 Function = Callable[[Subject], float | Mapping[str, float] | pd.DataFrame]
 
@@ -48,12 +47,13 @@ class Named:
 
     @property
     def code(self) -> str:
-        """Hash of a function's code after the version of Python, which compiles it its own way; else ""."""
-        compiled = getattr(self.what, "__code__", None)
-        if self.kind != "function" or compiled is None:
-            return ""
-        compiler = ".".join(map(str, sys.version_info[:2]))
-        return f"{compiler}:{hashlib.blake2b(_spelt(compiled), digest_size=8).hexdigest()}"
+        """Hash of a function's code, see `code_of`; else ""."""
+        return code_of(self.what) if self.kind == "function" else ""
+
+    @property
+    def values(self) -> str:
+        """Hash of what a function reads besides the network, see `values_of`; else ""."""
+        return values_of(self.what) if self.kind == "function" else ""
 
     def __call__(self, subject: Subject) -> pd.DataFrame:
         """Measure a run. What cannot be measured is one row with the reason."""
@@ -64,14 +64,6 @@ class Named:
             return _frame(self.what(subject.with_model(subject.copy_model())), self.name)
         except (MissingNeedError, ScoreError) as error:
             return pd.DataFrame({"reason": [str(error)]})
-
-
-def _spelt(code: types.CodeType) -> bytes:
-    """Return what compiled code does as bytes, that of the functions within it included; not where it stands."""
-    # Sets have another order in every process.
-    plain = [sorted(map(repr, each)) if isinstance(each, frozenset) else each for each in code.co_consts]
-    within = [_spelt(each) if isinstance(each, types.CodeType) else repr(each).encode() for each in plain]
-    return b"\0".join([code.co_code, *within, *(name.encode() for name in (*code.co_names, *code.co_varnames))])
 
 
 def named(measure: What | Function | Sequence[What | Function]) -> list[Named]:
@@ -100,18 +92,30 @@ def _named(what: Any) -> Named:
 
 
 def _frame(value: Any, name: str) -> pd.DataFrame:
-    """Return what a function gave as a table."""
+    """Return what a function gave as a table.
+
+    Raises:
+        ConfigError: it is no number, numbers by name, or table.
+    """
     if isinstance(value, pd.DataFrame):
         return value
+    parts = list(value.items()) if isinstance(value, Mapping) else [("", value)]
+    found = [(str(key), _number(each)) for key, each in parts]
+    for (key, number), (_, each) in zip(found, parts, strict=True):
+        if number is None:
+            what = f"a {type(each).__name__}{f' for {key!r}' if isinstance(value, Mapping) else ''}"
+            raise ConfigError(f"{name} must return a number, numbers by name, or a table; got {what}")
     if isinstance(value, Mapping):
-        return pd.DataFrame([{"quantity": str(key), "value": float(each)} for key, each in value.items()])
-    number = value
+        return pd.DataFrame([{"quantity": key, "value": number} for key, number in found])
+    return pd.DataFrame({"value": [number for _, number in found]})
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of any kind, also in an array or a tensor, or None."""
     if hasattr(value, "item"):
         with contextlib.suppress(TypeError, ValueError, RuntimeError):  # an array or a tensor of several
-            number = value.item()
-    if isinstance(number, numbers.Real):
-        return pd.DataFrame({"value": [float(number)]})
-    raise ConfigError(f"{name} must return a number, numbers by name, or a table; got a {type(value).__name__}")
+            value = value.item()
+    return float(value) if isinstance(value, numbers.Real) else None
 
 
 HEADLINES = {"extractor": "test", "structure": "kappa", "rule": "agreement"}

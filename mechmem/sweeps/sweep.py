@@ -67,8 +67,9 @@ def sweep(
             of task and training), or as its path ("task.noise.fraction"). A value may be a config ("model").
         out: the sweep's directory.
         measure: names that `mm.over_training` takes, such plugins, or functions of a network that return a number,
-            numbers by name, or a table; () to train only. A function is known by its name and its own code, not by that
-            of others that it calls.
+            numbers by name, or a table; () to train only. A function is known by its name, its code and all that this
+            reads: default arguments, what it closes over, the state of its object, globals, and functions and classes
+            of your own. A value that it changes itself, such as a list of calls, makes it another at the next call.
         engine: "local", processes of this machine; "inline", this process; "dask", "ray" or "slurm", a cluster.
         workers: number of processes, one thread each; by default as many as the machine or the cluster has.
         settings: settings of the engine, e.g. {"address": "tcp://head:8786"}.

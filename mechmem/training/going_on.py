@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+import torch
+from torch import nn
+
+from mechmem.core.config import check_whole
 from mechmem.core.files import sweep
 from mechmem.core.roles import Roles
 from mechmem.core.task import Task
@@ -16,26 +20,60 @@ from mechmem.training.observations import FOLDER, PATTERN, epochs_of, keep_until
 from mechmem.training.run import OPTIMIZER, STATE, Run
 
 
+def check_resumed(path: str | Path | None, step: int | None, steps: int) -> None:
+    """Check that there is a run to go on with from a step; from step 0 on it may also be new. Nothing is written.
+
+    Args:
+        path: the run directory; None for a temporary one.
+        step: number of updates that were made before; None for a new run.
+        steps: number of updates when the training will be over.
+
+    Raises:
+        ConfigError: it is not one of 0 … `steps`.
+        RunDirectoryError: there is no run.
+    """
+    if step is not None:
+        check_whole("resume", step, 0, steps)
+    if step and path is None:
+        raise RunDirectoryError(f"resume={step} goes on with the run in out, which was left out")
+    if step and not started(Path(path or "")):
+        raise RunDirectoryError(f"{path} holds no run to go on with; leave out resume={step} for a new one")
+
+
+def step_of(path: str | Path | None, at: int) -> int | None:
+    """Return the step from which a trainer's run goes on; None if it is recorded from here on, whatever was before."""
+    return at if at and path is not None and started(Path(path)) else None
+
+
 def opened(
-    run: Callable[[], Run], path: Path, config: TrainConfig | None, task: Task, roles: Roles, resume: int | None
+    run: Callable[[], Run],
+    path: Path,
+    model: nn.Module,
+    task: Task,
+    roles: Roles,
+    config: TrainConfig | None,
+    resume: int | None,
 ) -> History | None:
     """Begin a run, or check that there is one to go on with; return the evaluations of one that is gone on with.
 
     Args:
         run: opens the run, once there is one.
         path: the run directory.
-        config: the config of a run of `mm.train`; None for a user's loop.
+        model: the network.
         task: the task.
         roles: roles of the network's parts.
+        config: the config of a run of `mm.train`; None for a user's loop.
         resume: number of updates that were made before, in a user's loop; None for a new run.
 
     Raises:
-        RunDirectoryError: the directory holds another run, or something else.
+        RunDirectoryError: the directory holds another run, or something else, or was recorded with another network.
     """
     history = None
     if started(path) and not (config is None and only_begun(path)):
         if config is None and resume is not None:
-            history = cut_back(run(), resume)
+            found = run()
+            check_goes_on(found, model, resume)
+            history = cut_back(found, resume)
         elif config is None:
             raise RunDirectoryError(f"{path} already holds a run; choose another directory")
     elif not started(path) and strangers(path):
@@ -56,6 +94,29 @@ def only_begun(path: Path) -> bool:
     return not recorded and read_header(path).config is None
 
 
+def check_goes_on(run: Run, model: nn.Module, step: int) -> None:
+    """Check that a user's loop can go on with a run and this network. Nothing is written.
+
+    Raises:
+        RunDirectoryError: it is a run of `mm.train`, damaged, or of another network: of another architecture, or with
+            other weights than it saved at this step.
+    """
+    if run.config is not None:
+        raise RunDirectoryError(f"{run.path} holds a run of mm.train; choose another directory")
+    saved = run.checkpoint_steps()
+    if not saved:
+        return
+    nearest = max((each for each in saved if each <= step), default=saved[0])
+    stored, held = run.read_checkpoint(nearest, model), model.state_dict()
+    other = [name for name, tensor in stored.items() if not torch.equal(tensor, held[name].cpu())]
+    if nearest == step and other:
+        raise RunDirectoryError(
+            f"{run.path} was recorded with another network: at step {step} it saved other weights than the model has "
+            f"({', '.join(other[:3])}{', …' if len(other) > 3 else ''}); load them before you go on, as from "
+            f"mm.load({str(run.path)!r}, model=model, task=task, step={step}).model"
+        )
+
+
 def cut_back(run: Run, step: int) -> History:
     """Return a run to a step at which its loop had saved its network.
 
@@ -67,10 +128,8 @@ def cut_back(run: Run, step: int) -> History:
         the evaluations up to that step.
 
     Raises:
-        RunDirectoryError: it is a run of `mm.train`, or damaged.
+        RunDirectoryError: it is damaged.
     """
-    if run.config is not None:
-        raise RunDirectoryError(f"{run.path} holds a run of mm.train; choose another directory")
     history = run.read_history().up_to(step)
     (run.path / "finished.json").unlink(missing_ok=True)
     write_history(run.path, history)

@@ -22,7 +22,7 @@ from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError, TrainingFailedError
 from mechmem.training.config import MOST_STEPS, Loss, TrainConfig, chosen_steps
 from mechmem.training.evaluate import check_runs, evaluate
-from mechmem.training.going_on import discard_before, opened
+from mechmem.training.going_on import check_resumed, discard_before, opened
 from mechmem.training.header import started
 from mechmem.training.history import History, append, flush, no_history, write_history
 from mechmem.training.observations import epochs_of
@@ -55,14 +55,14 @@ class Recorder:
         loss: the training loss, for the history's `train_loss`.
         evaluations: number of log-spaced evaluations after step 0, or the steps; without any, the end is evaluated.
         checkpoints: number of log-spaced checkpoints after step 0, or the steps themselves.
-        resume: number of updates that the network had made when it was saved; the loop goes on from there with the run
-            in `out`, and what the run holds of later steps is deleted. None for a new run.
+        resume: number of updates that the network had made when it was saved, and is again as it was; the loop goes on
+            from there with the run in `out`, and what the run holds of later steps is deleted. None for a new run.
 
     Raises:
         ConfigError: there is no such loss, the number of steps is not positive, a step is not one of them, or the
             network does not run on the task's inputs.
         RunDirectoryError: the directory holds a run or something else, cannot be written, or another process writes to
-            it.
+            it; or there is no run to go on with, or not of this network as it was saved at that step.
         TrainingFailedError: the disk is full.
     """
 
@@ -86,8 +86,7 @@ class Recorder:
         check_choice("loss", loss, get_args(Loss))
         check_whole("steps", steps, 1, MOST_STEPS)
         self.steps = steps
-        if resume is not None:
-            check_whole("resume", resume, 0, steps)
+        check_resumed(out, resume, steps)
         self.evaluate_at = chosen_steps("evaluations", steps, evaluations)
         self.checkpoint_at = chosen_steps("checkpoints", steps, checkpoints)
         if config is None and self.evaluate_at:
@@ -104,7 +103,7 @@ class Recorder:
             if config is None:
                 held.enter_context(files.alone(self.path))
             try:
-                history = opened(self.run, self.path, config, task, roles, resume)
+                history = opened(self.run, self.path, model, task, roles, config, resume)
             except OSError as error:
                 raise files.cannot_write(self.path, error) from error
             self._place = files.identity(self.path)

@@ -210,6 +210,7 @@ over_training(s, 'raw', steps=5)                       | steps must be
 detect_label_noise(None)                               | table must be an ExampleTable
 detect_label_noise(table, seed=-1)                     | seed
 detect_label_noise(table, resamples=0)                 | resamples
+detect_label_noise(table, resamples=1)                 | resamples must be a whole number of at least 2
 choose_removals(None, 'margin', 3)                     | table must be an ExampleTable
 choose_removals(table, 'margin', -3)                   | count
 choose_removals(table, 'margin', 3, seed=-1)           | seed
@@ -227,6 +228,9 @@ attribution_quality(s, None)                           | methods must be
 attribution_quality(s, [])                             | methods must be at least one
 attribution_quality(s, networks=1)                     | networks must be a whole number of at least 2
 attribution_quality(s, left_out=-1)                    | left_out
+attribution_quality(s, left_out=2)                     | left_out must be 0, or at least 3
+attribution_quality(s, left_out=10**6)                 | left_out must be at most
+attribution_quality(s, resamples=1)                    | resamples must be a whole number of at least 2
 attribution_quality(s, removals=5)                     | removals must be
 attribution_quality(s, removals=[0])                   | number of removed examples
 attribution_quality(s, flipped=0)                      | flipped
@@ -447,7 +451,7 @@ card.save('/proc/x')                                   | /proc
 card.save(None)                                        | path must be
 card.row('nope')                                       | no row of this scorecard 'nope'
 table.against('margin', seed=-1)                       | seed
-table.against('margin', resamples=0)                   | resamples
+table.against('margin', resamples=1)                   | resamples must be a whole number of at least 2
 over.plot([])                                          | at least one measurement
 task.cell(0.5, 0)                                      | a must be a whole number
 task.batch(None)                                       | ids must be whole numbers
@@ -462,6 +466,8 @@ image_task.batch(torch.tensor([-1]))                   | no example id -1
 image_task.true(torch.tensor([-1]))                    | no example id -1
 Recorder(model, task, steps=3, resume=4)               | resume must be at most 3
 Recorder(model, task, steps=3, resume='a')             | resume must be a whole number
+Recorder(model, task, steps=3, resume=2)               | the run in out, which was left out
+Recorder(model, task, steps=3, resume=2, out='nothing') | nothing holds no run to go on with
 recorder.observe(None, logits)                         | ids must be at least one example id
 recorder.observe(torch.tensor(3), logits)              | ids must be at least one example id
 recorder.observe(task.train_ids, None)                 | returns a NoneType, not logits

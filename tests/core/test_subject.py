@@ -1,6 +1,3 @@
-import dataclasses
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +6,6 @@ from torch.nn.utils import prune
 
 import mechmem as mm
 from mechmem.core.ids import check_ids
-from mechmem.core.subject import check_alike
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
 
@@ -170,31 +166,6 @@ def test_a_pruned_network_can_be_copied():
     with torch.no_grad():
         copied[0].weight_orig.zero_()
     assert model[0].weight_orig.any() and not torch.equal(copied(inputs), model(inputs))
-
-
-def test_only_networks_that_were_trained_alike_are_pooled(tiny_config, tiny_run, tmp_path):
-    def trained(**changed):
-        return mm.train(dataclasses.replace(tiny_config, **changed), progress=False)
-
-    alike = trained(seed=1, task=dataclasses.replace(tiny_config.task, seed=1), checkpoints=1)
-    check_alike([tiny_run, alike], "subject")
-    noisier = dataclasses.replace(tiny_config.task, noise=mm.LabelNoise(0.5))
-    for other, said in ((trained(task=noisier, seed=1), "task.noise.fraction"), (trained(lr=0.02), "differ in lr")):
-        with pytest.raises(ConfigError, match=said):
-            check_alike([tiny_run, other], "subject")
-    shutil.copytree(tiny_run.run.path, tmp_path / "copy")
-    with pytest.raises(ConfigError, match="given twice"):
-        check_alike([tiny_run, mm.load(tmp_path / "copy")], "subject")
-    again = trained(evaluations=3)
-    for state in (
-        mm.load(tiny_run.run.path, step=0),
-        mm.load(tmp_path / "copy", step=0),
-        mm.load(again.run.path, step=0),
-    ):
-        with pytest.raises(
-            ConfigError, match="must be networks of several trainings, but .* mm.over_training measures"
-        ):
-            check_alike([tiny_run, alike, state], "subject")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechmem as mm
-from mechmem.errors import ConfigError, MissingNeedError, UnknownNameError
+from mechmem.errors import ConfigError, MissingNeedError, NotFiniteError, UnknownNameError
 from mechmem.examples.example_gradients import ExampleGradients
 from mechmem.models.reading.kronecker_factors import drawn_labels
 
@@ -46,6 +46,22 @@ def test_a_score_is_the_influence_of_an_example_on_itself(method, make):
     some = mm.influence(subject, ids[[5, 2]], subject.task.test_ids[:3], method=method)
     whole = mm.influence(subject, targets=subject.task.test_ids, method=method)
     torch.testing.assert_close(some.values, whole.values[:3][:, [5, 2]], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", [1e12, 1e25, 1e36])
+def test_what_is_too_large_for_numbers_is_said_and_stops_no_other_score(scale):
+    torch.manual_seed(0)
+    inputs, given = torch.randn(46, 4) * scale, torch.arange(46) % 3
+    task = mm.ArrayTask(inputs, given, given, torch.arange(46) < 40)
+    subject = mm.Subject(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)), task)
+    table = mm.example_scores(subject, METHODS[:-1])
+    assert "loss" in table.scores and all(each.values.isfinite().all() for each in table.scores.values())
+    for method in METHODS[:-1]:
+        try:
+            assert mm.influence(subject, method=method).values.isfinite().all()
+        except NotFiniteError as error:
+            assert "NaN or infinite" in str(error)
+            assert scale > 1e20 and method in table.reasons
 
 
 def test_products_of_gradients():

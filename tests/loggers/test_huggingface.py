@@ -121,7 +121,7 @@ def test_wrong_labels_have_low_margins_over_training(task, tmp_path):
     callback = mm.HuggingFaceCallback(task, out=tmp_path / "run")
     trainer(task, tmp_path, callback, learning_rate=0.01, num_train_epochs=20).train()
     subject = opened(tmp_path / "run", task)
-    table = mm.detect_label_noise(mm.example_scores(subject, ["aum", "confidence", "loss"]), resamples=1).to_frame()
+    table = mm.detect_label_noise(mm.example_scores(subject, ["aum", "confidence", "loss"]), resamples=2).to_frame()
     found = table[table["figure"] == "auroc"].set_index("score")["value"]
     assert found["aum"] > 0.9 and found["confidence"] > 0.9
 

@@ -10,7 +10,7 @@ from recorded_trainings import Network, Rows, check_observed, hooks_on, planted_
 from torch.utils.data import DataLoader
 
 import mechmem as mm
-from mechmem.errors import ConfigError
+from mechmem.errors import ConfigError, RunDirectoryError
 
 # Importing it takes longer than training.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -112,6 +112,31 @@ def test_a_training_goes_on_with_its_run(task, tmp_path):
     after = opened(tmp_path / "run", task).run.observations()
     assert after.step.tolist() == [6, 12, 18, 24, 30] and (after.count == 1).all()
     assert torch.equal(after.loss[:2], before.loss[:2])
+    # What was not recorded before is recorded from here on.
+    third = mm.LightningCallback(task, model="net", out=tmp_path / "new")
+    trainer([third], max_epochs=5).fit(Module(0.5), loader(task), ckpt_path=saved, weights_only=False)
+    assert opened(tmp_path / "new", task).run.observations().step.tolist() == [18, 24, 30]
+
+
+def test_a_training_goes_on_with_the_network_that_was_saved_only(task, tmp_path):
+    save = lightning.callbacks.ModelCheckpoint(tmp_path / "saved", every_n_epochs=1, save_top_k=-1)
+
+    def callback():
+        return mm.LightningCallback(task, model="net", out=tmp_path / "run", checkpoints=[0, 12])
+
+    trainer([callback(), save], max_epochs=3).fit(Module(0.5), loader(task))
+    (saved,) = (tmp_path / "saved").glob("epoch=1-*")
+    held = torch.load(saved, weights_only=False)
+    right = {name: each.clone() for name, each in held["state_dict"].items()}
+    held["state_dict"] = {name: each + 1 for name, each in right.items()}
+    torch.save(held, tmp_path / "other.ckpt")
+    with pytest.raises(RunDirectoryError, match="at step 12 it saved other weights"):
+        trainer([callback()], max_epochs=5).fit(
+            Module(0.5), loader(task), ckpt_path=tmp_path / "other.ckpt", weights_only=False
+        )
+    assert opened(tmp_path / "run", task).run.finished()["step"] == 18
+    trainer([callback()], max_epochs=5).fit(Module(0.5), loader(task), ckpt_path=saved, weights_only=False)
+    assert opened(tmp_path / "run", task).run.finished()["step"] == 30
 
 
 def test_a_training_that_raises_leaves_nothing_behind(task, tmp_path):

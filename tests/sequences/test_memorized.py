@@ -97,6 +97,13 @@ def test_exposure_is_a_rank_among_the_never_shown_of_the_same_group():
             assert math.isnan(ranks[number])
 
 
+def test_a_group_that_is_not_there_is_refused():
+    found = mm.memorized_sequences(lookup(), 3)
+    assert found.others("passage").any()
+    with pytest.raises(UnknownNameError, match="no group of sequences 'passages'. Did you mean 'passage'"):
+        found.others("passages")
+
+
 def test_a_network_that_knows_nothing_has_no_exposure_to_speak_of():
     rows = torch.randint(9, (300, 6), generator=torch.Generator().manual_seed(0))
     task = mm.SequenceTask(rows, split=["train"] * 100 + ["test"] * 100 + ["control"] * 100)

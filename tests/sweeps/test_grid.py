@@ -111,8 +111,10 @@ def test_configs_are_told_apart_by_the_settings_in_which_they_differ():
     assert both[0].values["model"] == "mlp" and both[1].values["d_model"] == 8 and both[0].values["d_model"] is None
     with pytest.raises(ConfigError, match="no config"):
         given_cells([])
-    with pytest.raises(ConfigError, match="same training"):
+    with pytest.raises(ConfigError, match="two cells are the same training: the 1st and the 2nd$"):
         given_cells([BASE, BASE])
+    with pytest.raises(ConfigError, match="the same training: the 2nd and the 4th, both fraction=0.2, seed=0"):
+        given_cells([*configs[:3], configs[1]])
 
 
 def test_numpy_values_are_those_of_python():

@@ -162,12 +162,14 @@ def test_a_function_may_return_a_number_of_any_kind(value, tmp_path):
 
 
 @pytest.mark.parametrize("value", [None, "2", [1, 2], torch.ones(2)])
-def test_a_function_that_returns_no_number_fails_its_cell(value, tmp_path):
+@pytest.mark.parametrize("named", [False, True])
+def test_a_function_that_returns_no_number_fails_its_cell(named, value, tmp_path):
     def number(subject):
-        return value
+        return {"a": 1, "b": value} if named else value
 
     (reason,) = sweep(tmp_path / "s", {"seed": [0]}, measure=[number]).to_frame()["reason"]
-    assert reason == f"number must return a number, numbers by name, or a table; got a {type(value).__name__}"
+    got = f"a {type(value).__name__}" + " for 'b'" * named
+    assert reason == f"number must return a number, numbers by name, or a table; got {got}"
 
 
 def test_shares_are_disjoint_and_together_everything(tmp_path):

@@ -47,7 +47,7 @@ def trained(task, out, epochs=3, *, lr=0.5, labels=True, **settings):
     """A user's own loop over shuffled minibatches; also what each pass said of each example."""
     model, draw = network(), torch.Generator().manual_seed(2)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    recorder = mm.Recorder(model, task, steps=epochs * 4, out=out, evaluations=2, checkpoints=2, **settings)
+    recorder = mm.Recorder(model, task, steps=epochs * 4, out=out, evaluations=2, **{"checkpoints": 2, **settings})
     recorder(0)
     step, said = 0, np.full((epochs, 3, TRAINED), np.nan)
     for epoch in range(epochs):
@@ -305,7 +305,30 @@ def test_a_run_to_go_on_with_must_be_this_loop_s(task, tmp_path, tiny_config):
     with pytest.raises(RunDirectoryError, match=r"holds a run of mm\.train"):
         mm.Recorder(subject.model, subject.task, steps=12, out=tmp_path / "trained", resume=8)
     assert contents(tmp_path / "trained") == before
-    assert mm.Recorder(network(), task, steps=12, out=tmp_path / "new", resume=8).rows == []
+    for out, said in ((tmp_path / "new", "holds no run to go on with"), (None, "the run in out, which was left out")):
+        with pytest.raises(RunDirectoryError, match=said):
+            mm.Recorder(network(), task, steps=12, out=out, resume=8)
+    assert not (tmp_path / "new").exists()
+    assert mm.Recorder(network(), task, steps=12, out=tmp_path / "new", resume=0).rows == []
+
+
+def test_a_run_goes_on_with_its_own_network_only(task, tmp_path):
+    model, recorder, _ = trained(task, tmp_path / "run", checkpoints=[0, 8, 12])
+    before, settings = contents(tmp_path / "run"), {"steps": 12, "out": tmp_path / "run", "checkpoints": [0, 8, 12]}
+    last = model.state_dict()
+    with pytest.raises(RunDirectoryError, match=r"another network: at step 8 it saved other weights .*step=8\)"):
+        mm.Recorder(network(), task, resume=8, **settings)
+    wide = nn.Sequential(nn.Linear(6, 99), nn.ReLU(), nn.Linear(99, CLASSES))
+    for step in (7, 8):  # there is no checkpoint of step 7
+        with pytest.raises(RunDirectoryError, match="a network of another shape"):
+            mm.Recorder(wide, task, resume=step, **settings)
+    assert contents(tmp_path / "run") == before
+    saved = mm.load(tmp_path / "run", model=network(), task=task, step=8).model
+    mm.Recorder(saved, task, resume=8, **settings).close()
+    assert mm.load(tmp_path / "run", model=network(), task=task).run.checkpoint_steps() == [0, 8]
+    changed = network()
+    changed.load_state_dict(last)
+    mm.Recorder(changed, task, resume=7, **settings)  # it may have been saved elsewhere
 
 
 def test_an_example_takes_five_bytes_an_epoch(tmp_path):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
+from mechmem.core.alike import check_alike
 from mechmem.core.arguments import checked
-from mechmem.core.subject import Subject, check_alike
+from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.models.networks.mlp import HookedMLP
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mechmem.core.inputs import run_on
 from mechmem.core.randomness import generator
 from mechmem.core.subject import Subject
-from mechmem.errors import MissingNeedError
+from mechmem.errors import MissingNeedError, NotFiniteError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import block_rows, device_of, differentiating, full_precision
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
@@ -103,6 +103,7 @@ def kronecker_factors(
 
     Raises:
         MissingNeedError: a layer acts several times in a pass.
+        NotFiniteError: a factor is NaN or infinite, as of inputs whose squares are too large.
     """
     model, device = subject.model, device_of(subject.model)
     modules = {name: model.get_submodule(name) for name in layers}
@@ -137,6 +138,10 @@ def kronecker_factors(
             for name, slope in zip(reached, slopes, strict=True):
                 s = _rows(modules[name], slope, None if labelling.weights is None else labelling.weights[part])
                 sums[name] = sums[name][0], sums[name][1] + (s.T @ s).double().cpu()
+    for name, factors in sums.items():
+        for what, factor in zip(("inputs", "gradients"), factors, strict=True):
+            if not factor.isfinite().all():
+                raise NotFiniteError(f"the squared {what} of the layer {name!r} are NaN or infinite: scale its inputs")
     return sums
 
 

@@ -113,7 +113,7 @@ def finding_averaged(subject: Subject) -> Rows:
 
 
 def _areas(subject: Subject, several: list[Subject]) -> dict[str, float]:
-    table = detect_label_noise(example_scores(several, (SELF, "learning_speed")), resamples=1).to_frame()
+    table = detect_label_noise(example_scores(several, (SELF, "learning_speed")), resamples=2).to_frame()
     rows = table.loc[table["figure"] == "auroc"]
     return dict(zip(rows["score"], rows["value"], strict=True))
 
