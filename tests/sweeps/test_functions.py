@@ -121,7 +121,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("made", MAKERS)
-@pytest.mark.parametrize(("value", "other"), VALUES, ids=repr)
+@pytest.mark.parametrize(("value", "other"), VALUES)
 def test_another_value_is_another_measurement_and_the_same_one_is_not(made, value, other):
     one, same, changed = made(value), made(value), made(other)
     assert values_of(one) == values_of(same) != values_of(changed)
