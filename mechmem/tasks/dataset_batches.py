@@ -125,6 +125,8 @@ class Batches:
         self._wanted = None if inputs is None else [inputs] if isinstance(inputs, str) else [*inputs]
         left = [name for name in source.columns if name not in apart] if self._wanted is None else self._wanted
         self._features = left if source.tabular and collate is None else None
+        self._place: str | int | None = None
+        self._found = False
 
     def check_columns(self, items: list[Any], rows: Sequence[int]) -> None:
         """Refuse rows of a table whose features are no numbers.
@@ -156,14 +158,18 @@ class Batches:
         if (found := rows_of(batch)) != len(items):
             made = "no tensors" if found < 0 else f"{found} rows"
             raise ConfigError(f"collate made {made} of {len(items)} items: it must keep every example, and each once")
+        place = self._place if self._found else place_of_label(self._key, batch, labels if self._collate else [])
+        if len({*map(str, labels)}) > 1:
+            # Of several labels at once; a batch of one may have its number anywhere.
+            self._place, self._found = place, True
         if self._collate is not None and labels:
-            check_labels(batch, self._key, labels, where)
-        return self._inputs_of(batch)
+            check_labels(batch, place, labels, where)
+        return self._inputs_of(batch, place)
 
-    def _inputs_of(self, batch: Any) -> Inputs:
+    def _inputs_of(self, batch: Any, place: str | int | None) -> Inputs:
         names = self._inputs
         if isinstance(batch, Mapping):
-            left_out = self._apart | {RENAMED.get(name, name) for name in self._apart}
+            left_out = self._apart | {RENAMED.get(name, name) for name in self._apart} | {place}
             chosen = [key for key in batch if key not in left_out] if self._wanted is None else self._wanted
             if names is None:
                 check_leak(chosen, self._key, self._apart, self._source.name)
@@ -178,8 +184,8 @@ class Batches:
             found = {name: batch[name].detach() for name in chosen}
             return found[names] if isinstance(names, str) else NamedInputs(found)
         parts = list(batch) if isinstance(batch, tuple | list) else [batch]
-        if isinstance(key := place_of_label(self._key, batch), int):
-            del parts[key]
+        if isinstance(place, int):
+            del parts[place]
         if len(parts) == 1 and isinstance(parts[0], Tensor) and (names is None or isinstance(names, str)):
             return parts[0].detach()
         several = self._wanted or []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from mechmem.core.in_words import shown
 from mechmem.core.inputs import Inputs, NamedInputs
 from mechmem.errors import ConfigError
 from mechmem.tasks.dataset_splits import is_missing, plain_value
+from mechmem.tasks.image_folders import LABEL_COLUMNS
 
 SAMPLE = 8
 """Items that are collated together and each alone, when the task is made."""
@@ -28,46 +30,88 @@ def same_label(one: Any, other: Any) -> bool:
     return is_missing(one) and is_missing(other) if is_missing(one) or is_missing(other) else one == other
 
 
-def place_of_label(key: str | int | None, batch: Any) -> str | int | None:
+def place_of_label(key: str | int | None, batch: Any, labels: Sequence[Any]) -> str | int | None:
     """Return where the labels are in a batch, or None if it holds none.
+
+    A collate function may make anything of items: they are where they were in the items, if their values are, and else
+    where their values are.
 
     Args:
         key: where the label is in an item.
         batch: what collate returned.
+        labels: the items' labels; none if they are not to be looked for.
+
+    Raises:
+        ConfigError: their values are at several other places.
     """
     if isinstance(batch, Mapping):
-        return next((name for name in (key, RENAMED.get(str(key))) if name is not None and name in batch), None)
-    if not isinstance(key, int) or not isinstance(batch, tuple | list) or len(batch) < 2:
+        parts = dict(batch)
+        names = [key, RENAMED.get(str(key))] if isinstance(key, str) else [*LABEL_COLUMNS] if key is not None else []
+        usual = next((name for name in names if name in parts), None)
+    elif isinstance(batch, tuple | list) and len(batch) > 1:
+        parts = dict(enumerate(batch))
+        usual = min(key, len(batch) - 1) if isinstance(key, int) else None  # one that joins inputs leaves it last
+    else:
         return None
-    return min(key, len(batch) - 1)  # a function that joins inputs leaves the label last
+    # Those given apart are in no item that could be sorted.
+    fitting = [place for place, part in parts.items() if labels and _holds(part, labels, in_order=key is None)]
+    if usual in fitting or not fitting:
+        return usual
+    if len(fitting) > 1:
+        raise ConfigError(
+            f"collate puts the labels at {' and '.join(map(repr, fitting))}: let it return them once, as the network "
+            "must not see them"
+        )
+    return fitting[0]
 
 
-def check_labels(batch: Any, key: str | int | None, labels: Sequence[Any], where: Callable[[int], str]) -> None:
+def _values(part: Any) -> list[Any]:
+    """Return one label per row of a part of a batch, of one-hot rows the place of the largest; [] if it holds none."""
+    if isinstance(part, Tensor):
+        rows = part.detach()
+        if rows.ndim == 2 and rows.shape[1] > 1 and bool((rows >= 0).all()):
+            sums = rows.sum(1, dtype=torch.float64)
+            rows = rows.argmax(1) if bool(((sums - 1).abs() < ROUNDING).all()) else rows
+        rows = rows[:, 0] if rows.ndim == 2 and rows.shape[1] == 1 else rows
+        return rows.tolist() if rows.ndim == 1 else []
+    found = plain_value(part)
+    found = [plain_value(each) for each in found] if isinstance(found, list | tuple) else []
+    return [] if any(isinstance(each, list) for each in found) else found
+
+
+def _holds(part: Any, labels: Sequence[Any], *, in_order: bool) -> bool:
+    """Return whether a part of a batch has the labels, or a number for each name."""
+    found = _values(part)
+    if len(found) != len(labels) or any(is_missing(each) for each in (*found, *labels)):
+        return False
+    named = [isinstance(each, str) for each in (*found, *labels)]
+    if all(named) or not any(named):
+        return found == [*labels] if in_order else Counter(found) == Counter(labels)
+    return len({*found}) == len({*labels}) == len({*zip(found, labels, strict=True)}) > 1
+
+
+def check_labels(batch: Any, place: str | int | None, labels: Sequence[Any], where: Callable[[int], str]) -> None:
     """Refuse a batch whose labels are not those of its items, in their order.
 
     Labels in another form (one-hot rows, numbers for names) are compared as far as they can be.
 
     Args:
         batch: what collate returned.
-        key: where the label is in an item.
+        place: where the labels are in it.
         labels: the items' labels.
         where: returns an item in words, by its place.
 
     Raises:
         ConfigError: one is another.
     """
-    place = place_of_label(key, batch)
-    if place is None:
+    if place is None or not (found := _values(batch[place])):
         return
     under = f"under {place!r}" if isinstance(place, str) else f"at place {place}"
-    found = plain_value(batch[place].detach() if isinstance(batch[place], Tensor) else batch[place])
-    found = [plain_value(each) for each in found] if isinstance(found, list | tuple) else [found]
     if len(found) != len(labels):
         raise ConfigError(f"collate made {len(found)} labels of {len(labels)} items, {under}: give each its own")
     forms = dict[Any, Any]()
-    for row, (own, each) in enumerate(zip(labels, found, strict=True)):
-        one = each[0] if isinstance(each, list) and len(each) == 1 else each
-        if same_label(own, one) or isinstance(own, list) or isinstance(one, list):
+    for row, (own, one) in enumerate(zip(labels, found, strict=True)):
+        if same_label(own, one) or isinstance(own, list):
             continue
         if isinstance(own, str) == isinstance(one, str) or not same_label(forms.setdefault(own, one), one):
             raise ConfigError(

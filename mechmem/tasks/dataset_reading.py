@@ -246,7 +246,7 @@ class Reader:
         """
         if not rows:
             return self.batch([0])[:0]  # with the shape and names of every batch
-        labels = [] if self.key is None else [(self._labels or ())[row] for row in rows]
+        labels = [self._labels[row] for row in rows] if self._labels else []
         return self._batches.of(self._read(rows), labels, rows)
 
     def check_collate(self) -> None:
@@ -258,6 +258,10 @@ class Reader:
         if self._collate is None:
             return
         rows = np.linspace(0, len(self._source) - 1, min(SAMPLE, len(self._source))).round().astype(int).tolist()
+        labels = self._labels or []
+        # With two labels at least, so that they are told from other numbers.
+        other = next((row for row, label in enumerate(labels) if not same_label(label, labels[rows[0]])), rows[0])
+        rows = rows if other in rows else [*rows[:-1], other]
         self.batch(rows)
         try:
             self._read(rows)

@@ -28,6 +28,15 @@ def parts(items):
     return [x for x, _ in items], torch.tensor([label for _, label in items])
 
 
+def parts_of(items):
+    rows, labels = parts(items)
+    return torch.stack(rows), labels
+
+
+def told(items):
+    return torch.tensor([each["label"] for each in items])
+
+
 def padded(items, side="right"):
     rows, labels = parts(items)
     return pad_sequence(rows, batch_first=True, padding_side=side), labels
@@ -112,6 +121,59 @@ def test_padding_and_labels_in_another_form_are_no_fault(name):
     task = mm.DatasetTask(data, collate=collate)
     inputs, labels = task.batch(task.train_ids[[5, 0, 3]])
     assert len(inputs) == 3 and labels.tolist() == task.given(task.train_ids[[5, 0, 3]]).tolist()
+
+
+NAMED = [{"x": x, "label": label} for x, label in PAIRS]
+
+
+def lengths_between(items):
+    rows, labels = padded(items)
+    return rows, torch.tensor([len(x) for x, _ in items]), labels
+
+
+ELSEWHERE = {
+    "a mapping of tuples": (PAIRS, named, None, {"x": X[:3]}),
+    "under another name": (
+        NAMED,
+        lambda items: {"x": torch.stack([each["x"] for each in items]), "y": told(items)},
+        None,
+        {"x": X[:3]},
+    ),
+    "before the input": (PAIRS, lambda items: parts_of(items)[::-1], None, {"": X[:3]}),
+    "a tuple of mappings": (
+        NAMED,
+        lambda items: (torch.stack([each["x"] for each in items]), told(items)),
+        None,
+        {"": X[:3]},
+    ),
+    "behind two inputs": (TEXTS, lengths_between, ["a", "b"], {"b": torch.tensor([1, 2, 3])}),
+    "one-hot, before": (PAIRS, lambda items: (torch.eye(2)[parts(items)[1]], parts_of(items)[0]), None, {"": X[:3]}),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_label_is_no_input_wherever_a_function_puts_it(name):
+    data, collate, inputs, wanted = ELSEWHERE[name]
+    task = mm.DatasetTask(data, collate=collate, inputs=inputs)
+    for count in (3, 1):
+        found, labels = task.batch(task.ids[:count])
+        tensors = {"": found} if isinstance(found, torch.Tensor) else found.tensors
+        assert (
+            {*wanted} <= {*tensors} and len(tensors) == len(inputs or wanted) and labels.tolist() == Y[:count].tolist()
+        )
+        assert all(torch.equal(tensors[key], each[:count]) for key, each in wanted.items())
+
+
+def test_labels_that_are_given_apart_are_no_input_either():
+    task = mm.DatasetTask(PAIRS, label=Y, collate=default_collate)
+    assert torch.equal(task.batch(task.ids[:3])[0], X[:3])
+
+
+def test_labels_at_two_places_are_refused():
+    with pytest.raises(ConfigError, match="collate puts the labels at 'a' and 'b'"):
+        mm.DatasetTask(
+            NAMED, collate=lambda items: {"x": torch.zeros(len(items), 2), "a": told(items), "b": told(items)}
+        )
 
 
 def test_a_batch_that_is_sorted_later_on_is_refused_then():

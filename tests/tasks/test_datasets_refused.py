@@ -160,7 +160,7 @@ REFUSED = {
     "leak": (lambda: mm.DatasetTask(FRAME, label=Y), "label is given apart, so that 'label' of train would be an"),
     "leak-of-items": (lambda: mm.DatasetTask(DICTS, label=Y), "label is given apart, so that 'label' of train"),
     "leak-of-a-batch": (
-        lambda: mm.DatasetTask(HF, label=Y, collate=torch.utils.data.default_collate).batch(IDS),
+        lambda: mm.DatasetTask(HF, label=Y.roll(1), collate=torch.utils.data.default_collate),
         "label is given apart, so that 'label' of train",
     ),
     "column-twice": (
