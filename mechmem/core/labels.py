@@ -73,6 +73,8 @@ def labels(
     names, classes = np.unique(np.concatenate([np.asarray(found[name]) for name in named]), return_inverse=True)
     plain = [*map(str, names)]
     ordered = sorted(plain, key=int) if order is None and all(map(_is_whole, plain)) else [*(order or plain)]
+    if ordered and ordered[0].startswith("-") and all(map(_is_whole, ordered)):
+        raise ConfigError(f"{' and '.join(named)} hold {ordered[0]!r} as a name: pass numbers, of which −1 is no class")
     place = {name: number for number, name in enumerate(ordered)}
     if stranger := next((name for name in plain if name not in place), None):
         raise ConfigError(f"{' and '.join(named)} hold {shown(stranger)}, which is none of the categories")

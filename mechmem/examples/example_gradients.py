@@ -25,16 +25,13 @@ from mechmem.models.hooks.hooking import warn_of_leftovers
 from mechmem.models.hooks.running import block_rows, device_of, differentiating, full_precision
 from mechmem.models.networks.masks import SAME_FOR_ALL
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
-from mechmem.models.reading.forward import logits_of
+from mechmem.models.reading.forward import check_scale
 from mechmem.models.reading.separate import check_subject
 
 Labels = Int[Tensor, " example"]
 
 AT_ONCE = 2**25
 """Numbers in the gradients of the examples of one block: 128 MB in float32."""
-
-SAMPLE = 64
-"""Examples whose logits are looked at first."""
 
 MOST_HELD = 2**29
 """Most numbers of gradients that a method may hold: 2 GB in float32."""
@@ -66,8 +63,7 @@ class ExampleGradients:
     def __init__(self, subject: Subject, parameters: str = ""):
         warn_of_leftovers(subject.model)
         check_subject(subject)
-        # Which refuses probabilities: their cross-entropy is no loss.
-        logits_of(subject.model, subject.task, subject.task.sources[:SAMPLE], subject.roles.output)
+        check_scale(subject)
         self.subject = subject.with_model(subject.copy_model().eval())
         self.chosen = chosen_parameters(self.subject.model, parameters)
         # Otherwise the passes would also keep what is needed for gradients of everything at once.

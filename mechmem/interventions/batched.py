@@ -18,6 +18,7 @@ from mechmem.core.in_words import reason
 from mechmem.errors import MechmemError
 from mechmem.math.blocks import blocks
 from mechmem.models.hooks.running import full_precision
+from mechmem.models.reading.forward import refuse_probabilities
 
 Method = Literal["vmap", "loop"]
 Masks = tuple[Bool[Tensor, "..."], ...]
@@ -82,7 +83,9 @@ class Batched:
                     at_once, reference = (at_once, None) if logits is not None else (1, None)
                 if logits is None:
                     logits = torch.stack([forward(tuple(m[i] for m in part)) for i in range(len(part[0]))])
-                yield chosen, block, full_precision(logits).cpu()
+                found = full_precision(logits).cpu()
+                refuse_probabilities(found[0])
+                yield chosen, block, found
 
     def _measure(self, forward: Forward, rows: int, first: Masks) -> Tensor:
         """Run one edit alone, measure its memory, and return its logits."""

@@ -98,6 +98,9 @@ def _frame(value: Any, name: str) -> pd.DataFrame:
         ConfigError: it is no number, numbers by name, or table.
     """
     if isinstance(value, pd.DataFrame):
+        twice = next((column for column in value.columns if list(value.columns).count(column) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"{name} must return a table of different columns; got {twice!r} twice")
         return value
     parts = list(value.items()) if isinstance(value, Mapping) else [("", value)]
     found = [(str(key), _number(each)) for key, each in parts]

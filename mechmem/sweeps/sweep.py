@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import time
 from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch import Tensor
 from mechmem.analyses.measuring import What
 from mechmem.core import files
 from mechmem.core.arguments import checked
+from mechmem.core.in_words import reason
 from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import interruptible
 from mechmem.errors import ConfigError, MechmemError, TrainingFailedError
@@ -138,6 +141,8 @@ def run_cells(
         if engine != "local":
             raise ConfigError(f"a share is done in this process, not on an engine: leave out engine {engine!r}")
     runner = engine_of("inline" if share else engine, workers, out, settings)
+    if runner.name != "inline":
+        check_sent(measurements)
     check_place(out)
     _check_tasks(cells)
     asked = Listing.of(cells, measurements)
@@ -184,6 +189,22 @@ def _check_tasks(cells: Sequence[Cell]) -> None:
             first = first or error
     if first is not None:
         raise first
+
+
+def check_sent(measurements: Sequence[Named]) -> None:
+    """Refuse functions that cannot go to another process.
+
+    Raises:
+        ConfigError: one reads something that is only here, such as an open file or a lock.
+    """
+    for each in measurements:
+        try:
+            pickle.dumps(joblib.wrap_non_picklable_objects(each.what))
+        except Exception as error:  # whatever an object raises that cannot be copied
+            raise ConfigError(
+                f"measure: {each.name!r} cannot be sent to another process ({reason(error)}): let it make what it "
+                'needs itself, or use engine "inline"'
+            ) from error
 
 
 def check_share(share: tuple[int, int]) -> None:

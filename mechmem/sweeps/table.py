@@ -252,6 +252,7 @@ def table_of(folder: Path, listing: Listing, names: Sequence[str] | None = None)
                 continue
             frame, checked_too = read_rows(path)
             hashed = hashed and checked_too
+            frame = frame.rename(columns={"run": "own_run"})
             frame.insert(0, "run", run)
             parts.append(frame)
             shared = {"run": run, "measurement": each.name}

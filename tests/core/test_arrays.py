@@ -206,7 +206,9 @@ def test_names_have_the_order_of_their_categories():
 
 
 def test_names_that_are_numbers_are_ordered_as_such():
-    assert labels(given=["10", "9", "-1"]).names == ("-1", "9", "10")
+    assert labels(given=["10", "9", "1"]).names == ("1", "9", "10")
+    with pytest.raises(ConfigError, match="given hold '-1' as a name: pass numbers, of which −1 is no class"):
+        labels(given=["10", "9", "-1"])
     assert labels(given=["10", "9", "x"]).names == ("10", "9", "x")
 
 

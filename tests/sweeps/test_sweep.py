@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import threading
 
 import numpy as np
 import pandas as pd
@@ -345,3 +346,33 @@ def test_configs_themselves_can_be_swept(tmp_path):
     configs = [mm.TrainConfig(BASE.task, mm.MLPConfig(width), steps=2) for width in (4, 8)]
     frame = sweep(tmp_path / "s", None, configs, measure="raw").to_frame()
     assert list(frame.columns[:2]) == ["width", "run"] and frame["width"].tolist() == [4, 8]
+
+
+def test_a_table_may_have_columns_called_like_the_sweeps_own(tmp_path):
+    def fragile(subject):
+        return pd.DataFrame({"run": ["a", "b"], "seed": [5, 6], "value": [1.0, 2.0]})
+
+    found = sweep(tmp_path / "s", {"seed": [0]}, measure=[fragile])
+    assert mm.load_sweep(tmp_path / "s").to_frame().equals(found.to_frame())
+    assert {"run", "own_run", "seed", "own_seed"} <= {*found.frame("fragile")}
+
+
+def test_a_table_with_a_column_twice_is_the_reason_of_a_cell(tmp_path):
+    def twice(subject):
+        return pd.DataFrame([[1.0, 2.0]], columns=["a", "a"])
+
+    (why,) = sweep(tmp_path / "s", {"seed": [0]}, measure=[twice]).to_frame()["reason"]
+    assert why == "twice must return a table of different columns; got 'a' twice"
+
+
+def test_a_function_that_cannot_travel_is_refused_before_anything_is_trained(tmp_path):
+    lock = threading.Lock()
+
+    def locked(subject):
+        with lock:
+            return 1.0
+
+    with pytest.raises(ConfigError, match="measure: 'locked' cannot be sent to another process"):
+        sweep(tmp_path / "s", {"seed": [0]}, measure=[locked], engine="local")
+    assert not (tmp_path / "s").exists()
+    assert sweep(tmp_path / "s", {"seed": [0]}, measure=[locked]).to_frame()["value"].tolist() == [1.0]

@@ -17,7 +17,7 @@ from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError, MissingNeedError
 from mechmem.math.blocks import blocks
 from mechmem.math.logits import strongest_rival
-from mechmem.models.reading.forward import logits_of
+from mechmem.models.reading.forward import check_scale, logits_of
 
 _COMPARED = 2**24
 """Pairs of examples compared at once."""
@@ -65,9 +65,11 @@ def paired(
     """Pair the examples of one network, or two networks.
 
     Raises:
-        ConfigError: ids that do not pair, inputs that differ between the networks, or no example to patch.
+        ConfigError: ids that do not pair, inputs that differ between the networks, no example to patch, or a network
+            that returns probabilities.
         MissingNeedError: true labels or operands that are needed are not known.
     """
+    check_scale(subject)
     if donor is None:
         runs, note = within(subject, ids, donor_ids, seed)
         first, second = (subject.task.given(each) for each in (runs.source_ids, runs.ids))

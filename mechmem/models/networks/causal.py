@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mechmem.core.arguments import checked_but
 from mechmem.core.in_words import reason
-from mechmem.errors import ConfigError
+from mechmem.errors import ConfigError, MechmemError
 from mechmem.models.hooks.insertion import Insertion
 from mechmem.models.hooks.running import device_of, evaluating
 from mechmem.models.networks.attention import is_hooked
@@ -156,7 +156,9 @@ def check_causal(network: NextToken, task: SequenceTask) -> int:
                         f"the model is not causal: its logits at position {place} change by up to {gap:.2g} when only "
                         "the tokens after it change, so it would see what it is to predict"
                     )
-    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+    except MechmemError:
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise ConfigError(f"the model must run on rows of tokens, and does not: {reason(error)}") from error
     return before.shape[2]
 

@@ -23,8 +23,8 @@ from mechmem.models.reading.separate import check_separate
 
 SUMS_TO_ONE = 1e-2
 """Largest difference from 1 of the sum of an example's probabilities, in bfloat16 too."""
-ENOUGH = 8
-"""Fewest examples that tell probabilities from logits."""
+ENOUGH, SAMPLE = 8, 64
+"""Fewest examples that tell probabilities from logits, and how many are looked at where few are measured."""
 
 
 def logits_of(
@@ -134,6 +134,16 @@ def refuse_probabilities(values: Float[Tensor, "example class"]) -> None:
             "the model returns probabilities (none is negative, and those of an example sum to 1), and losses and "
             "margins are those of logits: let it return what it has before its softmax, or log-probabilities"
         )
+
+
+def check_scale(subject: Subject) -> None:
+    """Refuse a network that returns probabilities, by some training examples, before few others are measured.
+
+    Raises:
+        ConfigError: it does; see also `logits_of`.
+    """
+    sample = subject.task.train_ids[:SAMPLE]
+    subject.memo("returns logits", lambda: logits_of(subject.model, subject.task, sample, subject.roles.output))
 
 
 def raw_logits(subject: Subject) -> Float[Tensor, "example class"]:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import mechmem as mm
-from mechmem.errors import ConfigError
+from mechmem.errors import ConfigError, MechmemError
 from mechmem.models.reading.forward import logits_of
 
 TASK = mm.ArrayTask(torch.randn(20, 4, generator=torch.Generator().manual_seed(0)), [0, 1, 2, 0] * 5, None, [1, 0] * 10)
@@ -39,3 +39,19 @@ def test_everything_else_is_taken(last):
 
 def test_a_few_examples_may_sum_to_1_by_chance():
     assert logits_of(network(nn.Softmax(1)), TASK, TASK.ids[:2]).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        lambda subject: mm.audit(subject, ["raw"]),
+        lambda subject: mm.ablate(subject, at="0.hook_out", order="random", points=2),
+        lambda subject: mm.patch(subject, ids=[0, 1], donor_ids=[2, 3], at="0.hook_out"),
+        lambda subject: mm.example_scores(subject, ["loss"]).reasons["loss"],
+    ],
+)
+def test_what_is_measured_of_probabilities_is_refused(measured):
+    inputs = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    task = mm.ArrayTask(inputs, torch.arange(40) % 3, None, torch.arange(40) % 2 == 0)
+    with pytest.raises(MechmemError, match="the model returns probabilities"):
+        raise MechmemError(measured(mm.Subject(mm.attach(network(nn.Softmax(1))), task)))
