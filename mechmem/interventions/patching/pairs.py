@@ -69,14 +69,15 @@ def paired(
             that returns probabilities.
         MissingNeedError: true labels or operands that are needed are not known.
     """
-    check_scale(subject)
     if donor is None:
         runs, note = within(subject, ids, donor_ids, seed)
+        check_scale(subject)
         first, second = (subject.task.given(each) for each in (runs.source_ids, runs.ids))
         return Pairing(runs, (first, second), note)
     if donor_ids is not None:
         raise ConfigError("donor_ids pairs examples within one network; two networks run on the same ids")
     runs = between(subject, donor, ids)
+    check_scale(subject)
     return Pairing(runs, labels_at_stake(runs), "")
 
 
