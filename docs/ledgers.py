@@ -25,7 +25,7 @@ def keep(folder: Path) -> None:
     ledger = mm.Ledger.load(folder / "ledger.safetensors")
     tables = measured(ledger, recipe(ledger.recipe), folder)
     table = pd.concat([table.assign(claim=key) for key, table in tables.items()], ignore_index=True)
-    words = table.select_dtypes("object").columns
+    words = table.select_dtypes(exclude=["number", "bool"]).columns
     table.astype(dict.fromkeys(words, "category")).to_parquet(HELD / f"{ledger.recipe}.parquet", compression="zstd")
     ledger.save(HELD / f"{ledger.recipe}.safetensors")
 
