@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 from mechmem.core.in_words import reason
 from mechmem.errors import MechmemError
 from mechmem.math.blocks import blocks
+from mechmem.math.logits import refuse_probabilities
 from mechmem.models.hooks.running import full_precision
-from mechmem.models.reading.forward import refuse_probabilities
 
 Method = Literal["vmap", "loop"]
 Masks = tuple[Bool[Tensor, "..."], ...]

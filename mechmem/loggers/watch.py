@@ -170,8 +170,12 @@ class Watch:
                 "hold each example once, so that it is known which is which (look at the loader's collate function)"
             )
         self._passes, self._seen = self._passes + 1, True
-        labels = as_labels(self.labels if labels is None else labels)
-        self.recorder.observe(self._ids[rows], logits, labels)
+        try:
+            labels = as_labels(self.labels if labels is None else labels)
+            self.recorder.observe(self._ids[rows], logits, labels)
+        except ConfigError:
+            self.recorder.close()  # the directory is nobody's then, whoever keeps the error
+            raise
 
     def batch_done(self, hint: str = "") -> None:
         """Check that a batch took one training pass, as otherwise nobody knows which examples the next one is on.

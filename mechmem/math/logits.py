@@ -10,13 +10,17 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mechmem.errors import NotFiniteError
+from mechmem.errors import ConfigError, NotFiniteError
 from mechmem.math.blocks import blocks
 
 NOT_FINITE = -1
 """Prediction of an example with a NaN or infinite score."""
 BLOCK_ELEMENTS = 2**20
 """Number of contributions held at once."""
+SUMS_TO_ONE = 1e-2
+"""Largest difference from 1 of the sum of an example's probabilities, in bfloat16 too."""
+ENOUGH = 8
+"""Fewest examples that tell probabilities from logits."""
 
 
 def answers_of(scores: Float[Tensor, "*edit example class"]) -> Int[Tensor, "*edit example"]:
@@ -79,6 +83,27 @@ def at_label(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) 
 def strongest_rival(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Int[Tensor, " cell"]:
     """Return each row's strongest class other than its label, ties to the lowest class."""
     return logits.scatter(1, rearrange(labels, "cell -> cell 1"), -math.inf).argmax(1)
+
+
+def refuse_probabilities(values: Float[Tensor, "example class"]) -> None:
+    """Refuse what a softmax returned, whose losses, margins and gradients are not those of the network.
+
+    Taken are fewer than `ENOUGH` examples, whose logits may sum to 1 by chance, and shares of votes, which have zeros
+    where a softmax has none but by underflow.
+
+    Raises:
+        ConfigError: no value is negative, those of every example sum to 1, and most examples have no zero.
+    """
+    if len(values) < ENOUGH:
+        return
+    for part in (values[:ENOUGH], values):  # of nearly all logits, the first few say it
+        if bool((part < 0).any()) or bool(((part.sum(1) - 1).abs() >= SUMS_TO_ONE).any()):
+            return
+    if 2 * int((values > 0).all(1).sum()) > len(values):
+        raise ConfigError(
+            "the model returns probabilities (none is negative, and those of an example sum to 1), and losses and "
+            "margins are those of logits: let it return what it has before its softmax, or log-probabilities"
+        )
 
 
 def margins(logits: Float[Tensor, "cell class"], labels: Int[Tensor, " cell"]) -> Float[Tensor, " cell"]:

@@ -127,6 +127,8 @@ class Batches:
         self._features = left if source.tabular and collate is None else None
         self._place: str | int | None = None
         self._found = False
+        self.classes: Sequence[str] = ()
+        """Names of the classes in their order, once they are known."""
 
     def check_columns(self, items: list[Any], rows: Sequence[int]) -> None:
         """Refuse rows of a table whose features are no numbers.
@@ -163,7 +165,7 @@ class Batches:
             # Of several labels at once; a batch of one may have its number anywhere.
             self._place, self._found = place, True
         if self._collate is not None and labels:
-            check_labels(batch, place, labels, where)
+            check_labels(batch, place, labels, self.classes, where)
         return self._inputs_of(batch, place)
 
     def _inputs_of(self, batch: Any, place: str | int | None) -> Inputs:

@@ -90,35 +90,48 @@ def _holds(part: Any, labels: Sequence[Any], *, in_order: bool) -> bool:
     return len({*found}) == len({*labels}) == len({*zip(found, labels, strict=True)}) > 1
 
 
-def check_labels(batch: Any, place: str | int | None, labels: Sequence[Any], where: Callable[[int], str]) -> None:
+def check_labels(
+    batch: Any,
+    place: str | int | None,
+    labels: Sequence[Any],
+    classes: Sequence[str],
+    where: Callable[[int], str],
+) -> None:
     """Refuse a batch whose labels are not those of its items, in their order.
 
-    Labels in another form (one-hot rows, numbers for names) are compared as far as they can be.
+    One-hot rows count as classes, and numbers for names as those of the task.
 
     Args:
         batch: what collate returned.
         place: where the labels are in it.
         labels: the items' labels.
+        classes: names of the classes in their order, if labels are names.
         where: returns an item in words, by its place.
 
     Raises:
-        ConfigError: one is another.
+        ConfigError: one is another, or numbered otherwise than the classes.
     """
     if place is None or not (found := _values(batch[place])):
         return
     under = f"under {place!r}" if isinstance(place, str) else f"at place {place}"
     if len(found) != len(labels):
         raise ConfigError(f"collate made {len(found)} labels of {len(labels)} items, {under}: give each its own")
-    forms = dict[Any, Any]()
     for row, (own, one) in enumerate(zip(labels, found, strict=True)):
         if same_label(own, one) or isinstance(own, list):
             continue
-        if isinstance(own, str) == isinstance(one, str) or not same_label(forms.setdefault(own, one), one):
+        if own in classes and not isinstance(one, str):
+            if one == classes.index(own):
+                continue
             raise ConfigError(
-                f"collate puts {shown(one)} {under} for {where(row)}, whose label is {shown(own)}: it must "
-                "keep the items' order and labels, and its row i must be item i (sorting, shuffling and mixing belong "
-                "in your training loop)"
+                f"collate puts {shown(one)} {under} for {where(row)}, whose label is {shown(own)}, number "
+                f"{classes.index(own)} of the task: number classes in its order, or declare yours (a pandas column of "
+                "type category, or ClassLabel of HuggingFace)"
             )
+        raise ConfigError(
+            f"collate puts {shown(one)} {under} for {where(row)}, whose label is {shown(own)}: it must keep the items' "
+            "order and labels, and its row i must be item i (sorting, shuffling and mixing belong in your training "
+            "loop)"
+        )
 
 
 def check_separate(make: Callable[[Sequence[int]], Inputs], rows: Sequence[int], where: Callable[[int], str]) -> None:

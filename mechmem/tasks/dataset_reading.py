@@ -249,14 +249,18 @@ class Reader:
         labels = [self._labels[row] for row in rows] if self._labels else []
         return self._batches.of(self._read(rows), labels, rows)
 
-    def check_collate(self) -> None:
+    def check_collate(self, classes: Sequence[str]) -> None:
         """Refuse a collate function that sorts or changes items, is random, or has them act on each other.
+
+        Args:
+            classes: names of the classes in their order; none if labels are numbers.
 
         Raises:
             ConfigError: it does, or makes no batch.
         """
         if self._collate is None:
             return
+        self._batches.classes = classes
         rows = np.linspace(0, len(self._source) - 1, min(SAMPLE, len(self._source))).round().astype(int).tolist()
         labels = self._labels or []
         # With two labels at least, so that they are told from other numbers.

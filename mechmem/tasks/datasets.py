@@ -142,7 +142,7 @@ class DatasetTask(Task):
         self._digest = self._hashed(hashes[self._rows], out)
         if len(kept.dropped):
             self._keep(~torch.isin(rows, kept.dropped))
-        reader.check_collate()
+        reader.check_collate(self._label_names or ())
 
     def _classes(self, found: Labels, n_classes: int | None) -> int:
         """Return the number of classes."""

@@ -18,9 +18,9 @@ from mechmem.core.ids import as_ids
 from mechmem.core.roles import Output
 from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError, TrainingFailedError
-from mechmem.math.logits import all_finite, answers_of, at_label
+from mechmem.math.logits import all_finite, answers_of, at_label, refuse_probabilities
 from mechmem.models.hooks.running import full_precision
-from mechmem.models.reading.forward import read_logits, refuse_probabilities
+from mechmem.models.reading.forward import read_logits
 from mechmem.training.observations import Epoch, epochs_of
 
 HELD = 2**23

@@ -81,7 +81,12 @@ REFUSED = {
     "words mixed up": (
         [(x, "ab"[label]) for x, label in PAIRS],
         lambda items: (torch.stack([x for x, _ in items]), torch.arange(len(items))),
-        "collate puts 1 at place 1 for row 6 of train, whose label is 'a'",
+        "collate puts 1 at place 1 for row 6 of train, whose label is 'a', number 0 of the task",
+    ),
+    "numbered otherwise": (
+        [(x, "ab"[label]) for x, label in PAIRS],
+        lambda items: (torch.stack([x for x, _ in items]), torch.tensor([label == "a" for _, label in items]).long()),
+        "collate puts 1 at place 1 for row 0 of train, whose label is 'a', number 0 of the task: number classes in its",
     ),
 }
 """Data, a collate function, and what is said of it."""
@@ -103,8 +108,8 @@ TAKEN = {
     "padded, inputs alone": (TEXTS, lambda items: padded(items)[0]),
     "cut to the shortest": (TEXTS, lambda items: torch.stack([x[: min(len(x) for x, _ in items)] for x, _ in items])),
     "numbers for words": (
-        [(x, "ba"[label]) for x, label in PAIRS],
-        lambda items: (torch.stack([x for x, _ in items]), torch.tensor([label == "a" for _, label in items]).long()),
+        [(x, "ab"[label]) for x, label in PAIRS],
+        lambda items: (torch.stack([x for x, _ in items]), torch.tensor([label == "b" for _, label in items]).long()),
     ),
     "labels as a column": (PAIRS, lambda items: (torch.stack(parts(items)[0]), parts(items)[1][:, None].float())),
     "labels one-hot": (PAIRS, lambda items: (torch.stack(parts(items)[0]), torch.eye(2)[parts(items)[1]])),

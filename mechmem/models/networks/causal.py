@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mechmem.core.arguments import checked_but
 from mechmem.core.in_words import reason
 from mechmem.errors import ConfigError, MechmemError
+from mechmem.math.logits import refuse_probabilities
 from mechmem.models.hooks.insertion import Insertion
 from mechmem.models.hooks.running import device_of, evaluating
 from mechmem.models.networks.attention import is_hooked
@@ -146,6 +147,7 @@ def check_causal(network: NextToken, task: SequenceTask) -> int:
     try:
         with torch.no_grad(), evaluating(network):
             before = network.every_position(tokens).float()
+            refuse_probabilities(rearrange(before, "sequence position token -> (sequence position) token"))
             for place in {0, task.positions // 2}:
                 changed = tokens.clone()
                 changed[:, place + 1 :] = (changed[:, place + 1 :] + 1) % task.n_classes

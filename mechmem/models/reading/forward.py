@@ -14,17 +14,15 @@ from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import ConfigError, MechmemError, NotFiniteError
 from mechmem.math.blocks import blocks
-from mechmem.math.logits import all_finite
+from mechmem.math.logits import all_finite, refuse_probabilities
 from mechmem.models.hooks.hooking import warn_of_leftovers
 from mechmem.models.hooks.running import block_rows, device_of, evaluating, full_precision
 from mechmem.models.networks.subnetworks import mask_layers, of_examples
 from mechmem.models.reading.input_types import RUNNING_ERRORS, check_runs
 from mechmem.models.reading.separate import check_separate
 
-SUMS_TO_ONE = 1e-2
-"""Largest difference from 1 of the sum of an example's probabilities, in bfloat16 too."""
-ENOUGH, SAMPLE = 8, 64
-"""Fewest examples that tell probabilities from logits, and how many are looked at where few are measured."""
+SAMPLE = 64
+"""Examples that are looked at where few are measured."""
 
 
 def logits_of(
@@ -113,27 +111,6 @@ def check_logits(logits: Float[Tensor, "example class"], ids: Int[Tensor, " exam
         f"the logits of {len(lost)} of {len(ids)} examples are NaN or infinite (the first is example {int(lost[0])}): "
         "there is no answer to count"
     )
-
-
-def refuse_probabilities(values: Float[Tensor, "example class"]) -> None:
-    """Refuse what a softmax returned, whose losses, margins and gradients are not those of the network.
-
-    Taken are fewer than `ENOUGH` examples, whose logits may sum to 1 by chance, and rows of zeros with a single 1,
-    which nobody's softmax returns for every example.
-
-    Raises:
-        ConfigError: no value is negative, and those of every example sum to 1.
-    """
-    if len(values) < ENOUGH:
-        return
-    for part in (values[:ENOUGH], values):  # of nearly all logits, the first few say it
-        if bool((part < 0).any()) or bool(((part.sum(1) - 1).abs() >= SUMS_TO_ONE).any()):
-            return
-    if bool(((values > 0) & (values < 1)).any()):
-        raise ConfigError(
-            "the model returns probabilities (none is negative, and those of an example sum to 1), and losses and "
-            "margins are those of logits: let it return what it has before its softmax, or log-probabilities"
-        )
 
 
 def check_scale(subject: Subject) -> None:
