@@ -95,9 +95,10 @@ def check_leak(names: Iterable[str], key: str | int | None, apart: set[str], sou
 
 
 def rows_of(batch: Any) -> int:
-    """Return the number of examples of a batch; −1 if it holds no tensor."""
+    """Return the number of examples of a batch; −1 if it holds no ordinary tensor."""
     if isinstance(batch, Tensor | np.ndarray):
-        return len(batch) if batch.ndim else -1
+        nested = isinstance(batch, Tensor) and batch.is_nested
+        return len(batch) if batch.ndim and not nested else -1
     values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else ()
     return next((rows for rows in map(rows_of, values) if rows >= 0), -1)
 
@@ -158,7 +159,7 @@ class Batches:
             return features_of(items, self._features, where)
         batch = (self._collate or batch_of)(items)
         if (found := rows_of(batch)) != len(items):
-            made = "no tensors" if found < 0 else f"{found} rows"
+            made = "no ordinary tensors" if found < 0 else f"{found} rows"
             raise ConfigError(f"collate made {made} of {len(items)} items: it must keep every example, and each once")
         place = self._place if self._found else place_of_label(self._key, batch, labels if self._collate else [])
         if len({*map(str, labels)}) > 1:

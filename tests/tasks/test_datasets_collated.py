@@ -78,6 +78,11 @@ REFUSED = {
     "mixed": (PAIRS, mixed, "at every call"),
     "noisy": (PAIRS, noisy, "at every call"),
     "fewer labels": (PAIRS, lambda items: (torch.stack(parts(items)[0]), torch.tensor([0])), "collate made 1 labels"),
+    "nested": (
+        TEXTS,
+        lambda items: (torch.nested.nested_tensor(parts(items)[0], layout=torch.jagged), parts(items)[1].tolist()),
+        "collate made no ordinary tensors of 8 items",
+    ),
     "words mixed up": (
         [(x, "ab"[label]) for x, label in PAIRS],
         lambda items: (torch.stack([x for x, _ in items]), torch.arange(len(items))),
