@@ -90,7 +90,7 @@ nitpick_ignore_regex = [
     # Aliases of literals, and a class that users do not construct: shown by name, and explained in the text.
     (
         r"py:class",
-        r"Choice|Distance|Each|Indices|Inputs|Labels|Metric|Pool|Value|BaseEstimator|mechmem\.models\.hooks\.places\.Attachment",
+        r"Choice|Distance|Each|Ids|Indices|Inputs|Labels|Metric|Pool|Value|BaseEstimator|mechmem\.models\.hooks\.places\.Attachment",
     ),
 ]
 

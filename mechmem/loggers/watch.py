@@ -160,9 +160,7 @@ class Watch:
         """
         rows = None if self._noting is None else self._noting.take()
         if rows is None:
-            raise ConfigError(
-                "the network ran in training mode on examples that the training's loader did not hand out"
-            )
+            raise ConfigError("the network ran in training mode on examples that the loader did not hand out")
         logits = self.roles.output.read(returned)
         if len(logits) != len(rows):
             raise ConfigError(
@@ -190,7 +188,7 @@ class Watch:
         if passes != 1:
             how = f"{passes} times" if passes else "not at all"
             raise ConfigError(
-                f"the network ran {how} in training mode on a batch, and it must once{'' if passes else hint}"
+                f"the network ran {how} in training mode on a batch, and it must once{hint * (not passes)}"
             )
 
     def step_done(self, step: int) -> None:
