@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import BatchSampler, IterableDataset, Subset
 
 from mechmem.core.ids import as_ids
@@ -176,3 +176,16 @@ def as_labels(values: Any) -> Tensor | None:
     if not isinstance(values, Tensor) or values.is_floating_point() or values.is_complex():
         return None
     return values if values.ndim == 1 else values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else None
+
+
+def check_alone(model: nn.Module) -> None:
+    """Refuse a training of which a process, or a copy of the network, sees only a part of the batches.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    processes = torch.distributed.get_world_size() if several else 1
+    if processes > 1 or isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        seen = f"{processes} processes" if processes > 1 else f"a {type(model).__name__}"
+        raise ConfigError(f"trainings are recorded in one process on one device, and this one is in {seen}")

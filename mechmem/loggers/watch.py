@@ -9,7 +9,6 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from mechmem.core.arguments import checked
@@ -17,7 +16,7 @@ from mechmem.core.config import check_whole
 from mechmem.core.roles import Roles
 from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError
-from mechmem.loggers.batches import NotingBatchSampler, as_labels, bare_loader, ids_of_rows
+from mechmem.loggers.batches import NotingBatchSampler, as_labels, bare_loader, check_alone, ids_of_rows
 from mechmem.training.config import MOST_SAVED
 from mechmem.training.going_on import step_of
 from mechmem.training.recorder import Recorder
@@ -287,16 +286,3 @@ def on_passes(model: nn.Module) -> Attach:
         return model.register_forward_hook(hook, with_kwargs=True).remove
 
     return attach
-
-
-def check_alone(model: nn.Module) -> None:
-    """Refuse a training of which a process, or a copy of the network, sees only a part of the batches.
-
-    Raises:
-        ConfigError: there are several.
-    """
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    processes = torch.distributed.get_world_size() if several else 1
-    if processes > 1 or isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        seen = f"{processes} processes" if processes > 1 else f"a {type(model).__name__}"
-        raise ConfigError(f"trainings are recorded in one process on one device, and this one is in {seen}")
