@@ -37,17 +37,17 @@ def ledgers() -> dict[str, mm.Ledger]:
 
 def summary() -> str:
     """Return a Markdown table of the number of claims with each verdict, a line per paper."""
-    heads = ["paper", "claims", *VERDICTS, "seeds", "hours"]
+    heads = ["paper", "claims", *VERDICTS, "seeds"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     counted = []
     for name, ledger in ledgers().items():
         said = [entry.verdict for entry in ledger.entries]
         seeds = [entry.seeds for entry in ledger.entries if entry.seeds]
         counted.append([len(said), *map(said.count, VERDICTS)])
-        cells = [f"[{name}](#{name.replace('_', '-')})", *counted[-1], f"{min(seeds)} to {max(seeds)}"]
-        lines.append(f"| {' | '.join(map(str, cells))} | {ledger.seconds / 3600:.1f} |")
+        cells = [f"[{name}](#{name.replace('_', '-')})", *counted[-1], f"{min(seeds)}–{max(seeds)}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     cells = ["**all**", *map(sum, zip(*counted, strict=True))]
-    lines.append(f"| {' | '.join(map(str, cells))} | | |")
+    lines.append(f"| {' | '.join(map(str, cells))} | |")
     return "\n".join(lines)
 
 
