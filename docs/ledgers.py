@@ -44,7 +44,11 @@ def summary() -> str:
         said = [entry.verdict for entry in ledger.entries]
         seeds = [entry.seeds for entry in ledger.entries if entry.seeds]
         counted.append([len(said), *map(said.count, VERDICTS)])
-        cells = [f"[{name}](#{name.replace('_', '-')})", *counted[-1], "–".join(map(str, sorted({min(seeds), max(seeds)})))]
+        cells = [
+            f"[{name}](#{name.replace('_', '-')})",
+            *counted[-1],
+            "–".join(map(str, sorted({min(seeds), max(seeds)}))),
+        ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     cells = ["**all**", *map(sum, zip(*counted, strict=True))]
     lines.append(f"| {' | '.join(map(str, cells))} | |")
