@@ -126,8 +126,8 @@ class Batches:
         self._wanted = None if inputs is None else [inputs] if isinstance(inputs, str) else [*inputs]
         left = [name for name in source.columns if name not in apart] if self._wanted is None else self._wanted
         self._features = left if source.tabular and collate is None else None
-        self._place: str | int | None = None
-        self._found = False
+        # Where the labels are in a batch (perhaps nowhere), once a batch has told.
+        self._place: tuple[str | int | None, ...] = ()
         self.classes: Sequence[str] = ()
         """Names of the classes in their order, once they are known."""
 
@@ -161,10 +161,10 @@ class Batches:
         if (found := rows_of(batch)) != len(items):
             made = "no ordinary tensors" if found < 0 else f"{found} rows"
             raise ConfigError(f"collate made {made} of {len(items)} items: it must keep every example, and each once")
-        place = self._place if self._found else place_of_label(self._key, batch, labels if self._collate else [])
+        (place,) = self._place or (place_of_label(self._key, batch, labels if self._collate else []),)
         if len({*map(str, labels)}) > 1:
             # Of several labels at once; a batch of one may have its number anywhere.
-            self._place, self._found = place, True
+            self._place = (place,)
         if self._collate is not None and labels:
             check_labels(batch, place, labels, self.classes, where)
         return self._inputs_of(batch, place)

@@ -101,8 +101,7 @@ class Observer:
         if not all_finite(logits):
             lost = (~logits.isfinite()).any(1).nonzero().flatten()
             raise TrainingFailedError(f"a logit of example {int(ids[lost[0]])} is NaN or infinite in a training pass")
-        if not self._begun:
-            refuse_probabilities(logits)
+        refuse_probabilities(logits)
         self._begun = True
         found = _said(logits, self._given[places].to(logits.device)).cpu()
         epoch = self._epoch

@@ -199,6 +199,14 @@ def test_what_is_not_the_task_s_is_refused_at_the_first_batch(change, said, task
         recorder.observe(*change(ids, network()(inputs), given))
 
 
+def test_probabilities_in_small_batches_are_refused_at_the_end_of_an_epoch(task, tmp_path):
+    recorder = mm.Recorder(network(), task, steps=9, out=tmp_path / "run")
+    for ids in task.train_ids.split(3):
+        recorder.observe(ids, network()(task.batch(ids)[0]).softmax(1))
+    with pytest.raises(ConfigError, match="returns probabilities"):
+        recorder.end_epoch(1)
+
+
 def test_log_probabilities_are_logits(task, tmp_path):
     recorder = mm.Recorder(network(), task, steps=9, out=tmp_path / "run")
     recorder.observe(task.train_ids, network()(task.batch(task.train_ids)[0]).log_softmax(1))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from mechmem.core.subject import Subject
 from mechmem.recipes.claims import Claim, Recipe
 from mechmem.recipes.conditions import Condition, Difference, Value, at_least, at_most, more
-from mechmem.recipes.measures import accuracies, measure, single_figures
+from mechmem.recipes.measures import Rows, accuracies, measure, single_figures
 from mechmem.recipes.papers.merullo_2025.measured import (
     CURVATURE,
     LAST_RANK,
@@ -51,50 +55,48 @@ def fits(*names: str) -> tuple[Condition, ...]:
 
 def of_kind(kind: str) -> tuple[Claim, ...]:
     """Return the paper's claims on one kind of network, on both data sets."""
-    names, key = arms(kind), kind.lower()
+    names = arms(kind)
+
+    def claim(key: str, measured: Callable[[Subject], Rows] = edited, **said: Any) -> Claim:
+        return Claim(
+            key=f"{key}_{kind.lower()}",
+            trials=trials(*names),
+            measure=measure(accuracies("raw"), measured),
+            premises=fits(*names),
+            **said,
+        )
+
     return (
-        Claim(
-            key=f"forgets_{key}",
+        claim(
+            "forgets",
             statement=f"{kind}: dropping the directions of low curvature forgets most of the wrong labels.",
             experiment=f"{SETTING}; wrong labels still answered {AT_PRICE}",
             paper="from 81.6 to 3.5 % of the wrong labels, with 75 % of the curvature kept in two of twelve blocks",
-            trials=trials(*names),
-            measure=measure(accuracies("raw"), edited),
-            premises=fits(*names),
             conditions=tuple(at_most(left(CURVATURE), name, 0.5, PRICE) for name in names),
             draw=over_prices,
         ),
-        Claim(
-            key=f"truth_{key}",
+        claim(
+            "truth",
             statement=f"{kind}: most images with a wrong label then get their true one.",
             experiment=f"{SETTING}; true label answered {AT_PRICE}",
             paper="from 10.5 to 66.5 %",
-            trials=trials(*names),
-            measure=measure(accuracies("raw"), edited),
-            premises=fits(*names),
             conditions=tuple(at_least(recovered(CURVATURE), name, 0.5, PRICE) for name in names),
             draw=truths_over_prices,
         ),
-        Claim(
-            key=f"better_{key}",
+        claim(
+            "better",
             statement=f"{kind}: test accuracy rises.",
             experiment=f"{SETTING}; test accuracy gained {AT_PRICE}",
             paper="from 67.0 to 71.7 %",
-            trials=trials(*names),
-            measure=measure(accuracies("raw"), edited),
-            premises=fits(*names),
             conditions=tuple(_positive(gained(CURVATURE), name, PRICE) for name in names),
             draw=gains_over_prices,
         ),
-        Claim(
-            key=f"low_rank_{key}",
+        claim(
+            "low_rank",
             statement=f"{kind}: lower ranks of the same weights forget fewer wrong labels at the same price.",
             experiment=f"{SETTING}; wrong labels still answered with lower ranks, of all these weights or of the "
             f"last layer's, minus without directions of low curvature, each {AT_PRICE}",
             paper="both forget 96.5 %; true labels 58.9 against 66.5 %, test accuracy 67.8 against 71.7 %",
-            trials=trials(*names),
-            measure=measure(accuracies("raw"), edited),
-            premises=fits(*names),
             conditions=tuple(
                 more(left(ranks), name, name, other=left(CURVATURE), x=PRICE)
                 for ranks in (RANKS, LAST_RANK)
@@ -102,16 +104,14 @@ def of_kind(kind: str) -> tuple[Claim, ...]:
             ),
             draw=over_prices,
         ),
-        Claim(
-            key=f"separates_{key}",
+        claim(
+            "separates",
             statement=f"{kind}: the two ends of the curvature basis tell memorized from clean inputs, and better than "
             "singular vectors do.",
             experiment=f"{SETTING}; inputs of the last layer before the readout: activation of memorized over clean "
             "images along the bottom half of the basis, divided by the same along its top tenth",
             paper="top tenth twice as strong on clean images in the last layer, no such pattern with singular vectors",
-            trials=trials(*names),
-            measure=measure(accuracies("raw"), separated),
-            premises=fits(*names),
+            measured=separated,
             conditions=(
                 *(at_least(contrast(CURVATURE), name, 1.1) for name in names),
                 *(more(contrast(CURVATURE), name, name, other=contrast(RANKS)) for name in names),
