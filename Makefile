@@ -10,7 +10,8 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraint
 
 # One thread per worker: two processes of two threads each slow each other down many times over on two cores. A module's
 # tests share the networks that they train, and stay in one worker; tests/conftest.py says in which order they are begun.
-TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# The tests end when a worker dies: with one in its place pytest-xdist can wait for ever on those that it gives out again.
+TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart 0
 
 # What depends on how hooks are put into a network and read from it, without the checks of shapes.
 TESTS_TL39 := tests/models/hooks tests/models/reading tests/interventions \
@@ -47,8 +48,8 @@ held-lint:
 
 # HookedTransformer is in transformer_lens 3 only, and in an environment there can be one of the two.
 test-tl39: $(TL39)/.stamp-test ## the tests of hooks once more, on transformer_lens 3.9, in an environment of its own
-	OMP_NUM_THREADS=1 $(TL39)/bin/python -m pytest -n 2 -p no:cacheprovider -o addopts="$(UNCHECKED)" -m "not slow" \
-	  $(TESTS_TL39) $(ARGS)
+	OMP_NUM_THREADS=1 $(TL39)/bin/python -m pytest -n 2 --max-worker-restart 0 -p no:cacheprovider \
+	  -o addopts="$(UNCHECKED)" -m "not slow" $(TESTS_TL39) $(ARGS)
 
 lint: $(VENV)/.stamp-test ## linters, type checker and import layers alone
 	$(BIN)/ruff check .

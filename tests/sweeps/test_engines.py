@@ -1,5 +1,6 @@
 """One table, to the last bit, on every engine, also where processes are killed."""
 
+import gc
 import os
 import signal
 import uuid
@@ -158,6 +159,25 @@ def test_termination_ends_the_tasks_of_a_cluster_with_its_own_status(engine, und
     assert end.value.code == TERMINATED
     until(lambda: not trainers(out), 20)
     assert sweep(out, engine="inline").to_frame().equals(undisturbed)
+
+
+@pytest.mark.parametrize("engine", ["ray"], indirect=True, scope="module")
+def test_ray_is_left_without_references_to_its_objects(engine, tmp_path, monkeypatch):
+    import ray
+    from ray._private.worker import global_worker
+
+    left, leave = [], ray.shutdown
+
+    def watched():
+        left.append((global_worker.core_worker.get_all_reference_counts(), gc.isenabled()))
+        leave()
+
+    monkeypatch.setattr(ray, "shutdown", watched)
+    grid = {"steps": [20], "seed": [1]}
+    found = mm.sweep(BASE, grid, measure=fatal_in_a_cell(), out=tmp_path / "s", progress=False, **engine)
+    assert "died" in found.to_frame()["reason"].item()
+    assert left and all(each == ({}, False) for each in left)
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(

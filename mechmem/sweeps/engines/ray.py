@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import re
@@ -65,36 +66,58 @@ class Ray(Engine):
         try:
             yield
         finally:
-            ray.shutdown()
+            _leave()
 
     def run(self, call: Call, jobs: Sequence[Job]) -> Generator[Outcome]:
         """Yield the outcome of each job (see `Engine`)."""
+        with self._cluster():
+            yield from self._outcomes(call, jobs)
+
+    def _outcomes(self, call: Call, jobs: Sequence[Job]) -> Generator[Outcome]:
+        # On its own, so that its references to the cluster's objects are gone when that is left.
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        with self._cluster():
-            task = ray.remote(num_cpus=1, max_retries=RETRIES)(call_of)
-            waiting = iter(jobs)
-            given = {task.remote(call, job): job for job in itertools.islice(waiting, self.workers)}
-            try:
-                while given:
-                    (ended,), _ = ray.wait(list(given), num_returns=1)
-                    job = given.pop(ended)
-                    if (following := next(waiting, None)) is not None:
-                        given[task.remote(call, following)] = following
-                    try:
-                        outcome = ray.get(ended)
-                    except RayTaskError as error:
-                        outcome = Place(self.folder).fail(job.digest, reason_of(error.cause))
-                    except RayError as error:
-                        outcome = Place(self.folder).fail(job.digest, f"its processes died ({type(error).__name__})")
-                    yield outcome
-            finally:
-                # They save what they have.
-                for each in given:
-                    ray.cancel(each)
-                if given:
-                    ray.wait(list(given), num_returns=len(given), timeout=GRACE)
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(call_of)
+        waiting = iter(jobs)
+        given = {task.remote(call, job): job for job in itertools.islice(waiting, self.workers)}
+        try:
+            while given:
+                (ended,), _ = ray.wait(list(given), num_returns=1)
+                job = given.pop(ended)
+                if (following := next(waiting, None)) is not None:
+                    given[task.remote(call, following)] = following
+                try:
+                    outcome = ray.get(ended)
+                except RayTaskError as error:
+                    outcome = Place(self.folder).fail(job.digest, reason_of(error.cause))
+                except RayError as error:
+                    outcome = Place(self.folder).fail(job.digest, f"its processes died ({type(error).__name__})")
+                yield outcome
+        finally:
+            # They save what they have.
+            for each in given:
+                ray.cancel(each)
+            if given:
+                ray.wait(list(given), num_returns=len(given), timeout=GRACE)
+
+
+def _leave() -> None:
+    """Disconnect from the cluster, with no garbage left that refers to its objects, and none collected meanwhile.
+
+    Errors of Ray keep references to objects in cycles. If the garbage collector of another thread drops one of them
+    while Ray shuts down, Ray ends the process.
+    """
+    import ray
+
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        gc.collect()
+        ray.shutdown()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _check_answers(address: str) -> None:
