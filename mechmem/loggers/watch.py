@@ -18,7 +18,7 @@ from mechmem.core.task import Ids, Task
 from mechmem.errors import ConfigError
 from mechmem.loggers.batches import NotingBatchSampler, as_labels, bare_loader, check_alone, ids_of_rows
 from mechmem.training.config import MOST_SAVED
-from mechmem.training.going_on import step_of
+from mechmem.training.going_on import step_of, take_back
 from mechmem.training.recorder import Recorder
 from mechmem.training.run import Run
 
@@ -157,6 +157,13 @@ class Watch:
             ConfigError: it is not a pass on the examples that the loader handed out.
             TrainingFailedError: see `Recorder.observe`.
         """
+        try:
+            self._note(returned, labels)
+        except ConfigError:
+            self._refuse()
+            raise
+
+    def _note(self, returned: Any, labels: Any) -> None:
         rows = None if self._noting is None else self._noting.take()
         if rows is None:
             raise ConfigError("the network ran in training mode on examples that the loader did not hand out")
@@ -167,12 +174,14 @@ class Watch:
                 "hold each example once, so that it is known which is which (look at the loader's collate function)"
             )
         self._passes, self._seen = self._passes + 1, True
-        try:
-            labels = as_labels(self.labels if labels is None else labels)
-            self.recorder.observe(self._ids[rows], logits, labels)
-        except ConfigError:
-            self.recorder.close()  # the directory is nobody's then, whoever keeps the error
-            raise
+        self.recorder.observe(self._ids[rows], logits, as_labels(self.labels if labels is None else labels))
+
+    def _refuse(self) -> None:
+        """Let go of the trainer, whoever keeps the error; before the first update the directory holds no run then."""
+        path = self.recorder.path
+        self.release()
+        if self._step == 0:
+            take_back(path)
 
     def batch_done(self, hint: str = "") -> None:
         """Check that a batch took one training pass, as otherwise nobody knows which examples the next one is on.
@@ -186,6 +195,7 @@ class Watch:
         passes, self._passes = self._passes, 0
         if passes != 1:
             how = f"{passes} times" if passes else "not at all"
+            self._refuse()
             raise ConfigError(
                 f"the network ran {how} in training mode on a batch, and it must once{hint * (not passes)}"
             )

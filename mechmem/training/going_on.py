@@ -94,6 +94,13 @@ def only_begun(path: Path) -> bool:
     return not recorded and read_header(path).config is None
 
 
+def take_back(path: Path) -> None:
+    """Take back what a user's loop recorded before its first update, so that another one can begin there."""
+    for each in (path / "checkpoints").glob(f"step_0*{STATE}"):
+        each.unlink()
+    write_history(path, no_history(""))
+
+
 def check_goes_on(run: Run, model: nn.Module, step: int) -> None:
     """Check that a user's loop can go on with a run and this network. Nothing is written.
 

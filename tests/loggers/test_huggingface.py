@@ -209,10 +209,13 @@ def dropping(rows):
 
 @pytest.mark.slow
 def test_what_hides_which_example_is_which_is_refused(task, tmp_path):
-    made = trainer(task, tmp_path, mm.HuggingFaceCallback(task))
+    made = trainer(task, tmp_path, mm.HuggingFaceCallback(task, out=tmp_path / "run"))
     made.data_collator = dropping
     with pytest.raises(ConfigError, match="handed out 7 examples, and the network answered on 6"):
         made.train()
+    # The corrected training has the same directory.
+    trainer(task, tmp_path, mm.HuggingFaceCallback(task, out=tmp_path / "run"), num_train_epochs=1).train()
+    assert opened(tmp_path / "run", task).run.observations().step.tolist() == [6]
     few = torch.utils.data.Subset(Rows(task, named=True), range(30))
     short = Rows(task, torch.arange(30), named=True)
     with pytest.raises(ConfigError, match="have 30 rows, and the task has 40 training examples: pass ids="):

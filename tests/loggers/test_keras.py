@@ -105,13 +105,14 @@ def test_a_training_that_raises_leaves_nothing_behind(task):
     assert models == [model] and "compute_loss" not in vars(model)
 
 
-def test_what_cannot_be_measured_is_refused(task):
+def test_what_cannot_be_measured_is_refused(task, tmp_path):
     data = loader(task)
     inputs, labels = task.batch(task.train_ids)
     model = network()
     model.compile(optimizer="sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(ConfigError, match="pass to fit the torch DataLoader"):
-        model.fit(inputs, labels, verbose=0, callbacks=[mm.KerasCallback(task, data)])
+        model.fit(inputs, labels, verbose=0, callbacks=[mm.KerasCallback(task, data, out=tmp_path / "run")])
+    model.fit(data, verbose=0, callbacks=[mm.KerasCallback(task, data, out=tmp_path / "run")])
     with pytest.raises(ConfigError, match="returns probabilities"):
         fitted(mm.KerasCallback(task, data), data, answers="probabilities")
     flipped = loader(task, data=Rows(task, torch.arange(len(labels)).flip(0)))

@@ -157,7 +157,8 @@ def test_a_training_that_raises_leaves_nothing_behind(task, tmp_path):
 
 def test_what_is_not_seen_is_said(task, tmp_path):
     with pytest.raises(ConfigError, match=r"ran not at all .*model='net'"):
-        trainer([mm.LightningCallback(task)]).fit(Module(), loader(task))
+        trainer([mm.LightningCallback(task, out=tmp_path / "run")]).fit(Module(), loader(task))
+    trainer([mm.LightningCallback(task, model="net", out=tmp_path / "run")]).fit(Module(), loader(task))
     with pytest.raises(ConfigError, match=r"it is in evaluation mode; call its train"):
         frozen = Module()
         frozen.net.eval()

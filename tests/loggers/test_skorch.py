@@ -110,13 +110,14 @@ def test_a_training_that_raises_leaves_nothing_behind(task, tmp_path):
     assert len(nets) == 1 and hooks_on(nets[0]) == 0
 
 
-def test_what_cannot_be_measured_is_refused(task):
+def test_what_cannot_be_measured_is_refused(task, tmp_path):
     class Probabilities(Layers):
         def forward(self, inputs):
             return super().forward(inputs).softmax(1)
 
     with pytest.raises(ConfigError, match="returns probabilities"):
-        fitted(task, mm.SkorchCallback(task), module=Probabilities)
+        fitted(task, mm.SkorchCallback(task, out=tmp_path / "run"), module=Probabilities)
+    fitted(task, mm.SkorchCallback(task, out=tmp_path / "run"))
     inputs, labels = task.batch(task.train_ids)
     with pytest.raises(ConfigError, match="the task that it is"):
         fitted(task, mm.SkorchCallback(task), (inputs.flip(0), labels.flip(0)))
