@@ -105,12 +105,19 @@ def _value(text: str, as_text: bool) -> Any:
     return text if as_text and not isinstance(value, str) else value
 
 
+def _expected(term: str) -> str:
+    """Return what was expected in place of a term that is no name, after what it looks like."""
+    if len(split_outside(term, ",")) > 1:
+        return "one name; several are given one by one, without commas between them"
+    if _TERM.fullmatch(spelt := term.replace("-", "_")):
+        return f"a name; they have underscores, as {shown(spelt)}"
+    return "a name with settings in parentheses"
+
+
 def _read(term: str, whole: str, what: str) -> tuple[str, list[tuple[str | None, str]]]:
     match = _TERM.fullmatch(term)
     if match is None:
-        raise ConfigError(
-            f"cannot read {what} {shown(whole)}: {shown(term)} is not a name with settings in parentheses"
-        )
+        raise ConfigError(f"cannot read {what} {shown(whole)}: {shown(term)} is not {_expected(term)}")
     if not _closed(match["settings"] or ""):
         raise ConfigError(f"cannot read {what} {shown(whole)}: the parentheses of {shown(term)} do not match")
     settings = [part.strip() for part in split_outside(match["settings"] or "", ",") if part.strip()]

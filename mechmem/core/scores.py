@@ -56,7 +56,7 @@ class NeuronSet:
         """Build a set from neuron numbers.
 
         Raises:
-            ScoreError: a number is not one of 0 … width − 1.
+            ScoreError: a number is not one of 0 … width − 1, or is given twice.
         """
         if isinstance(neurons, str) or not isinstance(neurons, Iterable):
             raise ScoreError(f"neurons are given by number, several of them, got {shown(neurons)}")
@@ -68,9 +68,10 @@ class NeuronSet:
         wrong = next((each for each in members if not 0 <= each < width), None)
         if wrong is not None:
             raise ScoreError(f"neurons are numbered 0 … {width - 1}, got {shown(wrong)}")
-        chosen = torch.tensor(sorted(set(members)), dtype=torch.long)
+        if len(set(members)) < len(members):
+            raise ScoreError(f"neurons are given by number, each once, got {shown(members)}; see NeuronSet for a mask")
         mask = torch.zeros(width, dtype=torch.bool)
-        mask[chosen] = True
+        mask[torch.tensor(members, dtype=torch.long)] = True
         return cls(mask, point)
 
     @property

@@ -127,7 +127,9 @@ def _opened(path: Path, most: int | None) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
     except _UNREADABLE as error:
-        raise RunDirectoryError(f"cannot read {path}: {error}") from error
+        other = isinstance(error, safetensors.SafetensorError) and "header" in str(error)
+        why = f"it is damaged, or no file of tensors ({error})" if other else error
+        raise RunDirectoryError(f"cannot read {path}: {why}") from error
 
 
 def _about(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:

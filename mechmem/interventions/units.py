@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechmem.core.in_words import said, shown
@@ -163,6 +163,8 @@ def _mask(unit: str, which: Indices, layout: Layout) -> Bool[Tensor, " unit"]:
         return numbers
     if int(numbers.min()) < -width or int(numbers.max()) >= width:
         raise ConfigError(f"{point!r} has {unit}s 0 … {width - 1}, not {which!r}")
+    numbers = numbers % width
+    _check_once(unit, numbers, which)
     mask = torch.zeros(width, dtype=torch.bool)
     mask[numbers] = True
     return mask
@@ -172,7 +174,7 @@ def numbers_of(unit: str, which: int | Sequence[int] | np.ndarray | Tensor | Neu
     """Return units given by number, by one truth value each or as a set as a one-dimensional tensor.
 
     Raises:
-        ConfigError: they are given in another way, or there are none.
+        ConfigError: they are given in another way, or there are none, or one is given twice.
     """
     if isinstance(which, Iterator):  # which could be read once only
         raise ConfigError(f"{unit}s must be {said(Indices)}, got {shown(which)}")
@@ -189,7 +191,19 @@ def numbers_of(unit: str, which: int | Sequence[int] | np.ndarray | Tensor | Neu
         raise ConfigError(f"{unit}s are given by number, at least one, got {which!r}")
     if truth and not found.any():
         raise ConfigError(f"{unit}s must be at least one, got {len(found)} truth values that are all False")
-    return found.cpu() if truth else found.cpu().reshape(-1).long()
+    if truth:
+        return found.cpu()
+    numbers = found.cpu().reshape(-1).long()
+    _check_once(unit, numbers, which)
+    return numbers
+
+
+def _check_once(unit: str, numbers: Int[Tensor, " member"], which: object) -> None:
+    """Refuse a number that is given twice, as in a mask of 0 and 1."""
+    if len(numbers.unique()) < len(numbers):
+        raise ConfigError(
+            f"{unit}s are given by number, each once, got {which!r}; a mask has truth values (.astype(bool), .bool())"
+        )
 
 
 def label(point: str, chosen: Mapping[str, Indices | str]) -> str:

@@ -129,7 +129,7 @@ def ids_of_rows(dataset: Any, task: Task, ids: Ids | str | None) -> Int[Tensor, 
         dataset: the data set, or a subset of one.
         task: the task.
         ids: id of each row of the data set (or of that of which it is a subset), or the name of the column that holds
-            it; None for the task's training examples in their order.
+            it; None for the task's training examples in their order, as whichever of the two has as many rows.
 
     Raises:
         ConfigError: the numbers of rows do not agree, or an id is not that of a training example.
@@ -151,14 +151,14 @@ def ids_of_rows(dataset: Any, task: Task, ids: Ids | str | None) -> Int[Tensor, 
     else:
         found = as_ids(ids)
         remedy = f"and there are {len(found)} ids"
-        strangers = found[~torch.isin(found, task.train_ids)]
-        if len(strangers):
-            raise ConfigError(f"ids must be training examples of the task, but {int(strangers[0])} is not one")
     if len(found) == len(whole):  # type: ignore[arg-type]
-        return found[rows]
-    if ids is not None and len(found) == len(dataset):
-        return found
-    raise ConfigError(f"the training data have {len(whole)} rows, {remedy}")  # type: ignore[arg-type]
+        found = found[rows]
+    elif len(found) != len(dataset):
+        raise ConfigError(f"the training data have {len(dataset)} rows, {remedy}")
+    strangers = found[~torch.isin(found, task.train_ids)]
+    if len(strangers):
+        raise ConfigError(f"ids must be training examples of the task, but {int(strangers[0])} is not one")
+    return found
 
 
 def labels_in(batch: Any) -> Tensor | None:

@@ -216,7 +216,8 @@ def edit_curves(
 
     Raises:
         UnknownNameError: there is no such surgery, or no such setting or layer of it; the message suggests the nearest.
-        ConfigError: there is no edit, a value is not allowed, or a surgery has no such setting.
+        ConfigError: there is no edit, a value is not allowed or given twice, values do not go from weak to strong, or a
+            surgery has no such setting.
         NotFiniteError: a weight is NaN or infinite.
     """
     subject = subject_of(subject, task, roles)
@@ -256,9 +257,21 @@ def _asked(edits: Sequence[str] | Mapping[str, Sequence[float]]) -> dict[str, li
             what = "no values" if plain.dial else f"no setting that makes {plain.name!r} stronger, but values of one"
             raise ConfigError(f"edits: there are {what} for {name!r}")
         values = [getattr(each, "item", lambda each=each: each)() for each in own]
+        check_different(f"edits[{name!r}]", values)
         asked[name] = [(value, named("surgeries", name, **{plain.dial: value})) for value in values]
+        _check_grows(name, plain, values)
         asked[name] = asked[name] or [(getattr(plain, plain.dial) if plain.dial else float("nan"), plain)]
     return asked
+
+
+def _check_grows(name: str, surgery: Surgery, values: Sequence[float]) -> None:
+    """Refuse values that do not go from weak to strong, by which a reading at a price takes the strongest."""
+    check_different(f"edits[{name!r}]", values)
+    for kind in (int, float):  # a rank and a share of the full one do not compare
+        own = [value for value in values if isinstance(value, kind)]
+        ordered = sorted(own, reverse=surgery.dial_values[:1] > surgery.dial_values[-1:])
+        if own != ordered:
+            raise ConfigError(f"edits[{name!r}] must go from weak to strong, as {ordered} does, got {list(values)}")
 
 
 def _values(surgery: Surgery) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from mechmem.core.in_words import reason, shown
 from mechmem.errors import ConfigError
@@ -32,6 +32,8 @@ def source_of(data: Any, argument: str) -> Source:
         ConfigError: it can only be read from its beginning, has no length, or is empty.
     """
     kind = type(data).__module__.partition(".")[0]
+    if isinstance(data, DataLoader):
+        raise ConfigError(f"{argument} is a loader, which hands out batches: pass its data set, loader.dataset")
     if isinstance(data, IterableDataset) or type(data).__name__.startswith("IterableDataset"):
         raise ConfigError(f"{argument} {STREAMED}")
     grouped = kind == "pandas" and hasattr(data, "groups")  # has a length and items, which are columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,11 +47,14 @@ def read_text(text: str | Sequence[str], tokenizer: Any, length: int) -> tuple[I
         length: tokens of a row; what is left at the end of a text is left out.
 
     Raises:
-        ConfigError: no text has so many tokens, or the tokenizer returns no whole numbers.
+        ConfigError: no text has so many tokens, the text is the path of a file, or the tokenizer returns no whole
+            numbers.
     """
     texts = [text] if isinstance(text, str) else list(text)
     if not all(isinstance(each, str) for each in texts):
         raise ConfigError(f"text must be a string, or several, got {shown(text)}")
+    if isinstance(text, str) and len(text) < 1000 and os.path.isfile(text):
+        raise ConfigError(f"text must be the text itself, and {shown(text)} is the path of a file: read it first")
     if isinstance(tokenizer, str):
         numbered, read = _split(texts, tokenizer)
     else:

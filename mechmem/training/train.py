@@ -31,6 +31,7 @@ from mechmem.models.networks.build import Network, build_model
 from mechmem.models.networks.mask_config import TurnOver
 from mechmem.tasks.build import build_task
 from mechmem.tasks.splits import labelled_splits
+from mechmem.training.answers import check_answers
 from mechmem.training.config import TrainConfig
 from mechmem.training.header import TWINS, started
 from mechmem.training.isolation import warn_of_leaks
@@ -242,7 +243,7 @@ def load(
 
     Args:
         path: the run directory.
-        model: for a run recorded in a user-written loop, a network of that shape (its weights are not used).
+        model: for a run recorded in a user-written loop, the network (its weights are not used).
         task: for such a run, its task.
         roles: for such a run, its roles; by default those that were recorded.
         step: a saved step; the last one by default.
@@ -252,7 +253,7 @@ def load(
 
     Raises:
         RunDirectoryError: the directory is missing, empty, damaged, truncated, or has no such checkpoint; the last one
-            of a finished run is missing; or the run's data have changed.
+            of a finished run is missing; the run's data have changed; or `model` does not answer as the recorded one.
         MissingNeedError: the run was recorded in a user-written loop, and its model or task was not passed.
 
     Warns:
@@ -276,7 +277,9 @@ def load(
     run.check(chosen)
     network = run.model_at(chosen).to(where).eval()
     retrainer = None
-    if run.config is not None:
+    if run.config is None:
+        check_answers(run, network, chosen)
+    else:
         folder, owner = _twins_folder(run.path)
         threads = run.header.threads
         retrainer = ConfigRetrainer(run.config, chosen, folder, device, owner=owner, threads=threads)

@@ -287,6 +287,7 @@ attach(model, inputs='x')                              | inputs must be
 ablate(s, by=5)                                        | by must be
 ablate(s, points=10**22)                               | points must be at most
 load_result('nowhere.safetensors')                     | cannot read nowhere.safetensors
+load_result(run / 'config.json')                       | config.json: it is damaged, or no file of tensors
 load_result('')                                        | path must be a path
 pool_neurons(s)                                        | subjects must be
 pool_neurons([])                                       | at least two networks, got 0
@@ -391,6 +392,7 @@ SequenceTask([[0, 1]] * 2, vocabulary=HUGE)            | vocabulary must be
 SequenceTask([[0, 1]] * 2, split='ab')                 | split must be
 SequenceTask([[0, 1]] * 2, copies='keep')              | copies
 SequenceTask.from_text(5)                              | text must be
+SequenceTask.from_text(str(run / 'config.json'))       | text must be the text itself, .* is the path of a file
 SequenceTask.from_text('abc', tokenizer=5)             | tokenizer must be
 GrammarConfig(repeats=5)                               | repeats must be
 GrammarTask(5)                                         | config must be a GrammarConfig

@@ -67,6 +67,8 @@ def test_a_field_of_text_takes_anything_as_it_is_written(text):
     [
         ("", "is not a name with settings"),
         ("3x", "is not a name with settings"),
+        ("sample,loud", "'sample,loud' is not one name; several are given one by one, without commas"),
+        ("sample-score", "'sample-score' is not a name; they have underscores, as 'sample_score'"),
         ("sample(", "is not a name with settings"),
         ("sample)", "is not a name with settings"),
         ("sample(a))", "parentheses of .* do not match"),

@@ -74,7 +74,9 @@ def test_a_mask_is_one_truth_value_per_neuron(mask, unchecked_shapes):
 def test_neurons_are_named_by_number(neurons, unchecked_shapes):
     with pytest.raises(ScoreError, match="neurons are given by number"):
         NeuronSet.of(neurons, 4, "x")
-    assert NeuronSet.of(torch.tensor([3, 1, 3]), 4, "x").neurons.tolist() == [1, 3]
+    with pytest.raises(ScoreError, match="each once"):  # as in a mask of whole numbers
+        NeuronSet.of([0, 1, 0, 0], 4, "x")
+    assert NeuronSet.of(torch.tensor([3, 1]), 4, "x").neurons.tolist() == [1, 3]
 
 
 def test_scores_of_any_precision_are_tabulated_and_drawn():

@@ -155,6 +155,18 @@ def test_a_training_that_raises_leaves_nothing_behind(task, tmp_path):
     assert "process_dataloader" not in vars(made.strategy)
 
 
+def test_the_training_examples_among_all_have_their_ids(task, tmp_path):
+    inputs, labels = task.batch(task.ids)
+    among = torch.utils.data.Subset(torch.utils.data.TensorDataset(inputs, labels), task.train_ids.tolist())
+    for name, ids in (("none", None), ("theirs", task.train_ids), ("all", task.ids)):
+        callback = mm.LightningCallback(task, model="net", out=tmp_path / name, ids=ids)
+        trainer([callback], max_epochs=1).fit(Module(), loader(task, data=among))
+        assert opened(tmp_path / name, task).run.observations().count.tolist() == [[1] * len(task.train_ids)]
+    with pytest.raises(ConfigError, match="have 39 rows, and the task has 40 training examples"):
+        fewer = torch.utils.data.Subset(among, range(39))
+        trainer([mm.LightningCallback(task, model="net")]).fit(Module(), loader(task, data=fewer))
+
+
 def test_what_is_not_seen_is_said(task, tmp_path):
     with pytest.raises(ConfigError, match=r"ran not at all .*model='net'"):
         trainer([mm.LightningCallback(task, out=tmp_path / "run")]).fit(Module(), loader(task))

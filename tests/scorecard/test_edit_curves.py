@@ -62,6 +62,12 @@ def test_by_default_what_is_told_nothing_is_compared_on_the_same_weights(picture
         assert own.told(mm.extractor(edit).surgeries[0]) <= {"pairs"}
 
 
+@pytest.mark.parametrize("values", [[1, 4, 8], [8, 0.9, 12], [0.1, 0.5], [8, 4, 4]], ids=str)
+def test_values_that_do_not_go_from_weak_to_strong_are_refused(values, pictured):
+    with pytest.raises(ConfigError, match="from weak to strong|given twice"):
+        mm.edit_curves(pictured, {"low_rank(layers.*)": values})
+
+
 def curves(fitted, correct, n=(90, 10, 10, 50)):
     """A made-up network and one edit of it."""
     rows = len(fitted)

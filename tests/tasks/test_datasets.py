@@ -268,6 +268,7 @@ BAD = {
     "stream": (lambda: mm.DatasetTask(Stream()), "is a stream: its examples have no numbers"),
     "generator": (lambda: mm.DatasetTask(pairs()), "is a stream"),
     "hf-stream": (lambda: mm.DatasetTask(words().to_iterable_dataset()), "is a stream"),
+    "loader": (lambda: mm.DatasetTask(torch.utils.data.DataLoader(Items(X))), "pass its data set, loader.dataset"),
     "empty": (lambda: mm.DatasetTask([]), "train has no examples"),
     "number": (lambda: mm.DatasetTask(3), "train must be a data set of torch or HuggingFace, a frame of pandas"),
     "random": (lambda: mm.DatasetTask(Changing(pairs())), "is another input at every reading: a random transform"),

@@ -115,6 +115,13 @@ def test_model_and_task_must_be_passed_and_fit(task, tmp_path):
     with pytest.raises(RunDirectoryError, match="network of another shape"):
         mm.load(tmp_path / "run", model=nn.Linear(2, 5), task=task)
 
+    class Reversed(Own):  # of the same shape
+        def forward(self, pairs):
+            return -super().forward(pairs)
+
+    with pytest.raises(RunDirectoryError, match="computes something else: at step 20, "):
+        mm.load(tmp_path / "run", model=Reversed(), task=task)
+
 
 def test_a_directory_is_used_once(task, tmp_path, tiny_config):
     record(task, tmp_path / "run")
