@@ -9,6 +9,7 @@ has a meaning here: a permutation of the entries of a role, the same for all neu
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,26 +35,11 @@ SETTLED = 0.005
 AT_ONCE = 2**23
 """Numbers held at once in the products of filters and directions."""
 
-STARTS, FOLD_STARTS = 10, 2
-"""Starts of k-means; fewer where a number of clusters is tried, because the rounds that follow forgive a poor one."""
+STARTS = 10
+"""Starts of k-means."""
 
 LEAST_WEIGHT = 1e-3
 """Least share of its energy that a neuron counts with, so that no cluster is left without weight."""
-
-FOLDS = 3
-"""Folds of neurons from which the number of clusters is chosen."""
-
-WITHIN = 0.98
-"""A smaller number of clusters is chosen if it reaches this share of the largest cross-role energy."""
-
-CANDIDATES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
-"""Numbers of clusters that are tried."""
-
-PER_CLUSTER = 4
-"""Least mean number of neurons per cluster in a fold."""
-
-LEAST = 12
-"""Least number of neurons for which a number of clusters can be chosen: two clusters of four in two folds of three."""
 
 DENSE = 1024
 """Most neurons whose affinities are decomposed in full; above it the top eigenvectors are found by Lanczos."""
@@ -74,49 +60,97 @@ def directions(vectors: Vectors) -> tuple[list[Float[Tensor, "_ live"]], Bool[Te
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clusters:
-    """Live neurons in clusters, with the second moments of each role's directions in each cluster.
+    """Live neurons in clusters.
 
     Attributes:
+        units: per role the neurons' directions. Shape (entry, neuron) each.
         cluster: each neuron's cluster, from 0. Shape (neuron).
         weight: weight of each neuron in its cluster's moments. Shape (neuron).
-        moments: per role Σ weight · x xᵀ over a cluster's neurons. Shape (cluster, entry, entry) each.
+        count: number of clusters.
         strength: the shrinkage λ of the filters M (M + λ/n)⁻¹, n being the number of entries.
     """
 
+    units: tuple[Float[Tensor, "_ neuron"], ...]
     cluster: Int[Tensor, " neuron"]
     weight: Float[Tensor, " neuron"]
-    moments: tuple[Float[Tensor, "cluster _ _"], ...]
+    count: int
     strength: float
 
-    @property
+    @functools.cached_property
     def totals(self) -> Float[Tensor, " cluster"]:
         """Total weight of each cluster."""
-        return torch.zeros(len(self.moments[0]), dtype=torch.float64).index_add_(0, self.cluster, self.weight)
+        return torch.zeros(self.count, dtype=torch.float64).index_add_(0, self.cluster, self.weight)
 
-    def means(self) -> list[Float[Tensor, "cluster _ _"]]:
-        """Return per role the weighted mean of x xᵀ over each cluster, of trace 1; 0 for a cluster without neurons."""
-        totals = rearrange(_positive(self.totals), "cluster -> cluster 1 1")
-        return [moments / totals for moments in self.moments]
+    @functools.cached_property
+    def moments(self) -> tuple[Float[Tensor, "cluster _ _"], ...]:
+        """Per role Σ weight · x xᵀ over a cluster's neurons. Shape (cluster, entry, entry) each."""
+        every = torch.arange(self.count)
+        return tuple(self._moments(role, every) for role in range(len(self.units)))
+
+    @functools.cached_property
+    def _members(self) -> tuple[Int[Tensor, " member"], ...]:
+        return self.cluster.argsort().split(torch.bincount(self.cluster, minlength=self.count).tolist())
+
+    def _moments(self, role: int, chosen: Int[Tensor, " one"]) -> Float[Tensor, "one _ _"]:
+        x, members = self.units[role], self._members
+        products = [(x[:, own] * self.weight[own]) @ x[:, own].T for own in (members[each] for each in chosen.tolist())]
+        return torch.stack(products)
 
     def spectra(self) -> list[Float[Tensor, "cluster _"]]:
-        """Return per role the eigenvalues of each cluster's mean of x xᵀ, in descending order."""
-        return [torch.linalg.eigvalsh(mean).clamp_min(0).flip(1) for mean in self.means()]
-
-    def filters(self) -> list[Float[Tensor, "cluster _ _"]]:
-        """Return per role the filter F = M (M + λ/n)⁻¹ of each cluster, M being its weighted mean of x xᵀ."""
-        found = []
-        for mean in self.means():
-            ridge = self.strength / mean.shape[-1] * torch.eye(mean.shape[-1], dtype=mean.dtype)
-            # F is symmetric, because M commutes with its own shrunken inverse.
-            found.append(torch.linalg.solve(mean + ridge, mean))
-        return found
+        """Return per role the eigenvalues of each cluster's mean of x xᵀ, in descending order; of sum 1, or all 0."""
+        totals = rearrange(_positive(self.totals), "cluster -> cluster 1 1")
+        return [torch.linalg.eigvalsh(moments / totals).clamp_min(0).flip(1) for moments in self.moments]
 
     def energies(self, units: Vectors) -> Float[Tensor, "role cluster neuron"]:
         """Return the energy of each direction in each cluster's subspace, minus its mean over random directions.
 
-        xᵀ F x − tr F / n; at most 1.
+        xᵀ F x − tr F / n, with the cluster's filter F = M (M + λ/n)⁻¹ and its weighted mean M of x xᵀ; at most 1.
         """
-        return torch.stack([_energy(each, filters) for each, filters in zip(units, self.filters(), strict=True)])
+        sizes = torch.bincount(self.cluster, minlength=self.count)
+        found = []
+        for role, each in enumerate(units):
+            # A cluster of few neurons is told by their products with each other, the others by their moments.
+            few = 2 * sizes <= len(each)
+            energy = each.new_empty(self.count, each.shape[1])
+            for chosen, of in ((few, self._energy_by_members), (~few, self._energy_by_moments)):
+                if chosen.any():
+                    energy[chosen] = of(role, chosen.nonzero()[:, 0], each)
+            found.append(energy)
+        return torch.stack(found)
+
+    def _energy_by_moments(
+        self, role: int, chosen: Int[Tensor, " one"], units: Float[Tensor, "entry neuron"]
+    ) -> Float[Tensor, "one neuron"]:
+        mean = self._moments(role, chosen) / rearrange(_positive(self.totals[chosen]), "one -> one 1 1")
+        ridge = self.strength / len(units) * torch.eye(len(units), dtype=mean.dtype)
+        # F is symmetric, because M commutes with its own shrunken inverse.
+        return _energy(units, torch.linalg.solve(mean + ridge, mean))
+
+    def _energy_by_members(
+        self, role: int, chosen: Int[Tensor, " one"], units: Float[Tensor, "entry neuron"]
+    ) -> Float[Tensor, "one neuron"]:
+        """Return the energies without the moments: F = A (AᵀA + λ/n)⁻¹ Aᵀ for M = A Aᵀ.
+
+        A has a column √(weight / total weight) · x for each neuron of the cluster, and columns of 0, which change
+        nothing, up to the size of the largest.
+        """
+        members = [self._members[each] for each in chosen.tolist()]
+        width, entries, ridge = max(map(len, members)), len(units), self.strength / len(units)
+        if not width:
+            return units.new_zeros(len(members), units.shape[1])
+        places = torch.nn.utils.rnn.pad_sequence(members, batch_first=True)
+        there = torch.nn.utils.rnn.pad_sequence([torch.ones_like(own) for own in members], batch_first=True)
+        share = self.weight[places] * there / rearrange(_positive(self.totals[chosen]), "one -> one 1")
+        found = []
+        for block in blocks(len(members), max(1, AT_ONCE // (width * max(units.shape[1], entries)))):
+            a = rearrange(self.units[role].T[places[block]], "one member entry -> one entry member")
+            a = a * rearrange(share[block].sqrt(), "one member -> one 1 member")
+            lower = torch.linalg.cholesky(a.mT @ a + ridge * torch.eye(width, dtype=a.dtype))
+            along = torch.linalg.solve_triangular(lower, a.mT @ units, upper=False)
+            inverse = torch.linalg.solve_triangular(lower, torch.eye(width, dtype=a.dtype), upper=False)
+            trace = width - ridge * reduce(inverse.square(), "one row member -> one 1", "sum")
+            found.append(along.square().sum(1) - trace / entries)
+        return torch.cat(found)
 
 
 def _energy(
@@ -177,100 +211,17 @@ def cluster(
     draw = derive_seed(seed, "k-means") % 2**32
     means = KMeans(count, n_init=starts, random_state=draw).fit(rows)  # pyright: ignore[reportArgumentType]
     own = torch.from_numpy(means.labels_).long()
-    found = _gathered(units, own, torch.ones(len(own), dtype=torch.float64), count, strength)
+    found = Clusters(tuple(units), own, torch.ones(len(own), dtype=torch.float64), count, strength)
     for _ in range(ROUNDS):
         energy = found.energies(units).mean(0)
         best = energy.max(0)
         weight = best.values.clamp_min(LEAST_WEIGHT).square()
         moved = int((best.indices != own).sum())
         own = best.indices
-        found = _gathered(units, own, weight, count, strength)
+        found = Clusters(tuple(units), own, weight, count, strength)
         if moved <= SETTLED * len(own):
             break
     return found
-
-
-def _gathered(
-    units: Vectors, own: Int[Tensor, " neuron"], weight: Float[Tensor, " neuron"], count: int, strength: float
-) -> Clusters:
-    order = own.argsort()
-    sizes = torch.bincount(own, minlength=count).tolist()
-    moments = []
-    for each in units:
-        members, weighted = each[:, order].split(sizes, 1), (each * weight)[:, order].split(sizes, 1)
-        moments.append(torch.stack([left @ right.T for left, right in zip(weighted, members, strict=True)]))
-    return Clusters(own, weight, tuple(moments), strength)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class CrossRole:
-    """Energy of a held-out neuron's direction in the cluster that its other directions choose.
-
-    Attributes:
-        count: number of clusters.
-        observed: its mean over roles and neurons, less what random directions have; one value per fold.
-        permuted: the same of another held-out neuron's direction, averaged over all neurons. One value per fold.
-    """
-
-    count: int
-    observed: Float[Tensor, " fold"]
-    permuted: Float[Tensor, " fold"]
-
-    @property
-    def excess(self) -> float:
-        """Mean over folds of the difference."""
-        return float((self.observed - self.permuted).mean())
-
-
-def cross_role_energies(
-    units: Vectors, counts: Sequence[int], strength: float, seed: int, folds: int = FOLDS
-) -> list[CrossRole]:
-    """Return the cross-role energy for several numbers of clusters.
-
-    Clusters are fitted on the neurons of the other folds.
-
-    Args:
-        units: directions, of at least two roles.
-        counts: numbers of clusters.
-        strength: shrinkage of the filters.
-        seed: seed of the folds and of k-means.
-        folds: number of folds.
-    """
-    neurons = units[0].shape[1]
-    fold = torch.randperm(neurons, generator=generator(seed, "folds of neurons")) % folds
-    affinities = affinity(units)
-    found: dict[int, list[tuple[float, float]]] = {count: [] for count in counts}
-    for held in range(folds):
-        inside, outside = (fold != held).nonzero()[:, 0], (fold == held).nonzero()[:, 0]
-        fitted = [each[:, inside] for each in units]
-        top = embedding(affinities[inside][:, inside], max(counts), seed)
-        for count in counts:
-            clusters = cluster(fitted, top[:, :count], strength, seed, FOLD_STARTS)
-            found[count].append(_crossed(clusters.energies([each[:, outside] for each in units])))
-    return [CrossRole(count, *torch.tensor(pairs, dtype=torch.float64).T) for count, pairs in found.items()]
-
-
-def _crossed(energies: Float[Tensor, "role cluster neuron"]) -> tuple[float, float]:
-    """Return the mean energy of each role in the cluster that the others choose, and its mean over permutations."""
-    observed, permuted = [], []
-    for role in range(len(energies)):
-        chosen = (energies.sum(0) - energies[role]).argmax(0)
-        observed.append(energies[role].gather(0, rearrange(chosen, "neuron -> 1 neuron")).mean())
-        # Exactly: every neuron's direction in the cluster of every neuron.
-        permuted.append(energies[role].mean(1)[chosen].mean())
-    return float(torch.stack(observed).mean()), float(torch.stack(permuted).mean())
-
-
-def candidates(neurons: int) -> tuple[int, ...]:
-    """Return the numbers of clusters that are tried for so many live neurons."""
-    return tuple(each for each in CANDIDATES if each * PER_CLUSTER <= neurons * (FOLDS - 1) // FOLDS)
-
-
-def chosen_count(tried: Sequence[CrossRole]) -> int:
-    """Return the number of clusters with the largest excess, or a smaller one that comes within 2 % of it."""
-    best = max(each.excess for each in tried)
-    reached = best * WITHIN if best > 0 else best
-    return min(each.count for each in tried if each.excess >= reached)
 
 
 def _positive(values: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Shared subspaces: planted clusters are found, filters equal dense algebra, memories go, and no symbol is favoured."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
+from mechmem.math.cross_role import candidates, chosen_count, cross_role_energies
 from mechmem.math.left_out import filters_without, leave_one_out
 from mechmem.math.subspaces import (
+    Clusters,
     affinity,
-    candidates,
-    chosen_count,
     cluster,
-    cross_role_energies,
     directions,
     embedding,
 )
@@ -46,6 +47,26 @@ def test_planted_clusters_are_found_and_their_number():
     tried = cross_role_energies(units, (2, 3, 4, 6, 8), 2.0, 0)
     assert chosen_count(tried) == CLUSTERS
     assert all((each.observed - each.permuted).shape == (3,) for each in tried)
+
+
+@pytest.mark.parametrize("at_once", [2**23, 500])
+def test_energies_are_those_of_dense_filters(at_once, monkeypatch):
+    """Of clusters of few neurons and of many, of one, and of none."""
+    monkeypatch.setattr("mechmem.math.subspaces.AT_ONCE", at_once)
+    draw = torch.Generator().manual_seed(3)
+    sizes = (60, 1, 0, 7, N // 2, N // 2 + 1, 3)
+    units, _ = directions([torch.randn(n, sum(sizes), generator=draw, dtype=torch.float64) for n in (N, 40, 5)])
+    own = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))[torch.randperm(sum(sizes), generator=draw)]
+    weight = torch.rand(len(own), generator=draw, dtype=torch.float64)
+    others, _ = directions([torch.randn(n, 11, generator=draw, dtype=torch.float64) for n in (N, 40, 5)])
+    found = Clusters(tuple(units), own, weight, len(sizes), 0.7).energies(others)
+    for role, (x, y) in enumerate(zip(units, others, strict=True)):
+        for each in range(len(sizes)):
+            inside = own == each
+            mean = (x[:, inside] * weight[inside]) @ x[:, inside].T / weight[inside].sum().clamp_min(1e-9)
+            dense = mean @ torch.linalg.inv(mean + 0.7 / len(x) * torch.eye(len(x), dtype=torch.float64))
+            wanted = (y * (dense @ y)).sum(0) - dense.trace() / len(x)
+            torch.testing.assert_close(found[role, each], wanted, rtol=0, atol=1e-12)
 
 
 def test_random_vectors_share_nothing():
@@ -138,9 +159,7 @@ def test_a_neuron_alone_in_its_cluster_shares_nothing():
     found = fitted(units, 3)
     lonely = found.cluster.clone()
     lonely[-1] = 3
-    moments = tuple(torch.cat([each, each[:1]]) for each in found.moments)
-    alone = type(found)(lonely, found.weight, moments, found.strength)
-    parts, energies = leave_one_out(units, alone)
+    parts, energies = leave_one_out(units, dataclasses.replace(found, cluster=lonely, count=4))
     assert all((part[:, -1] == 0).all() for part in parts) and (energies[:, -1] == 0).all()
 
 

@@ -17,7 +17,7 @@ from mechmem.core.plugins import Analysis
 from mechmem.core.subject import Subject
 from mechmem.errors import MissingNeedError, NotFiniteError
 from mechmem.math import subspaces
-from mechmem.math.subspaces import CrossRole
+from mechmem.math.cross_role import CrossRole, cross_role_energies
 from mechmem.models.reading.shared_vectors import AUTO, STRENGTH, SharedVectors, check_settings, shared_vectors
 from mechmem.models.reading.twins import twin_subject
 from mechmem.scorecard.controls import NETWORK_CONTROLS
@@ -97,13 +97,11 @@ class SharedStructure(Analysis):
         units = subspaces.directions(list(shared.source.vectors.values()))[0]
         tried = shared.tried
         if not tried:
-            tried = tuple(
-                subspaces.cross_role_energies(units, [len(shared.clusters.moments[0])], self.strength, self.seed)
-            )
+            tried = tuple(cross_role_energies(units, [shared.clusters.count], self.strength, self.seed))
         return _Measured(shared, tried, _affinity(units, shared))
 
     def _beside(self, own: SharedVectors, twin: Subject) -> _Measured:
-        found = self._measured(twin, len(own.clusters.moments[0]))
+        found = self._measured(twin, own.clusters.count)
         here, there = len(own.live), len(found.shared.live)
         if here != there:
             raise MissingNeedError(f"it has {there} neurons, and the network {here}")
@@ -119,7 +117,7 @@ class _Measured:
 
 def _by_size(shared: SharedVectors) -> Int[Tensor, " cluster"]:
     """Return the clusters by falling size."""
-    sizes = torch.bincount(shared.clusters.cluster, minlength=len(shared.clusters.moments[0]))
+    sizes = torch.bincount(shared.clusters.cluster, minlength=shared.clusters.count)
     return torch.argsort(sizes, descending=True, stable=True)
 
 

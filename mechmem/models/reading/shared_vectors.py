@@ -15,10 +15,11 @@ from mechmem.core.randomness import generator
 from mechmem.core.roles import read_role
 from mechmem.core.subject import Subject
 from mechmem.errors import ConfigError, MissingNeedError
-from mechmem.math import subspaces
+from mechmem.math import cross_role, subspaces
+from mechmem.math.cross_role import CrossRole
 from mechmem.math.left_out import filters_without, leave_one_out
 from mechmem.math.logits import check_finite
-from mechmem.math.subspaces import Clusters, CrossRole
+from mechmem.math.subspaces import Clusters
 from mechmem.models.hooks.running import full_precision
 from mechmem.models.reading.activations import activations
 from mechmem.models.reading.grid import answering_neurons
@@ -176,7 +177,7 @@ def shared_vectors(
 
     Args:
         subject: its roles name the weights and layers.
-        clusters: number of clusters, or "auto" (see `subspaces.cross_role_energies`).
+        clusters: number of clusters, or "auto" (see `cross_role.cross_role_energies`).
         strength: shrinkage λ of the filters.
         seed: seed of k-means and of the folds.
         point: hook point of the layer, from the role `hidden`; by default the last.
@@ -197,7 +198,7 @@ def _shared(source: RoleVectors, clusters: int | str, strength: float, seed: int
     vectors = [each.double() for each in source.vectors.values()]
     units, live = subspaces.directions(list(source.vectors.values()))
     count, longest = int(live.sum()), max(map(len, vectors))
-    least = max(longest, subspaces.PER_CLUSTER * clusters if isinstance(clusters, int) else subspaces.LEAST)
+    least = max(longest, cross_role.PER_CLUSTER * clusters if isinstance(clusters, int) else cross_role.LEAST)
     if count < least:
         dead = f" ({len(live) - count} are dead)" if count < len(live) else ""
         wanted = f"{clusters} clusters" if isinstance(clusters, int) and least > longest else f"{longest} symbols"
@@ -209,8 +210,8 @@ def _shared(source: RoleVectors, clusters: int | str, strength: float, seed: int
     units = [each[:, order] for each, order in zip(units, orders, strict=True)]
     tried: tuple[CrossRole, ...] = ()
     if isinstance(clusters, str):
-        tried = tuple(subspaces.cross_role_energies(units, subspaces.candidates(count), strength, seed))
-        clusters = subspaces.chosen_count(tried)
+        tried = tuple(cross_role.cross_role_energies(units, cross_role.candidates(count), strength, seed))
+        clusters = cross_role.chosen_count(tried)
     top = subspaces.embedding(subspaces.affinity(units), clusters, seed)
     fitted = subspaces.cluster(units, top, strength, seed)
     parts, energies = leave_one_out(units, fitted)
