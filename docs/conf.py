@@ -25,6 +25,7 @@ from frontier import frontier_table  # noqa: E402
 from label_errors import attributions_table, fitted_table, label_errors_table  # noqa: E402
 from rates import rates_table  # noqa: E402
 from rooms import rooms_svg  # noqa: E402
+from scaling import beyond_table, growth_table  # noqa: E402
 
 project = "mechmem"
 author = "The mechmem developers"
@@ -130,6 +131,8 @@ def render(app: object, docname: str, source: list[str]) -> None:
         attributions_table=attributions_table,
         fitted_table=fitted_table,
         frontier_table=frontier_table,
+        growth_table=growth_table,
+        beyond_table=beyond_table,
         label_errors_table=label_errors_table,
     )
 
