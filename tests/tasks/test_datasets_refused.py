@@ -219,6 +219,10 @@ REFUSED = {
         lambda: mm.DatasetTask(FRAME.assign(label=np.arange(N) % 2 * 2 - 1), n_classes=2, true=[0, 1] * (N // 2)),
         "label must be classes, numbered from 0 on, and holds -1, which is no class",
     ),
+    "unlabelled-test": (
+        lambda: mm.DatasetTask(FRAME, FRAME.assign(a=range(N), label=-1), label="label"),
+        "labels of all held-out examples are −1, which says that they are not known",
+    ),
     "word-among-numbers": (
         lambda: mm.DatasetTask(FRAME.assign(a=[1.5] * (N - 1) + ["high"])),
         f"column 'a' holds 'high' in row {N - 1} of train, which is no number",
