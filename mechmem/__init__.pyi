@@ -52,7 +52,7 @@ from .training.isolation import isolation as isolation
 from .training.recorder import Recorder as Recorder
 from .training.subsets import SubsetNetworks as SubsetNetworks
 from .training.subsets import train_subsets as train_subsets
-from .training.train import load as load
+from .training.load import load as load
 from .training.train import train as train
 from .loggers.huggingface import HuggingFaceCallback as HuggingFaceCallback
 from .loggers.keras import KerasCallback as KerasCallback

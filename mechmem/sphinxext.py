@@ -33,7 +33,7 @@ from mechmem.core.results import Result, load_result
 from mechmem.errors import ConfigError, MechmemError, MissingNeedError, unknown_name
 from mechmem.plotting.style import layout_of
 from mechmem.sweeps.table import load_sweep
-from mechmem.training.train import load
+from mechmem.training.load import load
 
 STYLE = """\
 figure.mechmem-figure { margin: 1.5rem 0; }

@@ -25,8 +25,8 @@ from mechmem.errors import ConfigError, MissingNeedError, RunDirectoryError, Sco
 from mechmem.models.hooks.running import device_of
 from mechmem.plotting.layout import stack
 from mechmem.plotting.over_training import drawn
+from mechmem.training.load import load
 from mechmem.training.progress import reporter
-from mechmem.training.train import load
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -58,7 +58,7 @@ def write_page(command: options.Explore, write: Write) -> None:
         RunDirectoryError: the run cannot be read, or the page cannot be written.
     """
     from mechmem.pages.explore import explore
-    from mechmem.training.train import load
+    from mechmem.training.load import load
 
     subject = load(command.run, step=command.step, device=command.device)
     explore(subject, command.out, progress=not command.quiet)
@@ -78,7 +78,7 @@ def _as_json(result: Any) -> dict[str, Any]:
 
 
 def _subject(command: options.OfState) -> Subject:
-    from mechmem.training.train import load
+    from mechmem.training.load import load
 
     return load(command.run, step=command.step, device=command.device)
 
@@ -109,7 +109,7 @@ def _ablate(command: options.Ablate) -> Result:
 
 def _patch(command: options.Patch) -> Result:
     from mechmem.interventions.patching.patch import patch
-    from mechmem.training.train import load
+    from mechmem.training.load import load
 
     donor = None if command.donor is None else load(command.donor, device=command.device)
     settings = {name: getattr(command, name) for name in ("units", "direction", "metric", "seed")}
@@ -135,7 +135,7 @@ def _label_issues(command: options.LabelIssues) -> Result:
 
 def _over_training(command: options.OverTraining) -> Result:
     from mechmem.analyses.dynamics import over_training
-    from mechmem.training.train import load
+    from mechmem.training.load import load
 
     return over_training(load(command.run, device=command.device), command.what, progress=not command.quiet)
 
@@ -144,7 +144,7 @@ def _compare(command: options.Compare) -> Result:
     from mechmem.scorecard.audit import audit
     from mechmem.scorecard.extractor import extractor
     from mechmem.scorecard.pooling import compare
-    from mechmem.training.train import load
+    from mechmem.training.load import load
 
     names = [extractor(name).name for name in command.extractors] or None
     apart = _told_apart(command.runs)

@@ -107,7 +107,7 @@ def _audit(command: Audit) -> None:
     from mechmem.scorecard.audit import audit
     from mechmem.scorecard.extractor import extractor
     from mechmem.scorecard.pooling import pool
-    from mechmem.training.train import load
+    from mechmem.training.load import load
 
     if command.out is not None:
         check_output(command.out, {"scorecard.json", "report.html"})
@@ -157,7 +157,7 @@ def _examples(command: Examples) -> None:
     from mechmem.core.plugins import named
     from mechmem.examples.detection import below_chance, found_or_reason
     from mechmem.examples.table import example_scores
-    from mechmem.training.train import load
+    from mechmem.training.load import load
 
     names = [named("example_scores", name).label() for name in command.scores]
     table = example_scores(load(command.run, device=command.device), names)

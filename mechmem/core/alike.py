@@ -111,7 +111,8 @@ def _other_data(one: Task, other: Task) -> str:
     settings = [dict(_flat(each.to_dict(), seeds=False)) for each in configs if isinstance(each, Config)]
     if len(settings) == 2:
         # Images are scaled by their training set, and sequences drawn anew.
-        return ", ".join(_changed(*settings))
+        files = ["the files that they were read from"] if one.data_digest != other.data_digest else []
+        return ", ".join([*_changed(*settings), *files])
     sizes = [{len(each.ids), len(each.ids) + each.dropped_copies} for each in (one, other)]
     if not sizes[0] & sizes[1]:
         return f"one has {len(one.ids):,} examples, the other {len(other.ids):,}"

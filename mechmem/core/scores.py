@@ -85,6 +85,14 @@ class NeuronSet:
     def __len__(self) -> int:
         return int(self.mask.sum())
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, NeuronSet):
+            return NotImplemented
+        return self.point == other.point and torch.equal(self.mask, other.mask)
+
+    def __hash__(self) -> int:
+        return hash((self.point, tuple(self.neurons.tolist())))
+
     def __and__(self, other: NeuronSet) -> NeuronSet:
         return self._with(self.mask & self._same(other).mask)
 

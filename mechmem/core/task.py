@@ -86,6 +86,7 @@ class Task(abc.ABC):
         train_ids: ids of the training set.
         test_ids: ids of the held-out set.
         augmented: whether `batch(ids, step)` returns another view of its inputs at every step.
+        data_digest: hash of the files that a task of a config is made from; "" where there are none.
         title: the task in a few words, e.g. "a + b mod 59"; "" where there is no more to say than its class.
         example_names: the examples' own names, in the order of `ids`, where the data name them; else None.
         class_names: the classes' names in their order, where the data names them; else None.
@@ -106,6 +107,7 @@ class Task(abc.ABC):
     title: str = ""
     example_names: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    data_digest: str = ""
     dropped_copies: int = 0
     held_out_copies: int = 0
     units: Int[Tensor, "unit place"] | None = None

@@ -75,7 +75,7 @@ def _check_task(issues: LabelIssues, task: Task) -> None:
     rows = task.rows(issues.ids)
     names = None if task.example_names is None else tuple(task.example_names[row] for row in rows.tolist())
     same = {
-        "training examples": bool(torch.isin(issues.ids, task.train_ids).all()),
+        "training examples": bool(torch.isin(issues.ids, task.sources).all()),
         "labels": torch.equal(task.given(issues.ids), issues.given),
         "names of examples": names == issues.names,
         "names of classes": task.class_names == issues.class_names,

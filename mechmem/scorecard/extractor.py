@@ -15,7 +15,7 @@ from mechmem.core.arguments import checked
 from mechmem.core.names import build, check_name, split_outside
 from mechmem.core.plugins import Plugin, Readout, Surgery, plugins
 from mechmem.core.subject import Subject
-from mechmem.core.task import Predictor
+from mechmem.core.task import Predictor, whole_ids
 from mechmem.errors import ConfigError
 from mechmem.scorecard.readouts.logits import Logits
 
@@ -69,14 +69,17 @@ class Extractor:
         return extractor("+".join((own or part).label() for own, part in zip(found, self.parts, strict=True)))
 
     def __call__(self, subject: Subject) -> Predictor:
-        """Return the predictor.
+        """Return the predictor, which takes ids in any form.
 
         Raises:
             MissingNeedError: the subject lacks something that a part needs.
+            ConfigError: it is no subject.
         """
+        self.parts[0].require(subject)
         for surgery in self.surgeries:
             subject = surgery(subject)
-        return self.readout(subject)
+        predict = self.readout(subject)
+        return lambda ids: predict(whole_ids(ids))
 
 
 @checked

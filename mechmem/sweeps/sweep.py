@@ -20,7 +20,7 @@ from mechmem.core.arguments import checked
 from mechmem.core.in_words import reason
 from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import interruptible
-from mechmem.errors import ConfigError, MechmemError, TrainingFailedError
+from mechmem.errors import ConfigError, MechmemError, RunDirectoryError, TrainingFailedError
 from mechmem.models.hooks.running import resolve_device
 from mechmem.sweeps.cost import expected_seconds
 from mechmem.sweeps.directory import Listing, check_directory, open_directory
@@ -33,6 +33,8 @@ from mechmem.sweeps.running import finish
 from mechmem.sweeps.table import Sweep, table_of
 from mechmem.tasks.build import build_task
 from mechmem.training.config import TrainConfig
+from mechmem.training.header import started
+from mechmem.training.run import Run
 
 
 @checked
@@ -158,6 +160,7 @@ def run_cells(
             own = every if share is None else every[share[0] % share[1] :: share[1]]
             jobs = [job for job in own if not place.done(job)]
             if jobs:
+                _check_data(every, place)
                 expected = expected_seconds({job.digest: job.config for job in jobs})
                 # Long runs first, so that none of them runs alone at the end.
                 jobs.sort(key=lambda job: -expected[job.digest])
@@ -189,6 +192,30 @@ def _check_tasks(cells: Sequence[Cell]) -> None:
             first = first or error
     if first is not None:
         raise first
+
+
+def _check_data(jobs: Sequence[Job], place: Place) -> None:
+    """Refuse to go on in a directory some of whose runs were trained on files that have changed since.
+
+    Raises:
+        RunDirectoryError: a run was.
+    """
+    seen: set[object] = set()
+    for job in jobs:
+        data = getattr(job.config.task, "data", None)
+        if data is None or data in seen or not started(place.run(job.digest)):
+            continue
+        seen.add(data)
+        try:
+            run = Run(place.run(job.digest))
+            task = build_task(job.config.task, recorded=True)
+        except MechmemError:  # the cell says so
+            continue
+        if run.header.task != task.digest:
+            raise RunDirectoryError(
+                f"the data {data!r} have changed since runs of {place.folder} were trained on them: choose another "
+                "directory"
+            )
 
 
 def check_sent(measurements: Sequence[Named]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -24,6 +25,8 @@ from mechmem.core.task import Task
 from mechmem.errors import ConfigError, RunDirectoryError, UnknownNameError
 from mechmem.tasks.datasets import DatasetTask
 from mechmem.tasks.relabelled import RelabelledTask
+
+T = TypeVar("T")
 
 LEFT_OUT = "leave out"
 DECISIONS = ("keep", "relabel", LEFT_OUT)
@@ -45,6 +48,9 @@ class CleanedTask(RelabelledTask):
 
     def __init__(self, task: Task, given: Int[Tensor, " train"], left_out: Int[Tensor, " example"]):
         super().__init__(task, given)
+        # An image whose views are the training examples has the label that they have.
+        changed = given != task.given(task.train_ids)
+        self._labels[task.rows(task.source(task.train_ids[changed]))] = given[changed]
         self.left_out = left_out
         self.train_ids = task.train_ids[~torch.isin(task.train_ids, left_out)]
         self.units = None  # of what is left, not every unit is whole
@@ -55,7 +61,7 @@ class CleanedTask(RelabelledTask):
     def sources(self) -> Int[Tensor, " example"]:
         """Those of the original task that are not left out."""
         sources = super().sources
-        return sources[~torch.isin(sources, self.left_out)]
+        return sources[~torch.isin(sources, self._task.source(self.left_out))]
 
     @property
     def digest(self) -> str:
@@ -86,8 +92,10 @@ class _Items(Dataset):
     def __len__(self) -> int:
         return len(self._task.train_ids)
 
-    def __getitem__(self, place: int) -> Any:
-        return self._task.item(int(self._task.train_ids[place]))
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return [self[each] for each in range(len(self))[place]]
+        return self._task.item(int(self._task.train_ids[operator.index(place)]))
 
 
 @checked
@@ -130,24 +138,24 @@ def cleaned(task: Task, decisions: str | Path | pd.DataFrame) -> CleanedTask:
                 f"decisions have no id in row {row}; pandas reads an id such as NA as missing: pass the file's path, "
                 "or read it with dtype=str, keep_default_na=False"
             )
-        place = _named(places, name, numbered=task.example_names is None)
-        if place is None:
+        own = _named(places, name, numbered=task.example_names is None)
+        if own is None:
             raise UnknownNameError(f"no training example has the id {shown(name)}")
-        if place in seen:
+        if own[0] in seen:
             raise ConfigError(f"decisions must be one per example, but there are two of {shown(name)}")
-        seen.add(place)
+        seen.add(own[0])
         if not isinstance(decision, str) or decision not in DECISIONS:
             raise ConfigError(
                 f"a decision must be one of {', '.join(DECISIONS)}; that of {shown(name)} is {shown(decision)}"
             )
         if decision == LEFT_OUT:
-            left_out.append(int(task.train_ids[place]))
+            left_out += task.train_ids[own].tolist()
         elif decision == "relabel":
             number = None if _is_missing(label) else _named(classes, label, numbered=task.class_names is None)
             if number is None:
                 allowed = ", ".join(classes) if task.class_names else f"0 … {task.n_classes - 1}"
                 raise ConfigError(f"the new label of {shown(name)} is {shown(label)}, which is no class: {allowed}")
-            given[place] = number
+            given[own] = number
     return CleanedTask(task, given, torch.tensor(left_out, dtype=torch.long))
 
 
@@ -171,12 +179,14 @@ def _headed(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _places(task: Task) -> dict[str, int]:
-    """Return the place of each training example by its id, or its own name, as text."""
-    names = task.example_names
-    rows = task.rows(task.train_ids).tolist()
-    known = task.train_ids.tolist() if names is None else [names[row] for row in rows]
-    return {str(name): place for place, name in enumerate(known)}
+def _places(task: Task) -> dict[str, list[int]]:
+    """Return the place of each training example, or of all views of it, by its id, or its own name, as text."""
+    names, sources = task.example_names, task.source(task.train_ids)
+    known = sources.tolist() if names is None else [names[row] for row in task.rows(sources).tolist()]
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(known):
+        places.setdefault(str(name), []).append(place)
+    return places
 
 
 def _classes(task: Task) -> dict[str, int]:
@@ -188,7 +198,7 @@ def _is_missing(value: Any) -> bool:
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
-def _named(known: Mapping[str, int], value: Any, *, numbered: bool) -> int | None:
+def _named(known: Mapping[str, T], value: Any, *, numbered: bool) -> T | None:
     """Return what a cell names, or is the number of.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -260,8 +261,10 @@ class _Items(Dataset):
     def __len__(self) -> int:
         return len(self._ids)
 
-    def __getitem__(self, place: int) -> Any:
-        return self.__getitems__([place])[0]
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return self.__getitems__(list(range(len(self))[place]))
+        return self.__getitems__([operator.index(place)])[0]
 
     def __getitems__(self, places: list[int]) -> list[Any]:
         return self._task.items(self._ids[torch.as_tensor(places)])

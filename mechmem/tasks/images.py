@@ -50,6 +50,7 @@ class ImageTask(ConfiguredTask):
         self.title = config.data
         self._data = image_data(config.data, download=not recorded) if data is None else data
         self._read = data is None and config.data in SHIPPED
+        self.data_digest = "" if self._read else self._data.digest
         self.n_classes, self.class_names = self._data.n_classes, self._data.class_names
         check_possible(config.augmentation, self._data.pixels.shape[1])
         self._pixels, images = self._data.pixels, len(self._data.labels)
@@ -67,6 +68,8 @@ class ImageTask(ConfiguredTask):
         self.ids = torch.cat([self._sources, self.test_ids]).sort().values
         self.ids = torch.cat([self.ids, views])
         self.augmented = wanted.changes and not wanted.views
+        self._trained = torch.zeros(images * (wanted.views + 1), dtype=torch.bool)
+        self._trained[self.train_ids] = True
         self._true = repeat(self._data.labels, "image -> (copy image)", copy=wanted.views + 1)
         self._given = self._true.clone()
         self._given[self._sources] = self._noisy(config, self._sources, config.seed)
@@ -105,14 +108,19 @@ class ImageTask(ConfiguredTask):
     @property
     def digest(self) -> str:
         """Hash of the config, and of the images unless they ship with a library."""
-        return self.config.digest if self._read else f"{self.config.digest}-{self._data.digest}"
+        return self.config.digest if self._read else f"{self.config.digest}-{self.data_digest}"
 
     def batch(self, ids: Ids, step: int | None = None) -> tuple[Images, Int[Tensor, " example"]]:
-        """Return images and given labels; with `step`, images are augmented as at that step unless views are fixed."""
+        """Return images and given labels; with `step`, training images as augmented then, unless views are fixed."""
         ids = check_places(ids, len(self._given))
         pixels = self._shown(ids)
         if step is not None and self.augmented:
-            pixels = augmented(pixels, self._augmentation, "step", step)
+            trained = self._trained[ids]
+            if trained.all():
+                pixels = augmented(pixels, self._augmentation, "step", step)
+            elif trained.any():
+                pixels = pixels.clone()
+                pixels[trained] = augmented(pixels[trained], self._augmentation, "step", step)
         return self._scaled(pixels), self._given[ids]
 
     def true(self, ids: Ids) -> Int[Tensor, " example"]:

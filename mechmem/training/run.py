@@ -34,6 +34,7 @@ from mechmem.models.hooks.running import as_configured, device_of
 from mechmem.models.networks.build import build_model
 from mechmem.models.networks.subnetworks import mask_layers
 from mechmem.tasks.build import build_task
+from mechmem.training.answers import answers_of
 from mechmem.training.config import log_schedule
 from mechmem.training.header import Header, read_header
 from mechmem.training.history import History, read_history
@@ -290,4 +291,6 @@ def write_checkpoint(
     if optimizer is not None:
         storage.write_tensors(run.checkpoint(step, OPTIMIZER), optimizer, about_checkpoint(run.header, step, OPTIMIZER))
     about = {**about_checkpoint(run.header, step, STATE), "history": history.seal()}
+    if run.config is None:
+        about["logits"] = answers_of(model, run.task(), run.roles().output)
     storage.write_tensors(run.checkpoint(step), model.state_dict(), about)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import os
 from pathlib import Path
 
 import torch
@@ -14,10 +13,8 @@ from torch import Tensor, nn
 
 from mechmem.core import files
 from mechmem.core.arguments import checked
-from mechmem.core.paths import TemporaryFolder, check_path, check_place
+from mechmem.core.paths import check_path, check_place
 from mechmem.core.processes import interruptible
-from mechmem.core.roles import Roles
-from mechmem.core.storage import warn_unchecked
 from mechmem.core.subject import Subject, TwinKind
 from mechmem.core.task import Task
 from mechmem.errors import (
@@ -31,7 +28,6 @@ from mechmem.models.networks.build import Network, build_model
 from mechmem.models.networks.mask_config import TurnOver
 from mechmem.tasks.build import build_task
 from mechmem.tasks.splits import labelled_splits
-from mechmem.training.answers import check_answers
 from mechmem.training.config import TrainConfig
 from mechmem.training.header import TWINS, started
 from mechmem.training.isolation import warn_of_leaks
@@ -39,7 +35,6 @@ from mechmem.training.loop import check_batches, optimize
 from mechmem.training.optimizers import Optimizers
 from mechmem.training.recorder import Recorder
 from mechmem.training.resume import recorded_threads, restore, same_run
-from mechmem.training.run import Run
 from mechmem.training.stopping import Threshold, stop_condition
 
 
@@ -54,6 +49,7 @@ class ConfigRetrainer:
         device: device of their training.
         owner: object that must live as long as the folder.
         threads: number of threads on which the run was trained, and on which its twins are; None for the present one.
+        data: the `data_digest` of the run's task.
     """
 
     config: TrainConfig
@@ -62,6 +58,7 @@ class ConfigRetrainer:
     device: str = "cpu"
     owner: object = None
     threads: int | None = None
+    data: str = ""
 
     def twin(self, kind: TwinKind, *, progress: bool = False) -> nn.Module:
         """Return a twin, trained now or loaded from the folder.
@@ -77,7 +74,7 @@ class ConfigRetrainer:
             MissingNeedError: the task has no label noise to replace, or the twin's labels are the network's own.
         """
         if kind == "untrained":
-            return build_model(self.config.model, build_task(self.config.task), self.config.seed).to(self.device)
+            return build_model(self.config.model, self._task(self.config), self.config.seed).to(self.device)
         settings = {"stop_when": "", "evaluations": 10, "checkpoints": 1}
         if kind == "one_step":
             progress = False
@@ -113,9 +110,19 @@ class ConfigRetrainer:
         twin = dataclasses.replace(self.config, seed=self.config.seed if seed is None else seed, **settings)
         return self._trained(twin, "retrained", progress)
 
+    def _task(self, config: TrainConfig) -> Task:
+        """Return the task of a config, made from the data of the run."""
+        task = build_task(config.task, recorded=True)
+        if task.data_digest != self.data:
+            raise RunDirectoryError(
+                f"{self.folder.parent}: its data have changed since, and its twins need what it had"
+            )
+        return task
+
     def _trained(self, twin: TrainConfig, kind: str, progress: bool) -> nn.Module:
         if not self.folder.parent.exists():
             raise RunDirectoryError(f"{self.folder.parent} was moved or removed since; load the run from where it is")
+        self._task(twin)
         title = kind.replace("_", "-") + " twin"
         with recorded_threads(self.threads):
             made_by = f"{twin.digest}|{torch.__version__}|{torch.get_num_threads()}|{self.device}"
@@ -212,7 +219,7 @@ def train(
             except OSError as error:
                 raise TrainingFailedError(f"could not write to {run.path}: {error}") from error
     threads = torch.get_num_threads() if begun is None else begun.threads
-    retrainer = ConfigRetrainer(config, last, run.path / TWINS, device, owner=run, threads=threads)
+    retrainer = ConfigRetrainer(config, last, run.path / TWINS, device, run, threads, task.data_digest)
     return Subject(model, task, model.roles, run=run, retrainer=retrainer, name=title if out is None else run.path.name)
 
 
@@ -224,71 +231,3 @@ def _check_reachable(stop_when: str, task: Task) -> None:
     known = [split.name for split in labelled_splits(task)]
     if condition.split not in known:
         raise ConfigError(f"stop_when: this task has no examples in {condition.split}, only in {', '.join(known)}")
-
-
-@checked
-@as_configured()
-def load(
-    path: str | Path,
-    *,
-    model: nn.Module | None = None,
-    task: Task | None = None,
-    roles: Roles | None = None,
-    step: int | None = None,
-    device: str = "cpu",
-) -> Subject:
-    """Open a run as a subject, at its last checkpoint or at `step`, with the network in evaluation mode.
-
-        network = mm.load("runs/first")
-
-    Args:
-        path: the run directory.
-        model: for a run recorded in a user-written loop, the network (its weights are not used).
-        task: for such a run, its task.
-        roles: for such a run, its roles; by default those that were recorded.
-        step: a saved step; the last one by default.
-        device: device of the network and of the training of its twins.
-
-    Every file that is read is checked against its hash.
-
-    Raises:
-        RunDirectoryError: the directory is missing, empty, damaged, truncated, or has no such checkpoint; the last one
-            of a finished run is missing; the run's data have changed; or `model` does not answer as the recorded one.
-        MissingNeedError: the run was recorded in a user-written loop, and its model or task was not passed.
-
-    Warns:
-        UncheckedWarning: the run was saved by an older version, without hashes.
-    """
-    where = resolve_device(device)
-    check_path(path, "path")
-    run = Run(path, model, task, roles)
-    for name, given in (("model", model), ("task", task), ("roles", roles)):
-        if run.config is not None and given is not None:
-            raise ConfigError(f"{name} is for a run recorded in a user-written loop; {path} has its own")
-    if not run.header.hashed:
-        warn_unchecked(run.path)
-    run.task()
-    steps = run.checkpoint_steps()
-    if not steps:
-        raise RunDirectoryError(f"{path} has no checkpoint")
-    chosen = steps[-1] if step is None else step
-    if chosen not in steps:
-        raise RunDirectoryError(f"{path} has no checkpoint at step {chosen}; it has {', '.join(map(str, steps))}")
-    run.check(chosen)
-    network = run.model_at(chosen).to(where).eval()
-    retrainer = None
-    if run.config is None:
-        check_answers(run, network, chosen)
-    else:
-        folder, owner = _twins_folder(run.path)
-        threads = run.header.threads
-        retrainer = ConfigRetrainer(run.config, chosen, folder, device, owner=owner, threads=threads)
-    return Subject(network, run.task(), run.roles(), run=run, retrainer=retrainer, name=run.path.resolve().name)
-
-
-def _twins_folder(path: Path) -> tuple[Path, object]:
-    """Return the directory of a run's twins (a temporary one if the run is read-only), and the object that owns it."""
-    if os.access(path, os.W_OK):
-        return path / TWINS, None
-    folder = TemporaryFolder()
-    return Path(folder.path), folder

@@ -62,9 +62,18 @@ def test_extractors_are_deterministic_and_leave_nothing_behind(name, chosen):
     before, ids = state(subject), subject.task.ids
     first, second = extractor(name)(subject)(ids), extractor(name)(dataclasses.replace(subject))(ids)
     assert torch.equal(first, second)
+    few = ids[[1, 3, 2]]
+    for form in (few.tolist(), few.numpy()):
+        assert torch.equal(extractor(name)(subject)(form), extractor(name)(subject)(few))
     assert first.shape == (len(ids), subject.task.n_classes) and torch.isfinite(first).all()
     assert all(torch.equal(tensor, before[key]) for key, tensor in subject.model.state_dict().items())
     assert hooks_left(subject) == 0
+
+
+@pytest.mark.parametrize("name", CHAIN_PARTS)
+def test_a_network_without_a_task_is_no_subject(name, subject, unchecked_shapes):
+    with pytest.raises(ConfigError, match="Subject"):
+        extractor(name)(subject.model)
 
 
 @pytest.mark.parametrize("name", SCORES)

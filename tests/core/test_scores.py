@@ -79,6 +79,12 @@ def test_neurons_are_named_by_number(neurons, unchecked_shapes):
     assert NeuronSet.of(torch.tensor([3, 1]), 4, "x").neurons.tolist() == [1, 3]
 
 
+def test_sets_with_the_same_members_are_equal():
+    one, other = NeuronSet.of([3, 1], 4, "x"), ~NeuronSet.of([0, 2], 4, "x")
+    assert one == other and hash(one) == hash(other) and {one, other} == {one}
+    assert one != ~other and one != NeuronSet.of([1, 3], 4, "y") and one != NeuronSet.of([1, 3], 5, "x") and one != 3
+
+
 def test_scores_of_any_precision_are_tabulated_and_drawn():
     values = torch.tensor([1.0, 2.0], dtype=torch.bfloat16, requires_grad=True)
     ranked = NeuronScores("s", values, "hook_hidden")

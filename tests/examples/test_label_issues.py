@@ -148,6 +148,32 @@ def test_decisions_that_cannot_be_applied_are_refused(network, issues, rows, err
         mm.cleaned(network.task, table)
 
 
+def test_decisions_on_images_are_those_on_all_their_views(tmp_path):
+    draw = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    pixels = draw.integers(0, 80, (60, 6, 6)).astype(np.uint8)
+    pixels[np.arange(60), labels] = 255
+    data = mm.ImageData.from_arrays(pixels, labels, n_test=20)
+    moved = mm.Augmentation(translate=0.2, views=3)
+    task = mm.ImageTask(mm.ImageConfig("own", noise=mm.LabelNoise(0.2), augmentation=moved), data)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3))
+    issues = mm.label_issues(mm.Subject(model, task))
+    mm.write_review(issues, task, tmp_path / "review.html")
+    relabelled, out = issues.ids[:2].tolist()
+    label = (int(task.given(issues.ids[:1])) + 1) % 3
+    table = pd.DataFrame({"id": [relabelled, out], "decision": ["relabel", "leave out"], "label": [label, ""]})
+    clean = mm.cleaned(task, table)
+    views = clean.train_ids[task.source(clean.train_ids) == relabelled]
+    assert len(views) == 3 and (clean.given(views) == label).all()
+    assert clean.given([relabelled]).tolist() == [label] and len(clean.train_ids) == len(task.train_ids) - 3
+    others = clean.train_ids[task.source(clean.train_ids) != relabelled]
+    assert torch.equal(clean.given(others), task.given(others))
+    assert out not in clean.sources.tolist() and len(clean.sources) == len(task.sources) - 1
+    again = mm.label_issues(mm.Subject(model, clean))
+    assert out not in again.ids.tolist()
+    assert [label] == again.given[again.ids == relabelled].tolist() or relabelled not in again.ids.tolist()
+
+
 def test_every_example_cannot_be_left_out_and_a_file_must_be_there(network, issues, tmp_path):
     everything = pd.DataFrame({"id": issues.to_frame()["id"], "decision": "leave out", "label": ""})
     with pytest.raises(ConfigError, match="the training set is empty"):
@@ -172,6 +198,8 @@ def test_a_class_without_a_name_is_named_by_its_number(label, found):
     else:
         clean = mm.cleaned(PLAIN, table)
         assert int(clean.given(torch.tensor([6]))) == found and clean.left_out.tolist() == [9]
+        items = clean.data()
+        assert [label for _, label in items[4:8]] == [items[place][1] for place in range(4, 8)]
 
 
 @pytest.mark.parametrize("number", ["6", "6.0", " 6", "06"])

@@ -121,6 +121,12 @@ def test_training_asks_for_every_step_and_test_images_are_never_changed(tmp_path
         assert not torch.equal(shown.inputs, still.inputs)
         assert torch.equal(shown.inputs, batches.at(step).inputs)
     assert torch.equal(one.batch(one.test_ids)[0], task().batch(task().test_ids)[0])
+    assert torch.equal(one.batch(one.test_ids, step=3)[0], one.batch(one.test_ids)[0])
+    both = torch.cat([one.test_ids[:2], one.train_ids, one.test_ids[2:]])
+    tested = torch.isin(both, one.test_ids)
+    shown = one.batch(both, step=3)[0]
+    assert torch.equal(shown[tested], one.batch(both[tested])[0])
+    assert torch.equal(shown[~tested], one.batch(one.train_ids, step=3)[0])
 
 
 def test_fixed_views_are_examples_of_their_own():

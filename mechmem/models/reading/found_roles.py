@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +22,8 @@ from mechmem.core.roles import Output, Role, Roles
 from mechmem.core.subject import Subject
 from mechmem.core.task import Task
 from mechmem.errors import MechmemError
-from mechmem.models.hooks.attach import attach
+from mechmem.models.hooks.attach import Attached, attach
+from mechmem.models.hooks.insertion import insertions
 from mechmem.models.hooks.lens import HookPoint
 from mechmem.models.hooks.points import hook_points
 from mechmem.models.hooks.running import device_of, evaluating
@@ -95,9 +97,23 @@ def roles_from(model: nn.Module, task: Task, *, examples: int = 64) -> FoundRole
         hidden, activation, rows["hidden"], rows["activation"] = _hidden(seen, into)
         embedding, rows["input_embedding"] = _embedding(seen, task, ids)
         roles = Roles(embedding, readout, bias, activation, hidden, output=output)
-    network = model if seen.hooked else attach(model, *(roles.hidden or ("*",)))
+    network = model if seen.hooked else _with_points(model, roles.hidden or ("*",))
     table = pd.DataFrame([(name, *row) for name, row in rows.items()], columns=list(COLUMNS))
     return FoundRoles(roles, Subject(network, task, roles), table)
+
+
+_EARLIER = weakref.WeakKeyDictionary[nn.Module, tuple[weakref.ref[Attached], tuple[str, ...]]]()
+"""What a network was given points by, and which."""
+
+
+def _with_points(model: nn.Module, points: tuple[str, ...]) -> Attached:
+    """Attach points, or return what an earlier call attached, as that of a notebook's cell that is run again."""
+    reference, own = _EARLIER.get(model, (lambda: None, ()))
+    if (earlier := reference()) is not None and own == points and insertions(model):
+        return earlier
+    network = attach(model, *points)
+    _EARLIER[model] = weakref.ref(network), points
+    return network
 
 
 Row = tuple[str, str, str]

@@ -291,4 +291,6 @@ class Reducing(Store):
     def _reduced(self) -> Iterator[tuple[str, Tensor]]:
         for key, running in self._running.items():
             value = running.result()
+            if not isinstance(value, Tensor):
+                raise ActivationError(f"result of {type(running).__name__} must return a tensor, got {shown(value)}")
             yield key, value.to(self._device, self._cast(value))

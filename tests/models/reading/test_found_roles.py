@@ -159,6 +159,18 @@ def test_images_and_sequences():
     assert found.table.set_index("role").loc["output", "checked"].endswith("which nothing checks")
 
 
+def test_a_notebook_s_cell_can_be_run_again():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    labels = torch.arange(30) % 3
+    task = mm.ArrayTask(torch.randn(30, 3), labels, labels, torch.arange(30) < 20)
+    found = mm.roles_from(model, task)
+    again = mm.roles_from(model, task)
+    assert again.network.model is found.network.model and again.table.equals(found.table)
+    del found
+    again.network.model.detach()
+    assert mm.activations(mm.roles_from(model, task).network, "1.hook_out", ids=task.ids)["1.hook_out"].shape == (30, 8)
+
+
 def test_a_network_without_logits_or_that_does_not_run_says_so():
     found = mm.roles_from(nn.Flatten(), TASK)
     assert found.roles == mm.Roles() and "nothing of shape (example, class)" in str(found)

@@ -73,6 +73,19 @@ def test_a_reduction_of_half_precision_is_of_the_widened_values():
     np.testing.assert_allclose(reduced.numpy(), kept.double().T.numpy() @ kept.double().numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("value", [1.0, np.ones(3), None], ids=repr)
+def test_a_reduction_returns_a_tensor(value, planted, unchecked_shapes):
+    class Own(mm.Reduction):
+        def update(self, values):
+            pass
+
+        def result(self):
+            return value
+
+    with pytest.raises(ActivationError, match="result of Own must return a tensor"):
+        mm.activations(planted.subject, "hook_hidden", ids=planted.subject.task.ids, reduce=Own)
+
+
 def test_a_matrix_of_single_numbers():
     gram = mm.Gram()
     gram.update(torch.tensor([1.0, 2.0]))
