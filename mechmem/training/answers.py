@@ -26,7 +26,7 @@ def answers_of(model: nn.Module, task: Task, output: Output) -> list[list[float]
     """Return logits of a few examples, to be kept with the network's state; None where there are none to compare."""
     try:
         found = _logits(model, task, output)
-    except MechmemError:  # whatever measures the network says why
+    except Exception:  # saving does not fail where measuring would, which says why
         return None
     return found.tolist() if found.isfinite().all() else None
 
