@@ -132,7 +132,7 @@ def ids_of_rows(dataset: Any, task: Task, ids: Ids | str | None) -> Int[Tensor, 
             it; None for the task's training examples in their order, as whichever of the two has as many rows.
 
     Raises:
-        ConfigError: the numbers of rows do not agree, or an id is not that of a training example.
+        ConfigError: the numbers of rows do not agree, or an id is given twice or is not that of a training example.
     """
     whole, rows = dataset, torch.arange(len(dataset))
     while isinstance(whole, Subset):
@@ -151,6 +151,9 @@ def ids_of_rows(dataset: Any, task: Task, ids: Ids | str | None) -> Int[Tensor, 
     else:
         found = as_ids(ids)
         remedy = f"and there are {len(found)} ids"
+        values, counts = found.unique(return_counts=True)
+        if (counts > 1).any():
+            raise ConfigError(f"ids must be one for each row, but {int(values[counts > 1][0])} is given twice")
     if len(found) == len(whole):  # type: ignore[arg-type]
         found = found[rows]
     elif len(found) != len(dataset):

@@ -224,6 +224,10 @@ def test_what_hides_which_example_is_which_is_refused(task, tmp_path):
         trainer(task, tmp_path, mm.HuggingFaceCallback(task, ids=task.train_ids[:3]), data=short).train()
     with pytest.raises(ConfigError, match="but 10 is not one"):
         trainer(task, tmp_path, mm.HuggingFaceCallback(task, ids=np.arange(30)), data=short).train()
+    with pytest.raises(ConfigError, match="one for each row, but 0 is given twice"):
+        twice = [*task.train_ids[:1].tolist(), *task.train_ids[:-1].tolist()]
+        trainer(task, tmp_path, mm.HuggingFaceCallback(task, ids=twice, out=tmp_path / "twice")).train()
+    assert not (tmp_path / "twice").exists()
     with pytest.raises(ConfigError, match="no column 'id'"):
         trainer(task, tmp_path, mm.HuggingFaceCallback(task, ids="id")).train()
     callback = mm.HuggingFaceCallback(task)
