@@ -53,7 +53,7 @@ def growth_table() -> str:
 
 
 def beyond_table() -> str:
-    """Return a Markdown table of what the exponents say of sizes that were not measured."""
+    """Return a Markdown table of what follows for sizes that were not measured."""
     lines = ["| what | time of one core | bytes |", "|---|---|---|"]
     series = dict(_series())
     for what, (name, x, times) in BEYOND.items():

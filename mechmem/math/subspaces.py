@@ -106,7 +106,7 @@ class Clusters:
 
         xᵀ F x − tr F / n, with the cluster's filter F = M (M + λ/n)⁻¹ and its weighted mean M of x xᵀ; at most 1.
         """
-        sizes = torch.bincount(self.cluster, minlength=self.count)
+        sizes = torch.tensor([len(own) for own in self._members])
         found = []
         for role, each in enumerate(units):
             # A cluster of few neurons is told by their products with each other, the others by their moments.

@@ -75,7 +75,6 @@ class Extractor:
             MissingNeedError: the subject lacks something that a part needs.
             ConfigError: it is no subject.
         """
-        self.parts[0].require(subject)
         for surgery in self.surgeries:
             subject = surgery(subject)
         predict = self.readout(subject)

@@ -21,19 +21,6 @@ def check_from_zero(labels: Int[Tensor, " example"], name: str) -> None:
         )
 
 
-def check_published(held_out: Int[Tensor, " held_out"]) -> None:
-    """Refuse held-out examples all of whose labels are −1, as the test sets of some benchmarks are published.
-
-    Raises:
-        ConfigError: they are.
-    """
-    if len(held_out) and (held_out == -1).all():
-        raise ConfigError(
-            "the labels of all held-out examples are −1, which says that they are not known: hold out a part whose "
-            "labels are, e.g. the validation set"
-        )
-
-
 def check_known(true: Int[Tensor, " held_out"]) -> None:
     """Refuse held-out examples whose true label is not known.
 

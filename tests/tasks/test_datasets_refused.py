@@ -221,7 +221,7 @@ REFUSED = {
     ),
     "unlabelled-test": (
         lambda: mm.DatasetTask(FRAME, FRAME.assign(a=range(N), label=-1), label="label"),
-        "labels of all held-out examples are −1, which says that they are not known",
+        "label of every held-out example must be known, and −1 says that it is not",
     ),
     "word-among-numbers": (
         lambda: mm.DatasetTask(FRAME.assign(a=[1.5] * (N - 1) + ["high"])),

@@ -44,7 +44,7 @@ def test_a_sweep_does_not_go_on_with_other_data(written, tmp_path):
     settings = {"out": tmp_path / "s", "engine": "inline", "progress": False}
     before = mm.sweep(written("as it was"), {"seed": [0]}, **settings).to_frame()
     changed = written("in another order")
-    with pytest.raises(RunDirectoryError, match=r"have changed since runs of .* were trained on them"):
+    with pytest.raises(RunDirectoryError, match="data have changed since"):
         mm.sweep(changed, {"seed": [0, 1]}, **settings)
     assert len(list((tmp_path / "s" / "runs").iterdir())) == 1
     after = mm.sweep(written("as it was"), {"seed": [0, 1]}, **settings).to_frame()

@@ -23,6 +23,7 @@ class Logits(Readout):
 
     def __call__(self, subject: Subject) -> Predictor:
         """Return the predictor."""
+        self.require(subject)
 
         def predict(ids: Int[Tensor, " example"]) -> Float[Tensor, "example class"]:
             return raw_logits(subject)[subject.task.rows(ids)]
